@@ -1,0 +1,50 @@
+# Every target makes .venv and installs what it needs by itself; a second call installs nothing.
+# SPDX-License-Identifier: Apache-2.0
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+SMOKE := build/smoke
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup smoke test check bench docs
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 14
+
+setup: $(INSTALLED) ## make .venv with the package (editable) and the development tools
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("error: $(PYTHON) is Python %d.%d, accepted: 3.11 or newer; try make PYTHON=python3.12" % v[:2])'
+	@echo "installing into $(VENV) (once; a few minutes)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --quiet --editable '.[dev]'
+	@touch $@
+
+smoke: $(INSTALLED) ## real data to BLEU table: prepare, train a small MoE on 8 simulated devices, evaluate
+	@rm -rf $(SMOKE)
+	$(BIN)/gshard-prepare-data --config configs/smoke.py --data_dir $(SMOKE)/data
+	$(BIN)/gshard-train --config configs/smoke.py --data_dir $(SMOKE)/data --workdir $(SMOKE)/run
+	$(BIN)/gshard-eval --workdir $(SMOKE)/run --split test
+
+test: $(INSTALLED) ## run the whole test suite
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## lint (ruff), types (pyright), import floors
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/python -m pytest tests/test_floors.py
+
+bench: $(INSTALLED) ## run the benchmarks; JSON rows on standard output
+	@for file in benchmarks/[a-z]*.py; do \
+	  name=$$(basename $$file .py); \
+	  [ -e $$file ] || continue; \
+	  $(BIN)/python -m benchmarks.$$name || exit 1; \
+	done
+
+docs: $(INSTALLED) ## write docs/configuration.md from gshard_mt/config.py
+	$(BIN)/python scripts/write_configuration_doc.py

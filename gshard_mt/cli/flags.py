@@ -1,0 +1,156 @@
+"""What every command shares: the --config flag, --help, and one-line errors (exit status 2)."""
+# SPDX-License-Identifier: Apache-2.0
+
+import os
+import pathlib
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from gshard_mt import config as configs
+from gshard_mt.config import Config
+from gshard_mt.errors import ConfigError, UserError
+
+# Standard error belongs to our own lines. XLA reads this at its first use, so it is set at import.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+_TRUE_OR_FALSE = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+_HELP = ("--help", "-help", "-h", "-?", "--helpshort", "-helpshort", "--helpfull", "-helpfull")
+
+
+def define_config() -> flags.FlagHolder:
+    """Defines `--config FILE` and its overrides `--config.KEY=VALUE`; a command needs it."""
+    holder = config_flags.DEFINE_config_file(
+        "config",
+        help_string="The experiment: a Python file whose get_config() returns a Config.",
+        lock_config=False,
+    )
+    flags.mark_flag_as_required("config")
+    return holder
+
+
+def read_config() -> Config:
+    """Returns the config of `--config` with its overrides, checked. Raises ConfigError."""
+    config = flags.FLAGS.config
+    if not isinstance(config, Config):
+        raise ConfigError(
+            f"{flags.FLAGS['config'].config_filename}: get_config() returned a "
+            f"{type(config).__name__}, accepted: gshard_mt.config.Config"
+        )
+    configs.check(config)
+    return config
+
+
+def run(main: Callable[[Sequence[str]], Any]) -> NoReturn:
+    """Parses the command line, runs `main(argv)` and exits.
+
+    A UserError is one line on standard error and exit status 2, Ctrl-C is exit status 130; any
+    other exception is a bug and keeps its traceback.
+    """
+    if any(argument in _HELP for argument in _before_end(sys.argv[1:])):
+        print(_help_text(main))
+        sys.exit(0)
+    flags.FLAGS.set_default("verbosity", logging.ERROR)
+    try:
+        app.run(main, flags_parser=_parse)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    """Returns what absl leaves of the command line; its complaints become one-line ConfigErrors."""
+    if "config" in flags.FLAGS:
+        _check_config_flags(_before_end(argv[1:]))
+    try:
+        rest = flags.FLAGS(argv)
+    except flags.Error as error:
+        raise ConfigError(_explain(str(error))) from error
+    except SyntaxError as error:
+        raise ConfigError(f"{error.filename}:{error.lineno}: {error.msg}") from error
+    if len(rest) > 1:
+        raise ConfigError(f"{rest[1]}: unexpected argument; every setting is --flag=value")
+    return rest
+
+
+def _before_end(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments before `--`."""
+    arguments = list(arguments)
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def _check_config_flags(arguments: Sequence[str]) -> None:
+    """Refuses a missing config file, unknown keys and values of another type, before absl looks."""
+    kinds = configs.known_keys()
+    for index, argument in enumerate(arguments):
+        match = re.fullmatch(r"--?(no)?config(?:\.([^=]*))?(?:=(.*))?", argument, re.DOTALL)
+        if not match:
+            continue
+        negated, key, value = match.groups()
+        following = arguments[index + 1] if index + 1 < len(arguments) else None
+        if key is None:
+            path = following if value is None else value
+            if path and not pathlib.Path(path).is_file():
+                raise ConfigError(f"--config: found {path}, accepted: the path of a config file")
+            continue
+        configs.refuse_unknown_key(key)
+        if kinds[key] is bool and value is None:
+            continue  # --config.data.joint_vocabulary and --noconfig.data.joint_vocabulary
+        if negated:
+            raise ConfigError(f"config.{key}: takes a value; accepted: --config.{key}=VALUE")
+        _check_value(key, kinds[key], following if value is None else value)
+
+
+def _check_value(key: str, kind: type, text: str | None) -> None:
+    parse = _TRUE_OR_FALSE.__getitem__ if kind is bool else kind
+    try:
+        parse((text or "").lower() if kind is bool else text)
+    except (KeyError, TypeError, ValueError):
+        accepted = configs.describe_type(kind)
+        raise ConfigError(f"config.{key}: found {text!r}, accepted: {accepted}") from None
+
+
+def _explain(message: str) -> str:
+    """Returns an absl complaint in one line that starts with the flag or the file."""
+    if missing := re.search(r"Flag --(\S+) must have a value other than None", message):
+        return f"--{missing[1]}: missing; accepted: --{missing[1]}=VALUE (see --help)"
+    if unknown := re.search(r"Unknown command line flag '(.*?)'\.?(.*)", message):
+        near = re.search(r"Did you mean: (.*?) \?", unknown[2])
+        remedy = f"did you mean --{near[1].split(',')[0].strip()}?" if near else "see --help"
+        return f"--{unknown[1]}: unknown flag; {remedy}"
+    if "Error whilst parsing config file" in message:
+        line = re.findall(r'File "(.*?)", line (\d+)', message)[-1]
+        places = re.findall(r'File "(.*?)", line (\d+), in get_config', message)
+        path, number = places[-1] if places else line
+        return f"{path}:{number}: {message.strip().splitlines()[-1]}"
+    return " ".join(message.split())
+
+
+def _help_text(main: Callable[[Sequence[str]], Any]) -> str:
+    """Returns the command's docstring, its own flags, and the config's keys with their defaults."""
+    module = sys.modules[main.__module__]
+    lines = [(module.__doc__ or "").strip(), "", "Flags:"]
+    ours = [
+        flag
+        for name, members in flags.FLAGS.flags_by_module_dict().items()
+        if name.startswith("gshard_mt.") or name == sys.argv[0]
+        for flag in members
+    ]
+    for flag in sorted(ours, key=lambda flag: flag.name):
+        default = "" if flag.default in (None, []) else f" (default: {flag.default})"
+        text = " ".join(f"{flag.help or ''}{default}".split())
+        lines += [f"  --{flag.name}", textwrap.indent(textwrap.fill(text, 88), " " * 6)]
+    if "config" in flags.FLAGS:
+        lines += ["", "Keys of the config with their defaults (see docs/configuration.md):"]
+        for section, values in configs.to_json(Config()).items():
+            keys = (f"--config.{section}.{name}={value}" for name, value in values.items())
+            lines += [f"  {key}" for key in keys]
+    return "\n".join(lines)

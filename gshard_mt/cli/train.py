@@ -1,0 +1,38 @@
+"""gshard-train: trains a model from prepared data, or goes on where it was stopped."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+
+from absl import flags
+
+from gshard_mt.cli import flags as cli_flags
+
+cli_flags.define_config()
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "What gshard-prepare-data wrote.", required=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "The run directory; an unfinished run in it goes on.", required=True
+)
+
+
+def main(argv) -> None:
+    """Refuses what can be refused before JAX and its devices are touched."""
+    del argv
+    from gshard_mt.data.prepared import open_prepared
+
+    config = cli_flags.read_config()
+    prepared = open_prepared(pathlib.Path(_DATA_DIR.value))
+
+    from gshard_mt.partitioning import mesh
+    from gshard_mt.train.loop import train
+
+    mesh.simulate_cpu_devices(config.mesh.num_cpu_devices)
+    train(config, prepared, pathlib.Path(_WORKDIR.value), mesh.build_mesh(config.mesh.data, config.mesh.expert))
+
+
+def entry() -> None:
+    """The console script."""
+    cli_flags.run(main)
+
+
+if __name__ == "__main__":
+    entry()

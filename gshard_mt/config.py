@@ -1,0 +1,327 @@
+"""One experiment's settings: typed records with defaults, checked once, saved as JSON."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from gshard_mt.errors import ConfigError, suggest
+
+# Annotations stay real types here (no postponed evaluation): overrides are parsed by them.
+
+
+@dataclass
+class DataConfig:
+    """Which text, how it is cleaned and cut into subwords, and how languages are mixed."""
+
+    recipe: str = "data/home_assistant_smoke.toml"  # corpus recipe, relative to where you stand
+    joint_vocabulary: bool = False  # one SentencePiece model for both sides
+    source_vocab_size: int = 8000  # subwords of the source model (or of the joint one)
+    target_vocab_size: int = 8000  # subwords of the English model
+    vocab_temperature: float = 5.0  # languages in the tokenizer's training text, as `temperature`
+    vocab_num_sentences: int = 1_000_000  # at most so many sentences train a tokenizer
+    source_length: int = 64  # tokens of a packed source row; longer sentences are dropped
+    target_length: int = 64  # tokens of a packed target row; longer sentences are dropped
+    max_characters: int = 1000  # a longer side drops the pair
+    max_length_ratio: float = 4.0  # longer side over shorter side, in subwords, drops the pair
+    num_dev: int = 100  # pairs held out per language where the recipe has no dev split
+    num_test: int = 100  # pairs held out per language where the recipe has no test split
+    temperature: float = 5.0  # p_l ~ D_l^(1/T): 1 is the data, large is uniform
+    seed: int = 0  # held-out choice, tokenizer sample, order of training pairs
+
+
+@dataclass
+class ModelConfig:
+    """The Transformer of the paper; letters are the paper's."""
+
+    num_layers: int = 4  # L: encoder and decoder together, half each
+    model_dim: int = 128  # M
+    ffn_dim: int = 512  # H, of dense feed-forwards and of every expert
+    num_heads: int = 4  # N
+    head_dim: int = 32  # D
+    num_experts: int = 8  # E, in every other layer; 0 is a dense model
+    gate: str = "top2"  # a name in routing.gating.GATINGS
+    dispatch: str = "slots"  # a name in routing.dispatch.DISPATCHES
+    group_size: int = 512  # S, tokens that compete for the same expert slots
+    capacity_factor: float = 2.0  # C = capacity_factor * S / E, the paper's 2S/E
+    aux_loss_weight: float = 0.01  # k, with the auxiliary loss in its E^2 scale (uniform = 1)
+    dropout_rate: float = 0.1  # input, residual and attention
+    expert_dropout_rate: float = 0.0  # inside feed-forwards, after the ReLU
+    tie_embeddings: bool = False  # source and target share one table (needs data.joint_vocabulary)
+    tie_softmax: bool = True  # the softmax uses the target embedding
+    dtype: str = "float32"  # of activations: float32 | bfloat16
+
+
+@dataclass
+class TrainConfig:
+    """How long, how fast, how often."""
+
+    num_steps: int = 1000
+    batch_rows: int = 64  # B, packed rows in a step over all devices
+    optimizer: str = "adafactor"  # adafactor | adamw
+    learning_rate: float = 0.01  # the peak of the schedule
+    schedule: str = "inverse_sqrt"  # inverse_sqrt | linear (to 0) | cosine | constant | paper
+    warmup_steps: int = 100
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0  # clips the global norm of the gradient; 0 is off
+    label_smoothing: float = 0.1
+    seed: int = 0  # parameters, dropout, random second expert
+    log_every: int = 10  # steps between two lines of metrics.jsonl
+    eval_every: int = 200  # steps between two dev evaluations
+    save_every: int = 200  # steps between two checkpoints
+    max_checkpoints: int = 3  # the last so many are kept, and the best by dev nll
+
+
+@dataclass
+class MeshConfig:
+    """Devices as a (data, expert) grid; -1 takes what is left."""
+
+    data: int = 1
+    expert: int = -1
+    num_cpu_devices: int = 0  # simulate so many devices on the CPU; 0 takes what is there
+
+
+@dataclass
+class DecodeConfig:
+    """Beam search."""
+
+    beam_size: int = 4  # W; 1 is greedy
+    length_penalty: float = 0.8  # alpha of ((5 + length) / 6)^alpha
+    max_length_factor: float = 2.0  # at most so many target tokens a source token, plus 10
+    batch_size: int = 64  # sentences decoded at once over all devices
+
+
+@dataclass
+class Config:
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+
+
+# Accepted names, where no table of functions below this floor holds them.
+OPTIMIZERS = ("adafactor", "adamw")
+SCHEDULES = ("inverse_sqrt", "linear", "cosine", "constant", "paper")
+DTYPES = ("float32", "bfloat16")
+
+_TYPE_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+
+
+def known_keys() -> dict[str, type]:
+    """Returns every dotted key with its type, `{"model.num_layers": int, ...}`, in order."""
+    return {
+        f"{section.name}.{item.name}": item.type
+        for section in dataclasses.fields(Config)
+        for item in dataclasses.fields(section.type)
+    }
+
+
+def describe_type(kind: type) -> str:
+    """Returns a field's type in a user's words, as error messages put it."""
+    return _TYPE_NAMES[kind]
+
+
+def refuse_unknown_key(key: str) -> None:
+    """Raises ConfigError, naming the nearest known word, unless the dotted key is a known one."""
+    section, _, name = key.partition(".")
+    sections = {item.name: item.type for item in dataclasses.fields(Config)}
+    if section not in sections:
+        raise ConfigError(f"config.{section}: unknown key{suggest(section, sections)}")
+    names = [item.name for item in dataclasses.fields(sections[section])]
+    if not name:
+        raise ConfigError(f"config.{key}: is a section; accepted: one of its keys, as {names[0]}")
+    if name not in names:
+        raise ConfigError(f"config.{key}: unknown key{suggest(name, names)}")
+
+
+def to_json(config: Config) -> dict[str, dict[str, Any]]:
+    """Returns the config as plain values, one object a section, as `config.json` has it."""
+    return dataclasses.asdict(config)
+
+
+def from_json(values: dict[str, Any]) -> Config:
+    """Returns the config written by `to_json`; a missing key takes its default.
+
+    Raises ConfigError for an unknown key and for a value of another type.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"config: found {values!r}, accepted: an object of sections")
+    sections = {item.name: item.type for item in dataclasses.fields(Config)}
+    made = {}
+    for section, fields in values.items():
+        if section not in sections:
+            refuse_unknown_key(section)
+        if not isinstance(fields, dict):
+            raise ConfigError(f"config.{section}: found {fields!r}, accepted: an object of keys")
+        for name in fields:
+            refuse_unknown_key(f"{section}.{name}")
+        made[section] = sections[section](**fields)
+    config = Config(**made)
+    _check_types(config)
+    return config
+
+
+def differing_keys(first: Config, second: Config) -> list[str]:
+    """Returns the dotted keys at which two configs differ, in the order of the fields."""
+    values, others = dict(_items(first)), dict(_items(second))
+    return [key for key in values if values[key] != others[key]]
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError at the first value that can't work.
+
+    The names of gates and dispatches are checked where their tables are (`routing`), the number of
+    devices where they are known (`partitioning.mesh`).
+    """
+    _check_types(config)
+    values = dict(_items(config))
+    for key, (is_accepted, accepted) in _ACCEPTED.items():
+        if not is_accepted(values[key]):
+            raise ConfigError(f"config.{key}: found {values[key]!r}, accepted: {accepted}")
+    _check_layers(config.model)
+    _check_embeddings(config)
+    _check_groups(config)
+    _check_mesh(config)
+
+
+def _items(config: Config) -> Iterator[tuple[str, Any]]:
+    for section, fields in to_json(config).items():
+        for name, value in fields.items():
+            yield f"{section}.{name}", value
+
+
+def _check_types(config: Config) -> None:
+    for section in dataclasses.fields(Config):
+        record = getattr(config, section.name)
+        if not isinstance(record, section.type):
+            wanted = section.type.__name__
+            raise ConfigError(f"config.{section.name}: found {record!r}, accepted: a {wanted}")
+        for name in vars(record):  # `config.model.num_layer = 6` in a file makes a new attribute
+            refuse_unknown_key(f"{section.name}.{name}")
+    for name in vars(config):
+        if name not in {section.name for section in dataclasses.fields(Config)}:
+            refuse_unknown_key(name)
+    values = dict(_items(config))
+    for key, kind in known_keys().items():
+        value = values[key]
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (is_number if kind is float else type(value) is kind):
+            raise ConfigError(f"config.{key}: found {value!r}, accepted: {describe_type(kind)}")
+
+
+def _check_layers(model: ModelConfig) -> None:
+    # A stack has half the layers, and a sparse one is made of pairs: MoE, dense.
+    step = 4 if model.num_experts else 2
+    if model.num_layers < step or model.num_layers % step:
+        why = "two equal stacks of [MoE, dense] pairs" if step == 4 else "two equal stacks"
+        raise ConfigError(
+            f"config.model.num_layers: found {model.num_layers}, "
+            f"accepted: a multiple of {step} (encoder and decoder are {why})"
+        )
+
+
+def _check_embeddings(config: Config) -> None:
+    if config.model.tie_embeddings and not config.data.joint_vocabulary:
+        raise ConfigError(
+            "config.model.tie_embeddings: found True with two vocabularies; "
+            "set config.data.joint_vocabulary=true too"
+        )
+
+
+def _check_groups(config: Config) -> None:
+    if not config.model.num_experts:
+        return
+    size = config.model.group_size
+    lengths = {"source": config.data.source_length, "target": config.data.target_length}
+    for side, length in lengths.items():
+        tokens = config.train.batch_rows * length
+        if tokens % size:
+            raise ConfigError(
+                f"config.model.group_size: found {size}, accepted: a divisor of the {tokens} "
+                f"{side} tokens of a batch (train.batch_rows x data.{side}_length)"
+            )
+
+
+def _check_mesh(config: Config) -> None:
+    mesh, num_experts = config.mesh, config.model.num_experts
+    if mesh.data == -1 and mesh.expert == -1:
+        raise ConfigError("config.mesh.data: found -1, accepted: only one of data and expert is -1")
+    if num_experts and mesh.expert > 0 and num_experts % mesh.expert:
+        raise ConfigError(
+            f"config.mesh.expert: found {mesh.expert}, "
+            f"accepted: a divisor of model.num_experts={num_experts}"
+        )
+
+
+Accepted = tuple[Callable[[Any], bool], str]
+
+
+def _at_least(least: int) -> Accepted:
+    return lambda value: value >= least, f"{least} or more"
+
+
+def _above_zero() -> Accepted:
+    return lambda value: value > 0, "more than 0"
+
+
+def _rate() -> Accepted:
+    return lambda value: 0 <= value < 1, "at least 0 and less than 1"
+
+
+def _one_of(names: tuple[str, ...]) -> Accepted:
+    return lambda value: value in names, ", ".join(names)
+
+
+def _axis_size() -> Accepted:
+    return lambda value: value == -1 or value >= 1, "1 or more, or -1 for what is left"
+
+
+_ACCEPTED: dict[str, Accepted] = {
+    "data.recipe": (bool, "the path of a corpus recipe"),
+    "data.source_vocab_size": _at_least(8),
+    "data.target_vocab_size": _at_least(8),
+    "data.vocab_temperature": _above_zero(),
+    "data.vocab_num_sentences": _at_least(1),
+    "data.source_length": _at_least(2),
+    "data.target_length": _at_least(2),
+    "data.max_characters": _at_least(1),
+    "data.max_length_ratio": _at_least(1),
+    "data.num_dev": _at_least(0),
+    "data.num_test": _at_least(0),
+    "data.temperature": _above_zero(),
+    "data.seed": _at_least(0),
+    "model.model_dim": _at_least(1),
+    "model.ffn_dim": _at_least(1),
+    "model.num_heads": _at_least(1),
+    "model.head_dim": _at_least(1),
+    "model.num_experts": (lambda value: value == 0 or value >= 2, "0 (dense), or 2 or more"),
+    "model.group_size": _at_least(1),
+    "model.capacity_factor": _above_zero(),
+    "model.aux_loss_weight": _at_least(0),
+    "model.dropout_rate": _rate(),
+    "model.expert_dropout_rate": _rate(),
+    "model.dtype": _one_of(DTYPES),
+    "train.num_steps": _at_least(1),
+    "train.batch_rows": _at_least(1),
+    "train.optimizer": _one_of(OPTIMIZERS),
+    "train.learning_rate": _above_zero(),
+    "train.schedule": _one_of(SCHEDULES),
+    "train.warmup_steps": _at_least(0),
+    "train.weight_decay": _at_least(0),
+    "train.max_grad_norm": _at_least(0),
+    "train.label_smoothing": _rate(),
+    "train.seed": _at_least(0),
+    "train.log_every": _at_least(1),
+    "train.eval_every": _at_least(1),
+    "train.save_every": _at_least(1),
+    "train.max_checkpoints": _at_least(1),
+    "mesh.data": _axis_size(),
+    "mesh.expert": _axis_size(),
+    "mesh.num_cpu_devices": _at_least(0),
+    "decode.beam_size": _at_least(1),
+    "decode.length_penalty": _at_least(0),
+    "decode.max_length_factor": _above_zero(),
+    "decode.batch_size": _at_least(1),
+}

@@ -1,0 +1,100 @@
+"""A corpus recipe: a TOML file that says where text comes from, its languages, its licence."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+import tomllib
+from dataclasses import dataclass
+from typing import Any
+
+from gshard_mt.data.corpora.entry import SPLITS, Entry
+from gshard_mt.data.corpora.readers import SCHEMES
+from gshard_mt.errors import DataError, suggest
+from gshard_mt.languages import base_language, language_code
+
+_RECIPE_KEYS = {"name", "corpus"}
+_CORPUS_KEYS = {"language", "split", "source", "license", "sha256"}
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str
+    entries: tuple[Entry, ...]
+
+    def fingerprint(self) -> str:
+        """Returns a hash of what the recipe says, wherever its file lies."""
+        entries = [dataclasses.asdict(entry) | {"folder": ""} for entry in self.entries]
+        content = json.dumps([self.name, entries], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def load_recipe(path: pathlib.Path) -> Recipe:
+    """Reads and checks a recipe. Raises DataError at the first thing that can't be meant."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such recipe") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"{path}: not a recipe: {error}") from None
+    _check_keys(content, _RECIPE_KEYS, str(path))
+    tables = content.get("corpus")
+    if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
+        raise DataError(f"{path}: no [[corpus]] table; accepted: one or more")
+    entries = [
+        _entry(table, path.parent, f"{path}: corpus {number}")
+        for number, table in enumerate(tables, start=1)
+    ]
+    name = content.get("name", path.stem)
+    if not isinstance(name, str):
+        raise DataError(f"{path}: name is {name!r}; accepted: a string")
+    return Recipe(name, tuple(entries))
+
+
+def _entry(table: dict[str, Any], folder: pathlib.Path, where: str) -> Entry:
+    _check_keys(table, _CORPUS_KEYS, where)
+    for key in ("language", "source", "license"):
+        if key not in table:
+            raise DataError(f"{where}: {key} is missing")
+    for key in ("split", "source", "license", "sha256"):
+        if not isinstance(table.get(key, ""), str):
+            raise DataError(f"{where}: {key} is {table[key]!r}; accepted: a string")
+    split, sha256 = table.get("split", "train"), table.get("sha256", "")
+    if split not in SPLITS:
+        raise DataError(f"{where}: split is {split!r}{suggest(split, SPLITS)}")
+    if sha256 and not _SHA256.fullmatch(sha256):
+        raise DataError(f"{where}: sha256 is {sha256!r}; accepted: 64 hexadecimal digits")
+    scheme, colon, location = table["source"].partition(":")
+    if not colon or scheme not in SCHEMES:
+        raise DataError(
+            f"{where}: source {table['source']!r} has no known scheme; "
+            f"accepted: {', '.join(f'{name}:' for name in sorted(SCHEMES))}"
+        )
+    languages = _languages(table["language"], SCHEMES[scheme].has_languages, where)
+    return Entry(languages, split, scheme, location, table["license"], sha256, folder)
+
+
+def _languages(value: Any, has_languages: bool, where: str) -> tuple[str, ...]:
+    tags = [value] if isinstance(value, str) else value
+    if not isinstance(tags, list) or not tags or not all(isinstance(tag, str) for tag in tags):
+        raise DataError(f'{where}: language is {value!r}; accepted: a code, a list of codes, "*"')
+    if not has_languages and (len(tags) > 1 or tags == ["*"]):
+        raise DataError(f"{where}: language is {value!r}; accepted for this scheme: one code")
+    if tags == ["*"]:
+        return ("*",)
+    try:
+        codes = tuple(language_code(tag) for tag in tags)
+        if any(base_language(code) == "en" for code in codes):
+            raise DataError("language 'en' is the target; accepted: any other")
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+    return codes
+
+
+def _check_keys(table: dict[str, Any], known: set[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise DataError(f"{where}: unknown key {key!r}{suggest(key, known)}")

@@ -1,0 +1,2 @@
+"""The report."""
+def write_reports(*a): pass

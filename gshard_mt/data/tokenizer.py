@@ -1,0 +1,116 @@
+"""Subwords: SentencePiece models for the source languages and for English, trained, saved, loaded."""
+# SPDX-License-Identifier: Apache-2.0
+
+import hashlib
+import io
+import pathlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sentencepiece
+
+from gshard_mt.errors import ConfigError, DataError
+
+pad_id, eos_id, bos_id, unk_id = 0, 1, 2, 3
+
+_NUM_THREADS = 2
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """The two models (the same one twice where they are joint) and a hash of their files."""
+
+    source: sentencepiece.SentencePieceProcessor
+    target: sentencepiece.SentencePieceProcessor
+    hash: str
+
+    @property
+    def source_size(self) -> int:
+        return self.source.get_piece_size()
+
+    @property
+    def target_size(self) -> int:
+        return self.target.get_piece_size()
+
+    def encode_source(self, lines: Sequence[str]) -> list[list[int]]:
+        """Returns the ids of each line, no BOS or EOS among them."""
+        return _encode(self.source, lines)
+
+    def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
+        """Returns the ids of each English line, no BOS or EOS among them."""
+        return _encode(self.target, lines)
+
+    def decode_target(self, ids: Sequence[int]) -> str:
+        """Returns the text of ids up to the first EOS; padding and BOS say nothing."""
+        ids = [int(each) for each in ids]
+        if eos_id in ids:
+            ids = ids[: ids.index(eos_id)]
+        return self.target.decode([each for each in ids if each not in (pad_id, bos_id)])
+
+
+def train_model(sentences: Sequence[str], vocab_size: int, key: str) -> bytes:
+    """Returns a trained SentencePiece model of exactly `vocab_size` pieces.
+
+    No character is unknown to it: what it hasn't seen becomes bytes. Normalized text decodes to itself.
+    Raises ConfigError, with `key`, where the text can't give so many pieces or its characters need more.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=model,
+            vocab_size=vocab_size,
+            model_type="unigram",
+            normalization_rule_name="identity",
+            byte_fallback=True,
+            character_coverage=0.9995,
+            max_sentence_length=1 << 16,
+            num_threads=_NUM_THREADS,
+            pad_id=pad_id,
+            eos_id=eos_id,
+            bos_id=bos_id,
+            unk_id=unk_id,
+            minloglevel=3,
+        )
+    except (RuntimeError, OSError, ValueError) as error:
+        raise ConfigError(f"{key} is {vocab_size}; {_what_fits(str(error))}") from None
+    return model.getvalue()
+
+
+def save_models(models: dict[str, bytes], folder: pathlib.Path) -> None:
+    """Writes `source` and `target`, or `joint`, as NAME.model."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, model in models.items():
+        (folder / f"{name}.model").write_bytes(model)
+
+
+def load_tokenizer(data_dir: pathlib.Path) -> Tokenizer:
+    """Loads the models of a prepared data directory. Raises DataError where they can't be read."""
+    folder = data_dir / "tokenizer"
+    joint = folder / "joint.model"
+    paths = [joint] if joint.exists() else [folder / "source.model", folder / "target.model"]
+    digest = hashlib.sha256()
+    models = []
+    for path in paths:
+        try:
+            content = path.read_bytes()
+            models.append(sentencepiece.SentencePieceProcessor(model_proto=content))
+        except (OSError, RuntimeError) as error:
+            raise DataError(f"{path}: not a SentencePiece model: {error}") from None
+        digest.update(hashlib.sha256(content).digest())
+    return Tokenizer(models[0], models[-1], digest.hexdigest())
+
+
+def _encode(
+    model: sentencepiece.SentencePieceProcessor, lines: Sequence[str]
+) -> list[list[int]]:
+    return model.encode(list(lines), num_threads=_NUM_THREADS) if lines else []
+
+
+def _what_fits(message: str) -> str:
+    if match := re.search(r"value <= (\d+)", message):
+        return f"this text gives at most {match[1]} subwords; accepted: at most {match[1]}"
+    if match := re.search(r"smaller than required_chars\D*\d+\D+(\d+)", message):
+        return f"this text's characters alone need {match[1]}; accepted: more than {match[1]}"
+    return f"SentencePiece can't train it: {message.strip()}"

@@ -1,0 +1,28 @@
+"""The errors that speak to the person at the keyboard: one or two lines, exit status 2."""
+# SPDX-License-Identifier: Apache-2.0
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend. The message says where, what was found, what is accepted."""
+
+
+class ConfigError(UserError):
+    """A configuration key has a value that can't work; the message starts with the key."""
+
+
+class DataError(UserError):
+    """A corpus, recipe or prepared data directory can't be used; the message starts with the path."""
+
+
+class CheckpointError(UserError):
+    """A run directory or checkpoint can't be used; the message starts with the path."""
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Returns `; did you mean X?` for the nearest known word, or the accepted words if none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else f"; accepted: {', '.join(known)}"

@@ -1,0 +1,189 @@
+"""An evaluation's table: a row a pair, averages by bucket, as Markdown, CSV, JSON and text."""
+# SPDX-License-Identifier: Apache-2.0
+
+import csv
+import dataclasses
+import io
+import json
+import pathlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gshard_mt import languages
+from gshard_mt.evaluate.scores import Score
+
+FORMAT_VERSION = 1
+BUCKETS = ("high", "mid", "low")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One pair's line; its fields are the columns of `table.csv` and the keys in `table.json`."""
+
+    pair: str  # `de-en`
+    language: str  # `German`
+    train_pairs: int
+    bucket: str  # one of BUCKETS
+    sentences: int
+    bleu: float
+    bleu_low: float
+    bleu_high: float
+    chrf: float
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One checkpoint's scores on one split; rows run from the most training pairs to the fewest."""
+
+    step: int
+    split: str
+    parameters: int
+    active_parameters: int  # those that one token meets
+    signatures: Mapping[str, str]
+    rows: tuple[Row, ...]
+
+
+def buckets(train_pairs: Mapping[str, int]) -> dict[str, str]:
+    """Returns each pair's bucket by its rank in training pairs: a quarter, a half, a quarter.
+
+    That is the paper's 25 high, 52 mid and 25 low of 102 languages. Of two or three pairs the first
+    is high and the last low; one pair alone is mid. Equal counts rank by name.
+    """
+    ranked = sorted(train_pairs, key=lambda pair: (-train_pairs[pair], pair))
+    num_edge = max(1, len(ranked) // 4) if len(ranked) > 1 else 0
+    num_mid = len(ranked) - 2 * num_edge
+    names = ["high"] * num_edge + ["mid"] * num_mid + ["low"] * num_edge
+    return dict(zip(ranked, names, strict=True))
+
+
+def make_rows(scores: Mapping[str, Score], train_pairs: Mapping[str, int]) -> tuple[Row, ...]:
+    """Returns a row for every scored pair, from high to low resource.
+
+    `train_pairs` counts this run's training pairs of every pair it was trained on, scored or not:
+    the buckets come from all of them. A pair it doesn't have was never trained on and is low.
+    """
+    counts = {**dict.fromkeys(scores, 0), **train_pairs}
+    bucket = {**dict.fromkeys(scores, "low"), **buckets(train_pairs)}
+    return tuple(
+        Row(
+            pair=pair,
+            language=languages.english_name(pair.removesuffix("-en")),
+            train_pairs=counts[pair],
+            bucket=bucket[pair],
+            **dataclasses.asdict(scores[pair]),
+        )
+        for pair in sorted(scores, key=lambda pair: (-counts[pair], pair))
+    )
+
+
+def averages(rows: tuple[Row, ...]) -> dict[str, dict[str, float]]:
+    """Returns the mean BLEU and chrF over all pairs and over each bucket; `{}` for an empty one."""
+    groups = {"all": rows}
+    groups |= {name: tuple(row for row in rows if row.bucket == name) for name in BUCKETS}
+    return {name: _average(group) for name, group in groups.items()}
+
+
+def _average(rows: tuple[Row, ...]) -> dict[str, float]:
+    if not rows:
+        return {}
+    return {
+        "bleu": sum(row.bleu for row in rows) / len(rows),
+        "chrf": sum(row.chrf for row in rows) / len(rows),
+    }
+
+
+def write(table: Table, folder: pathlib.Path) -> None:
+    """Writes `table.md`, `table.csv` and `table.json` into the folder, which is made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.md").write_text(to_markdown(table), encoding="utf-8")
+    (folder / "table.csv").write_text(to_csv(table), encoding="utf-8", newline="")
+    text = json.dumps(to_json(table), ensure_ascii=False, indent=2)
+    (folder / "table.json").write_text(text + "\n", encoding="utf-8")
+
+
+def to_json(table: Table) -> dict[str, Any]:
+    """Returns what `table.json` holds."""
+    values = dataclasses.asdict(table)
+    return {
+        "format_version": FORMAT_VERSION,
+        **{name: values[name] for name in ("step", "split", "parameters", "active_parameters")},
+        "signatures": dict(table.signatures),
+        "rows": list(values["rows"]),
+        "averages": averages(table.rows),
+    }
+
+
+def to_csv(table: Table) -> str:
+    """Returns the rows with a head line; a field with a comma or a quote is quoted."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [item.name for item in dataclasses.fields(Row)])
+    writer.writeheader()
+    writer.writerows(dataclasses.asdict(row) for row in table.rows)
+    return text.getvalue()
+
+
+def to_markdown(table: Table) -> str:
+    """Returns the table as Markdown with its averages and signatures."""
+    head, *body = _cells(table)
+    lines = [
+        f"# {table.split}, step {table.step}",
+        "",
+        f"{table.parameters:,} parameters, {table.active_parameters:,} active for a token. "
+        "BLEU with its 95 % bootstrap interval.",
+        "",
+        _markdown_line(head),
+        "| --- | --- | ---: | --- | ---: | ---: | ---: | ---: |",
+        *(_markdown_line(cells) for cells in body),
+        "",
+        *(f"- {name}: `{signature}`" for name, signature in table.signatures.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def to_text(table: Table) -> str:
+    """Returns the table in aligned columns for a terminal, signatures below."""
+    cells = _cells(table)
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    lines = []
+    for line in cells:
+        padded = (
+            text.ljust(width) if column in _TEXT_COLUMNS else text.rjust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        )
+        lines.append("  ".join(padded).rstrip())
+    lines.insert(1, "-" * max(len(line) for line in lines))
+    lines.insert(2 + len(table.rows), lines[1])
+    lines += [f"{name}: {signature}" for name, signature in table.signatures.items()]
+    return "\n".join(lines) + "\n"
+
+
+_TEXT_COLUMNS = (0, 1, 3)
+
+
+def _cells(table: Table) -> list[list[str]]:
+    """Returns head, rows and averages as text, numbers rounded as sacreBLEU prints them."""
+    head = ["pair", "language", "train pairs", "bucket", "sentences", "BLEU", "95 %", "chrF"]
+    rows = [
+        [
+            row.pair,
+            row.language,
+            f"{row.train_pairs:,}",
+            row.bucket,
+            str(row.sentences),
+            f"{row.bleu:.1f}",
+            f"{row.bleu_low:.1f}-{row.bleu_high:.1f}",
+            f"{row.chrf:.1f}",
+        ]
+        for row in table.rows
+    ]
+    means = [
+        ["average", "", "", name, "", f"{mean['bleu']:.1f}", "", f"{mean['chrf']:.1f}"]
+        for name, mean in averages(table.rows).items()
+        if mean
+    ]
+    return [head, *rows, *means]

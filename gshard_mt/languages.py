@@ -1,0 +1,76 @@
+"""Languages: one code per language (ISO 639-1, else ISO 639-3), its English name, locales merged."""
+# SPDX-License-Identifier: Apache-2.0
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
+import iso639
+import iso639.exceptions
+
+from gshard_mt.errors import DataError
+
+_TAG = re.compile(
+    r"(?P<language>[A-Za-z]{2,3})(?:[-_](?P<script>[A-Za-z]{4}))?(?:[-_](?P<region>[A-Za-z]{2}|\d{3}))?"
+)
+# Simplified and Traditional are two habits of one script: they never make two languages.
+_ONE_SCRIPT = {"Hans": "Hani", "Hant": "Hani"}
+
+
+def language_code(tag: str) -> str:
+    """Returns `de` for `deu`, `pt` for `pt-BR`, `sr_Latn` for `sr-Latn`, `zh` for `zh-Hant`.
+
+    Raises DataError where the tag is no ISO 639 language.
+    """
+    language, script = _parse(tag)
+    return f"{language}_{script}" if script and script != "Hani" else language
+
+
+def merge_locales(tags: Iterable[str]) -> dict[str, str]:
+    """Returns each locale tag's language. A script stays in it only where two scripts meet.
+
+    `sr` and `sr-Latn` together give `sr` and `sr_Latn`; `sr-Latn` alone gives `sr`.
+    """
+    parsed = {tag: _parse(tag) for tag in tags}
+    scripts: dict[str, set[str | None]] = defaultdict(set)
+    for language, script in parsed.values():
+        scripts[language].add(None if script == "Hani" else script)
+    return {
+        tag: language_code(tag) if len(scripts[language]) > 1 else language
+        for tag, (language, _) in parsed.items()
+    }
+
+
+def base_language(tag: str) -> str:
+    """Returns the code without script or region: `sr` for `sr_Latn`."""
+    return _parse(tag)[0]
+
+
+def english_name(code: str) -> str:
+    """Returns `German` for `de`, `Serbian (Latn)` for `sr_Latn`."""
+    language, script = _parse(code)
+    # The tables say "Modern Greek (1453-)" and "Nepali (macrolanguage)": years and kinds are no name.
+    name = re.sub(r"\s*\(.*\)", "", iso639.Lang(language).name)
+    return f"{name} ({script})" if script and script != "Hani" else name
+
+
+def _parse(tag: str) -> tuple[str, str | None]:
+    match = _TAG.fullmatch(tag)
+    if not match:
+        raise DataError(f"language {tag!r} is not an ISO 639 code; accepted: codes like de, deu, pt-BR")
+    script = match["script"].capitalize() if match["script"] else None
+    return _iso_639(match["language"].lower(), tag), _ONE_SCRIPT.get(script or "", script)
+
+
+def _iso_639(code: str, tag: str) -> str:
+    try:
+        language = iso639.Lang(code)
+    except iso639.exceptions.DeprecatedLanguageValue as error:
+        if not error.change_to:
+            raise DataError(f"language {tag!r} has left ISO 639; use a current code") from None
+        return _iso_639(error.change_to, tag)
+    except iso639.exceptions.InvalidLanguageValue:
+        raise DataError(
+            f"language {tag!r} is not in ISO 639; accepted: codes like de, deu, pt-BR"
+        ) from None
+    return language.pt1 or language.pt3 or language.pt2b or language.pt5

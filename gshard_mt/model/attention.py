@@ -1,0 +1,55 @@
+"""Multi-head attention over packed rows, and over a cache of earlier positions."""
+# SPDX-License-Identifier: Apache-2.0
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gshard_mt.model.layers import Sizes, contract, dropout, uniform_parameter
+
+MASKED = -1e9  # a logit that takes no part; finite, so that a row of padding stays finite
+
+
+def segment_mask(segment_BT: jax.Array, segment_BL: jax.Array) -> jax.Array:
+    """[B, T, L] true where query and key belong to the same sentence (segment 0 is padding)."""
+    is_same_BTL = segment_BT[:, :, None] == segment_BL[:, None, :]
+    return is_same_BTL & (segment_BT != 0)[:, :, None]
+
+
+def causal_mask(segment_BT: jax.Array) -> jax.Array:
+    """[B, T, T] true where the key is of the query's sentence and not after it."""
+    num_positions = segment_BT.shape[1]
+    return segment_mask(segment_BT, segment_BT) & jnp.tri(num_positions, dtype=bool)
+
+
+class Attention(nnx.Module):
+    """Queries from one sequence, keys and values from the same or another; no biases."""
+
+    def __init__(self, sizes: Sizes, rngs: nnx.Rngs):
+        self.wq_MND = uniform_parameter(rngs, "MND", sizes, fan_in="M")
+        self.wk_MND = uniform_parameter(rngs, "MND", sizes, fan_in="M")
+        self.wv_MND = uniform_parameter(rngs, "MND", sizes, fan_in="M")
+        self.wo_NDM = uniform_parameter(rngs, "NDM", sizes, fan_in="ND")
+
+    def __call__(self, x_BTM, memory_BLM, mask_BTL, key, dropout_rate, dtype) -> jax.Array:
+        """x_BTM attends to memory_BLM where the mask is true; returns [B, T, M]."""
+        k_BLND, v_BLND = self.keys_and_values(memory_BLM, dtype)
+        return self.attend(x_BTM, k_BLND, v_BLND, mask_BTL, key, dropout_rate, dtype)
+
+    def keys_and_values(self, memory_BLM, dtype) -> tuple[jax.Array, jax.Array]:
+        """What attention needs of the memory, [B, L, N, D] each."""
+        k_BLND = contract("BLM,MND->BLND", memory_BLM, self.wk_MND[...], dtype)
+        v_BLND = contract("BLM,MND->BLND", memory_BLM, self.wv_MND[...], dtype)
+        return k_BLND, v_BLND
+
+    def attend(self, x_BTM, k_BLND, v_BLND, mask_BTL, key, dropout_rate, dtype) -> jax.Array:
+        """Attention to given keys and values; weights are a float32 softmax."""
+        q_BTND = contract("BTM,MND->BTND", x_BTM, self.wq_MND[...], dtype)
+        q_BTND = q_BTND * jnp.asarray(1.0 / math.sqrt(q_BTND.shape[-1]), q_BTND.dtype)
+        logits_BNTL = contract("BTND,BLND->BNTL", q_BTND, k_BLND, dtype).astype(jnp.float32)
+        weight_BNTL = jax.nn.softmax(jnp.where(mask_BTL[:, None], logits_BNTL, MASKED), axis=-1)
+        weight_BNTL = dropout(weight_BNTL, dropout_rate, key)
+        y_BTND = contract("BNTL,BLND->BTND", weight_BNTL, v_BLND, dtype)
+        return contract("BTND,NDM->BTM", y_BTND, self.wo_NDM[...], dtype)

@@ -1,0 +1,71 @@
+"""The Mixture-of-Experts feed-forward: GShard's Algorithm 2 with its sharding annotations."""
+# SPDX-License-Identifier: Apache-2.0
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gshard_mt.config import ModelConfig
+from gshard_mt.model.layers import Sizes, contract, dropout, split_key, uniform_parameter
+from gshard_mt.partitioning.annotate import shard
+from gshard_mt.routing.capacity import expert_capacity
+from gshard_mt.routing.dispatch import DISPATCHES
+from gshard_mt.routing.gating import GATINGS, Routing
+
+
+class Groups(NamedTuple):
+    """How the tokens of a batch compete for expert slots."""
+
+    size: int  # S; 0: every row of the batch is its own group
+    capacity_factor: float  # C = capacity_factor * S / E
+
+
+def training_groups(config: ModelConfig) -> Groups:
+    """Groups of training and of dev evaluation alike (paper, section 2.2)."""
+    return Groups(config.group_size, config.capacity_factor)
+
+
+def decoding_groups(config: ModelConfig) -> Groups:
+    """Every sentence by itself, with room for all its tokens at every expert: nothing is dropped,
+    and no sentence depends on what else is in the batch."""
+    return Groups(0, float(config.num_experts))
+
+
+class MixtureOfExperts(nnx.Module):
+    """E feed-forwards of which each token takes the few that its gate chooses."""
+
+    def __init__(self, config: ModelConfig, sizes: Sizes, rngs: nnx.Rngs):
+        self.config = config
+        self.wg_ME = uniform_parameter(rngs, "ME", sizes, fan_in="M")
+        self.wi_EMH = uniform_parameter(rngs, "EMH", sizes, fan_in="M")
+        self.wo_EHM = uniform_parameter(rngs, "EHM", sizes, fan_in="H")
+
+    def __call__(self, x_BLM, is_token_BL, groups: Groups, key) -> tuple[jax.Array, Routing]:
+        """Returns the weighted sum of the chosen experts [B, L, M] and the routing behind it.
+
+        A token whose choices are all dropped gets zeros: the residual carries it (section 2.2).
+        """
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        size = groups.size or x_BLM.shape[1]
+        x_GSM = shard(x_BLM.reshape(-1, size, x_BLM.shape[-1]), "GSM")
+        is_token_GS = shard(is_token_BL.reshape(-1, size), "GS")
+        gate_key, dropout_key = split_key(key, 2)
+        capacity = expert_capacity(size, config.num_experts, groups.capacity_factor)
+        logits_GSE = jnp.einsum(
+            "GSM,ME->GSE", x_GSM.astype(jnp.float32), self.wg_ME[...], precision="highest"
+        )
+        routing = GATINGS[config.gate](logits_GSE, is_token_GS, capacity, gate_key)
+        dispatch, combine = DISPATCHES[config.dispatch]
+        x_GECM = dispatch(x_GSM.astype(dtype), routing, config.num_experts, capacity)
+        # The two all-to-alls of the paper: groups own the expert axis of the mesh before and
+        # after, experts own it in between. Annotated on both sides of each transposition,
+        # without which XLA gathers an expert weight instead.
+        x_EGCM = shard(jnp.swapaxes(shard(x_GECM, "GECM"), 0, 1), "EGCM")
+        h_EGCH = jax.nn.relu(contract("EGCM,EMH->EGCH", x_EGCM, self.wi_EMH[...], dtype))
+        h_EGCH = dropout(shard(h_EGCH, "EGCH"), config.expert_dropout_rate, dropout_key)
+        y_EGCM = shard(contract("EGCH,EHM->EGCM", h_EGCH, self.wo_EHM[...], dtype), "EGCM")
+        y_GECM = shard(jnp.swapaxes(y_EGCM, 0, 1), "GECM")
+        y_GSM = shard(combine(y_GECM, routing), "GSM")
+        return shard(y_GSM.reshape(x_BLM.shape), "BLM"), routing

@@ -1,0 +1,292 @@
+"""The encoder-decoder Transformer whose every other feed-forward is a Mixture of Experts."""
+# SPDX-License-Identifier: Apache-2.0
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gshard_mt.config import ModelConfig
+from gshard_mt.model.attention import Attention, causal_mask, segment_mask
+from gshard_mt.model.layers import (
+    FeedForward,
+    Norm,
+    Sizes,
+    contract,
+    dropout,
+    position_encoding,
+    split_key,
+)
+from gshard_mt.model.moe import Groups, MixtureOfExperts
+from gshard_mt.partitioning.annotate import shard
+from gshard_mt.routing.gating import Counters
+
+
+class Vocabulary(NamedTuple):
+    """Subwords of each side."""
+
+    source: int
+    target: int
+
+
+class RoutingSums(NamedTuple):
+    """What training keeps of an MoE layer's routing; stacked over P where it leaves the model."""
+
+    aux_loss: jax.Array
+    counters: Counters
+
+
+class Memory(NamedTuple):
+    """What the decoder sees of the source: keys and values per layer, [P, B, L, N, D] each."""
+
+    keys_and_values: list[tuple[jax.Array, jax.Array]]  # one entry a layer of a block
+    is_token_BL: jax.Array
+
+
+class Cache(NamedTuple):
+    """Keys and values of earlier target positions: one entry a layer, [P, B, T, N, D] each."""
+
+    keys_and_values: list[tuple[jax.Array, jax.Array]]
+
+
+class Layer(nnx.Module):
+    """Pre-norm self-attention, cross-attention (decoder only) and a feed-forward."""
+
+    def __init__(self, config: ModelConfig, sizes: Sizes, rngs, *, is_moe: bool, is_decoder: bool):
+        self.dropout_rate, self.expert_dropout_rate = config.dropout_rate, config.expert_dropout_rate
+        self.dtype = jnp.dtype(config.dtype)
+        self.self_attention_norm = Norm(sizes)
+        self.self_attention = Attention(sizes, rngs)
+        if is_decoder:
+            self.cross_attention_norm = Norm(sizes)
+            self.cross_attention = Attention(sizes, rngs)
+        self.feed_forward_norm = Norm(sizes)
+        feed_forward = MixtureOfExperts(config, sizes, rngs) if is_moe else FeedForward(sizes, rngs)
+        self.feed_forward = feed_forward
+        self.is_moe = is_moe
+
+    def encode(self, x_BLM, segment_BL, groups: Groups, key):
+        """One encoder layer over packed rows; returns [B, L, M] and the routing, None if dense."""
+        keys = split_key(key, 4)
+        mask_BLL = segment_mask(segment_BL, segment_BL)
+        normed_BLM = self.self_attention_norm(x_BLM)
+        y_BLM = self.self_attention(
+            normed_BLM, normed_BLM, mask_BLL, keys[0], self.dropout_rate, self.dtype
+        )
+        x_BLM = x_BLM + dropout(y_BLM, self.dropout_rate, keys[1])
+        return self._feed_forward(x_BLM, segment_BL != 0, groups, keys[2], keys[3])
+
+    def decode(self, x_BTM, memory_BLM, segments, groups: Groups, key):
+        """One decoder layer over packed rows, `segments` being those of source and target."""
+        segment_BL, segment_BT = segments
+        keys = split_key(key, 6)
+        normed_BTM = self.self_attention_norm(x_BTM)
+        y_BTM = self.self_attention(
+            normed_BTM, normed_BTM, causal_mask(segment_BT), keys[0], self.dropout_rate, self.dtype
+        )
+        x_BTM = x_BTM + dropout(y_BTM, self.dropout_rate, keys[1])
+        mask_BTL = segment_mask(segment_BT, segment_BL)
+        y_BTM = self.cross_attention(
+            self.cross_attention_norm(x_BTM),
+            memory_BLM,
+            mask_BTL,
+            keys[2],
+            self.dropout_rate,
+            self.dtype,
+        )
+        x_BTM = x_BTM + dropout(y_BTM, self.dropout_rate, keys[3])
+        return self._feed_forward(x_BTM, segment_BT != 0, groups, keys[4], keys[5])
+
+    def step(self, x_BTM, position, cache_kv, memory_kv, memory_mask_BTL, groups: Groups):
+        """One decoder layer for the next target position of W beams a sentence.
+
+        x is [B, W, M]: the beams stand where positions stand elsewhere, and differ in their cache
+        [B, W, T, N, D] only; the memory is the sentence's. Returns [B, W, M] and the cache.
+        """
+        num_rows, num_beams, model_dim = x_BTM.shape
+        k_BWTND, v_BWTND = cache_kv
+        normed = self.self_attention_norm(x_BTM).reshape(num_rows * num_beams, 1, model_dim)
+        k_new, v_new = self.self_attention.keys_and_values(normed, self.dtype)
+        shape_new = (num_rows, num_beams, 1, *k_new.shape[2:])
+        start = (0, 0, position, 0, 0)
+        k_BWTND = jax.lax.dynamic_update_slice(k_BWTND, k_new.reshape(shape_new), start)
+        v_BWTND = jax.lax.dynamic_update_slice(v_BWTND, v_new.reshape(shape_new), start)
+        merged = (num_rows * num_beams, *k_BWTND.shape[2:])
+        is_past_T = jnp.arange(k_BWTND.shape[2]) <= position
+        mask = jnp.broadcast_to(is_past_T, (merged[0], 1, merged[1]))
+        y = self.self_attention.attend(
+            normed, k_BWTND.reshape(merged), v_BWTND.reshape(merged), mask, None, 0.0, self.dtype
+        )
+        x_BTM = x_BTM + y.reshape(x_BTM.shape)
+        x_BTM = x_BTM + self.cross_attention.attend(
+            self.cross_attention_norm(x_BTM), *memory_kv, memory_mask_BTL, None, 0.0, self.dtype
+        )
+        is_token_BT = jnp.ones((num_rows, num_beams), bool)
+        x_BTM, _ = self._feed_forward(x_BTM, is_token_BT, groups, None, None)
+        return x_BTM, (k_BWTND, v_BWTND)
+
+    def _feed_forward(self, x_BLM, is_token_BL, groups, key, residual_key):
+        normed_BLM = self.feed_forward_norm(x_BLM)
+        if self.is_moe:
+            y_BLM, routing = self.feed_forward(normed_BLM, is_token_BL, groups, key)
+            routing = RoutingSums(routing.aux_loss, routing.counters)
+        else:
+            y_BLM = self.feed_forward(normed_BLM, key, self.expert_dropout_rate, self.dtype)
+            routing = None
+        x_BLM = x_BLM + dropout(y_BLM, self.dropout_rate, residual_key)
+        return shard(x_BLM, "BLM"), routing
+
+
+class Block(nnx.Module):
+    """What a stack repeats: a layer with experts and a dense one, or one dense layer."""
+
+    def __init__(self, config: ModelConfig, sizes: Sizes, rngs: nnx.Rngs, *, is_decoder: bool):
+        kinds = (True, False) if config.num_experts else (False,)
+        self.layers = nnx.List(
+            Layer(config, sizes, rngs, is_moe=is_moe, is_decoder=is_decoder) for is_moe in kinds
+        )
+
+
+def stack_blocks(make: Callable[[nnx.Rngs], Block], num_blocks: int, rngs: nnx.Rngs) -> Block:
+    """`num_blocks` blocks in one: every parameter has a leading axis P, the depth."""
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+    keys = jax.random.split(rngs.params(), num_blocks)
+    return nnx.merge(graphdef, jax.vmap(lambda key: nnx.state(make(nnx.Rngs(key))))(keys))
+
+
+def scan_blocks(stack: Block, function, x, key, *extra):
+    """Threads x through `function(layer, x, key, *extra of the block) -> (x, out)` layer by layer.
+
+    One program for any depth: a scan over the leading axis P of the parameters and of `extra`.
+    Returns x and, a layer of the block, its outs stacked over P.
+    """
+    graphdef, params = nnx.split(stack)
+    num_blocks = jax.tree.leaves(params)[0].shape[0]
+    keys = None if key is None else jax.random.split(key, num_blocks)
+
+    def apply(x, slices):
+        block_params, block_key, block_extra = slices
+        block = nnx.merge(graphdef, block_params)
+        layer_keys = split_key(block_key, len(block.layers))
+        outs = []
+        for index, layer in enumerate(block.layers):
+            x, out = function(layer, x, layer_keys[index], *(e[index] for e in block_extra))
+            outs.append(out)
+        return x, outs
+
+    return jax.lax.scan(apply, x, (params, keys, extra))
+
+
+class Transformer(nnx.Module):
+    """Embeddings, an encoder stack, a decoder stack, a softmax over English subwords."""
+
+    def __init__(self, config: ModelConfig, vocabulary: Vocabulary, rngs: nnx.Rngs):
+        self.dropout_rate, self.dtype = config.dropout_rate, jnp.dtype(config.dtype)
+        sizes = {
+            "M": config.model_dim,
+            "H": config.ffn_dim,
+            "N": config.num_heads,
+            "D": config.head_dim,
+            "E": config.num_experts,
+        }
+        num_blocks = config.num_layers // (4 if config.num_experts else 2)
+
+        def table(size: int) -> nnx.Param:
+            value = jax.random.normal(rngs.params(), (size, config.model_dim), jnp.float32)
+            return nnx.Param(value / math.sqrt(config.model_dim))
+
+        self.target_embedding_VM = table(vocabulary.target)
+        self.source_embedding_VM = None if config.tie_embeddings else table(vocabulary.source)
+        self.softmax_VM = None if config.tie_softmax else table(vocabulary.target)
+        self.encoder = stack_blocks(
+            lambda rngs: Block(config, sizes, rngs, is_decoder=False), num_blocks, rngs
+        )
+        self.encoder_norm = Norm(sizes)
+        self.decoder = stack_blocks(
+            lambda rngs: Block(config, sizes, rngs, is_decoder=True), num_blocks, rngs
+        )
+        self.decoder_norm = Norm(sizes)
+
+    def encode(self, source_BL, segment_BL, position_BL, groups: Groups, key=None):
+        """Encodes packed rows; returns memory [B, L, M] and the routings of the layers."""
+        key_in, key_stack, key_out = split_key(key, 3)
+        embedding = self.source_embedding_VM
+        table_VM = (self.target_embedding_VM if embedding is None else embedding)[...]
+        x_BLM = self._embed(table_VM, source_BL, position_BL, key_in)
+        x_BLM, routings = scan_blocks(
+            self.encoder,
+            lambda layer, x, layer_key: layer.encode(x, segment_BL, groups, layer_key),
+            x_BLM,
+            key_stack,
+        )
+        return dropout(self.encoder_norm(x_BLM), self.dropout_rate, key_out), routings
+
+    def decode(self, memory_BLM, segment_BL, input_BT, segment_BT, position_BT, groups, key=None):
+        """Decodes packed rows given all earlier tokens; returns hidden [B, T, M] and routings.
+
+        Position t sees inputs up to t of its own sentence, and that sentence's memory.
+        """
+        key_in, key_stack, key_out = split_key(key, 3)
+        x_BTM = self._embed(self.target_embedding_VM[...], input_BT, position_BT, key_in)
+        segments = (segment_BL, segment_BT)
+        x_BTM, routings = scan_blocks(
+            self.decoder,
+            lambda layer, x, layer_key: layer.decode(x, memory_BLM, segments, groups, layer_key),
+            x_BTM,
+            key_stack,
+        )
+        return dropout(self.decoder_norm(x_BTM), self.dropout_rate, key_out), routings
+
+    def logits(self, hidden_BTM: jax.Array) -> jax.Array:
+        """Float32 scores [B, T, V] of every English subword."""
+        logits_BTV = contract("BTM,VM->BTV", hidden_BTM, self.softmax_table(), self.dtype)
+        return logits_BTV.astype(jnp.float32)
+
+    def softmax_table(self) -> jax.Array:
+        """The softmax weights [V, M]: the target embedding, unless the config unties them."""
+        table_VM = self.target_embedding_VM if self.softmax_VM is None else self.softmax_VM
+        return table_VM[...]
+
+    def remember(self, memory_BLM: jax.Array, is_token_BL: jax.Array) -> Memory:
+        """Every decoder layer's keys and values of the memory, computed once a sentence."""
+
+        def project(layer: Layer, x, _):
+            return x, layer.cross_attention.keys_and_values(memory_BLM, self.dtype)
+
+        _, keys_and_values = scan_blocks(self.decoder, project, None, None)
+        return Memory(keys_and_values, is_token_BL)
+
+    def empty_cache(self, num_rows: int, num_beams: int, num_positions: int) -> Cache:
+        """Room for `num_positions` target positions of every beam [P, B, W, T, N, D]."""
+        wk_PMND = self.decoder.layers[0].self_attention.wk_MND[...]
+        num_blocks, _, num_heads, head_dim = wk_PMND.shape
+        zeros = jnp.zeros(
+            (num_blocks, num_rows, num_beams, num_positions, num_heads, head_dim), self.dtype
+        )
+        return Cache([(zeros, zeros) for _ in self.decoder.layers])
+
+    def step(self, token_BW, position, cache: Cache, memory: Memory, groups: Groups):
+        """Feeds token_BW at `position`; returns hidden [B, W, M] of the next one and the cache."""
+        position_BW = jnp.full(token_BW.shape, position, jnp.int32)
+        x_BWM = self._embed(self.target_embedding_VM[...], token_BW, position_BW, None)
+        num_rows, num_beams = token_BW.shape
+        mask_BWL = jnp.broadcast_to(
+            memory.is_token_BL[:, None, :], (num_rows, num_beams, memory.is_token_BL.shape[1])
+        )
+
+        def apply(layer: Layer, x, _, cache_kv, memory_kv):
+            return layer.step(x, position, cache_kv, memory_kv, mask_BWL, groups)
+
+        x_BWM, cache_kv = scan_blocks(
+            self.decoder, apply, x_BWM, None, cache.keys_and_values, memory.keys_and_values
+        )
+        return self.decoder_norm(x_BWM), Cache(cache_kv)
+
+    def _embed(self, table_VM, token_BL, position_BL, key) -> jax.Array:
+        model_dim = table_VM.shape[1]
+        x_BLM = table_VM[token_BL] * math.sqrt(model_dim)
+        x_BLM = x_BLM + position_encoding(position_BL, model_dim)
+        return shard(dropout(x_BLM, self.dropout_rate, key), "BLM")

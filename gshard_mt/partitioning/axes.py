@@ -1,0 +1,62 @@
+"""The alphabet of array axes, and the one table of the mesh axes each letter is split over."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Iterable
+
+# Every array axis here is one of these letters; stacked depth is a leading axis without one.
+ALPHABET = {
+    "B": "rows (sentences or packed rows) in a batch",
+    "L": "source or key positions",
+    "T": "target or query positions",
+    "G": "groups of tokens that compete for the same expert slots",
+    "S": "tokens in a group",
+    "E": "experts",
+    "C": "slots per expert and group (capacity)",
+    "K": "choices per token",
+    "M": "model width",
+    "H": "hidden width of a feed-forward",
+    "N": "attention heads",
+    "D": "width of one head",
+    "V": "vocabulary",
+    "W": "beams",
+}
+
+# The devices are a grid of these two axes. All of them share the batch; `expert` also owns experts.
+MESH_AXES = ("data", "expert")
+
+# Letter -> the mesh axes it asks for. A letter that is not here is never split. A third mesh axis
+# for wide layers would be a name in MESH_AXES and the rows `"H": ("model",)`, `"N": ("model",)`.
+RULES = {
+    "B": ("data", "expert"),
+    "G": ("data", "expert"),
+    "E": ("expert",),
+}
+
+# One array axis in a spec: not split, split over one mesh axis, or over several of them.
+AxisSpec = None | str | tuple[str, ...]
+
+
+def spec(letters: str, mesh_axis_names: Iterable[str] = MESH_AXES) -> tuple[AxisSpec, ...]:
+    """Returns how an array with these axes is split: one entry a letter.
+
+    Read from left to right, and a mesh axis goes to the first letter that claims it. So in `GSM`
+    the groups own `data` and `expert`; in `EGCM` the experts own `expert` and the groups keep
+    `data`; going from one to the other is GShard's all-to-all. Names that the mesh doesn't have
+    are left out. A letter outside the alphabet is a mistake in the program: ValueError.
+    """
+    free = list(mesh_axis_names)
+    entries: list[AxisSpec] = []
+    for letter in letters:
+        if letter not in ALPHABET:
+            raise ValueError(f"{letters!r}: {letter!r} is not a letter of {''.join(ALPHABET)}")
+        claimed = tuple(name for name in RULES.get(letter, ()) if name in free)
+        free = [name for name in free if name not in claimed]
+        entries.append(claimed if len(claimed) > 1 else claimed[0] if claimed else None)
+    return tuple(entries)
+
+
+def names(entry: AxisSpec) -> tuple[str, ...]:
+    """Returns the mesh axes of one entry of a spec, as a tuple."""
+    if entry is None:
+        return ()
+    return (entry,) if isinstance(entry, str) else entry

@@ -1,0 +1,93 @@
+"""The grid of devices: its two axes solved, checked against the configuration, and built."""
+# SPDX-License-Identifier: Apache-2.0
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from gshard_mt.errors import ConfigError
+from gshard_mt.partitioning.axes import ALPHABET, MESH_AXES, names, spec
+
+
+def simulate_cpu_devices(num_cpu_devices: int) -> None:
+    """Makes the CPU look like `num_cpu_devices` devices and chooses it; 0 leaves everything alone.
+
+    To be called before JAX touches a device; later it is a ConfigError, unless so many are there.
+    """
+    if num_cpu_devices < 0:
+        raise ConfigError(f"mesh.num_cpu_devices = {num_cpu_devices}: must be 0 or more")
+    if num_cpu_devices == 0:
+        return
+    try:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", num_cpu_devices)
+    except RuntimeError as error:
+        found = jax.devices()
+        if found[0].platform != "cpu" or len(found) != num_cpu_devices:
+            raise ConfigError(
+                f"mesh.num_cpu_devices = {num_cpu_devices}: JAX already runs with {len(found)} "
+                f"{found[0].platform} devices; start a new process"
+            ) from error
+
+
+def solve_shape(data: int, expert: int, num_devices: int) -> dict[str, int]:
+    """Returns the size of each mesh axis; -1 takes what is left of `num_devices`.
+
+    Touches no device. Every device must be used: ConfigError otherwise.
+    """
+    asked: dict[str, int] = dict(zip(MESH_AXES, (data, expert), strict=True))
+    for key, size in asked.items():
+        if size < 1 and size != -1:
+            raise ConfigError(f"mesh.{key} = {size}: must be 1 or more, or -1 for what is left")
+    if list(asked.values()).count(-1) > 1:
+        raise ConfigError("mesh.data = -1, mesh.expert = -1: only one can take what is left")
+    known = math.prod(size for size in asked.values() if size != -1)
+    for key, size in asked.items():
+        if size == -1:
+            (other,) = (name for name in asked if name != key)
+            if num_devices % known:
+                raise ConfigError(
+                    f"mesh.{other} = {known}: does not divide the {num_devices} devices there, so "
+                    f"mesh.{key} = -1 can't take what is left"
+                )
+            asked[key] = num_devices // known
+    if math.prod(asked.values()) != num_devices:
+        raise ConfigError(
+            f"mesh.data = {data}, mesh.expert = {expert}: {known} devices asked, but {num_devices} "
+            "there; the product must be the devices there (-1 takes what is left)"
+        )
+    return asked
+
+
+def build_mesh(data: int, expert: int, devices: Sequence[Any] | None = None) -> Mesh:
+    """Returns the (data, expert) mesh over `devices`, by default all of them in all processes."""
+    devices = jax.devices() if devices is None else devices
+    shape = solve_shape(data, expert, len(devices))
+    return jax.make_mesh(
+        tuple(shape.values()),
+        tuple(shape),
+        axis_types=(AxisType.Auto,) * len(shape),  # the default is Explicit since jax 0.9
+        devices=devices,
+    )
+
+
+def check_fits(shape: Mapping[str, int], sizes: Iterable[tuple[str, str, int]]) -> None:
+    """Refuses sizes that the mesh can't split evenly: ConfigError that starts with the key.
+
+    `shape` is what `solve_shape` returned, or `mesh.shape`; needs no device. `sizes` has rows of
+    (configuration key or formula, letter, size), the letter as the array's first axis, for example
+    `("train.batch_rows", "B", 64)`, `("model.num_experts", "E", 8)`,
+    `("train.batch_rows * data.source_length / model.group_size", "G", 8)`.
+    """
+    for key, letter, size in sizes:
+        axes = names(spec(letter, shape)[0])
+        num_parts = math.prod(shape[name] for name in axes)
+        if size % num_parts or size < 1:
+            grid = " x ".join(f"mesh.{name} = {shape[name]}" for name in axes)
+            raise ConfigError(
+                f"{key} = {size}: {ALPHABET[letter]} ({letter}) are split over {grid}; "
+                f"use a multiple of {num_parts}"
+            )

@@ -1,0 +1,29 @@
+"""The geometry of routing: how many groups, and how many slots an expert has in each of them."""
+# SPDX-License-Identifier: Apache-2.0
+
+import math
+
+from gshard_mt.errors import ConfigError
+
+
+def expert_capacity(group_size: int, num_experts: int, factor: float) -> int:
+    """Returns C, the slots of one expert in one group: ceil(factor * S / E), from 1 to S.
+
+    The paper's C = 2S/E (section 2.2) is factor 2.0, one slot for every choice of every token when
+    the load is even. The same number serves training and evaluation, so that the routing does not
+    change between them. More than S slots would never fill: a token chooses an expert once.
+    """
+    if factor <= 0:
+        raise ConfigError(f"model.capacity_factor = {factor}: must be more than 0")
+    # The tolerance keeps a product such as 1.1 * 100 / 10 from being rounded up to 12.
+    return max(1, min(group_size, math.ceil(factor * group_size / num_experts - 1e-9)))
+
+
+def num_groups(num_tokens: int, group_size: int) -> int:
+    """Returns G for `num_tokens` token places (padding included), which S must divide."""
+    if group_size < 1 or num_tokens % group_size:
+        raise ConfigError(
+            f"model.group_size = {group_size}: does not divide the {num_tokens} token places of a "
+            "batch (rows times length)"
+        )
+    return num_tokens // group_size

@@ -1,0 +1,93 @@
+"""A run directory's own record of what it is: its config, its data, its tokenizer."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import os
+import pathlib
+from typing import NamedTuple
+
+from gshard_mt import config as configs
+from gshard_mt.config import Config
+from gshard_mt.errors import CheckpointError, ConfigError
+
+FORMAT_VERSION = 1
+
+# Keys that may change when a run goes on; every other one would make it another experiment.
+FREE_KEYS = frozenset(
+    {f"train.{name}" for name in ("log_every", "eval_every", "save_every", "max_checkpoints")}
+)
+FREE_SECTIONS = ("mesh.", "decode.")
+SCHEDULES_WITHOUT_END = ("inverse_sqrt", "constant", "paper")  # train.num_steps may change too
+
+
+class Run(NamedTuple):
+    """What `config.json` of a run directory holds."""
+
+    config: Config
+    data_dir: pathlib.Path  # prepared data; the fingerprint says whether it is still the same
+    data_fingerprint: str
+
+
+def read_run(workdir: pathlib.Path) -> Run:
+    """Reads `config.json`. Raises CheckpointError where there is none or of another format."""
+    path = pathlib.Path(workdir) / "config.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: not found; is {workdir} a run directory?") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON ({error})") from error
+    version = record.get("format_version") if isinstance(record, dict) else None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: found format_version {version}, accepted: {FORMAT_VERSION}"
+        )
+    config = configs.from_json(record["config"])
+    return Run(config, pathlib.Path(record["data_dir"]), record["data_fingerprint"])
+
+
+def start_run(workdir: pathlib.Path, run: Run) -> bool:
+    """Writes `config.json`, or checks that the run there is the same one. Returns whether it was new.
+
+    Raises ConfigError with the differing keys, CheckpointError if data differ.
+    """
+    path = pathlib.Path(workdir) / "config.json"
+    is_new = not path.exists()
+    if not is_new:
+        _check_same(path, read_run(workdir), run)
+    record = {
+        "format_version": FORMAT_VERSION,
+        "config": configs.to_json(run.config),
+        "data_dir": str(run.data_dir.resolve()),
+        "data_fingerprint": run.data_fingerprint,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".json.tmp")
+    draft.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    os.replace(draft, path)
+    return is_new
+
+
+def _check_same(path: pathlib.Path, old: Run, new: Run) -> None:
+    differing = [
+        key
+        for key in configs.differing_keys(old.config, new.config)
+        if key not in FREE_KEYS
+        and not key.startswith(FREE_SECTIONS)
+        and not (key == "train.num_steps" and new.config.train.schedule in SCHEDULES_WITHOUT_END)
+        and key != "data.recipe"  # the data themselves are compared
+    ]
+    if differing:
+        section, name = differing[0].split(".")
+        found = getattr(getattr(new.config, section), name)
+        expected = getattr(getattr(old.config, section), name)
+        raise ConfigError(
+            f"{path}: this run has another config: {', '.join(differing)} "
+            f"({differing[0]}: found {found!r}, the run has {expected!r}); "
+            "give the run's own values or another --workdir"
+        )
+    if old.data_fingerprint != new.data_fingerprint:
+        raise CheckpointError(
+            f"{path}: this run was trained on other prepared data ({old.data_dir}); "
+            f"found {new.data_dir}: give the same data or another --workdir"
+        )

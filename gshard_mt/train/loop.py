@@ -1,0 +1,129 @@
+"""The training loop: from prepared data and a config to checkpoints and metrics."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+
+import jax
+from jax.sharding import Mesh
+
+from gshard_mt.checkpoint import Checkpoints
+from gshard_mt.config import Config
+from gshard_mt.data.batches import split_batches, train_batches
+from gshard_mt.data.prepared import Prepared
+from gshard_mt.errors import ConfigError
+from gshard_mt.model.blueprint import Blueprint, count_parameters, draw_blueprint
+from gshard_mt.model.transformer import Vocabulary
+from gshard_mt.partitioning.mesh import check_fits
+from gshard_mt.partitioning.params import sharding
+from gshard_mt.routing.capacity import expert_capacity, num_groups
+from gshard_mt.run import Run, start_run
+from gshard_mt.train.metrics import MetricsLog, StepSums, progress_bar
+from gshard_mt.train.optimizer import make_optimizer
+from gshard_mt.train.state import TrainState, initial_state, shape_state
+from gshard_mt.train.step import make_dev_step, make_train_step
+
+
+def train(config: Config, prepared: Prepared, workdir: pathlib.Path, mesh: Mesh) -> None:
+    """Trains to `train.num_steps`, going on from the last checkpoint if the run has one.
+
+    Raises ConfigError or CheckpointError before anything is computed if the run directory is
+    another experiment's or the mesh does not fit.
+    """
+    check_geometry(config, mesh)
+    start_run(workdir, Run(config, prepared.directory, prepared.fingerprint))
+    vocabulary = Vocabulary(prepared.tokenizer.source_size, prepared.tokenizer.target_size)
+    with jax.set_mesh(mesh):
+        blueprint = draw_blueprint(config.model, vocabulary, mesh)
+        optimizer = make_optimizer(config.train, blueprint.letters)
+        like = shape_state(blueprint, optimizer, mesh)
+        checkpoints = Checkpoints(workdir, config.train.max_checkpoints)
+        batches = train_batches(
+            prepared, config.data, config.train.batch_rows, seed=config.data.seed
+        )
+        if checkpoints.steps():
+            start = checkpoints.choose("latest")
+            params, slots, data_state = checkpoints.restore(start, like.params, like.optimizer)
+            step = jax.device_put(jax.numpy.int32(start), like.step.sharding)
+            state = TrainState(step, params, slots)
+            batches.set_state(data_state)
+        else:
+            start, state = 0, initial_state(config, vocabulary, optimizer, like)
+        describe(config, blueprint, mesh, start)
+        train_step = make_train_step(config, blueprint, optimizer)
+        dev_step = make_dev_step(config, blueprint)
+        log, sums, bar = MetricsLog(workdir, start), StepSums(), progress_bar(start, config.train.num_steps)
+        rows = sharding(mesh, "BL", 2)
+        num_moe_layers = config.model.num_layers // 2 if config.model.num_experts else 0
+        for step in range(start + 1, config.train.num_steps + 1):
+            state, metrics = train_step(state, jax.device_put(next(batches), rows))
+            sums.add(metrics)
+            bar.update()
+            is_last = step == config.train.num_steps
+            if step % config.train.log_every == 0 or is_last:
+                line = sums.drain(step, num_moe_layers)
+                log.write(line)
+                bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tok/s")
+            nll = None
+            if step % config.train.eval_every == 0 or is_last:
+                nll = evaluate_dev(config, prepared, dev_step, state, rows, step, log)
+                if nll is not None:
+                    bar.write(f"step {step}: dev nll {nll:.4f}")
+            if step % config.train.save_every == 0 or is_last:
+                checkpoints.save(step, state.params, state.optimizer, batches.get_state(), nll)
+            sums.skip_time()
+        bar.close()
+        checkpoints.close()
+        log.close()
+
+
+def evaluate_dev(config, prepared, dev_step, state, rows, step, log) -> float | None:
+    """Writes every pair's dev nll, returns their mean; None if no pair has dev sentences."""
+    nlls = []
+    for pair in prepared.pairs:
+        batches = split_batches(prepared, pair, "dev", config.data, config.train.batch_rows)
+        losses = [dev_step(state.params, jax.device_put(batch, rows)) for batch in batches]
+        tokens = sum(float(loss.num_tokens) for loss in losses)
+        if tokens:
+            nlls.append(sum(float(loss.nll) for loss in losses) / tokens)
+            line = {"step": step, "split": "dev", "pair": pair, "nll": nlls[-1]}
+            log.write({**line, "target_tokens": int(tokens)})
+    return sum(nlls) / len(nlls) if nlls else None
+
+
+def check_geometry(config: Config, mesh: Mesh) -> None:
+    """Refuses rows, groups or experts that the mesh does not divide, and unsteady windows."""
+    sizes = [("train.batch_rows", "B", config.train.batch_rows)]
+    if config.model.num_experts:
+        sizes.append(("model.num_experts", "E", config.model.num_experts))
+        for side, length in (
+            ("source", config.data.source_length),
+            ("target", config.data.target_length),
+        ):
+            groups = num_groups(config.train.batch_rows * length, config.model.group_size)
+            name = f"groups (train.batch_rows x data.{side}_length / model.group_size)"
+            sizes.append((name, "G", groups))
+    check_fits(mesh.shape, sizes)
+    if config.train.save_every % config.train.log_every:
+        raise ConfigError(
+            f"config.train.save_every: found {config.train.save_every}, accepted: a multiple of "
+            f"train.log_every={config.train.log_every} (else a restart would split a line)"
+        )
+
+
+def describe(config: Config, blueprint: Blueprint, mesh: Mesh, start: int) -> None:
+    """Prints the numbers that follow from the config, before the first step."""
+    total, active = count_parameters(config.model, blueprint)
+    grid = " x ".join(f"{name}={size}" for name, size in mesh.shape.items())
+    print(f"parameters  {total:,} ({active:,} active per token)")
+    print(f"mesh        {grid} ({mesh.devices.flat[0].platform})")
+    rows = config.train.batch_rows
+    lengths = {"source": config.data.source_length, "target": config.data.target_length}
+    print(f"batch       {rows} rows: {', '.join(f'{rows * n:,} {side}' for side, n in lengths.items())} tokens")
+    if config.model.num_experts:
+        size, experts = config.model.group_size, config.model.num_experts
+        capacity = expert_capacity(size, experts, config.model.capacity_factor)
+        groups = " and ".join(str(num_groups(rows * n, size)) for n in lengths.values())
+        print(f"experts     {experts} in every other layer, {config.model.gate}")
+        print(f"groups      {groups} of {size} tokens, capacity {capacity} per expert and group")
+    if start:
+        print(f"resuming    from step {start}")

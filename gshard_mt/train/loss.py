@@ -1,0 +1,113 @@
+"""Cross-entropy with label smoothing, fused with the softmax's matrix, kept as sums over tokens."""
+# SPDX-License-Identifier: Apache-2.0
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gshard_mt.partitioning.annotate import map_shards, mesh_sum
+
+MAX_CHUNK_TOKENS = 512  # logits of so many tokens exist at a time: on CPUs they stay in the cache
+
+
+class TokenLoss(NamedTuple):
+    """Sums in nats over real target tokens; divide by `num_tokens` to print."""
+
+    nll: jax.Array
+    smoothed: jax.Array  # what is minimised: nll against the smoothed labels
+    num_tokens: jax.Array
+
+
+def cross_entropy(
+    hidden_BTM: jax.Array,
+    table_VM: jax.Array,
+    label_BT: jax.Array,
+    is_token_BT: jax.Array,
+    label_smoothing: float,
+    dtype: Any,
+) -> TokenLoss:
+    """Loss of the softmax over hidden · tableᵀ; a label has 1 - epsilon, all V share epsilon.
+
+    Only `smoothed` has a gradient. It is worked out together with the value, chunk by chunk of
+    tokens, so that the logits [B, T, V] never exist as a whole: half the time on a CPU, and on
+    any machine less memory.
+    """
+    nll, smoothed = _sums(hidden_BTM, table_VM, label_BT, is_token_BT, label_smoothing, dtype)
+    return TokenLoss(nll, smoothed, jnp.sum(is_token_BT.astype(jnp.float32)))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _sums(hidden_BTM, table_VM, label_BT, is_token_BT, label_smoothing, dtype):
+    function = functools.partial(_scan_chunks, label_smoothing, dtype, False)
+    return map_shards(function, ("BTM", "VM", "BT", "BT"), ("", ""))(
+        hidden_BTM, table_VM, label_BT, is_token_BT
+    )
+
+
+def _sums_forward(hidden_BTM, table_VM, label_BT, is_token_BT, label_smoothing, dtype):
+    function = functools.partial(_scan_chunks, label_smoothing, dtype, True)
+    nll, smoothed, dhidden_BTM, dtable_VM = map_shards(
+        function, ("BTM", "VM", "BT", "BT"), ("", "", "BTM", "VM")
+    )(hidden_BTM, table_VM, label_BT, is_token_BT)
+    return (nll, smoothed), (dhidden_BTM, dtable_VM)
+
+
+def _sums_backward(label_smoothing, dtype, gradients, cotangents):
+    _, dsmoothed = cotangents
+    dhidden_BTM, dtable_VM = gradients
+    return (dhidden_BTM * dsmoothed.astype(dhidden_BTM.dtype), dtable_VM * dsmoothed, None, None)
+
+
+_sums.defvjp(_sums_forward, _sums_backward)
+
+
+def _scan_chunks(label_smoothing, dtype, with_gradient, hidden_BTM, table_VM, label_BT, is_token_BT):
+    """The sums of one device's rows, added up over devices; G chunks of S tokens."""
+    num_tokens = label_BT.size
+    chunk = next(s for s in range(min(num_tokens, MAX_CHUNK_TOKENS), 0, -1) if num_tokens % s == 0)
+    low_VM = table_VM.astype(dtype)
+    function = functools.partial(_chunk, low_VM, label_smoothing, with_gradient)
+    chunks = (
+        hidden_BTM.astype(dtype).reshape(-1, chunk, hidden_BTM.shape[-1]),
+        label_BT.reshape(-1, chunk),
+        is_token_BT.reshape(-1, chunk),
+    )
+    # Starting from zeros made of the input keeps the loop's state varying over devices.
+    zero = jnp.zeros((), jnp.float32) * hidden_BTM[0, 0, 0].astype(jnp.float32)
+    dtable_VM = jnp.zeros(table_VM.shape, jnp.float32) + zero if with_gradient else None
+    (nll, smoothed, dtable_VM), dhidden_GSM = jax.lax.scan(function, (zero, zero, dtable_VM), chunks)
+    nll, smoothed = mesh_sum(nll), mesh_sum(smoothed)
+    if not with_gradient:
+        return nll, smoothed
+    return nll, smoothed, dhidden_GSM.reshape(hidden_BTM.shape), mesh_sum(dtable_VM)
+
+
+def _chunk(table_VM, label_smoothing, with_gradient, sums, chunk):
+    hidden_SM, label_S, is_token_S = chunk
+    nll, smoothed, dtable_VM = sums
+    vocab_size = table_VM.shape[0]
+    logits_SV = jnp.einsum("SM,VM->SV", hidden_SM, table_VM, preferred_element_type=jnp.float32)
+    largest_S1 = jnp.max(logits_SV, axis=-1, keepdims=True)
+    exp_SV = jnp.exp(logits_SV - largest_S1)
+    sum_S1 = jnp.sum(exp_SV, axis=-1, keepdims=True)
+    log_z_S = (largest_S1 + jnp.log(sum_S1))[:, 0]
+    is_label_SV = jnp.arange(vocab_size) == label_S[:, None]
+    nll_S = log_z_S - jnp.sum(jnp.where(is_label_SV, logits_SV, 0.0), axis=-1)
+    uniform_S = log_z_S - jnp.mean(logits_SV, axis=-1)
+    smoothed_S = (1.0 - label_smoothing) * nll_S + label_smoothing * uniform_S
+    nll += jnp.sum(jnp.where(is_token_S, nll_S, 0.0))
+    smoothed += jnp.sum(jnp.where(is_token_S, smoothed_S, 0.0))
+    if not with_gradient:
+        return (nll, smoothed, dtable_VM), None
+    weight_S1 = is_token_S.astype(jnp.float32)[:, None]
+    target_SV = jnp.where(is_label_SV, 1.0 - label_smoothing, 0.0) + label_smoothing / vocab_size
+    dlogits_SV = (exp_SV * (weight_S1 / sum_S1) - target_SV * weight_S1).astype(table_VM.dtype)
+    dhidden_SM = jnp.einsum(
+        "SV,VM->SM", dlogits_SV, table_VM, preferred_element_type=jnp.float32
+    ).astype(hidden_SM.dtype)
+    dtable_VM += jnp.einsum(
+        "SV,SM->VM", dlogits_SV, hidden_SM, preferred_element_type=jnp.float32
+    )
+    return (nll, smoothed, dtable_VM), dhidden_SM

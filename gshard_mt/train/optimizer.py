@@ -1,0 +1,66 @@
+"""Learning-rate schedules and optimizers; Adafactor keeps its statistics per matrix."""
+# SPDX-License-Identifier: Apache-2.0
+
+from typing import Any
+
+import jax
+import optax
+
+from gshard_mt.config import TrainConfig
+
+
+def learning_rate_schedule(config: TrainConfig) -> optax.Schedule:
+    """Step (from 0) -> learning rate; `train.learning_rate` is its peak."""
+    peak, warmup = config.learning_rate, max(config.warmup_steps, 1)
+    rest = max(config.num_steps - warmup, 1)
+    after = {
+        "constant": optax.constant_schedule(peak),
+        "linear": optax.linear_schedule(peak, 0.0, rest),
+        "cosine": optax.cosine_decay_schedule(peak, rest),
+        "inverse_sqrt": lambda step: peak * (warmup / (step + warmup)) ** 0.5,
+    }
+    if config.schedule == "paper":  # A.2: constant, then 1/sqrt(step); no rise
+        return optax.join_schedules([optax.constant_schedule(peak), after["inverse_sqrt"]], [warmup])
+    rise = optax.linear_schedule(peak / warmup, peak, warmup)
+    return optax.join_schedules([rise, after[config.schedule]], [warmup])
+
+
+def make_optimizer(config: TrainConfig, letters: Any) -> optax.GradientTransformation:
+    """Gradient clipping, then the optimizer of the config. `letters` is a tree like the parameters."""
+    schedule = learning_rate_schedule(config)
+    clip = [optax.clip_by_global_norm(config.max_grad_norm)] if config.max_grad_norm else []
+    if config.optimizer == "adamw":
+        rule = optax.adamw(schedule, b2=0.98, weight_decay=config.weight_decay)
+        return optax.chain(*clip, rule)
+    # A.2: factored second moment, no first, decay 1 - t^-0.8, updates clipped at 1 and scaled by
+    # the parameter's root mean square; all of them optax's defaults.
+    adafactor = optax.adafactor(weight_decay_rate=config.weight_decay or None)
+    return optax.chain(
+        *clip, per_matrix(adafactor, letters), optax.scale_by_schedule(schedule)
+    )
+
+
+def per_matrix(rule: optax.GradientTransformation, letters: Any) -> optax.GradientTransformation:
+    """Applies `rule` to every layer and every expert of a stacked parameter by itself.
+
+    Adafactor factors over the two largest axes and takes root mean squares of whole arrays. On
+    [P, E, M, H] that would mix experts and layers, and need a reduction across devices.
+    """
+
+    def batched(function, array, array_letters):
+        num_batch_axes = array.ndim - len(array_letters.replace("E", ""))
+        for _ in range(num_batch_axes):
+            function = jax.vmap(function)
+        return function
+
+    def init(params):
+        return jax.tree.map(lambda p, axes: batched(rule.init, p, axes)(p), params, letters)
+
+    def update(updates, state, params=None):
+        gradients, treedef = jax.tree.flatten(updates)
+        rows = zip(gradients, *map(treedef.flatten_up_to, (state, params, letters)), strict=True)
+        both = [batched(rule.update, p, axes)(g, s, p) for g, s, p, axes in rows]
+        new_updates, new_states = zip(*both, strict=True)
+        return treedef.unflatten(new_updates), treedef.unflatten(new_states)
+
+    return optax.GradientTransformation(init, update)

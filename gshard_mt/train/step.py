@@ -1,0 +1,108 @@
+"""One training step and one dev batch, as pure functions of state and batch."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gshard_mt.config import Config
+from gshard_mt.data.batches import Batch
+from gshard_mt.model.blueprint import Blueprint
+from gshard_mt.model.moe import training_groups
+from gshard_mt.model.transformer import RoutingSums, Transformer
+from gshard_mt.partitioning.annotate import shard
+from gshard_mt.routing.gating import Counters
+from gshard_mt.train.loss import TokenLoss, cross_entropy
+from gshard_mt.train.optimizer import learning_rate_schedule
+from gshard_mt.train.state import TrainState
+
+
+class StepMetrics(NamedTuple):
+    """Sums over one batch; what is a rate or a mean is made of them where it is printed."""
+
+    token_loss: TokenLoss
+    aux_loss: jax.Array  # summed over MoE layers, each 1 when routing is uniform
+    routing: Counters | None  # summed over MoE layers; None when dense
+    source_tokens: jax.Array
+    grad_norm: jax.Array
+    learning_rate: jax.Array
+
+
+def forward(model: Transformer, config: Config, batch: Batch, key: jax.Array | None):
+    """Token losses of a batch, and the routing sums of its MoE layers (encoder first)."""
+    batch = Batch(*(shard(array, "BL") for array in batch))
+    groups = training_groups(config.model)
+    encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
+    memory_BLM, encoder_sums = model.encode(
+        batch.source_BL, batch.source_segment_BL, batch.source_position_BL, groups, encoder_key
+    )
+    hidden_BTM, decoder_sums = model.decode(
+        memory_BLM,
+        batch.source_segment_BL,
+        batch.input_BT,
+        batch.target_segment_BT,
+        batch.target_position_BT,
+        groups,
+        decoder_key,
+    )
+    token_loss = cross_entropy(
+        hidden_BTM,
+        model.softmax_table(),
+        batch.label_BT,
+        batch.target_segment_BT != 0,
+        config.train.label_smoothing,
+        jnp.dtype(config.model.dtype),
+    )
+    return token_loss, [s for s in encoder_sums + decoder_sums if s is not None]
+
+
+def make_train_step(
+    config: Config, blueprint: Blueprint, optimizer: optax.GradientTransformation
+) -> Callable:
+    """Returns the jitted `(state, batch) -> (state, StepMetrics)`; the old state is given up.
+
+    Randomness is a function of `train.seed` and the step, so a restart draws what it would have.
+    """
+    schedule = learning_rate_schedule(config.train)
+    run_key = jax.random.fold_in(jax.random.key(config.train.seed), 1)
+
+    def loss(params, batch, key):
+        token_loss, sums = forward(blueprint.build(params), config, batch, key)
+        aux_loss, counters = _add_up(sums)
+        mean_loss = token_loss.smoothed / jnp.maximum(token_loss.num_tokens, 1.0)
+        return mean_loss + config.model.aux_loss_weight * aux_loss, (token_loss, aux_loss, counters)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        key = jax.random.fold_in(run_key, state.step)
+        gradient, sums = jax.grad(loss, has_aux=True)(state.params, batch, key)
+        updates, slots = optimizer.update(gradient, state.optimizer, state.params)
+        metrics = StepMetrics(
+            *sums,
+            jnp.sum(batch.source_segment_BL != 0),
+            optax.global_norm(gradient),
+            schedule(state.step),
+        )
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, slots), metrics
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def make_dev_step(config: Config, blueprint: Blueprint) -> Callable:
+    """Returns the jitted `(params, batch) -> TokenLoss`, without dropout or random choices."""
+
+    def step(params, batch: Batch) -> TokenLoss:
+        return forward(blueprint.build(params), config, batch, None)[0]
+
+    return jax.jit(step)
+
+
+def _add_up(sums: list[RoutingSums]) -> tuple[jax.Array, Counters | None]:
+    if not sums:
+        return jnp.zeros(()), None
+    aux_loss = sum(jnp.sum(s.aux_loss) for s in sums)
+    counters = jax.tree.map(lambda *counts: sum(jnp.sum(c) for c in counts), *(s.counters for s in sums))
+    return aux_loss, counters

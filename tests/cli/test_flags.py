@@ -1,0 +1,155 @@
+"""The command line answers mistakes with one line and exit status 2, and bugs with a traceback."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+COMMAND = '''"""Trains a model, as a test."""
+from absl import flags
+from gshard_mt.cli import flags as cli_flags
+from gshard_mt.errors import DataError
+
+cli_flags.define_config()
+WORKDIR = flags.DEFINE_string("workdir", None, "Where the run goes.", required=True)
+FAIL = flags.DEFINE_enum("fail", "no", ["no", "user", "bug", "interrupt"], "How to fail.")
+
+def main(argv):
+    config = cli_flags.read_config()
+    print(config.model.num_layers, config.data.joint_vocabulary, config.train.learning_rate)
+    if FAIL.value == "user":
+        raise DataError("corpus.tsv:3: found 1 column, accepted: 2")
+    if FAIL.value == "bug":
+        raise RuntimeError("a bug")
+    if FAIL.value == "interrupt":
+        raise KeyboardInterrupt
+
+def entry():
+    cli_flags.run(main)
+
+if __name__ == "__main__":
+    entry()
+'''
+
+CONFIG = """from gshard_mt.config import Config
+
+def get_config():
+    config = Config()
+    config.model.num_layers = 8
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("command")
+    (folder / "command.py").write_text(COMMAND)
+    (folder / "config.py").write_text(CONFIG)
+    return folder
+
+
+def call(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "command.py", *arguments],
+        cwd=folder,
+        env={"PYTHONPATH": str(pathlib.Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_overrides_reach_the_config_and_nothing_is_said_on_stderr(folder):
+    done = call(
+        folder, "--config=config.py", "--config.model.num_layers=12", "--workdir", "run",
+        "--config.data.joint_vocabulary", "--config.train.learning_rate", "0.5",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "12 True 0.5\n"
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--config.modle.num_layers=6"], "config.modle: unknown key; did you mean model?"),
+        (["--config.model.num_layer=6"],
+         "config.model.num_layer: unknown key; did you mean num_layers?"),
+        (["--config.train.num_steps=abc"],
+         "config.train.num_steps: found 'abc', accepted: an integer"),
+        (["--config.train.num_steps", "1.5"],
+         "config.train.num_steps: found '1.5', accepted: an integer"),
+        (["--config.train.learning_rate=fast"],
+         "config.train.learning_rate: found 'fast', accepted: a number"),
+        (["--config.data.joint_vocabulary=perhaps"],
+         "config.data.joint_vocabulary: found 'perhaps', accepted: true or false"),
+        (["--noconfig.train.num_steps"],
+         "config.train.num_steps: takes a value; accepted: --config.train.num_steps=VALUE"),
+        (["--config.model=6"],
+         "config.model: is a section; accepted: one of its keys, as num_layers"),
+        (["--config.model.num_layers=6"],
+         "config.model.num_layers: found 6, accepted: a multiple of 4 (encoder and decoder are "
+         "two equal stacks of [MoE, dense] pairs)"),
+        (["--work_dir=run"], "--work_dir: unknown flag; did you mean --workdir?"),
+        (["--fail=sometimes"],
+         "flag --fail=sometimes: value should be one of <no|user|bug|interrupt>"),
+        (["train"], "train: unexpected argument; every setting is --flag=value"),
+        (["--fail=user"], "corpus.tsv:3: found 1 column, accepted: 2"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_exit_status_2(folder, arguments, message):
+    done = call(folder, "--config=config.py", "--workdir=run", *arguments)
+    assert done.stderr == f"error: {message}\n"
+    assert done.returncode == 2
+
+
+def test_missing_flags_and_files_are_named(folder):
+    done = call(folder, "--config=config.py")
+    assert done.stderr == "error: --workdir: missing; accepted: --workdir=VALUE (see --help)\n"
+    done = call(folder, "--workdir=run")
+    assert done.stderr == "error: --config: missing; accepted: --config=VALUE (see --help)\n"
+    done = call(folder, "--workdir=run", "--config=absent.py")
+    assert done.stderr == "error: --config: found absent.py, accepted: the path of a config file\n"
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("def get_config(:\n", "broken.py:1: invalid syntax"),
+        (CONFIG.replace("num_layers", "num_layer"),
+         "config.model.num_layer: unknown key; did you mean num_layers?"),
+        ("import dataclasses\nfrom gshard_mt.config import ModelConfig\ndef get_config():\n"
+         "    return dataclasses.replace(ModelConfig(), num_layer=6)\n",
+         "broken.py:4: TypeError: ModelConfig.__init__() got an unexpected keyword argument "
+         "'num_layer'"),
+        ("def get_config():\n    return {}\n",
+         "broken.py: get_config() returned a dict, accepted: gshard_mt.config.Config"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_config_file_names_its_place(folder, text, message):
+    (folder / "broken.py").write_text(text)
+    done = call(folder, "--config=broken.py", "--workdir=run")
+    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.count("\n") == 1 and done.returncode == 2
+
+
+def test_a_bug_keeps_its_traceback(folder):
+    done = call(folder, "--config=config.py", "--workdir=run", "--fail=bug")
+    assert "Traceback" in done.stderr and "RuntimeError: a bug" in done.stderr
+    assert done.returncode == 1
+
+
+def test_an_interrupt_is_quiet(folder):
+    done = call(folder, "--config=config.py", "--workdir=run", "--fail=interrupt")
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_help_shows_our_flags_and_every_key(folder):
+    done = call(folder, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Trains a model, as a test.\n")
+    assert "--workdir\n      Where the run goes." in done.stdout
+    assert "--config.model.num_experts=8" in done.stdout
+    assert "pdb" not in done.stdout

@@ -1,0 +1,86 @@
+"""Scores are those of the sacrebleu command on the same files."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import pathlib
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gshard_mt.evaluate import scores
+
+WORDS = "the a house , red . is small old not don't 1,000 “quoted” café and street - it".split()
+
+
+def make_corpus(num_sentences: int, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Returns hypotheses and references: the references, with a tenth of the words changed."""
+    rng = random.Random(seed)
+    references = [" ".join(rng.choices(WORDS, k=rng.randint(1, 20))) for _ in range(num_sentences)]
+    hypotheses = [
+        " ".join(rng.choice(WORDS) if rng.random() < 0.1 else word for word in line.split())
+        for line in references
+    ]
+    hypotheses[0] = ""
+    return hypotheses, references
+
+
+def ask_command(folder: pathlib.Path, metric: str, *arguments: str) -> dict:
+    command = [sys.executable, "-m", "sacrebleu", "reference", "-i", "hypothesis", "-m", metric]
+    done = subprocess.run(
+        [*command, "-w", "6", *arguments], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scores")
+    hypotheses, references = make_corpus(80)
+    (folder / "hypothesis").write_text("\n".join(hypotheses) + "\n", encoding="utf-8")
+    (folder / "reference").write_text("\n".join(references) + "\n", encoding="utf-8")
+    return folder, scores.score(hypotheses, references)
+
+
+@pytest.mark.parametrize("metric", ["bleu", "chrf"])
+def test_score_and_signature_are_those_of_the_sacrebleu_command(corpus, metric):
+    folder, found = corpus
+    printed = ask_command(folder, metric)
+    assert getattr(found, metric) == pytest.approx(printed["score"], abs=1e-5)
+    assert scores.signatures()[metric] == printed["signature"]
+
+
+def test_the_interval_is_that_of_sacrebleus_bootstrap(corpus):
+    folder, found = corpus
+    printed = ask_command(folder, "bleu", "--confidence")
+    half_width = (found.bleu_high - found.bleu_low) / 2
+    # sacreBLEU takes order statistics of the same draws where we interpolate quantiles.
+    assert half_width == pytest.approx(printed["confidence_var"], abs=0.1)
+    assert found.bleu_low < found.bleu < found.bleu_high
+
+
+def test_the_same_text_scores_100_with_certainty():
+    references = ["a small house is old .", "the street is not red ."]
+    found = scores.score(references, references)
+    assert [found.bleu, found.bleu_low, found.bleu_high, found.chrf] == pytest.approx([100.0] * 4)
+    assert found.sentences == 2
+
+
+def test_empty_hypotheses_score_0():
+    found = scores.score(["", ""], ["a house", "a street"])
+    assert (found.bleu, found.bleu_low, found.bleu_high, found.chrf) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("sides", [([], []), (["a"], ["a", "b"])])
+def test_lists_that_do_not_match_are_refused(sides):
+    with pytest.raises(ValueError):
+        scores.score(*sides)
+
+
+def test_500_sentences_take_less_than_two_seconds():
+    hypotheses, references = make_corpus(500)
+    started = time.perf_counter()
+    scores.score(hypotheses, references)
+    assert time.perf_counter() - started < 2

@@ -1,0 +1,103 @@
+"""The evaluation's table in its four forms, its buckets and its averages."""
+# SPDX-License-Identifier: Apache-2.0
+
+import csv
+import dataclasses
+import json
+
+import pytest
+
+from gshard_mt.evaluate import table as tables
+from gshard_mt.evaluate.scores import Score
+from gshard_mt.evaluate.table import Row, Table
+
+SCORES = {
+    "de-en": Score(500, 23.44, 22.1, 24.8, 45.6),
+    "fr-en": Score(500, 30.0, 29.0, 31.0, 50.0),
+    "is-en": Score(100, 10.0, 8.0, 12.0, 30.0),
+    "sv-en": Score(100, 20.0, 18.0, 22.0, 40.0),
+}
+TRAIN_PAIRS = {"is-en": 900, "de-en": 12345, "sv-en": 2000, "fr-en": 2000}
+
+
+@pytest.fixture
+def table() -> Table:
+    rows = tables.make_rows(SCORES, TRAIN_PAIRS)
+    return Table(2000, "test", 12345678, 2345678, {"bleu": "nrefs:1|tok:13a", "chrf": "x"}, rows)
+
+
+def test_rows_run_from_high_to_low_resource(table):
+    assert [row.pair for row in table.rows] == ["de-en", "fr-en", "sv-en", "is-en"]
+    assert [row.bucket for row in table.rows] == ["high", "mid", "mid", "low"]
+    assert [row.language for row in table.rows] == ["German", "French", "Swedish", "Icelandic"]
+
+
+def test_buckets_are_a_quarter_a_half_and_a_quarter_as_in_the_paper():
+    names = list(tables.buckets({f"pair{n:03}": n for n in range(102)}).values())
+    assert [names.count(name) for name in tables.BUCKETS] == [25, 52, 25]
+    assert tables.buckets({"a": 1, "b": 2}) == {"a": "low", "b": "high"}
+    assert tables.buckets({"a": 1, "b": 2, "c": 3}) == {"a": "low", "b": "mid", "c": "high"}
+    assert tables.buckets({"a": 1}) == {"a": "mid"}
+    assert tables.buckets({}) == {}
+
+
+def test_buckets_count_every_trained_pair_even_if_only_one_is_scored():
+    (row,) = tables.make_rows({"is-en": SCORES["is-en"]}, TRAIN_PAIRS)
+    assert (row.bucket, row.train_pairs) == ("low", 900)
+
+
+def test_a_pair_never_trained_on_is_low_with_no_training_pairs():
+    (row,) = tables.make_rows({"da-en": SCORES["sv-en"]}, {"de-en": 10})
+    assert (row.bucket, row.train_pairs, row.language) == ("low", 0, "Danish")
+
+
+def test_averages_are_over_pairs_and_empty_buckets_are_empty(table):
+    means = tables.averages(table.rows)
+    assert means["all"]["bleu"] == pytest.approx((23.44 + 30 + 10 + 20) / 4)
+    assert means["mid"] == {"bleu": 25.0, "chrf": 45.0}
+    high = tuple(row for row in table.rows if row.bucket == "high")
+    assert tables.averages(high)["low"] == {}
+    assert tables.averages(()) == {"all": {}, "high": {}, "mid": {}, "low": {}}
+
+
+def test_json_has_the_fields_that_scripts_rely_on(table, tmp_path):
+    tables.write(table, tmp_path / "eval" / "2000" / "test")
+    found = json.loads((tmp_path / "eval" / "2000" / "test" / "table.json").read_text())
+    assert list(found) == [
+        "format_version", "step", "split", "parameters", "active_parameters", "signatures", "rows",
+        "averages",
+    ]  # fmt: skip
+    assert found["format_version"] == 1 and found["step"] == 2000 and found["split"] == "test"
+    assert found["rows"][0] == {
+        "pair": "de-en", "language": "German", "train_pairs": 12345, "bucket": "high",
+        "sentences": 500, "bleu": 23.44, "bleu_low": 22.1, "bleu_high": 24.8, "chrf": 45.6,
+    }  # fmt: skip
+    assert set(found["averages"]) == {"all", "high", "mid", "low"}
+
+
+def strange(table: Table) -> Table:
+    """Returns the table with one row whose language has what Markdown and CSV must escape."""
+    row = dataclasses.replace(table.rows[0], language='Old "High", | German')
+    return dataclasses.replace(table, rows=(row,))
+
+
+def test_csv_gives_the_rows_back(table, tmp_path):
+    tables.write(strange(table), tmp_path)
+    with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert list(row) == [item.name for item in dataclasses.fields(Row)]
+    assert row["language"] == 'Old "High", | German' and float(row["bleu"]) == 23.44
+
+
+def test_markdown_has_the_same_number_of_cells_in_every_line(table):
+    text = tables.to_markdown(strange(table))
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in lines} == {9}
+    assert 'Old "High", \\| German' in text and "`nrefs:1|tok:13a`" in text
+
+
+def test_text_is_aligned_and_rounded_as_sacrebleu_prints(table):
+    lines = tables.to_text(table).splitlines()
+    assert "23.4  22.1-24.8  45.6" in lines[2]
+    assert len({len(line) for line in lines[:2]}) == 1
+    assert lines[-2] == "bleu: nrefs:1|tok:13a"

@@ -1,0 +1,191 @@
+"""Imports go down the floors of docs/architecture.md, without circles and through one door each."""
+# SPDX-License-Identifier: Apache-2.0
+
+import ast
+import functools
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# A room is a folder or a file right under gshard_mt/. Rooms of one floor don't know each other.
+FLOORS = [
+    {"errors"},
+    {"partitioning", "routing", "checkpoint", "languages"},
+    {"config"},
+    {"model", "data"},
+    {"train", "decode"},
+    {"evaluate", "plan"},
+    {"cli"},
+]
+
+# Each of these is imported by one file at most.
+DOORS = [
+    {"orbax"},
+    {"sacrebleu"},
+    {"sentencepiece"},
+    {"tensorflow_datasets", "array_record"},
+]
+
+# What a room, or a module, does without, so that it can be used and tested alone.
+JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
+BANNED = {
+    "gshard_mt.data": JAX,
+    "gshard_mt.errors": JAX,
+    "gshard_mt.config": JAX,
+    "gshard_mt.languages": JAX,
+    "gshard_mt.partitioning.axes": JAX,
+    "gshard_mt.routing": {"flax", "optax", "orbax"},
+}
+
+
+@functools.cache
+def modules() -> dict[str, pathlib.Path]:
+    """Returns every module of the package by its dotted name, packages' `__init__` left out."""
+    files = sorted((ROOT / "gshard_mt").rglob("*.py"))
+    return {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts): file
+        for file in files
+        if file.name != "__init__.py"
+    }
+
+
+@functools.cache
+def imports(module: str) -> frozenset[str]:
+    """Returns the dotted names that a module imports anywhere, in functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(modules()[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}:{node.lineno}: relative import"
+            # `from gshard_mt.data import batches` is the module, `from ... import make` a name.
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in modules() else str(node.module) for name in names}
+    return frozenset(found)
+
+
+def room(module: str) -> str:
+    return module.split(".")[1]
+
+
+def floor(module: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS, 1) if room(module) in rooms)
+
+
+def within(module: str, owner: str) -> bool:
+    return module == owner or module.startswith(owner + ".")
+
+
+def every_file() -> list[pathlib.Path]:
+    folders = ("gshard_mt", "tests", "scripts", "benchmarks", "configs")
+    return [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def test_every_room_has_a_floor():
+    known = set().union(*FLOORS)
+    assert {room(module) for module in modules()} <= known
+    folders = {path.name for path in (ROOT / "gshard_mt").iterdir() if path.is_dir()}
+    assert folders - {"__pycache__"} <= known
+
+
+def test_imports_go_down_or_stay_in_the_room():
+    wrong = [
+        f"{module} imports {name}"
+        for module in modules()
+        for name in imports(module)
+        if within(name, "gshard_mt") and name in modules()
+        if room(name) != room(module) and floor(name) >= floor(module)
+    ]
+    assert not wrong
+
+
+def test_every_import_of_our_own_names_a_module():
+    wrong = [
+        f"{module} imports {name}"
+        for module in modules()
+        for name in imports(module)
+        if within(name, "gshard_mt") and name not in modules()
+    ]
+    assert not wrong
+
+
+def test_no_module_imports_itself_by_a_circle():
+    def reach(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path[path.index(module) :], module))
+        if module not in done:
+            for name in sorted(imports(module) & set(modules())):
+                reach(name, (*path, module))
+            done.add(module)
+
+    done: set[str] = set()
+    for module in modules():
+        reach(module, ())
+
+
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: "+".join(sorted(door)))
+def test_a_dependency_has_one_door(door):
+    importers = [
+        module
+        for module in modules()
+        if door & {name.split(".")[0] for name in imports(module)}
+    ]
+    assert len(importers) <= 1, importers
+
+
+@pytest.mark.parametrize("owner", BANNED)
+def test_a_room_does_not_import_what_it_does_without(owner):
+    wrong = [
+        f"{module} imports {name}"
+        for module in modules()
+        if within(module, owner)
+        for name in imports(module)
+        if name.split(".")[0] in BANNED[owner]
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("owner", BANNED)
+def test_a_room_is_imported_with_what_it_does_without_blocked(owner):
+    names = [module for module in modules() if within(module, owner)]
+    if not names:
+        pytest.skip(f"{owner} has no modules yet")
+    lines = [
+        "import importlib, sys",
+        f"for name in {sorted(BANNED[owner])}: sys.modules[name] = None",
+        f"for name in {names}: importlib.import_module(name)",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_init_file_is_empty():
+    wrong = [file for file in (ROOT / "gshard_mt").rglob("__init__.py") if file.read_text()]
+    assert not wrong
+
+
+def test_every_file_has_a_sign_and_a_licence():
+    wrong = []
+    for file in every_file():
+        lines = file.read_text(encoding="utf-8").splitlines()
+        if lines and not (
+            lines[0].startswith('"""')
+            and "# SPDX-License-Identifier: Apache-2.0" in lines[: 1 + _docstring_length(file) + 1]
+        ):
+            wrong.append(str(file.relative_to(ROOT)))
+    assert not wrong
+
+
+def _docstring_length(file: pathlib.Path) -> int:
+    first = ast.parse(file.read_text(encoding="utf-8")).body[0]
+    return first.end_lineno or 1
+
+
+def test_no_room_is_a_lumber_room():
+    names = {part for module in modules() for part in module.split(".")}
+    assert not names & {"utils", "util", "common", "helpers", "misc"}
