@@ -89,6 +89,7 @@ class DecodeConfig:
     beam_size: int = 4  # W; 1 is greedy
     length_penalty: float = 0.8  # alpha of ((5 + length) / 6)^alpha
     max_length_factor: float = 2.0  # at most so many target tokens a source token, plus 10
+    max_source_length: int = 256  # subwords; a longer line is translated up to there
     batch_size: int = 64  # sentences decoded at once over all devices
 
 
@@ -109,12 +110,17 @@ DTYPES = ("float32", "bfloat16")
 _TYPE_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
 
 
-def known_keys() -> dict[str, type]:
+def section_types() -> dict[str, Any]:
+    """Returns the record of every section, `{"data": DataConfig, ...}`, in order."""
+    return {item.name: item.type for item in dataclasses.fields(Config)}
+
+
+def known_keys() -> dict[str, Any]:
     """Returns every dotted key with its type, `{"model.num_layers": int, ...}`, in order."""
     return {
-        f"{section.name}.{item.name}": item.type
-        for section in dataclasses.fields(Config)
-        for item in dataclasses.fields(section.type)
+        f"{section}.{item.name}": item.type
+        for section, record in section_types().items()
+        for item in dataclasses.fields(record)
     }
 
 
@@ -126,7 +132,7 @@ def describe_type(kind: type) -> str:
 def refuse_unknown_key(key: str) -> None:
     """Raises ConfigError, naming the nearest known word, unless the dotted key is a known one."""
     section, _, name = key.partition(".")
-    sections = {item.name: item.type for item in dataclasses.fields(Config)}
+    sections = section_types()
     if section not in sections:
         raise ConfigError(f"config.{section}: unknown key{suggest(section, sections)}")
     names = [item.name for item in dataclasses.fields(sections[section])]
@@ -148,7 +154,7 @@ def from_json(values: dict[str, Any]) -> Config:
     """
     if not isinstance(values, dict):
         raise ConfigError(f"config: found {values!r}, accepted: an object of sections")
-    sections = {item.name: item.type for item in dataclasses.fields(Config)}
+    sections = section_types()
     made = {}
     for section, fields in values.items():
         if section not in sections:
@@ -193,16 +199,17 @@ def _items(config: Config) -> Iterator[tuple[str, Any]]:
 
 
 def _check_types(config: Config) -> None:
-    for section in dataclasses.fields(Config):
-        record = getattr(config, section.name)
-        if not isinstance(record, section.type):
-            wanted = section.type.__name__
-            raise ConfigError(f"config.{section.name}: found {record!r}, accepted: a {wanted}")
-        for name in vars(record):  # `config.model.num_layer = 6` in a file makes a new attribute
-            refuse_unknown_key(f"{section.name}.{name}")
-    for name in vars(config):
-        if name not in {section.name for section in dataclasses.fields(Config)}:
+    sections = section_types()
+    for name in vars(config):  # `config.modle = ...` in a file makes a new attribute
+        if name not in sections:
             refuse_unknown_key(name)
+    for section, wanted in sections.items():
+        record = getattr(config, section)
+        if not isinstance(record, wanted):
+            accepted = f"a {wanted.__name__}"
+            raise ConfigError(f"config.{section}: found {record!r}, accepted: {accepted}")
+        for name in vars(record):
+            refuse_unknown_key(f"{section}.{name}")
     values = dict(_items(config))
     for key, kind in known_keys().items():
         value = values[key]
@@ -323,5 +330,6 @@ _ACCEPTED: dict[str, Accepted] = {
     "decode.beam_size": _at_least(1),
     "decode.length_penalty": _at_least(0),
     "decode.max_length_factor": _above_zero(),
+    "decode.max_source_length": _at_least(2),
     "decode.batch_size": _at_least(1),
 }

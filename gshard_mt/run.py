@@ -4,11 +4,12 @@
 import json
 import os
 import pathlib
+import shutil
 from typing import NamedTuple
 
 from gshard_mt import config as configs
 from gshard_mt.config import Config
-from gshard_mt.errors import CheckpointError, ConfigError
+from gshard_mt.errors import CheckpointError, ConfigError, suggest
 
 FORMAT_VERSION = 1
 
@@ -26,6 +27,16 @@ class Run(NamedTuple):
     config: Config
     data_dir: pathlib.Path  # prepared data; the fingerprint says whether it is still the same
     data_fingerprint: str
+    train_pairs: dict[str, int]  # `de-en` -> pairs trained on
+
+    def check_language(self, language: str) -> None:
+        """Raises ConfigError for a source language that the run was not trained on."""
+        known = [pair.removesuffix("-en") for pair in self.train_pairs]
+        if language not in known:
+            raise ConfigError(
+                f"source_language: found {language!r}, which this run was not trained on"
+                f"{suggest(language, known)}"
+            )
 
 
 def read_run(workdir: pathlib.Path) -> Run:
@@ -43,7 +54,12 @@ def read_run(workdir: pathlib.Path) -> Run:
             f"{path}: found format_version {version}, accepted: {FORMAT_VERSION}"
         )
     config = configs.from_json(record["config"])
-    return Run(config, pathlib.Path(record["data_dir"]), record["data_fingerprint"])
+    return Run(
+        config,
+        pathlib.Path(record["data_dir"]),
+        record["data_fingerprint"],
+        record["train_pairs"],
+    )
 
 
 def start_run(workdir: pathlib.Path, run: Run) -> bool:
@@ -60,8 +76,11 @@ def start_run(workdir: pathlib.Path, run: Run) -> bool:
         "config": configs.to_json(run.config),
         "data_dir": str(run.data_dir.resolve()),
         "data_fingerprint": run.data_fingerprint,
+        "train_pairs": run.train_pairs,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
+    # A run translates without its data, so it keeps the tokenizer.
+    shutil.copytree(run.data_dir / "tokenizer", path.parent / "tokenizer", dirs_exist_ok=True)
     draft = path.with_suffix(".json.tmp")
     draft.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     os.replace(draft, path)

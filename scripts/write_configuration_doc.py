@@ -7,7 +7,7 @@ import io
 import pathlib
 import tokenize
 
-from gshard_mt.config import Config
+from gshard_mt.config import Config, known_keys, section_types
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "configuration.md"
@@ -46,11 +46,11 @@ def text() -> str:
     """Returns the whole page."""
     defaults = Config()
     parts = [HEAD]
-    for section in dataclasses.fields(Config):
-        record = getattr(defaults, section.name)
+    for section in section_types():
+        record = getattr(defaults, section)
         comments = field_comments(type(record))
         lines = [
-            f"## {section.name}",
+            f"## {section}",
             "",
             (type(record).__doc__ or "").strip(),
             "",
@@ -59,10 +59,9 @@ def text() -> str:
         ]
         for item in dataclasses.fields(record):
             default = getattr(record, item.name)
+            kind = known_keys()[f"{section}.{item.name}"].__name__
             meaning = comments[item.name].replace("|", "\\|")
-            lines.append(
-                f"| `{section.name}.{item.name}` | {item.type.__name__} | `{default}` | {meaning} |"
-            )
+            lines.append(f"| `{section}.{item.name}` | {kind} | `{default}` | {meaning} |")
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 

@@ -38,9 +38,10 @@ def read_config() -> Config:
     """Returns the config of `--config` with its overrides, checked. Raises ConfigError."""
     config = flags.FLAGS.config
     if not isinstance(config, Config):
+        path = config_flags.get_config_filename(flags.FLAGS["config"])
         raise ConfigError(
-            f"{flags.FLAGS['config'].config_filename}: get_config() returned a "
-            f"{type(config).__name__}, accepted: gshard_mt.config.Config"
+            f"{path}: get_config() returned a {type(config).__name__}, "
+            "accepted: gshard_mt.config.Config"
         )
     configs.check(config)
     return config
@@ -110,10 +111,11 @@ def _check_config_flags(arguments: Sequence[str]) -> None:
 
 
 def _check_value(key: str, kind: type, text: str | None) -> None:
-    parse = _TRUE_OR_FALSE.__getitem__ if kind is bool else kind
     try:
-        parse((text or "").lower() if kind is bool else text)
-    except (KeyError, TypeError, ValueError):
+        if text is None:
+            raise ValueError("no value follows")
+        _TRUE_OR_FALSE[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError):
         accepted = configs.describe_type(kind)
         raise ConfigError(f"config.{key}: found {text!r}, accepted: {accepted}") from None
 

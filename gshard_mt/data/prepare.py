@@ -33,16 +33,16 @@ _ENCODE_PAIRS = 20_000  # pairs between two steps of the progress bar
 Ids = tuple[list[int], list[int]]
 
 
-def prepare(config: DataConfig, data_dir: pathlib.Path) -> dict:
-    """Prepares the recipe's text in `data_dir` and returns the manifest.
+def prepare(config: DataConfig, data_dir: pathlib.Path) -> tuple[dict, bool]:
+    """Prepares the recipe's text in `data_dir`; returns the manifest and whether it was there already.
 
-    Where the same is there, finished, nothing is done. All that comes out is a function of the
+    Where the same data is there, finished, nothing is done. All that comes out is a function of the
     settings and of the text. Raises DataError or ConfigError for what the user can mend.
     """
     recipe = load_recipe(pathlib.Path(config.recipe))
     identity = identity_of(dataclasses.asdict(config), recipe.fingerprint())
     if not claim_directory(data_dir, identity):
-        return read_manifest(data_dir)
+        return read_manifest(data_dir), True
     drops = Drops()
     languages = hold_out(
         clean_pairs(_read(recipe), config.max_characters, drops), config, drops
@@ -51,7 +51,7 @@ def prepare(config: DataConfig, data_dir: pathlib.Path) -> dict:
     _train_tokenizer(languages, config, data_dir)
     tokenizer = load_tokenizer(data_dir)
     (data_dir / "references").mkdir()
-    pairs = {}
+    pairs, lengths = {}, {}
     total = sum(len(pairs) for splits in languages.values() for pairs in splits.values())
     with _progress("writing", total) as bar:
         for language, splits in languages.items():
@@ -61,6 +61,7 @@ def prepare(config: DataConfig, data_dir: pathlib.Path) -> dict:
                 if split != "test":
                     ids[split] = _fitting(language, split, splits, ids[split], config, drops)
             name = f"{language}-en"
+            lengths[name] = [(len(source), len(target)) for source, target in ids["train"]]
             write_dataset(data_dir / name, ids, f"{name} of the recipe {recipe.name}")
             for split in ("dev", "test"):
                 _write_reference(data_dir / "references" / f"{name}.{split}.tsv", splits[split])
@@ -80,9 +81,9 @@ def prepare(config: DataConfig, data_dir: pathlib.Path) -> dict:
         },
         "pairs": pairs,
     }
-    write_reports(data_dir, manifest, drops)
+    write_reports(data_dir, manifest, drops, lengths)
     write_manifest(data_dir, manifest)
-    return manifest
+    return manifest, False
 
 
 def _read(recipe: Recipe) -> Iterator[tuple[str, Pair]]:

@@ -45,7 +45,9 @@ def _mesh_axis_names() -> tuple[str, ...]:
     return get_abstract_mesh().axis_names
 
 
-def map_shards(function: Callable, letters_in: Sequence[str], letters_out: Sequence[str]) -> Callable:
+def map_shards(
+    function: Callable, letters_in: Sequence[str], letters_out: Sequence[str]
+) -> Callable:
     """Runs `function` on every device's own part of its arguments; plain `function` without a mesh.
 
     Letters say how arguments and results are cut, "" for not at all. Inside, nothing communicates

@@ -30,16 +30,16 @@ def train(config: Config, prepared: Prepared, workdir: pathlib.Path, mesh: Mesh)
     another experiment's or the mesh does not fit.
     """
     check_geometry(config, mesh)
-    start_run(workdir, Run(config, prepared.directory, prepared.fingerprint))
-    vocabulary = Vocabulary(prepared.tokenizer.source_size, prepared.tokenizer.target_size)
+    start_run(
+        workdir, Run(config, prepared.directory, prepared.fingerprint, prepared.train_pairs)
+    )
+    vocabulary = Vocabulary(prepared.source_size, prepared.target_size)
     with jax.set_mesh(mesh):
         blueprint = draw_blueprint(config.model, vocabulary, mesh)
         optimizer = make_optimizer(config.train, blueprint.letters)
         like = shape_state(blueprint, optimizer, mesh)
         checkpoints = Checkpoints(workdir, config.train.max_checkpoints)
-        batches = train_batches(
-            prepared, config.data, config.train.batch_rows, seed=config.data.seed
-        )
+        batches = train_batches(prepared, config.data, config.train.batch_rows)
         if checkpoints.steps():
             start = checkpoints.choose("latest")
             params, slots, data_state = checkpoints.restore(start, like.params, like.optimizer)
@@ -68,9 +68,10 @@ def train(config: Config, prepared: Prepared, workdir: pathlib.Path, mesh: Mesh)
                 nll = evaluate_dev(config, prepared, dev_step, state, rows, step, log)
                 if nll is not None:
                     bar.write(f"step {step}: dev nll {nll:.4f}")
+                sums.skip_time()
             if step % config.train.save_every == 0 or is_last:
                 checkpoints.save(step, state.params, state.optimizer, batches.get_state(), nll)
-            sums.skip_time()
+                sums.skip_time()
         bar.close()
         checkpoints.close()
         log.close()

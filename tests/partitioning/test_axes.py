@@ -1,0 +1,55 @@
+"""The rules table and its one sentence: a mesh axis goes to the first letter that claims it."""
+# SPDX-License-Identifier: Apache-2.0
+
+import subprocess
+import sys
+
+import pytest
+
+from gshard_mt.partitioning.axes import ALPHABET, MESH_AXES, RULES, names, spec
+
+BOTH = ("data", "expert")
+
+
+@pytest.mark.parametrize(
+    ("letters", "expected"),
+    [
+        ("", ()),
+        ("BLM", (BOTH, None, None)),
+        ("GSM", (BOTH, None, None)),
+        ("GSE", (BOTH, None, None)),
+        ("GECM", (BOTH, None, None, None)),
+        ("EGCM", ("expert", "data", None, None)),
+        ("EMH", ("expert", None, None)),
+        ("MH", (None, None)),
+    ],
+)
+def test_a_mesh_axis_goes_to_the_first_letter_that_claims_it(letters, expected):
+    assert spec(letters) == expected
+
+
+def test_mesh_axes_that_are_not_there_are_left_out():
+    assert spec("EGCM", ("expert",)) == ("expert", None, None, None)
+    assert spec("GSM", ("expert",)) == ("expert", None, None)
+
+
+def test_no_mesh_axis_is_used_twice():
+    for first in ALPHABET:
+        for second in ALPHABET:
+            used = [name for entry in spec(first + second) for name in names(entry)]
+            assert len(used) == len(set(used))
+
+
+def test_every_rule_is_about_a_known_letter_and_a_known_mesh_axis():
+    assert RULES.keys() <= ALPHABET.keys()
+    assert {name for claims in RULES.values() for name in claims} <= set(MESH_AXES)
+
+
+def test_an_unknown_letter_is_a_mistake_in_the_program():
+    with pytest.raises(ValueError, match="'GXM': 'X' is not a letter"):
+        spec("GXM")
+
+
+def test_the_axes_import_without_jax():
+    code = "import sys, gshard_mt.partitioning.axes; sys.exit('jax' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

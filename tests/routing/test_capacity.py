@@ -1,0 +1,30 @@
+"""Group and capacity arithmetic, and what it refuses."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+
+from gshard_mt.errors import ConfigError
+from gshard_mt.routing.capacity import expert_capacity, num_groups
+
+
+@pytest.mark.parametrize(
+    ("size", "experts", "factor", "expected"),
+    [(512, 8, 2.0, 128), (1024, 2048, 2.0, 1), (10, 3, 1.0, 4), (100, 10, 1.1, 11), (8, 1, 2.0, 8)],
+)
+def test_capacity_is_the_factor_times_an_even_share(size, experts, factor, expected):
+    assert expert_capacity(size, experts, factor) == expected
+
+
+def test_a_capacity_factor_of_zero_is_refused():
+    with pytest.raises(ConfigError, match="^model.capacity_factor = 0"):
+        expert_capacity(8, 2, 0.0)
+
+
+def test_groups_are_the_tokens_over_the_group_size():
+    assert num_groups(4096, 512) == 8
+
+
+@pytest.mark.parametrize("size", [0, 3])
+def test_a_group_size_that_does_not_divide_the_tokens_is_refused(size):
+    with pytest.raises(ConfigError, match=f"^model.group_size = {size}: .* 64 token"):
+        num_groups(64, size)

@@ -1,0 +1,114 @@
+"""The two forms of dispatch and combine are one function, in outputs and in gradients."""
+# SPDX-License-Identifier: Apache-2.0
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gshard_mt.routing.dispatch import DISPATCHES
+from gshard_mt.routing.gating import top2
+
+SHAPES = [(1, 1, 2, 1), (2, 16, 4, 3), (3, 12, 8, 12), (2, 20, 3, 2)]  # G, S, E, C
+MODEL_DIM = 5
+
+
+def make_problem(shape, seed, dtype=jnp.float32):
+    num_groups, group_size, num_experts, capacity = shape
+    keys = jax.random.split(jax.random.key(seed), 4)
+    logits_GSE = 2 * jax.random.normal(keys[0], (num_groups, group_size, num_experts))
+    is_token_GS = jax.random.uniform(keys[1], (num_groups, group_size)) < 0.9
+    routing = top2(logits_GSE, is_token_GS, capacity, keys[2])
+    x_GSM = jax.random.normal(keys[3], (num_groups, group_size, MODEL_DIM), dtype)
+    return x_GSM, routing
+
+
+def round_trip(form, x_GSM, weight_GSK, routing, shape):
+    """Dispatches, multiplies every place by its own number, as distinct experts do, and combines."""
+    _, _, num_experts, capacity = shape
+    routing = routing._replace(weight_GSK=weight_GSK)
+    x_GECM = DISPATCHES[form].dispatch(x_GSM, routing, num_experts, capacity)
+    scale_GEC = jnp.cos(jnp.arange(x_GECM[..., 0].size)).reshape(x_GECM.shape[:3])
+    y_GECM = (jnp.sin(x_GECM) * scale_GEC[..., None]).astype(x_GSM.dtype)
+    return x_GECM, DISPATCHES[form].combine(y_GECM, routing)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(SHAPES), st.integers(0, 10_000))
+def test_both_forms_agree_in_outputs_and_gradients(shape, seed):
+    x_GSM, routing = make_problem(shape, seed)
+    results = {}
+    for form in DISPATCHES:
+        outputs, pull_back = jax.vjp(
+            lambda x, weight, form=form: round_trip(form, x, weight, routing, shape),
+            x_GSM,
+            routing.weight_GSK,
+        )
+        cotangents = jax.tree.map(lambda y: jnp.cos(3 * y), outputs)
+        results[form] = outputs, pull_back(cotangents)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6),
+        results["slots"],
+        results["einsum"],
+    )
+
+
+@pytest.mark.parametrize("form", sorted(DISPATCHES))
+def test_a_slot_holds_its_token_and_an_empty_one_holds_zeros(form):
+    shape = num_groups, _, num_experts, capacity = SHAPES[1]
+    x_GSM, routing = make_problem(shape, 0)
+    expected_GECM = np.zeros((num_groups, num_experts, capacity, MODEL_DIM), np.float32)
+    for g, s, k in zip(*np.nonzero(routing.weight_GSK), strict=True):
+        place = g, routing.expert_GSK[g, s, k], routing.slot_GSK[g, s, k]
+        expected_GECM[place] = x_GSM[g, s]
+    x_GECM = DISPATCHES[form].dispatch(x_GSM, routing, num_experts, capacity)
+    np.testing.assert_array_equal(x_GECM, expected_GECM)
+    assert not np.all(x_GECM)  # there are empty slots
+
+
+@pytest.mark.parametrize("form", sorted(DISPATCHES))
+def test_identical_experts_return_a_token_times_its_weights(form):
+    shape = SHAPES[3]
+    x_GSM, routing = make_problem(shape, 1)
+    x_GECM = DISPATCHES[form].dispatch(x_GSM, routing, *shape[2:])
+    y_GSM = DISPATCHES[form].combine(x_GECM, routing)
+    weight_GS1 = routing.weight_GSK.sum(-1, keepdims=True)
+    np.testing.assert_allclose(y_GSM, weight_GS1 * x_GSM, rtol=1e-6, atol=1e-6)
+    assert not np.any(np.asarray(y_GSM)[np.asarray(weight_GS1)[..., 0] == 0])
+
+
+@pytest.mark.parametrize("form", sorted(DISPATCHES))
+def test_bfloat16_tokens_are_combined_in_float32(form):
+    shape = SHAPES[1]
+    x_GSM, routing = make_problem(shape, 2, jnp.bfloat16)
+    x_GECM = DISPATCHES[form].dispatch(x_GSM, routing, *shape[2:])
+    y_GSM = DISPATCHES[form].combine(x_GECM, routing)
+    expected_GSM = DISPATCHES[form].combine(x_GECM.astype(jnp.float32), routing)
+    assert x_GECM.dtype == y_GSM.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(y_GSM, expected_GSM.astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize("form", sorted(DISPATCHES))
+def test_a_dropped_choice_gets_no_gradient(form):
+    shape = SHAPES[1]
+    x_GSM, routing = make_problem(shape, 3)
+    dx_GSM, dweight_GSK = jax.grad(
+        lambda x, weight: round_trip(form, x, weight, routing, shape)[1].sum(), argnums=(0, 1)
+    )(x_GSM, routing.weight_GSK)
+    is_dropped_GSK = np.asarray(routing.weight_GSK) == 0
+    assert not np.any(np.asarray(dweight_GSK)[is_dropped_GSK])
+    assert not np.any(np.asarray(dx_GSM)[is_dropped_GSK.all(-1)])
+
+
+def test_the_slots_form_never_scatters_floats():
+    shape = SHAPES[1]
+    x_GSM, routing = make_problem(shape, 4)
+
+    def loss(x_GSM, weight_GSK):
+        return round_trip("slots", x_GSM, weight_GSK, routing, shape)[1].sum()
+
+    text = str(jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(x_GSM, routing.weight_GSK))
+    scatters = [line for line in text.splitlines() if "= scatter" in line]
+    assert scatters and all(":i32[" in line for line in scatters)
