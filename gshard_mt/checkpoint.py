@@ -16,9 +16,9 @@ logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every file a
 class Checkpoints:
     """The folder `checkpoints/` of a run directory: the last few steps and the best one.
 
-    A checkpoint is three items: `params` and `optimizer`, Orbax trees of logical (unsharded) arrays,
-    and `data`, the state of the data order as JSON. Best is the lowest `nll` among those that have
-    one.
+    A checkpoint is three items: `params` and `optimizer`, Orbax trees of logical (unsharded)
+    arrays, and `data`, the state of the data order as JSON. Best is the lowest `nll` among those
+    that have one.
     """
 
     def __init__(self, workdir: pathlib.Path, max_checkpoints: int | None = None):
@@ -65,7 +65,7 @@ class Checkpoints:
     def save(
         self, step: int, params: Any, optimizer: Any, data_state: dict, nll: float | None
     ) -> None:
-        """Starts saving; returns once the arrays are copied. A failed earlier save is raised here."""
+        """Starts saving, returns once the arrays are copied; raises what failed in an earlier save."""
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -80,7 +80,7 @@ class Checkpoints:
     def restore(self, step: int, params_like: Any, optimizer_like: Any) -> tuple[Any, Any, dict]:
         """Returns parameters, optimizer state and data state of a step, to train on.
 
-        `like` are trees of `jax.ShapeDtypeStruct` with the shardings wanted, whatever mesh saved it.
+        The trees of `jax.ShapeDtypeStruct` say the shardings wanted, whatever mesh saved it.
         """
         restored = self._manager.restore(
             step,

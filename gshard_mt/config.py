@@ -24,7 +24,7 @@ class DataConfig:
     source_length: int = 64  # tokens of a packed source row; longer sentences are dropped
     target_length: int = 64  # tokens of a packed target row; longer sentences are dropped
     max_characters: int = 1000  # a longer side drops the pair
-    max_length_ratio: float = 4.0  # longer side over shorter side, in subwords, drops the pair
+    max_length_ratio: float = 4.0  # more times the subwords of the other side (and over 10) drop it
     num_dev: int = 100  # pairs held out per language where the recipe has no dev split
     num_test: int = 100  # pairs held out per language where the recipe has no test split
     temperature: float = 5.0  # p_l ~ D_l^(1/T): 1 is the data, large is uniform
@@ -183,7 +183,7 @@ def check(config: Config) -> None:
     """
     _check_types(config)
     values = dict(_items(config))
-    for key, (is_accepted, accepted) in _ACCEPTED.items():
+    for key, (is_accepted, accepted) in ACCEPTED.items():
         if not is_accepted(values[key]):
             raise ConfigError(f"config.{key}: found {values[key]!r}, accepted: {accepted}")
     _check_layers(config.model)
@@ -285,7 +285,7 @@ def _axis_size() -> Accepted:
     return lambda value: value == -1 or value >= 1, "1 or more, or -1 for what is left"
 
 
-_ACCEPTED: dict[str, Accepted] = {
+ACCEPTED: dict[str, Accepted] = {
     "data.recipe": (bool, "the path of a corpus recipe"),
     "data.source_vocab_size": _at_least(8),
     "data.target_vocab_size": _at_least(8),

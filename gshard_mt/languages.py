@@ -1,4 +1,4 @@
-"""Languages: one code per language (ISO 639-1, else ISO 639-3), its English name, locales merged."""
+"""Languages: one code for each (ISO 639-1, else ISO 639-3), English names, locales merged."""
 # SPDX-License-Identifier: Apache-2.0
 
 import re
@@ -49,7 +49,7 @@ def base_language(tag: str) -> str:
 def english_name(code: str) -> str:
     """Returns `German` for `de`, `Serbian (Latn)` for `sr_Latn`."""
     language, script = _parse(code)
-    # The tables say "Modern Greek (1453-)" and "Nepali (macrolanguage)": years and kinds are no name.
+    # The tables say "Modern Greek (1453-)" and "Nepali (macrolanguage)": years and kinds no name.
     name = re.sub(r"\s*\(.*\)", "", iso639.Lang(language).name)
     return f"{name} ({script})" if script and script != "Hani" else name
 
@@ -57,7 +57,7 @@ def english_name(code: str) -> str:
 def _parse(tag: str) -> tuple[str, str | None]:
     match = _TAG.fullmatch(tag)
     if not match:
-        raise DataError(f"language {tag!r} is not an ISO 639 code; accepted: codes like de, deu, pt-BR")
+        raise DataError(f"language {tag!r} is no code; accepted: ISO 639 codes like de, deu, pt-BR")
     script = match["script"].capitalize() if match["script"] else None
     return _iso_639(match["language"].lower(), tag), _ONE_SCRIPT.get(script or "", script)
 

@@ -50,9 +50,7 @@ def read_run(workdir: pathlib.Path) -> Run:
         raise CheckpointError(f"{path}: not JSON ({error})") from error
     version = record.get("format_version") if isinstance(record, dict) else None
     if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{path}: found format_version {version}, accepted: {FORMAT_VERSION}"
-        )
+        raise CheckpointError(f"{path}: found format_version {version}, accepted: {FORMAT_VERSION}")
     config = configs.from_json(record["config"])
     return Run(
         config,
@@ -63,7 +61,7 @@ def read_run(workdir: pathlib.Path) -> Run:
 
 
 def start_run(workdir: pathlib.Path, run: Run) -> bool:
-    """Writes `config.json`, or checks that the run there is the same one. Returns whether it was new.
+    """Writes `config.json`, or checks that the run there is the same; returns whether it was new.
 
     Raises ConfigError with the differing keys, CheckpointError if data differ.
     """

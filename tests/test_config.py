@@ -72,6 +72,12 @@ def test_a_value_that_cannot_work_is_named(values, message):
     assert "\n" not in str(raised.value)
 
 
+def test_every_number_has_accepted_values():
+    checked_together = {"model.num_layers"}
+    numbers = {key for key, kind in configs.known_keys().items() if kind in (int, float)}
+    assert numbers - configs.ACCEPTED.keys() == checked_together
+
+
 def test_json_gives_the_config_back():
     config = changed(model__num_layers=12, data__joint_vocabulary=True, train__learning_rate=1)
     assert configs.from_json(json.loads(json.dumps(configs.to_json(config)))) == config

@@ -1,4 +1,4 @@
-"""gshard-eval: translates a run's held-out sentences and prints the table of scores per language."""
+"""gshard-eval: translates held-out sentences and prints the table of scores per language."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
@@ -8,7 +8,9 @@ from absl import flags
 from gshard_mt.cli import flags as cli_flags
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
-_STEP = flags.DEFINE_string("step", "latest", "Which checkpoint: a step, latest, or best (dev nll).")
+_STEP = flags.DEFINE_string(
+    "step", "latest", "Which checkpoint: a step, latest, or best (dev nll)."
+)
 _SPLIT = flags.DEFINE_enum("split", "test", ["dev", "test"], "Which held-out sentences.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "The run's prepared data, if they have moved.")
 

@@ -14,7 +14,7 @@ from gshard_mt.data.prepare import prepare
 from gshard_mt.data.report import counts_table
 
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "The directory to make. What is finished there is left as it is.", required=True
+    "data_dir", None, "The directory to make; what is finished there stays.", required=True
 )
 cli_flags.define_config()
 
@@ -32,10 +32,10 @@ def main(argv: Sequence[str]) -> None:
     print(f"{data_dir}: prepared; see {data_dir / 'report.md'}")
 
 
-def run() -> None:
+def entry() -> None:
     """The console script."""
     cli_flags.run(main)
 
 
 if __name__ == "__main__":
-    run()
+    entry()

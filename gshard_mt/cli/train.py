@@ -26,7 +26,12 @@ def main(argv) -> None:
     from gshard_mt.train.loop import train
 
     mesh.simulate_cpu_devices(config.mesh.num_cpu_devices)
-    train(config, prepared, pathlib.Path(_WORKDIR.value), mesh.build_mesh(config.mesh.data, config.mesh.expert))
+    train(
+        config,
+        prepared,
+        pathlib.Path(_WORKDIR.value),
+        mesh.build_mesh(config.mesh.data, config.mesh.expert),
+    )
 
 
 def entry() -> None:

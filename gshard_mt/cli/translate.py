@@ -10,7 +10,9 @@ from absl import flags
 from gshard_mt.cli import flags as cli_flags
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
-_STEP = flags.DEFINE_string("step", "latest", "Which checkpoint: a step, latest, or best (dev nll).")
+_STEP = flags.DEFINE_string(
+    "step", "latest", "Which checkpoint: a step, latest, or best (dev nll)."
+)
 _LANGUAGE = flags.DEFINE_string(
     "source_language", None, "The language of the lines; checked against those trained on."
 )

@@ -26,7 +26,7 @@ class TrainBatches:
     """Batches without end; a thread makes them ahead until `close`."""
 
     def __init__(self, iterator: grain.DatasetIterator):
-        self._iterator = iterator
+        self._iterator: Any = iterator
         # A thread still reading when the interpreter goes would take the process down (SIGABRT).
         atexit.register(self.close)
 
@@ -38,24 +38,33 @@ class TrainBatches:
 
     def get_state(self) -> dict[str, Any]:
         """Returns the place after the last batch given out: a few numbers, fit for JSON."""
-        return self._iterator.get_state()  # type: ignore[return-value]
+        return self._iterator.get_state()
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes to a place that `get_state` gave: the same batches follow, bit for bit."""
         self._iterator.set_state(state)
 
     def close(self) -> None:
-        """Ends the thread; nothing can be read any more."""
+        """Ends the thread; no batch can be read any more."""
         atexit.unregister(self.close)
         self._iterator.close()
-        self._iterator = iter(())  # type: ignore[assignment]
+        # Grain closes again when it is collected, which can't wait for the interpreter's end.
+        self._iterator = _Closed()
+
+
+class _Closed:
+    def __next__(self) -> Batch:
+        raise ValueError("these batches are closed")
+
+    def close(self) -> None:
+        pass
 
 
 def train_batches(prepared: Prepared, config: DataConfig, batch_rows: int) -> TrainBatches:
     """Returns the training stream: the mixture's chunks, packed, their rows shuffled, in batches.
 
-    Batches run across chunks; a thread prepares them ahead. The stream depends on the prepared data,
-    `temperature`, `source_length`, `target_length` and `seed` alone.
+    Batches run across chunks; a thread prepares them ahead. The stream is a function of the
+    prepared data, `temperature`, `source_length`, `target_length` and `seed`.
     """
     check_row_lengths(prepared, config)
     counts = [prepared.num_pairs[pair]["train"] for pair in prepared.pairs]

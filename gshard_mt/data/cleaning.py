@@ -42,7 +42,7 @@ _CHARACTERS = _Characters()
 
 
 def normalize(text: str) -> str:
-    """Returns the text in NFC, without control characters, with single spaces and none around it."""
+    """Returns the text in NFC, no control characters, single spaces and none around it."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     return " ".join(text.translate(_CHARACTERS).split())

@@ -1,4 +1,4 @@
-"""Held-out sets: English strings that no language trains on, drawn among what small languages have."""
+"""Held-out sets: English strings that no language trains on, drawn where languages are small."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections import Counter
@@ -33,9 +33,9 @@ def choose_held_out(
 ) -> HeldOut:
     """Draws English strings until each language has `wanted[language][split]` pairs with them.
 
-    The smallest language draws first, and rather strings that many larger ones have: these then need
-    few of their own, and little is lost to training. `given` are the keys of ready-made splits.
-    A language gives at most a third of its pairs.
+    The smallest language draws first, and rather strings that many larger ones have: these then
+    need few of their own, and little is lost to training. `given` are the keys of ready-made
+    splits. A language gives at most a third of its pairs.
     """
     held_out = HeldOut()
     for split, keys in given.items():

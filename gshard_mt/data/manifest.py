@@ -30,7 +30,7 @@ def read_manifest(data_dir: pathlib.Path) -> dict[str, Any]:
         raise DataError(f"{path}: not a manifest of prepared data: {error!r}") from None
     if version != FORMAT_VERSION:
         raise DataError(
-            f"{path}: format_version is {version!r}; accepted: {FORMAT_VERSION}; prepare the data again"
+            f"{path}: format_version is {version!r}; accepted: {FORMAT_VERSION}; prepare it again"
         )
     if is_finished is not True:
         raise DataError(f"{path}: preparation was not finished; run gshard-prepare-data again")
@@ -46,7 +46,7 @@ def write_manifest(data_dir: pathlib.Path, manifest: dict[str, Any]) -> None:
 
 
 def claim_directory(data_dir: pathlib.Path, identity: dict[str, Any]) -> bool:
-    """Makes an empty directory for `identity` and returns True, or False where it is there, finished.
+    """Makes an empty directory for `identity`; returns False where that is there, finished.
 
     What an unfinished preparation left is removed. Raises DataError where the directory holds
     something else, or data prepared with other settings.
@@ -74,7 +74,7 @@ def claim_directory(data_dir: pathlib.Path, identity: dict[str, Any]) -> bool:
 
 
 def identity_of(config: dict[str, Any], recipe_fingerprint: str) -> dict[str, Any]:
-    """Returns all that prepared data depends on: settings that shape it, and the recipe's content."""
+    """Returns all that prepared data depends on: settings that shape it, what the recipe says."""
     settings = {key: value for key, value in config.items() if key not in _TRAINING_KEYS}
     return {**settings, "recipe": recipe_fingerprint}
 
@@ -89,9 +89,7 @@ def _read_any(path: pathlib.Path) -> dict[str, Any]:
     return manifest
 
 
-def _check_same(
-    data_dir: pathlib.Path, found: dict[str, Any], identity: dict[str, Any]
-) -> None:
+def _check_same(data_dir: pathlib.Path, found: dict[str, Any], identity: dict[str, Any]) -> None:
     if found["format_version"] != FORMAT_VERSION:
         raise DataError(
             f"{data_dir}: prepared in format {found['format_version']!r}, this is format "
@@ -112,8 +110,8 @@ def _check_same(
 def _remove_unfinished(data_dir: pathlib.Path, names: list[str]) -> None:
     for name in names:
         path = data_dir / name
-        is_pair = bool(_PAIR_FOLDER.fullmatch(name)) and path.is_dir()
-        if path.is_dir() and not path.is_symlink() and (is_pair or name in ("tokenizer", "references")):
+        is_ours = name in ("tokenizer", "references") or _PAIR_FOLDER.fullmatch(name)
+        if is_ours and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif name in (f".{NAME}.new", "report.md", "report.html"):
             path.unlink()

@@ -1,4 +1,4 @@
-"""The mixture of languages: which pairs the n-th chunk of the training stream takes, p_l ~ D_l^(1/T)."""
+"""The mixture of languages, p_l ~ D_l^(1/T): which pairs the k-th chunk of the stream takes."""
 # SPDX-License-Identifier: Apache-2.0
 
 import random
@@ -16,7 +16,7 @@ _SEEDS = 1 << 32
 
 
 def temperature_shares(counts: Sequence[int], temperature: float) -> list[float]:
-    """Returns each language's share, D_l^(1/T) over their sum: 1 is the data's own, large is uniform."""
+    """Returns each language's share, D_l^(1/T) over their sum: T = 1 is the data's own."""
     if not temperature > 0:
         raise ConfigError(f"data.temperature is {temperature}; accepted: more than 0")
     most = max(counts)
@@ -28,8 +28,8 @@ def temperature_shares(counts: Sequence[int], temperature: float) -> list[float]
 class Mixture:
     """An endless stream of (language, pair) cut into chunks of about `chunk_pairs`.
 
-    Chunk k takes of language l the positions [floor(k n p_l + u_l), floor((k + 1) n p_l + u_l)) of that
-    language's own stream: shares are exact at every chunk border, in integers.
+    Chunk k takes of language l the positions [floor(k n p_l + u_l), floor((k + 1) n p_l + u_l)) of
+    that language's own stream: shares are exact at every chunk border, in integers.
     """
 
     counts: tuple[int, ...]  # D_l
@@ -65,9 +65,7 @@ class Mixture:
         return np.array(indices, np.int64)
 
 
-def make_mixture(
-    counts: Sequence[int], temperature: float, chunk_pairs: int, seed: int
-) -> Mixture:
+def make_mixture(counts: Sequence[int], temperature: float, chunk_pairs: int, seed: int) -> Mixture:
     """Returns the mixture of languages with so many pairs each; one without pairs takes no part."""
     shares = temperature_shares(counts, temperature)
     weights = tuple(round(share * _TOTAL_WEIGHT) for share in shares)

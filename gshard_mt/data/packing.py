@@ -28,10 +28,10 @@ class Batch(NamedTuple):
 def pack_rows(
     source_lengths: np.ndarray, target_lengths: np.ndarray, row_source: int, row_target: int
 ) -> np.ndarray:
-    """Returns each pair's row: a row's source lengths sum up to `row_source` at most, its target too.
+    """Returns each pair's row, in which neither side's lengths sum up to more than the row has.
 
-    Best fit, longest first: a pair goes to the row that it leaves least room in (on the emptier side);
-    a new row is opened where it fits in none. Lengths count EOS. Rows are numbered from 0.
+    Best fit, longest first: a pair goes to the row that it leaves least room in (on the emptier
+    side); a new row is opened where it fits in none. Lengths count EOS. Rows are numbered from 0.
     """
     share = source_lengths / row_source + target_lengths / row_target
     sources, targets = source_lengths.tolist(), target_lengths.tolist()

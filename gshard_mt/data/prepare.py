@@ -34,19 +34,17 @@ Ids = tuple[list[int], list[int]]
 
 
 def prepare(config: DataConfig, data_dir: pathlib.Path) -> tuple[dict, bool]:
-    """Prepares the recipe's text in `data_dir`; returns the manifest and whether it was there already.
+    """Prepares the recipe's text in `data_dir`; returns the manifest, and whether it was there.
 
-    Where the same data is there, finished, nothing is done. All that comes out is a function of the
-    settings and of the text. Raises DataError or ConfigError for what the user can mend.
+    Where the same data is there, finished, nothing is done. All that comes out is a function of
+    the settings and of the text. Raises DataError or ConfigError for what the user can mend.
     """
     recipe = load_recipe(pathlib.Path(config.recipe))
     identity = identity_of(dataclasses.asdict(config), recipe.fingerprint())
     if not claim_directory(data_dir, identity):
         return read_manifest(data_dir), True
     drops = Drops()
-    languages = hold_out(
-        clean_pairs(_read(recipe), config.max_characters, drops), config, drops
-    )
+    languages = hold_out(clean_pairs(_read(recipe), config.max_characters, drops), config, drops)
     _check_not_empty(languages, recipe, config)
     _train_tokenizer(languages, config, data_dir)
     tokenizer = load_tokenizer(data_dir)
@@ -99,15 +97,23 @@ def _read(recipe: Recipe) -> Iterator[tuple[str, Pair]]:
                 raise DataError(f"{entry.scheme}:{entry.location}: no pairs in it")
 
 
-def _progress(what: str, total: int | None = None) -> tqdm:
+def _progress(what: str, total: int | None = None, unit: str = "pairs") -> tqdm:
     return tqdm(
-        total=total, desc=what, unit=" pairs", unit_scale=True, leave=False, delay=2, file=sys.stderr
+        total=total,
+        desc=what,
+        unit=f" {unit}",
+        unit_scale=True,
+        leave=False,
+        delay=2 if total is None else 0,
+        file=sys.stderr,
     )
 
 
 def _check_not_empty(languages: dict[str, Splits], recipe: Recipe, config: DataConfig) -> None:
     if not any(splits["train"] for splits in languages.values()):
-        raise DataError(f"{config.recipe}: no training pair is left of recipe {recipe.name} after cleaning")
+        raise DataError(
+            f"{config.recipe}: after cleaning no training pair is left of {recipe.name}"
+        )
 
 
 def _train_tokenizer(
@@ -116,15 +122,27 @@ def _train_tokenizer(
     train = [splits["train"] for splits in languages.values()]
     shares = temperature_shares([len(pairs) for pairs in train], config.vocab_temperature)
     num_sentences = min(config.vocab_num_sentences, sum(len(pairs) for pairs in train))
-    source = sample_by_temperature([[s for s, _ in pairs] for pairs in train], shares, num_sentences)
-    target = sample_by_temperature([[e for _, e in pairs] for pairs in train], shares, num_sentences)
-    if config.joint_vocabulary:
-        models = {"joint": train_model(source + target, config.source_vocab_size, "data.source_vocab_size")}
-    else:
-        models = {
-            "source": train_model(source, config.source_vocab_size, "data.source_vocab_size"),
-            "target": train_model(target, config.target_vocab_size, "data.target_vocab_size"),
-        }
+    source, target = (
+        sample_by_temperature(
+            [[pair[side] for pair in pairs] for pairs in train], shares, num_sentences
+        )
+        for side in (0, 1)
+    )
+    sides = (
+        {"joint": source + target}
+        if config.joint_vocabulary
+        else {"source": source, "target": target}
+    )
+    keys = {
+        "joint": "source_vocab_size",
+        "source": "source_vocab_size",
+        "target": "target_vocab_size",
+    }
+    models = {}
+    with _progress("training subwords", len(sides), "models") as bar:
+        for name, lines in sides.items():
+            models[name] = train_model(lines, getattr(config, keys[name]), f"data.{keys[name]}")
+            bar.update()
     save_models(models, data_dir / "tokenizer")
 
 

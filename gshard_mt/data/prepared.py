@@ -60,7 +60,7 @@ class Prepared:
 
 
 def open_prepared(data_dir: pathlib.Path) -> Prepared:
-    """Opens a prepared directory. Raises DataError where it is missing, unfinished or of another format."""
+    """Opens a prepared directory. Raises DataError where it is missing, unfinished, not ours."""
     manifest = read_manifest(data_dir)
     try:
         pairs = {pair: manifest["pairs"][pair] for pair in sorted(manifest["pairs"])}
@@ -83,10 +83,11 @@ def open_prepared(data_dir: pathlib.Path) -> Prepared:
             manifest=manifest,
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{data_dir / NAME}: incomplete ({error!r}); prepare the data again") from None
+        raise DataError(f"{data_dir / NAME}: incomplete ({error!r}); prepare it again") from None
 
 
-def _each_split(splits: dict[str, dict[str, Any]], read: Any) -> dict[str, dict[str, Any]]:
+def _each_split(pairs: dict[str, dict[str, Any]], read: Any) -> dict[str, dict[str, Any]]:
     return {
-        pair: {split: read(counts) for split, counts in info.items()} for pair, info in splits.items()
+        pair: {split: read(counts) for split, counts in splits.items()}
+        for pair, splits in pairs.items()
     }

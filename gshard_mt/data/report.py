@@ -1,4 +1,4 @@
-"""The report of a preparation: counts, drops with samples, lengths, sampling shares; text and page."""
+"""The report of a preparation: counts, drops with samples, lengths, sampling shares."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
@@ -46,7 +46,8 @@ td { overflow-wrap: anywhere } th { text-align: left } td.number { text-align: r
 <table>
 <tr>{% for cell in table.header %}<th>{{ cell }}</th>{% endfor %}</tr>
 {% for row in table.rows -%}
-<tr>{% for cell in row %}<td{% if cell is number %} class="number"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
+<tr>{% for cell in row -%}
+<td{% if cell is number %} class="number"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
 {% endfor -%}
 </table>
 {% endfor %}
@@ -127,7 +128,7 @@ def _counts(pairs: Mapping[str, Any]) -> Table:
         )
         for pair, info in pairs.items()
     ]
-    return Table("Pairs", header, sorted(rows, key=lambda row: (-row[2], row[0])))
+    return Table("Pairs", header, sorted(rows, key=lambda row: (-int(row[2]), row[0])))
 
 
 def _shares(pairs: Mapping[str, Any], temperature: float) -> Table:
@@ -135,7 +136,8 @@ def _shares(pairs: Mapping[str, Any], temperature: float) -> Table:
     counts = [info["train"]["pairs"] for info in pairs.values()]
     shares = [temperature_shares(counts, each) for each in temperatures]
     rows = [
-        (pair, *(f"{100 * each[index]:.2f}%" for each in shares)) for index, pair in enumerate(pairs)
+        (pair, *(f"{100 * each[index]:.2f}%" for each in shares))
+        for index, pair in enumerate(pairs)
     ]
     header = ("pair", *(f"T = {each:g}" for each in temperatures))
     return Table("Shares of the training stream by temperature", header, rows)
@@ -144,7 +146,8 @@ def _shares(pairs: Mapping[str, Any], temperature: float) -> Table:
 def _drops(pairs: Mapping[str, Any]) -> Table:
     reasons = sorted({reason for info in pairs.values() for reason in info["drops"]})
     rows = [
-        (pair, *(info["drops"].get(reason, 0) for reason in reasons)) for pair, info in pairs.items()
+        (pair, *(info["drops"].get(reason, 0) for reason in reasons))
+        for pair, info in pairs.items()
     ]
     return Table("Dropped pairs by reason", ("pair", *reasons), rows)
 

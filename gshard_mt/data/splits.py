@@ -37,8 +37,8 @@ def clean_pairs(
 ) -> dict[str, Splits]:
     """Returns, by language, the normalized pairs of each split; training without duplicates.
 
-    `pairs` are (split, Pair). Ready-made dev and test pairs are scored as they are: only those with an
-    empty side go.
+    `pairs` are (split, Pair). Ready-made dev and test pairs are scored as they are: only
+    those with an empty side go.
     """
     read: dict[tuple[str, str], list[Sentences]] = defaultdict(list)
     for split, pair in pairs:
@@ -65,10 +65,10 @@ def clean_pairs(
 
 
 def hold_out(languages: dict[str, Splits], config: DataConfig, drops: Drops) -> dict[str, Splits]:
-    """Returns the splits with dev and test where a language had none, and nothing of them in training.
+    """Returns the splits with dev and test where a language had none, and none of it in training.
 
-    No sentence of any language's dev or test is on either side of a training pair, whatever its case
-    and punctuation.
+    No sentence of any language's dev or test is on either side of a training pair, whatever its
+    case and punctuation.
     """
     num_wanted = {"test": config.num_test, "dev": config.num_dev}
     wanted = {
@@ -111,7 +111,7 @@ def _without(splits: Splits, keys: set[str], language: str, drops: Drops) -> lis
 def sample_by_temperature(
     pairs: Sequence[Sequence[str]], shares: Sequence[float], num_sentences: int
 ) -> list[str]:
-    """Returns about `num_sentences` lines, `shares` of them from each language, repeated where few."""
+    """Returns about `num_sentences` lines, a share from each language, repeated where few."""
     lines: list[str] = []
     for sentences, share in zip(pairs, shares, strict=True):
         wanted = max(1, round(share * num_sentences)) if sentences else 0

@@ -1,4 +1,4 @@
-"""Subwords: SentencePiece models for the source languages and for English, trained, saved, loaded."""
+"""Subwords: SentencePiece models for the source languages and for English."""
 # SPDX-License-Identifier: Apache-2.0
 
 import hashlib
@@ -52,8 +52,9 @@ class Tokenizer:
 def train_model(sentences: Sequence[str], vocab_size: int, key: str) -> bytes:
     """Returns a trained SentencePiece model of exactly `vocab_size` pieces.
 
-    No character is unknown to it: what it hasn't seen becomes bytes. Normalized text decodes to itself.
-    Raises ConfigError, with `key`, where the text can't give so many pieces or its characters need more.
+    No character is unknown to it: what it hasn't seen becomes bytes. Normalized text decodes to
+    itself. Raises ConfigError, with `key`, where the text can't give so many pieces or its
+    characters need more.
     """
     model = io.BytesIO()
     try:
@@ -102,9 +103,7 @@ def load_tokenizer(data_dir: pathlib.Path) -> Tokenizer:
     return Tokenizer(models[0], models[-1], digest.hexdigest())
 
 
-def _encode(
-    model: sentencepiece.SentencePieceProcessor, lines: Sequence[str]
-) -> list[list[int]]:
+def _encode(model: sentencepiece.SentencePieceProcessor, lines: Sequence[str]) -> list[list[int]]:
     return model.encode(list(lines), num_threads=_NUM_THREADS) if lines else []
 
 

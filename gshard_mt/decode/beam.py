@@ -61,16 +61,14 @@ def beam_search(
     memory_BLM, _ = model.encode(source_BL, is_token_BL.astype(jnp.int32), position_BL, groups)
     memory = model.remember(memory_BLM, is_token_BL)
 
-    def is_open_B(beams: _Beams) -> jax.Array:
+    def is_open(beams: _Beams) -> jax.Array:
         is_full_B = jnp.all(beams.finished_score_BW > WORST, axis=1)
         return ~is_full_B & (beams.position < limit_B)
 
     def extend(beams: _Beams) -> _Beams:
-        hidden_BWM, cache = model.step(
-            beams.token_BW, beams.position, beams.cache, memory, groups
-        )
+        hidden_BWM, cache = model.step(beams.token_BW, beams.position, beams.cache, memory, groups)
         log_p_BWV = jax.nn.log_softmax(model.logits(hidden_BWM), axis=-1)
-        return _advance(beams, cache, log_p_BWV, search, is_open_B(beams))
+        return _advance(beams, cache, log_p_BWV, search, is_open(beams))
 
     scores_BW = jnp.full((num_rows, num_beams), WORST)
     ids_BWT = jnp.zeros((num_rows, num_beams, num_positions), jnp.int32)
@@ -83,7 +81,7 @@ def beam_search(
         finished_score_BW=scores_BW,
         cache=model.empty_cache(num_rows, num_beams, num_positions),
     )
-    beams = jax.lax.while_loop(lambda b: jnp.any(is_open_B(b)), extend, beams)
+    beams = jax.lax.while_loop(lambda b: jnp.any(is_open(b)), extend, beams)
     return _best(beams, limit_B, search)
 
 

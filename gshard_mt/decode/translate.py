@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -56,7 +55,8 @@ class Translator:
         with jax.set_mesh(self.mesh):
             for start in range(0, len(order), self._num_rows):
                 batch = order[start : start + self._num_rows]
-                for i, text in zip(batch, self._translate_batch([ids[i] for i in batch])):
+                translated = self._translate_batch([ids[i] for i in batch])
+                for i, text in zip(batch, translated, strict=True):
                     texts[i] = text
                 on_progress(len(batch))
         return texts

@@ -34,7 +34,9 @@ def evaluate(
         raise DataError(f"{data_dir}: no pair has a {split} split")
     translator = Translator(workdir, run.config, step, mesh)
     sources = [source for lines in pairs.values() for source, _ in lines]
-    with tqdm.tqdm(total=len(sources), desc="translate", unit="sentence", dynamic_ncols=True) as bar:
+    with tqdm.tqdm(
+        total=len(sources), desc="translate", unit="sentence", dynamic_ncols=True
+    ) as bar:
         hypotheses = iter(translator.translate(sources, bar.update))
 
     folder = pathlib.Path(workdir) / "eval" / str(translator.step) / split

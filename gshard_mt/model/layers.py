@@ -1,8 +1,9 @@
-"""The plain parts of a Transformer: parameters by letters, products in one precision, norm, dropout."""
+"""The plain parts of a Transformer: parameters by letters, products, norm, dropout."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -23,16 +24,18 @@ def uniform_parameter(rngs: nnx.Rngs, letters: str, sizes: Sizes, fan_in: str) -
     return nnx.Param(value)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def contract(spec: str, x: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
     """An einsum of two operands, multiplied in `dtype`, summed in float32; its gradients too.
 
     JAX's own gradient of a bfloat16 product with a float32 result multiplies in float32, which
     is several times slower wherever the hardware has bfloat16 units.
     """
-    product = jnp.einsum(
-        spec, x.astype(dtype), w.astype(dtype), preferred_element_type=jnp.float32
-    )
+    return _contract(spec, x, w, dtype)  # type: ignore[return-value]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def _contract(spec: str, x: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
+    product = jnp.einsum(spec, x.astype(dtype), w.astype(dtype), preferred_element_type=jnp.float32)
     return product.astype(dtype)
 
 
@@ -56,7 +59,7 @@ def _contract_backward(spec, dtype, residuals, dy):
     return dx.astype(like_x.dtype), dw.astype(like_w.dtype)
 
 
-contract.defvjp(_contract_forward, _contract_backward)
+_contract.defvjp(_contract_forward, _contract_backward)
 
 
 class Norm(nnx.Module):
@@ -95,7 +98,7 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     return jnp.where(is_kept, x * jnp.asarray(1.0 / (1.0 - rate), x.dtype), jnp.zeros((), x.dtype))
 
 
-def split_key(key: jax.Array | None, num: int) -> list[jax.Array | None] | jax.Array:
+def split_key(key: jax.Array | None, num: int) -> Sequence[jax.Array | None] | jax.Array:
     """`jax.random.split`, and no randomness stays no randomness."""
     return [None] * num if key is None else jax.random.split(key, num)
 
@@ -106,15 +109,3 @@ def position_encoding(position_BL: jax.Array, model_dim: int) -> jax.Array:
     frequency_M = jnp.exp(jnp.arange(half) * (-math.log(10_000.0) / max(half - 1, 1)))
     angle_BLM = position_BL[..., None].astype(jnp.float32) * frequency_M
     return jnp.concatenate([jnp.sin(angle_BLM), jnp.cos(angle_BLM)], axis=-1)
-
-
-class FeedForward(nnx.Module):
-    """wo · ReLU(wi · x), no biases."""
-
-    def __init__(self, sizes: Sizes, rngs: nnx.Rngs):
-        self.wi_MH = uniform_parameter(rngs, "MH", sizes, fan_in="M")
-        self.wo_HM = uniform_parameter(rngs, "HM", sizes, fan_in="H")
-
-    def __call__(self, x_BLM, key, dropout_rate: float, dtype) -> jax.Array:
-        h_BLH = jax.nn.relu(contract("BLM,MH->BLH", x_BLM, self.wi_MH[...], dtype))
-        return contract("BLH,HM->BLM", dropout(h_BLH, dropout_rate, key), self.wo_HM[...], dtype)

@@ -12,7 +12,14 @@ from gshard_mt.model.layers import Sizes, contract, dropout, split_key, uniform_
 from gshard_mt.partitioning.annotate import shard
 from gshard_mt.routing.capacity import expert_capacity
 from gshard_mt.routing.dispatch import DISPATCHES
-from gshard_mt.routing.gating import GATINGS, Routing
+from gshard_mt.routing.gating import GATINGS, Counters
+
+
+class RoutingSums(NamedTuple):
+    """What is kept of a layer's routing."""
+
+    aux_loss: jax.Array
+    counters: Counters
 
 
 class Groups(NamedTuple):
@@ -42,8 +49,8 @@ class MixtureOfExperts(nnx.Module):
         self.wi_EMH = uniform_parameter(rngs, "EMH", sizes, fan_in="M")
         self.wo_EHM = uniform_parameter(rngs, "EHM", sizes, fan_in="H")
 
-    def __call__(self, x_BLM, is_token_BL, groups: Groups, key) -> tuple[jax.Array, Routing]:
-        """Returns the weighted sum of the chosen experts [B, L, M] and the routing behind it.
+    def __call__(self, x_BLM, is_token_BL, groups: Groups, key) -> tuple[jax.Array, RoutingSums]:
+        """Returns the weighted sum of the chosen experts [B, L, M] and what is kept of the routing.
 
         A token whose choices are all dropped gets zeros: the residual carries it (section 2.2).
         """
@@ -68,4 +75,5 @@ class MixtureOfExperts(nnx.Module):
         y_EGCM = shard(contract("EGCH,EHM->EGCM", h_EGCH, self.wo_EHM[...], dtype), "EGCM")
         y_GECM = shard(jnp.swapaxes(y_EGCM, 0, 1), "GECM")
         y_GSM = shard(combine(y_GECM, routing), "GSM")
-        return shard(y_GSM.reshape(x_BLM.shape), "BLM"), routing
+        y_BLM = shard(y_GSM.reshape(x_BLM.shape), "BLM")
+        return y_BLM, RoutingSums(routing.aux_loss, routing.counters)

@@ -11,8 +11,8 @@ from flax import nnx
 
 from gshard_mt.config import ModelConfig
 from gshard_mt.model.attention import Attention, causal_mask, segment_mask
+from gshard_mt.model.feed_forward import FeedForward
 from gshard_mt.model.layers import (
-    FeedForward,
     Norm,
     Sizes,
     contract,
@@ -22,7 +22,6 @@ from gshard_mt.model.layers import (
 )
 from gshard_mt.model.moe import Groups, MixtureOfExperts
 from gshard_mt.partitioning.annotate import shard
-from gshard_mt.routing.gating import Counters
 
 
 class Vocabulary(NamedTuple):
@@ -30,13 +29,6 @@ class Vocabulary(NamedTuple):
 
     source: int
     target: int
-
-
-class RoutingSums(NamedTuple):
-    """What training keeps of an MoE layer's routing; stacked over P where it leaves the model."""
-
-    aux_loss: jax.Array
-    counters: Counters
 
 
 class Memory(NamedTuple):
@@ -56,7 +48,10 @@ class Layer(nnx.Module):
     """Pre-norm self-attention, cross-attention (decoder only) and a feed-forward."""
 
     def __init__(self, config: ModelConfig, sizes: Sizes, rngs, *, is_moe: bool, is_decoder: bool):
-        self.dropout_rate, self.expert_dropout_rate = config.dropout_rate, config.expert_dropout_rate
+        self.dropout_rate, self.expert_dropout_rate = (
+            config.dropout_rate,
+            config.expert_dropout_rate,
+        )
         self.dtype = jnp.dtype(config.dtype)
         self.self_attention_norm = Norm(sizes)
         self.self_attention = Attention(sizes, rngs)
@@ -64,12 +59,10 @@ class Layer(nnx.Module):
             self.cross_attention_norm = Norm(sizes)
             self.cross_attention = Attention(sizes, rngs)
         self.feed_forward_norm = Norm(sizes)
-        feed_forward = MixtureOfExperts(config, sizes, rngs) if is_moe else FeedForward(sizes, rngs)
-        self.feed_forward = feed_forward
-        self.is_moe = is_moe
+        self.feed_forward = (MixtureOfExperts if is_moe else FeedForward)(config, sizes, rngs)
 
     def encode(self, x_BLM, segment_BL, groups: Groups, key):
-        """One encoder layer over packed rows; returns [B, L, M] and the routing, None if dense."""
+        """One encoder layer over packed rows; returns [B, L, M] and RoutingSums, None if dense."""
         keys = split_key(key, 4)
         mask_BLL = segment_mask(segment_BL, segment_BL)
         normed_BLM = self.self_attention_norm(x_BLM)
@@ -122,7 +115,13 @@ class Layer(nnx.Module):
         )
         x_BTM = x_BTM + y.reshape(x_BTM.shape)
         x_BTM = x_BTM + self.cross_attention.attend(
-            self.cross_attention_norm(x_BTM), *memory_kv, memory_mask_BTL, None, 0.0, self.dtype
+            self.cross_attention_norm(x_BTM),
+            memory_kv[0],
+            memory_kv[1],
+            memory_mask_BTL,
+            None,
+            0.0,
+            self.dtype,
         )
         is_token_BT = jnp.ones((num_rows, num_beams), bool)
         x_BTM, _ = self._feed_forward(x_BTM, is_token_BT, groups, None, None)
@@ -130,14 +129,8 @@ class Layer(nnx.Module):
 
     def _feed_forward(self, x_BLM, is_token_BL, groups, key, residual_key):
         normed_BLM = self.feed_forward_norm(x_BLM)
-        if self.is_moe:
-            y_BLM, routing = self.feed_forward(normed_BLM, is_token_BL, groups, key)
-            routing = RoutingSums(routing.aux_loss, routing.counters)
-        else:
-            y_BLM = self.feed_forward(normed_BLM, key, self.expert_dropout_rate, self.dtype)
-            routing = None
-        x_BLM = x_BLM + dropout(y_BLM, self.dropout_rate, residual_key)
-        return shard(x_BLM, "BLM"), routing
+        y_BLM, sums = self.feed_forward(normed_BLM, is_token_BL, groups, key)
+        return shard(x_BLM + dropout(y_BLM, self.dropout_rate, residual_key), "BLM"), sums
 
 
 class Block(nnx.Module):
@@ -211,7 +204,7 @@ class Transformer(nnx.Module):
         self.decoder_norm = Norm(sizes)
 
     def encode(self, source_BL, segment_BL, position_BL, groups: Groups, key=None):
-        """Encodes packed rows; returns memory [B, L, M] and the routings of the layers."""
+        """Encodes packed rows; returns memory [B, L, M] and the layers' RoutingSums."""
         key_in, key_stack, key_out = split_key(key, 3)
         embedding = self.source_embedding_VM
         table_VM = (self.target_embedding_VM if embedding is None else embedding)[...]
@@ -225,7 +218,7 @@ class Transformer(nnx.Module):
         return dropout(self.encoder_norm(x_BLM), self.dropout_rate, key_out), routings
 
     def decode(self, memory_BLM, segment_BL, input_BT, segment_BT, position_BT, groups, key=None):
-        """Decodes packed rows given all earlier tokens; returns hidden [B, T, M] and routings.
+        """Decodes packed rows given all earlier tokens; returns hidden [B, T, M], routing sums.
 
         Position t sees inputs up to t of its own sentence, and that sentence's memory.
         """

@@ -30,9 +30,7 @@ def train(config: Config, prepared: Prepared, workdir: pathlib.Path, mesh: Mesh)
     another experiment's or the mesh does not fit.
     """
     check_geometry(config, mesh)
-    start_run(
-        workdir, Run(config, prepared.directory, prepared.fingerprint, prepared.train_pairs)
-    )
+    start_run(workdir, Run(config, prepared.directory, prepared.fingerprint, prepared.train_pairs))
     vocabulary = Vocabulary(prepared.source_size, prepared.target_size)
     with jax.set_mesh(mesh):
         blueprint = draw_blueprint(config.model, vocabulary, mesh)
@@ -51,7 +49,11 @@ def train(config: Config, prepared: Prepared, workdir: pathlib.Path, mesh: Mesh)
         describe(config, blueprint, mesh, start)
         train_step = make_train_step(config, blueprint, optimizer)
         dev_step = make_dev_step(config, blueprint)
-        log, sums, bar = MetricsLog(workdir, start), StepSums(), progress_bar(start, config.train.num_steps)
+        log, sums, bar = (
+            MetricsLog(workdir, start),
+            StepSums(),
+            progress_bar(start, config.train.num_steps),
+        )
         rows = sharding(mesh, "BL", 2)
         num_moe_layers = config.model.num_layers // 2 if config.model.num_experts else 0
         for step in range(start + 1, config.train.num_steps + 1):
@@ -62,7 +64,9 @@ def train(config: Config, prepared: Prepared, workdir: pathlib.Path, mesh: Mesh)
             if step % config.train.log_every == 0 or is_last:
                 line = sums.drain(step, num_moe_layers)
                 log.write(line)
-                bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tok/s")
+                bar.set_postfix_str(
+                    f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tok/s"
+                )
             nll = None
             if step % config.train.eval_every == 0 or is_last:
                 nll = evaluate_dev(config, prepared, dev_step, state, rows, step, log)
@@ -119,7 +123,8 @@ def describe(config: Config, blueprint: Blueprint, mesh: Mesh, start: int) -> No
     print(f"mesh        {grid} ({mesh.devices.flat[0].platform})")
     rows = config.train.batch_rows
     lengths = {"source": config.data.source_length, "target": config.data.target_length}
-    print(f"batch       {rows} rows: {', '.join(f'{rows * n:,} {side}' for side, n in lengths.items())} tokens")
+    tokens = ", ".join(f"{rows * length:,} {side} tokens" for side, length in lengths.items())
+    print(f"batch       {rows} rows: {tokens}")
     if config.model.num_experts:
         size, experts = config.model.group_size, config.model.num_experts
         capacity = expert_capacity(size, experts, config.model.capacity_factor)

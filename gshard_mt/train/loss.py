@@ -34,7 +34,8 @@ def cross_entropy(
     tokens, so that the logits [B, T, V] never exist as a whole: half the time on a CPU, and on
     any machine less memory.
     """
-    nll, smoothed = _sums(hidden_BTM, table_VM, label_BT, is_token_BT, label_smoothing, dtype)
+    sums: Any = _sums(hidden_BTM, table_VM, label_BT, is_token_BT, label_smoothing, dtype)
+    nll, smoothed = sums
     return TokenLoss(nll, smoothed, jnp.sum(is_token_BT.astype(jnp.float32)))
 
 
@@ -63,7 +64,9 @@ def _sums_backward(label_smoothing, dtype, gradients, cotangents):
 _sums.defvjp(_sums_forward, _sums_backward)
 
 
-def _scan_chunks(label_smoothing, dtype, with_gradient, hidden_BTM, table_VM, label_BT, is_token_BT):
+def _scan_chunks(
+    label_smoothing, dtype, with_gradient, hidden_BTM, table_VM, label_BT, is_token_BT
+):
     """The sums of one device's rows, added up over devices; G chunks of S tokens."""
     num_tokens = label_BT.size
     chunk = next(s for s in range(min(num_tokens, MAX_CHUNK_TOKENS), 0, -1) if num_tokens % s == 0)
@@ -74,14 +77,14 @@ def _scan_chunks(label_smoothing, dtype, with_gradient, hidden_BTM, table_VM, la
         label_BT.reshape(-1, chunk),
         is_token_BT.reshape(-1, chunk),
     )
-    # Starting from zeros made of the input keeps the loop's state varying over devices.
-    zero = jnp.zeros((), jnp.float32) * hidden_BTM[0, 0, 0].astype(jnp.float32)
-    dtable_VM = jnp.zeros(table_VM.shape, jnp.float32) + zero if with_gradient else None
-    (nll, smoothed, dtable_VM), dhidden_GSM = jax.lax.scan(function, (zero, zero, dtable_VM), chunks)
+    zero = jnp.zeros((), jnp.float32)
+    sums = (zero, zero, jnp.zeros(table_VM.shape if with_gradient else (0,), jnp.float32))
+    (nll, smoothed, dtable_VM), dhidden_GSM = jax.lax.scan(function, sums, chunks)
     nll, smoothed = mesh_sum(nll), mesh_sum(smoothed)
     if not with_gradient:
         return nll, smoothed
-    return nll, smoothed, dhidden_GSM.reshape(hidden_BTM.shape), mesh_sum(dtable_VM)
+    dhidden_BTM = jnp.reshape(dhidden_GSM, hidden_BTM.shape)
+    return nll, smoothed, dhidden_BTM, mesh_sum(dtable_VM)
 
 
 def _chunk(table_VM, label_smoothing, with_gradient, sums, chunk):
@@ -107,7 +110,5 @@ def _chunk(table_VM, label_smoothing, with_gradient, sums, chunk):
     dhidden_SM = jnp.einsum(
         "SV,VM->SM", dlogits_SV, table_VM, preferred_element_type=jnp.float32
     ).astype(hidden_SM.dtype)
-    dtable_VM += jnp.einsum(
-        "SV,SM->VM", dlogits_SV, hidden_SM, preferred_element_type=jnp.float32
-    )
+    dtable_VM += jnp.einsum("SV,SM->VM", dlogits_SV, hidden_SM, preferred_element_type=jnp.float32)
     return (nll, smoothed, dtable_VM), dhidden_SM

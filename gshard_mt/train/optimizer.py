@@ -20,13 +20,15 @@ def learning_rate_schedule(config: TrainConfig) -> optax.Schedule:
         "inverse_sqrt": lambda step: peak * (warmup / (step + warmup)) ** 0.5,
     }
     if config.schedule == "paper":  # A.2: constant, then 1/sqrt(step); no rise
-        return optax.join_schedules([optax.constant_schedule(peak), after["inverse_sqrt"]], [warmup])
+        return optax.join_schedules(
+            [optax.constant_schedule(peak), after["inverse_sqrt"]], [warmup]
+        )
     rise = optax.linear_schedule(peak / warmup, peak, warmup)
     return optax.join_schedules([rise, after[config.schedule]], [warmup])
 
 
 def make_optimizer(config: TrainConfig, letters: Any) -> optax.GradientTransformation:
-    """Gradient clipping, then the optimizer of the config. `letters` is a tree like the parameters."""
+    """Gradient clipping, then the config's optimizer. `letters` is a tree like the parameters."""
     schedule = learning_rate_schedule(config)
     clip = [optax.clip_by_global_norm(config.max_grad_norm)] if config.max_grad_norm else []
     if config.optimizer == "adamw":
@@ -35,9 +37,7 @@ def make_optimizer(config: TrainConfig, letters: Any) -> optax.GradientTransform
     # A.2: factored second moment, no first, decay 1 - t^-0.8, updates clipped at 1 and scaled by
     # the parameter's root mean square; all of them optax's defaults.
     adafactor = optax.adafactor(weight_decay_rate=config.weight_decay or None)
-    return optax.chain(
-        *clip, per_matrix(adafactor, letters), optax.scale_by_schedule(schedule)
-    )
+    return optax.chain(*clip, per_matrix(adafactor, letters), optax.scale_by_schedule(schedule))
 
 
 def per_matrix(rule: optax.GradientTransformation, letters: Any) -> optax.GradientTransformation:
@@ -48,7 +48,7 @@ def per_matrix(rule: optax.GradientTransformation, letters: Any) -> optax.Gradie
     """
 
     def batched(function, array, array_letters):
-        num_batch_axes = array.ndim - len(array_letters.replace("E", ""))
+        num_batch_axes = array.ndim - len(array_letters.removeprefix("E"))
         for _ in range(num_batch_axes):
             function = jax.vmap(function)
         return function

@@ -16,7 +16,9 @@ from gshard_mt.model.transformer import Vocabulary
 class TrainState(NamedTuple):
     """A plain pytree: parameters are nested dicts by module name."""
 
-    step: jax.Array  # int32, steps done
+    step: (
+        Any  # an array; a shape with its sharding where nothing is computed yet: int32, steps done
+    )
     params: Any
     optimizer: Any
 
@@ -30,7 +32,10 @@ def shape_state(blueprint: Blueprint, optimizer: optax.GradientTransformation, m
 
 
 def initial_state(
-    config: Config, vocabulary: Vocabulary, optimizer: optax.GradientTransformation, like: TrainState
+    config: Config,
+    vocabulary: Vocabulary,
+    optimizer: optax.GradientTransformation,
+    like: TrainState,
 ) -> TrainState:
     """Draws parameters from `train.seed`, each shard on its own device from the start."""
 

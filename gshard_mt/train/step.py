@@ -11,8 +11,8 @@ import optax
 from gshard_mt.config import Config
 from gshard_mt.data.batches import Batch
 from gshard_mt.model.blueprint import Blueprint
-from gshard_mt.model.moe import training_groups
-from gshard_mt.model.transformer import RoutingSums, Transformer
+from gshard_mt.model.moe import RoutingSums, training_groups
+from gshard_mt.model.transformer import Transformer
 from gshard_mt.partitioning.annotate import shard
 from gshard_mt.routing.gating import Counters
 from gshard_mt.train.loss import TokenLoss, cross_entropy
@@ -80,10 +80,12 @@ def make_train_step(
         gradient, sums = jax.grad(loss, has_aux=True)(state.params, batch, key)
         updates, slots = optimizer.update(gradient, state.optimizer, state.params)
         metrics = StepMetrics(
-            *sums,
+            sums[0],
+            sums[1],
+            sums[2],
             jnp.sum(batch.source_segment_BL != 0),
             optax.global_norm(gradient),
-            schedule(state.step),
+            jnp.asarray(schedule(state.step)),
         )
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, slots), metrics
@@ -103,6 +105,8 @@ def make_dev_step(config: Config, blueprint: Blueprint) -> Callable:
 def _add_up(sums: list[RoutingSums]) -> tuple[jax.Array, Counters | None]:
     if not sums:
         return jnp.zeros(()), None
-    aux_loss = sum(jnp.sum(s.aux_loss) for s in sums)
-    counters = jax.tree.map(lambda *counts: sum(jnp.sum(c) for c in counts), *(s.counters for s in sums))
+    aux_loss = jnp.sum(jnp.stack([jnp.sum(s.aux_loss) for s in sums]))
+    counters = jax.tree.map(
+        lambda *counts: sum(jnp.sum(c) for c in counts), *(s.counters for s in sums)
+    )
     return aux_loss, counters

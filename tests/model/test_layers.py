@@ -1,0 +1,152 @@
+"""Products, dropout, norm and attention against their plain formulas."""
+# SPDX-License-Identifier: Apache-2.0
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from gshard_mt.model.attention import Attention, causal_mask, segment_mask
+from gshard_mt.model.layers import (
+    FeedForward,
+    Norm,
+    contract,
+    dropout,
+    position_encoding,
+    split_key,
+)
+
+SIZES = {"B": 2, "L": 5, "T": 3, "M": 6, "H": 7, "N": 2, "D": 4, "E": 3, "G": 2, "C": 4, "V": 9}
+# Every product of the model.
+SPECS = [
+    "BLM,MND->BLND",
+    "BTND,BLND->BNTL",
+    "BNTL,BLND->BTND",
+    "BTND,NDM->BTM",
+    "BLM,MH->BLH",
+    "EGCM,EMH->EGCH",
+    "EGCH,EHM->EGCM",
+    "BTM,VM->BTV",
+]
+
+
+def random(seed: int, letters: str) -> jax.Array:
+    shape = tuple(SIZES[letter] for letter in letters)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_contract_is_einsum_in_value_and_gradients(spec):
+    letters_x, letters_w, letters_y = spec.replace("->", ",").split(",")
+    x, w, dy = random(0, letters_x), random(1, letters_w), random(2, letters_y)
+    y, pull_back = jax.vjp(lambda x, w: contract(spec, x, w, jnp.float32), x, w)
+    expected, expected_pull_back = jax.vjp(lambda x, w: jnp.einsum(spec, x, w), x, w)
+    np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6)
+    for found, wanted in zip(pull_back(dy), expected_pull_back(dy), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_contract_in_bfloat16_keeps_each_operands_dtype_in_the_gradients():
+    x, w = random(0, "BLM"), random(1, "MH").astype(jnp.bfloat16)
+    y, pull_back = jax.vjp(lambda x, w: contract("BLM,MH->BLH", x, w, jnp.bfloat16), x, w)
+    dx, dw = pull_back(jnp.ones_like(y))
+    assert (y.dtype, dx.dtype, dw.dtype) == (jnp.bfloat16, jnp.float32, jnp.bfloat16)
+    np.testing.assert_allclose(y.astype(jnp.float32), jnp.einsum("BLM,MH->BLH", x, w), atol=0.1)
+
+
+def test_dropout_without_a_key_or_a_rate_is_the_identity():
+    x = random(0, "BLM")
+    assert dropout(x, 0.5, None) is x
+    assert dropout(x, 0.0, jax.random.key(0)) is x
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+@pytest.mark.parametrize("shape", [(100_000,), (400, 250), (3, 10, 4000), (4000, 25)])
+def test_dropout_keeps_the_expected_fraction_and_mean(rate, shape):
+    # 4 standard deviations of a fraction of 100,000 draws or more
+    tolerance = 4 * (rate * (1 - rate) / 100_000) ** 0.5
+    masks = []
+    for seed in range(3):
+        y = np.asarray(dropout(jnp.ones(shape), rate, jax.random.key(seed)))
+        np.testing.assert_allclose(np.unique(y), [0.0, 1 / (1 - rate)], rtol=1e-6)
+        assert abs((y == 0).mean() - rate) < tolerance
+        assert abs(y.mean() - 1) < tolerance / (1 - rate)
+        masks.append(y == 0)
+    both = (masks[0] & masks[1]).mean()  # keys draw independently
+    assert abs(both - rate**2) < tolerance
+
+
+def test_dropout_is_independent_between_rows_and_between_columns():
+    is_zero = np.asarray(dropout(jnp.ones((400, 250)), 0.5, jax.random.key(1))) == 0
+    tolerance = 4 * (0.25 * 0.75 / 99_000) ** 0.5
+    for shift in (1, 2, 7):
+        assert abs((is_zero[shift:] & is_zero[:-shift]).mean() - 0.25) < tolerance
+        assert abs((is_zero[:, shift:] & is_zero[:, :-shift]).mean() - 0.25) < tolerance
+    # No row and no column is all of one kind (10 standard deviations).
+    assert np.abs(is_zero.mean(0) - 0.5).max() < 10 * 0.5 / 400**0.5
+    assert np.abs(is_zero.mean(1) - 0.5).max() < 10 * 0.5 / 250**0.5
+
+
+def test_dropout_passes_gradients_where_it_keeps():
+    x, key = random(0, "BLM"), jax.random.key(0)
+    gradient = jax.grad(lambda x: jnp.sum(dropout(x, 0.5, key)))(x)
+    np.testing.assert_array_equal(gradient, dropout(jnp.ones_like(x), 0.5, key))
+
+
+def test_split_key_of_no_key_is_no_keys():
+    assert split_key(None, 3) == [None, None, None]
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in split_key(jax.random.key(0), 3)}) == 3
+
+
+def test_norm_divides_by_the_root_mean_square():
+    norm = Norm(SIZES)
+    norm.scale_M[...] = random(1, "M")
+    x_BLM = random(0, "BLM")
+    rms = np.sqrt(np.square(x_BLM).mean(-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(norm(x_BLM), x_BLM / rms * random(1, "M"), rtol=1e-5)
+
+
+def test_feed_forward_is_relu_between_two_products():
+    layer = FeedForward(SIZES, nnx.Rngs(0))
+    x_BLM = random(0, "BLM")
+    y_BLM = np.maximum(x_BLM @ layer.wi_MH[...], 0) @ layer.wo_HM[...]
+    np.testing.assert_allclose(layer(x_BLM, None, 0.5, jnp.float32), y_BLM, rtol=1e-5, atol=1e-6)
+
+
+def test_position_encoding_is_sines_then_cosines_of_the_position():
+    encoding_LM = np.asarray(position_encoding(jnp.array([0, 1, 3]), 8))
+    np.testing.assert_allclose(encoding_LM[0], [0] * 4 + [1] * 4, atol=1e-7)
+    slowest = 1e-4
+    np.testing.assert_allclose(encoding_LM[:, 0], np.sin([0, 1, 3]), rtol=1e-6)
+    np.testing.assert_allclose(encoding_LM[:, 3], np.sin(slowest * np.array([0, 1, 3])), rtol=1e-5)
+    np.testing.assert_allclose(encoding_LM[:, 4], np.cos([0, 1, 3]), rtol=1e-6)
+
+
+def test_masks_let_a_sentence_see_itself_and_a_target_its_past():
+    segment_BL = jnp.array([[1, 1, 2, 0]])
+    same = [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(segment_mask(segment_BL, segment_BL)[0], same)
+    np.testing.assert_array_equal(causal_mask(segment_BL)[0], np.tril(same))
+
+
+def test_attention_is_a_softmax_over_the_keys_of_the_mask_head_by_head():
+    layer = Attention(SIZES, nnx.Rngs(0))
+    wq, wk, wv, wo = (
+        np.asarray(w[...]) for w in (layer.wq_MND, layer.wk_MND, layer.wv_MND, layer.wo_NDM)
+    )
+    x_BTM, memory_BLM = np.asarray(random(0, "BTM")), np.asarray(random(1, "BLM"))
+    mask_BTL = np.random.default_rng(2).random((2, 3, 5)) < 0.6
+    mask_BTL[..., 0] = True
+    y_BTM = layer(x_BTM, memory_BLM, mask_BTL, None, 0.0, jnp.float32)
+    for b in range(2):
+        for t in range(3):
+            expected_M = np.zeros(SIZES["M"])
+            seen = [k for k in range(5) if mask_BTL[b, t, k]]
+            for n in range(SIZES["N"]):
+                q_D = x_BTM[b, t] @ wq[:, n]
+                logits = [q_D @ (memory_BLM[b, k] @ wk[:, n]) / SIZES["D"] ** 0.5 for k in seen]
+                weights = np.exp(logits) / np.exp(logits).sum()
+                values = [w * (memory_BLM[b, k] @ wv[:, n]) for w, k in zip(weights, seen)]
+                expected_M += sum(values) @ wo[n]
+            np.testing.assert_allclose(y_BTM[b, t], expected_M, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,87 @@
+"""Models small enough to compile in a second or two, and packed batches of random sentences."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from gshard_mt.config import ModelConfig
+from gshard_mt.data.batches import Batch
+from gshard_mt.data.tokenizer import bos_id, eos_id
+from gshard_mt.model.blueprint import Blueprint, draw_blueprint, draw_params
+from gshard_mt.model.transformer import Vocabulary
+from gshard_mt.partitioning.mesh import build_mesh
+
+VOCABULARY = Vocabulary(source=31, target=37)
+
+# No dropout, and room for every choice: no token depends on another but through attention.
+MOE = ModelConfig(
+    num_layers=4,
+    model_dim=16,
+    ffn_dim=24,
+    num_heads=2,
+    head_dim=6,
+    num_experts=4,
+    group_size=24,
+    capacity_factor=4.0,
+    dropout_rate=0.0,
+)
+DENSE = dataclasses.replace(MOE, num_layers=2, num_experts=0)
+
+
+class Tiny(NamedTuple):
+    """A model with its parameters, on one device."""
+
+    config: ModelConfig
+    blueprint: Blueprint
+    params: dict
+
+
+def one_device():
+    """The mesh of the first device alone."""
+    return build_mesh(1, 1, jax.devices()[:1])
+
+
+def make(config: ModelConfig, seed: int = 0) -> Tiny:
+    """Draws a model with `VOCABULARY`."""
+    blueprint = draw_blueprint(config, VOCABULARY, one_device())
+    params = jax.jit(lambda: draw_params(config, VOCABULARY, seed))()
+    return Tiny(config, blueprint, params)
+
+
+class Sentence(NamedTuple):
+    """Ids of both sides, without BOS and EOS."""
+
+    source: np.ndarray
+    target: np.ndarray
+
+
+def sentence(seed: int, source_length: int, target_length: int) -> Sentence:
+    """A random sentence of ids that are no special symbol."""
+    rng = np.random.default_rng(seed)
+    return Sentence(
+        rng.integers(4, VOCABULARY.source, source_length),
+        rng.integers(4, VOCABULARY.target, target_length),
+    )
+
+
+def pack(rows: list[list[Sentence]], length: int) -> Batch:
+    """Lays each list of sentences into a row of `length` places on both sides."""
+    batch = Batch(*(np.zeros((len(rows), length), np.int32) for _ in Batch._fields))
+    for row, sentences in enumerate(rows):
+        source_start = target_start = 0
+        for segment, (source, target) in enumerate(sentences, 1):
+            where = (row, slice(source_start, source_start + len(source) + 1))
+            batch.source_BL[where] = [*source, eos_id]
+            batch.source_segment_BL[where] = segment
+            batch.source_position_BL[where] = np.arange(len(source) + 1)
+            source_start = where[1].stop
+            where = (row, slice(target_start, target_start + len(target) + 1))
+            batch.input_BT[where] = [bos_id, *target]
+            batch.label_BT[where] = [*target, eos_id]
+            batch.target_segment_BT[where] = segment
+            batch.target_position_BT[where] = np.arange(len(target) + 1)
+            target_start = where[1].stop
+    return batch

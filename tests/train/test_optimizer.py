@@ -1,0 +1,176 @@
+"""Schedules at chosen steps; Adafactor matrix by matrix; where optimizer state lies."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gshard_mt.config import Config, TrainConfig
+from gshard_mt.model.blueprint import draw_blueprint
+from gshard_mt.partitioning.mesh import build_mesh
+from gshard_mt.train.optimizer import learning_rate_schedule, make_optimizer, per_matrix
+from gshard_mt.train.state import initial_state, shape_state
+from tests.model import tiny
+
+
+def rates(steps, **values) -> list[float]:
+    schedule = learning_rate_schedule(TrainConfig(**values))
+    return [float(schedule(step)) for step in steps]
+
+
+def test_the_papers_schedule_is_constant_then_one_over_the_root_of_the_step():
+    steps = [0, 1, 5_000, 9_999, 10_000, 10_001, 40_000, 1_000_000]
+    found = rates(steps, schedule="paper", learning_rate=0.01, warmup_steps=10_000)
+    expected = [1 / max(step, 10_000) ** 0.5 for step in steps]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "schedule, expected",
+    [
+        ("constant", [0.2, 0.2, 0.2, 0.2]),
+        ("inverse_sqrt", [0.2, 0.2 * (4 / 14) ** 0.5, 0.2 * (4 / 24) ** 0.5, 0.02]),
+        ("linear", [0.2, 0.1, 0.0, 0.0]),
+        ("cosine", [0.2, 0.1, 0.0, 0.0]),
+    ],
+)
+def test_a_schedule_rises_to_its_peak_and_goes_on_from_there(schedule, expected):
+    values = {"learning_rate": 0.2, "warmup_steps": 4, "num_steps": 24, "schedule": schedule}
+    np.testing.assert_allclose(rates(range(4), **values), [0.05, 0.0875, 0.125, 0.1625], rtol=1e-6)
+    np.testing.assert_allclose(rates([4, 14, 24, 400], **values), expected, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt", "linear", "cosine", "paper"])
+def test_without_warmup_the_first_step_has_the_peak(schedule):
+    found = rates([0, 1], schedule=schedule, learning_rate=0.2, warmup_steps=0, num_steps=100)
+    np.testing.assert_allclose(found[0], 0.2, rtol=1e-6)
+    assert np.all(np.isfinite(found))
+
+
+# Names say how a leaf is stacked; matrices of 128 and more are factored.
+STACKED = {
+    "wi_EMH": (2, 3, 128, 130),
+    "wo_EHM": (2, 3, 16, 12),
+    "wg_ME": (2, 130, 140),
+    "wq_MND": (2, 16, 2, 6),
+    "scale_M": (2, 16),
+    "table_VM": (150, 128),
+}
+NUM_BATCH_AXES = {"wi_EMH": 2, "wo_EHM": 2, "wg_ME": 1, "wq_MND": 1, "scale_M": 1, "table_VM": 0}
+
+
+def draw(seed: int) -> dict:
+    """Arrays whose matrices differ in scale, so that mixing them shows."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: rng.normal(size=shape).astype(np.float32)
+        * np.exp(rng.normal(size=(*shape[:2], *(1 for _ in shape[2:])))).astype(np.float32)
+        for name, shape in STACKED.items()
+    }
+
+
+@functools.cache
+def five_steps_per_matrix():
+    letters = {name: name.rsplit("_", 1)[1] for name in STACKED}
+    return run_steps(per_matrix(optax.adafactor(0.1, weight_decay_rate=0.01), letters), None, ())
+
+
+def run_steps(rule, name, index):
+    """Parameters after five steps, of all or of one matrix."""
+
+    def pick(tree):
+        return tree if name is None else tree[name][index]
+
+    params = jax.tree.map(jnp.asarray, pick(draw(0)))
+    state = rule.init(params)
+    update = jax.jit(rule.update)
+    for seed in range(1, 6):
+        updates, state = update(pick(draw(seed)), state, params)
+        params = optax.apply_updates(params, updates)
+    return params, state
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_adafactor_on_a_stack_is_adafactor_on_each_matrix_by_itself(name):
+    params, _ = five_steps_per_matrix()
+    for index in np.ndindex(STACKED[name][: NUM_BATCH_AXES[name]]):
+        rule = optax.adafactor(0.1, weight_decay_rate=0.01)
+        expected, _ = run_steps(rule, name, index)
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(params[name][index], expected, rtol=1e-5, atol=1e-5 * scale)
+        assert np.abs(expected - draw(0)[name][index]).max() > 0.05 * scale  # it moved
+
+
+def test_the_second_moment_of_large_matrices_is_factored():
+    _, state = five_steps_per_matrix()
+    sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(state[name])) for name in STACKED}
+    for name in ("wi_EMH", "wg_ME", "table_VM"):
+        assert sizes[name] < np.prod(STACKED[name]) / 20
+    assert sizes["wo_EHM"] >= np.prod(STACKED["wo_EHM"])
+
+
+def make_case(name: str, mesh):
+    config = Config(model=dataclasses.replace(tiny.MOE, model_dim=128, ffn_dim=136))
+    config.train.optimizer = name
+    blueprint = draw_blueprint(config.model, tiny.VOCABULARY, mesh)
+    optimizer = make_optimizer(config.train, blueprint.letters)
+    return config, blueprint, optimizer, shape_state(blueprint, optimizer, mesh)
+
+
+def last_name(path) -> str:
+    names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
+    return names[-1] if names else ""
+
+
+@pytest.mark.parametrize("name", ["adafactor", "adamw"])
+def test_optimizer_state_of_an_expert_lies_with_the_expert(name):
+    mesh = build_mesh(2, 4)
+    _, _, _, like = make_case(name, mesh)
+    num_split = 0
+    for path, leaf in jax.tree.flatten_with_path(like.optimizer)[0]:
+        if last_name(path).endswith(("_EMH", "_EHM")):
+            assert leaf.shape[:2] == (1, 4)
+            assert leaf.sharding.spec[:2] == (None, "expert")
+            assert leaf.sharding.shard_shape(leaf.shape)[1] == 1
+            num_split += 1
+        else:
+            assert leaf.sharding.is_fully_replicated
+    kinds = {"adafactor": 4, "adamw": 2}[name]  # count, row, column, full; mu, nu
+    assert num_split >= 2 * 2 * kinds
+    for path, param in jax.tree.flatten_with_path(like.params)[0]:
+        is_expert = last_name(path).endswith(("_EMH", "_EHM"))
+        assert param.sharding.is_fully_replicated != is_expert
+
+
+def test_the_initial_state_lies_as_its_shapes_say_and_is_the_same_on_every_mesh():
+    config, _, optimizer, like = make_case("adafactor", build_mesh(2, 4))
+    state = initial_state(config, tiny.VOCABULARY, optimizer, like)
+    jax.tree.map(lambda x, wanted: x.sharding.is_equivalent_to(wanted.sharding, x.ndim), state, like)
+    for leaf, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(like), strict=True):
+        assert (leaf.shape, leaf.dtype) == (wanted.shape, wanted.dtype)
+        assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
+    _, _, optimizer, alone_like = make_case("adafactor", tiny.one_device())
+    alone = initial_state(config, tiny.VOCABULARY, optimizer, alone_like)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), jax.device_get(alone))
+
+
+def test_the_gradient_is_clipped_by_its_global_norm():
+    letters = {"a_M": "M", "b_M": "M"}
+    params = {"a_M": jnp.ones(2), "b_M": jnp.ones(3)}
+    gradient = {"a_M": jnp.array([30.0, 0.0]), "b_M": jnp.array([0.0, 40.0, 0.0])}
+    small = jax.tree.map(lambda x: x / 50, gradient)
+    config = TrainConfig(optimizer="adamw", max_grad_norm=1.0)
+    clipped = make_optimizer(config, letters)
+    free = make_optimizer(dataclasses.replace(config, max_grad_norm=0.0), letters)
+
+    def moment(rule, gradient):
+        _, state = rule.update(gradient, rule.init(params), params)
+        return [x for x in jax.tree.leaves(state) if x.ndim]
+
+    for found, expected in zip(moment(clipped, gradient), moment(free, small), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
