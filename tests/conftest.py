@@ -1,9 +1,30 @@
-"""Eight simulated CPU devices for every test, chosen before JAX is used for the first time."""
+"""Eight simulated CPU devices for every test, and prepared data made up once for all of them."""
 # SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+
+import pytest
+
+from gshard_mt.config import DataConfig
+from gshard_mt.data.prepare import prepare
+from gshard_mt.data.prepared import Prepared, open_prepared
+from tests.made_up import write_made_up
 
 try:
     import jax
 except ImportError:  # the data rooms and their tests run without JAX
     pass
 else:
-    jax.config.update("jax_num_cpu_devices", 8)
+    jax.config.update("jax_num_cpu_devices", 8)  # before JAX is used for the first time
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory) -> DataConfig:
+    return write_made_up(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def prepared(config, tmp_path_factory) -> Prepared:
+    data_dir = tmp_path_factory.mktemp("prepared")
+    prepare(dataclasses.replace(config), data_dir)
+    return open_prepared(data_dir)

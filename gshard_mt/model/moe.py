@@ -70,10 +70,18 @@ class MixtureOfExperts(nnx.Module):
         # after, experts own it in between. Annotated on both sides of each transposition,
         # without which XLA gathers an expert weight instead.
         x_EGCM = shard(jnp.swapaxes(shard(x_GECM, "GECM"), 0, 1), "EGCM")
-        h_EGCH = jax.nn.relu(contract("EGCM,EMH->EGCH", x_EGCM, self.wi_EMH[...], dtype))
-        h_EGCH = dropout(shard(h_EGCH, "EGCH"), config.expert_dropout_rate, dropout_key)
-        y_EGCM = shard(contract("EGCH,EHM->EGCM", h_EGCH, self.wo_EHM[...], dtype), "EGCM")
-        y_GECM = shard(jnp.swapaxes(y_EGCM, 0, 1), "GECM")
+        y_EGCM = self._apply_experts(x_EGCM, dropout_key, dtype)
+        y_GECM = shard(jnp.swapaxes(shard(y_EGCM, "EGCM"), 0, 1), "GECM")
         y_GSM = shard(combine(y_GECM, routing), "GSM")
         y_BLM = shard(y_GSM.reshape(x_BLM.shape), "BLM")
         return y_BLM, RoutingSums(routing.aux_loss, routing.counters)
+
+    def _apply_experts(self, x_EGCM: jax.Array, key, dtype) -> jax.Array:
+        """wo_e · ReLU(wi_e · x) for the slots of every group; S counts all slots of an expert.
+
+        Batched matrix products of three axes: with groups and slots apart, XLA transposes on CPUs.
+        """
+        x_ESM = x_EGCM.reshape(x_EGCM.shape[0], -1, x_EGCM.shape[-1])
+        h_ESH = jax.nn.relu(contract("ESM,EMH->ESH", x_ESM, self.wi_EMH[...], dtype))
+        h_ESH = dropout(h_ESH, self.config.expert_dropout_rate, key)
+        return contract("ESH,EHM->ESM", h_ESH, self.wo_EHM[...], dtype).reshape(x_EGCM.shape)

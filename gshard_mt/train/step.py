@@ -17,7 +17,7 @@ from gshard_mt.partitioning.annotate import shard
 from gshard_mt.routing.gating import Counters
 from gshard_mt.train.loss import TokenLoss, cross_entropy
 from gshard_mt.train.optimizer import learning_rate_schedule
-from gshard_mt.train.state import TrainState
+from gshard_mt.train.state import TrainState, shape_state
 
 
 class StepMetrics(NamedTuple):
@@ -90,7 +90,11 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, slots), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    # Said of the results too: left to XLA, some would lie otherwise, and step 2 compile anew.
+    mesh = jax.tree.leaves(blueprint.params)[0].sharding.mesh
+    like = shape_state(blueprint, optimizer, mesh)
+    placed = jax.tree.map(lambda x: x.sharding, like)
+    return jax.jit(step, donate_argnums=0, out_shardings=(placed, None))
 
 
 def make_dev_step(config: Config, blueprint: Blueprint) -> Callable:

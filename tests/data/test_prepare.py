@@ -15,7 +15,7 @@ from gshard_mt.data.prepare import prepare
 from gshard_mt.data.prepared import open_prepared
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import ConfigError, DataError
-from tests.data.conftest import translated, write_made_up, write_recipe
+from tests.made_up import translated, write_made_up, write_recipe
 
 
 def _decoded(prepared, pair, split):

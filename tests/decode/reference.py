@@ -1,4 +1,4 @@
-"""Beam search in slow Python: every prefix is decoded anew, sentence by sentence, without a cache."""
+"""Beam search in slow Python: every prefix is decoded anew, one sentence after another."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Callable

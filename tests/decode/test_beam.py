@@ -1,4 +1,4 @@
-"""Cached decoding is full decoding, and beam search is the slow one, whatever else is in a batch."""
+"""Cached decoding is full decoding, and beam search the slow one, whatever else is in a batch."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -20,7 +20,6 @@ from tests.model import tiny
 BUCKET, NUM_POSITIONS = 8, 12
 LIMITS = [12, 12, 9, 3, 12, 7, 1, 12]
 LENGTHS = [8, 3, 6, 5, 1, 4, 7, 2]
-SEED = 2
 
 
 def sources(lengths: list[int], bucket: int, seed: int = 0) -> np.ndarray:
@@ -36,12 +35,12 @@ def sources(lengths: list[int], bucket: int, seed: int = 0) -> np.ndarray:
 class Case:
     """A random model whose hypotheses differ, finish or don't, and its two ways to decode."""
 
-    def __init__(self, config, end_scale):
+    def __init__(self, config, seed):
         # An untied softmax doesn't repeat its input, larger parameters make sharper predictions.
         config = dataclasses.replace(config, tie_softmax=False)
-        model = tiny.make(config, SEED)
+        model = tiny.make(config, seed)
         self.params = jax.tree.map(lambda array: 2.0 * array, model.params)
-        self.params["softmax_VM"] = self.params["softmax_VM"].at[eos_id].mul(end_scale)
+        self.params["softmax_VM"] = self.params["softmax_VM"].at[eos_id].mul(1.5)
         self.model, self.groups = model, decoding_groups(config)
         self._full = jax.jit(self._decode_in_full)
         self._searches = {}
@@ -59,15 +58,15 @@ class Case:
         )
         return hidden_BTM, jax.nn.log_softmax(built.logits(hidden_BTM))
 
-    def full(self, source_BL, input_BT):
-        return self._full(self.params, source_BL, input_BT)
+    def full(self, params, source_BL, input_BT):
+        return self._full(params, source_BL, input_BT)
 
     def next_log_p(self, source_L: np.ndarray, prefixes: list[list[int]]) -> np.ndarray:
         """Decodes up to 8 prefixes of one sentence anew."""
         input_BT = np.zeros((8, NUM_POSITIONS), np.int32)
         for row, prefix in enumerate(prefixes):
             input_BT[row, : len(prefix) + 1] = [bos_id, *prefix]
-        log_p_BTV = self.full(np.tile(source_L, (8, 1)), input_BT)[1]
+        log_p_BTV = self.full(self.params, np.tile(source_L, (8, 1)), input_BT)[1]
         return np.asarray(log_p_BTV)[: len(prefixes), len(prefixes[0])].astype(np.float64)
 
     def search(self, beam_size: int, source_BL, limit_B, num_positions=NUM_POSITIONS) -> Hypotheses:
@@ -89,12 +88,12 @@ class Case:
 @pytest.fixture(scope="module")
 def moe():
     # Too few slots to train with: decoding makes its own room.
-    return Case(dataclasses.replace(tiny.MOE, capacity_factor=0.5, dropout_rate=0.3), 1.5)
+    return Case(dataclasses.replace(tiny.MOE, capacity_factor=0.5, dropout_rate=0.3), seed=2)
 
 
 @pytest.fixture(scope="module")
 def dense():
-    return Case(tiny.DENSE, 1.0)
+    return Case(tiny.DENSE, seed=1)
 
 
 @pytest.fixture(scope="module", params=["moe", "dense"])
@@ -103,12 +102,13 @@ def case(request):
 
 
 def test_the_cached_step_is_the_full_decoder_at_every_position(case):
+    params = case.model.params  # as drawn: larger ones blow rounding errors up
     source_BL = sources([8, 3, 5, 1], BUCKET)
     num_rows, num_beams = 4, 2
     rng = np.random.default_rng(0)
     input_BWT = rng.integers(4, tiny.VOCABULARY.target, (num_rows, num_beams, NUM_POSITIONS))
     input_BWT[:, :, 0] = bos_id
-    hidden_BTM, _ = case.full(np.repeat(source_BL, num_beams, 0), input_BWT.reshape(8, -1))
+    hidden_BTM, _ = case.full(params, np.repeat(source_BL, num_beams, 0), input_BWT.reshape(8, -1))
 
     @jax.jit
     def remember(params):
@@ -124,10 +124,10 @@ def test_the_cached_step_is_the_full_decoder_at_every_position(case):
         built = case.model.blueprint.build(params)
         return built.step(token_BW, position, cache, memory, case.groups)
 
-    memory, cache = remember(case.params)
+    memory, cache = remember(params)
     for position in range(NUM_POSITIONS):
         hidden_BWM, cache = step(
-            case.params, input_BWT[:, :, position], np.int32(position), cache, memory
+            params, input_BWT[:, :, position], np.int32(position), cache, memory
         )
         np.testing.assert_allclose(
             hidden_BWM.reshape(8, -1), hidden_BTM[:, position], rtol=1e-5, atol=1e-5

@@ -47,7 +47,7 @@ class Case:
         self.params = self.model.params
         self.forward = jax.jit(lambda params, batch: run(self.model, params, batch))
 
-    def nll_BT(self, batch):
+    def nll(self, batch):
         log_p_BTV = jax.nn.log_softmax(self.forward(self.params, batch)[1])
         return -np.take_along_axis(np.asarray(log_p_BTV), batch.label_BT[..., None], -1)[..., 0]
 
@@ -78,7 +78,7 @@ def dropping():
 
 
 def test_a_packed_sentence_has_the_loss_it_has_alone(case):
-    packed_BT, alone_BT = case.nll_BT(PACKED), case.nll_BT(ALONE)
+    packed_BT, alone_BT = case.nll(PACKED), case.nll(ALONE)
     for number in range(3):
         together = packed_BT[0, PACKED.target_segment_BT[0] == number + 1]
         by_itself = alone_BT[number, ALONE.target_segment_BT[number] == 1]
@@ -89,8 +89,8 @@ def test_a_packed_sentence_has_the_loss_it_has_alone(case):
 def test_a_packed_sentence_has_another_loss_if_positions_run_on(case):
     """So the tests of packing can fail."""
     run_on = np.arange(LENGTH, dtype=np.int32) * np.ones((4, 1), np.int32)
-    packed_BT = case.nll_BT(PACKED)
-    moved_BT = case.nll_BT(PACKED._replace(target_position_BT=run_on))
+    packed_BT = case.nll(PACKED)
+    moved_BT = case.nll(PACKED._replace(target_position_BT=run_on))
     is_second = PACKED.target_segment_BT[0] == 2
     assert np.abs(packed_BT[0, is_second] - moved_BT[0, is_second]).max() > 1e-3
 
@@ -110,10 +110,10 @@ def influences(case):
 
     @jax.jit
     def pull_back(params):
-        def outputs_T(params):
+        def outputs(params):
             return run(case.model, params, batch)[0][0] @ jnp.asarray(direction_M, jnp.float32)
 
-        gradients = jax.jacrev(outputs_T)(params)
+        gradients = jax.jacrev(outputs)(params)
         return gradients["source_embedding_VM"], gradients["target_embedding_VM"]
 
     return [np.abs(g).max(-1)[:, :LENGTH] for g in pull_back(case.params)]
@@ -249,7 +249,9 @@ def test_the_softmax_uses_the_target_embedding_only_if_tied(is_softmax_tied):
     table_VM = model.params["target_embedding_VM" if is_softmax_tied else "softmax_VM"]
     built = model.blueprint.build(model.params)
     hidden_BTM = np.random.default_rng(0).normal(size=(2, 3, 16)).astype(np.float32)
-    np.testing.assert_allclose(built.logits(hidden_BTM), hidden_BTM @ table_VM.T, atol=1e-5)
+    np.testing.assert_allclose(
+        built.logits(jnp.asarray(hidden_BTM)), hidden_BTM @ table_VM.T, atol=1e-5
+    )
 
 
 def test_source_and_target_tables_are_of_their_own_vocabularies(dense):

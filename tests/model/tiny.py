@@ -5,12 +5,13 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gshard_mt.config import ModelConfig
 from gshard_mt.data.batches import Batch
 from gshard_mt.data.tokenizer import bos_id, eos_id
-from gshard_mt.model.blueprint import Blueprint, draw_blueprint, draw_params
+from gshard_mt.model.blueprint import Blueprint, draw_blueprint
 from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.mesh import build_mesh
 
@@ -45,10 +46,15 @@ def one_device():
 
 
 def make(config: ModelConfig, seed: int = 0) -> Tiny:
-    """Draws a model with `VOCABULARY`."""
+    """Draws a model with `VOCABULARY`, by NumPy: compiling `draw_params` takes seconds."""
     blueprint = draw_blueprint(config, VOCABULARY, one_device())
-    params = jax.jit(lambda: draw_params(config, VOCABULARY, seed))()
-    return Tiny(config, blueprint, params)
+    rng = np.random.default_rng(seed)
+
+    def draw(path, like: jax.ShapeDtypeStruct) -> jax.Array:
+        noise = rng.normal(size=like.shape) / config.model_dim**0.5
+        return jnp.asarray(1.0 + noise if path[-1].key == "scale_M" else noise, like.dtype)
+
+    return Tiny(config, blueprint, jax.tree.map_with_path(draw, blueprint.params))
 
 
 class Sentence(NamedTuple):

@@ -3,6 +3,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,13 +15,13 @@ from gshard_mt.config import Config, TrainConfig
 from gshard_mt.model.blueprint import draw_blueprint
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train.optimizer import learning_rate_schedule, make_optimizer, per_matrix
-from gshard_mt.train.state import initial_state, shape_state
+from gshard_mt.train.state import shape_state
 from tests.model import tiny
 
 
 def rates(steps, **values) -> list[float]:
     schedule = learning_rate_schedule(TrainConfig(**values))
-    return [float(schedule(step)) for step in steps]
+    return [float(np.asarray(schedule(jnp.int32(step)))) for step in steps]
 
 
 def test_the_papers_schedule_is_constant_then_one_over_the_root_of_the_step():
@@ -75,51 +76,49 @@ def draw(seed: int) -> dict:
 
 
 @functools.cache
-def five_steps_per_matrix():
+def three_steps_per_matrix():
     letters = {name: name.rsplit("_", 1)[1] for name in STACKED}
-    return run_steps(per_matrix(optax.adafactor(0.1, weight_decay_rate=0.01), letters), None, ())
+    rule = per_matrix(optax.adafactor(0.1, weight_decay_rate=0.01), letters)
+    return run_steps(rule, jax.jit(rule.update), lambda tree: tree)
 
 
-def run_steps(rule, name, index):
-    """Parameters after five steps, of all or of one matrix."""
-
-    def pick(tree):
-        return tree if name is None else tree[name][index]
-
+def run_steps(rule, update, pick) -> tuple[Any, Any]:
+    """Parameters and state after three steps, of what `pick` takes of the tree."""
     params = jax.tree.map(jnp.asarray, pick(draw(0)))
     state = rule.init(params)
-    update = jax.jit(rule.update)
-    for seed in range(1, 6):
+    for seed in range(1, 4):
         updates, state = update(pick(draw(seed)), state, params)
-        params = optax.apply_updates(params, updates)
+        params = jax.tree.map(jnp.add, params, updates)
     return params, state
 
 
 @pytest.mark.parametrize("name", STACKED)
 def test_adafactor_on_a_stack_is_adafactor_on_each_matrix_by_itself(name):
-    params, _ = five_steps_per_matrix()
+    params, _ = three_steps_per_matrix()
+    rule = optax.adafactor(0.1, weight_decay_rate=0.01)
+    update = jax.jit(rule.update)
     for index in np.ndindex(STACKED[name][: NUM_BATCH_AXES[name]]):
-        rule = optax.adafactor(0.1, weight_decay_rate=0.01)
-        expected, _ = run_steps(rule, name, index)
+        expected, _ = run_steps(rule, update, lambda tree, index=index: tree[name][index])
         scale = np.abs(expected).max()
         np.testing.assert_allclose(params[name][index], expected, rtol=1e-5, atol=1e-5 * scale)
-        assert np.abs(expected - draw(0)[name][index]).max() > 0.05 * scale  # it moved
+        assert np.abs(expected - draw(0)[name][index]).max() > 0.01 * scale  # it moved
 
 
 def test_the_second_moment_of_large_matrices_is_factored():
-    _, state = five_steps_per_matrix()
+    _, state = three_steps_per_matrix()
     sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(state[name])) for name in STACKED}
     for name in ("wi_EMH", "wg_ME", "table_VM"):
         assert sizes[name] < np.prod(STACKED[name]) / 20
     assert sizes["wo_EHM"] >= np.prod(STACKED["wo_EHM"])
 
 
-def make_case(name: str, mesh):
+def shapes_of(name: str, mesh):
+    """The state of a model whose experts are large enough for Adafactor to factor."""
     config = Config(model=dataclasses.replace(tiny.MOE, model_dim=128, ffn_dim=136))
     config.train.optimizer = name
     blueprint = draw_blueprint(config.model, tiny.VOCABULARY, mesh)
     optimizer = make_optimizer(config.train, blueprint.letters)
-    return config, blueprint, optimizer, shape_state(blueprint, optimizer, mesh)
+    return shape_state(blueprint, optimizer, mesh)
 
 
 def last_name(path) -> str:
@@ -129,8 +128,7 @@ def last_name(path) -> str:
 
 @pytest.mark.parametrize("name", ["adafactor", "adamw"])
 def test_optimizer_state_of_an_expert_lies_with_the_expert(name):
-    mesh = build_mesh(2, 4)
-    _, _, _, like = make_case(name, mesh)
+    like = shapes_of(name, build_mesh(2, 4))
     num_split = 0
     for path, leaf in jax.tree.flatten_with_path(like.optimizer)[0]:
         if last_name(path).endswith(("_EMH", "_EHM")):
@@ -147,18 +145,6 @@ def test_optimizer_state_of_an_expert_lies_with_the_expert(name):
         assert param.sharding.is_fully_replicated != is_expert
 
 
-def test_the_initial_state_lies_as_its_shapes_say_and_is_the_same_on_every_mesh():
-    config, _, optimizer, like = make_case("adafactor", build_mesh(2, 4))
-    state = initial_state(config, tiny.VOCABULARY, optimizer, like)
-    jax.tree.map(lambda x, wanted: x.sharding.is_equivalent_to(wanted.sharding, x.ndim), state, like)
-    for leaf, wanted in zip(jax.tree.leaves(state), jax.tree.leaves(like), strict=True):
-        assert (leaf.shape, leaf.dtype) == (wanted.shape, wanted.dtype)
-        assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
-    _, _, optimizer, alone_like = make_case("adafactor", tiny.one_device())
-    alone = initial_state(config, tiny.VOCABULARY, optimizer, alone_like)
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), jax.device_get(alone))
-
-
 def test_the_gradient_is_clipped_by_its_global_norm():
     letters = {"a_M": "M", "b_M": "M"}
     params = {"a_M": jnp.ones(2), "b_M": jnp.ones(3)}
@@ -169,7 +155,7 @@ def test_the_gradient_is_clipped_by_its_global_norm():
     free = make_optimizer(dataclasses.replace(config, max_grad_norm=0.0), letters)
 
     def moment(rule, gradient):
-        _, state = rule.update(gradient, rule.init(params), params)
+        _, state = jax.jit(rule.update)(gradient, rule.init(params), params)
         return [x for x in jax.tree.leaves(state) if x.ndim]
 
     for found, expected in zip(moment(clipped, gradient), moment(free, small), strict=True):

@@ -1,15 +1,10 @@
-"""Small corpora, made up, and directories prepared from them."""
+"""Small corpora, made up, and the settings that fit them."""
 # SPDX-License-Identifier: Apache-2.0
 
-import dataclasses
 import itertools
 import pathlib
 
-import pytest
-
 from gshard_mt.config import DataConfig
-from gshard_mt.data.prepare import prepare
-from gshard_mt.data.prepared import Prepared, open_prepared
 
 _WHO = ["the cat", "a dog", "my old friend", "the small bird", "our teacher", "nobody", "the king"]
 _DOES = ["sees", "likes", "never finds", "has lost", "carries", "wants to buy", "talks about"]
@@ -67,15 +62,3 @@ def write_made_up(folder: pathlib.Path) -> DataConfig:
         num_test=20,
         temperature=2.0,
     )
-
-
-@pytest.fixture(scope="session")
-def config(tmp_path_factory) -> DataConfig:
-    return write_made_up(tmp_path_factory.mktemp("corpus"))
-
-
-@pytest.fixture(scope="session")
-def prepared(config, tmp_path_factory) -> Prepared:
-    data_dir = tmp_path_factory.mktemp("prepared")
-    prepare(dataclasses.replace(config), data_dir)
-    return open_prepared(data_dir)

@@ -1,0 +1,133 @@
+"""The loop itself: a restart, wherever and on whatever mesh, is as if nothing had happened."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+
+import jax
+import numpy as np
+import orbax.checkpoint
+import pytest
+
+from gshard_mt.config import Config, MeshConfig, ModelConfig, TrainConfig
+from gshard_mt.errors import ConfigError
+from gshard_mt.partitioning.mesh import build_mesh
+from gshard_mt.train.loop import train
+
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def run_config(config) -> Config:
+    """Dropout and the random second expert are on: a restart must draw what it would have."""
+    return Config(
+        data=config,
+        model=ModelConfig(
+            model_dim=16, ffn_dim=32, num_heads=2, head_dim=8, num_experts=8, group_size=16
+        ),
+        train=TrainConfig(
+            num_steps=STEPS,
+            batch_rows=16,
+            optimizer="adafactor",
+            schedule="constant",
+            warmup_steps=2,
+            log_every=2,
+            eval_every=4,
+            save_every=4,
+            max_checkpoints=9,
+        ),
+        mesh=MeshConfig(data=1, expert=8),
+    )
+
+
+def run(config: Config, prepared, workdir, steps: int, mesh=None) -> None:
+    config.train.num_steps = steps
+    train(config, prepared, workdir, mesh or build_mesh(1, 8))
+
+
+def saved_arrays(workdir, step: int) -> dict[str, np.ndarray]:
+    """Every array of a checkpoint, by its name, as NumPy."""
+    arrays = {}
+    for item in ("params", "optimizer"):
+        folder = workdir / "checkpoints" / str(step) / item
+        with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+            tree = checkpointer.restore(folder.resolve())
+        for path, leaf in jax.tree.flatten_with_path(tree)[0]:
+            arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
+    assert arrays
+    return arrays
+
+
+def metrics(workdir) -> list[dict]:
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:  # what the clock says differs
+        line.pop("seconds", None)
+        line.pop("tokens_per_second", None)
+    return lines
+
+
+@pytest.fixture(scope="module")
+def undisturbed(run_config, prepared, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    run(run_config, prepared, workdir, STEPS)
+    return workdir
+
+
+def test_a_restarted_run_equals_an_undisturbed_one_bit_for_bit(
+    run_config, prepared, undisturbed, tmp_path
+):
+    run(run_config, prepared, tmp_path, STEPS // 2)
+    run(run_config, prepared, tmp_path, STEPS)
+    expected, found = saved_arrays(undisturbed, STEPS), saved_arrays(tmp_path, STEPS)
+    assert expected.keys() == found.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    assert metrics(tmp_path) == metrics(undisturbed)  # data order included: token counts are in it
+
+
+def test_a_run_goes_on_on_other_meshes_with_the_same_losses(
+    run_config, prepared, undisturbed, tmp_path
+):
+    run(run_config, prepared, tmp_path, 4)
+    run(run_config, prepared, tmp_path, 6, build_mesh(1, 4, jax.devices()[:4]))
+    run(run_config, prepared, tmp_path, STEPS, build_mesh(2, 2, jax.devices()[:4]))
+    pairs = [
+        (found, expected)
+        for found in metrics(tmp_path)
+        for expected in metrics(undisturbed)
+        if (found["step"], found["split"], found.get("pair"))
+        == (expected["step"], expected["split"], expected.get("pair"))
+    ]
+    steps = {found["step"] for found, _ in pairs if found["split"] == "train"}
+    assert steps == {2, 4, 6, 8}
+    for found, expected in pairs:
+        assert found["nll"] == pytest.approx(expected["nll"], rel=1e-5)
+
+
+def test_the_model_learns(undisturbed):
+    dev = [line for line in metrics(undisturbed) if line["split"] == "dev"]
+    first = [line["nll"] for line in dev if line["step"] == 4]
+    last = [line["nll"] for line in dev if line["step"] == STEPS]
+    assert len(last) == 3 and np.mean(last) < np.mean(first)
+
+
+def test_metrics_have_the_fields_of_the_contract(undisturbed):
+    lines = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
+    training = next(line for line in lines if line["split"] == "train")
+    assert training.keys() == {
+        *("step", "split", "loss", "nll", "aux_loss", "learning_rate", "grad_norm"),
+        *("source_tokens", "target_tokens", "tokens_per_second", "moe_dropped_fraction"),
+        "seconds",
+    }
+    dev = next(line for line in lines if line["split"] == "dev")
+    assert dev.keys() == {"step", "split", "pair", "nll", "target_tokens"}
+
+
+def test_a_run_directory_of_another_config_is_refused(run_config, prepared, undisturbed):
+    other = Config(run_config.data, run_config.model, run_config.train, run_config.mesh)
+    other.model = ModelConfig(**{**vars(run_config.model), "dropout_rate": 0.3})
+    with pytest.raises(ConfigError, match=r"model\.dropout_rate"):
+        run(other, prepared, undisturbed, STEPS)
+    other.model = run_config.model
+    other.train = TrainConfig(**{**vars(run_config.train), "save_every": 3})
+    with pytest.raises(ConfigError, match=r"train\.save_every"):
+        run(other, prepared, undisturbed, STEPS)

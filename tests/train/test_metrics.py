@@ -1,0 +1,120 @@
+"""metrics.jsonl goes on where the checkpoint was, and lines are true to the steps behind them."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gshard_mt.routing.gating import Counters
+from gshard_mt.train.loss import TokenLoss
+from gshard_mt.train.metrics import MetricsLog, StepSums
+from gshard_mt.train.step import StepMetrics
+
+
+def scalar(value) -> Any:
+    """What `jax.device_get` makes of a scalar."""
+    return np.float32(value)
+
+
+def read(workdir) -> list[dict]:
+    text = (workdir / "metrics.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def write(workdir, from_step: int, steps) -> None:
+    log = MetricsLog(workdir, from_step)
+    for step in steps:
+        log.write({"step": step, "split": "train", "loss": step / 10, "from": from_step})
+    log.close()
+
+
+def test_lines_are_appended_as_they_come(tmp_path):
+    log = MetricsLog(tmp_path, 0)
+    log.write({"step": 1, "split": "train", "loss": 0.5})
+    log.write({"step": 1, "split": "dev", "pair": "de-en", "nll": 0.25})
+    assert read(tmp_path) == [  # before it is closed: a killed run keeps its lines
+        {"step": 1, "split": "train", "loss": 0.5},
+        {"step": 1, "split": "dev", "pair": "de-en", "nll": 0.25},
+    ]
+    log.close()
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_lines_after_the_step_resumed_from_are_dropped(tmp_path):
+    write(tmp_path, 0, [1, 2, 3, 4, 5])
+    write(tmp_path, 3, [4, 5, 6])
+    found = [(line["step"], line["from"]) for line in read(tmp_path)]
+    assert found == [(1, 0), (2, 0), (3, 0), (4, 3), (5, 3), (6, 3)]
+    write(tmp_path, 0, [1])
+    assert [line["step"] for line in read(tmp_path)] == [1]
+
+
+@pytest.mark.parametrize("half", ['{"step": 3, "spl', '{"step": 3}'[:-1], "{", '{"loss": 1}'])
+def test_a_line_that_was_being_written_is_dropped(tmp_path, half):
+    write(tmp_path, 0, [1, 2])
+    with (tmp_path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(half)
+    write(tmp_path, 2, [3])
+    assert [line["step"] for line in read(tmp_path)] == [1, 2, 3]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def metrics(number: int, routing=True) -> StepMetrics:
+    counters = Counters(*(scalar(n * number) for n in (100, 5, 6, 10, 20, 70)))
+    return StepMetrics(
+        TokenLoss(scalar(40.0 * number), scalar(60.0 * number), scalar(20 * number)),
+        scalar(3.0 * number),
+        counters if routing else None,
+        scalar(30 * number),
+        scalar(number),
+        scalar(0.1 * number),
+    )
+
+
+def test_a_line_weighs_steps_by_their_tokens():
+    sums = StepSums()
+    sums.add(metrics(1)._replace(token_loss=TokenLoss(*map(scalar, (10.0, 20.0, 10)))))
+    sums.add(metrics(1)._replace(token_loss=TokenLoss(*map(scalar, (90.0, 60.0, 30)))))
+    line = sums.drain(7, 2)
+    assert (line["step"], line["split"]) == (7, "train")
+    assert line["nll"] == pytest.approx(100 / 40)
+    assert line["loss"] == pytest.approx(80 / 40)
+    assert line["target_tokens"] == 40
+    assert line["tokens_per_second"] == pytest.approx(40 / line["seconds"])
+
+
+def test_a_line_has_the_steps_since_the_last_one_alone():
+    sums = StepSums()
+    for number in (1, 2, 3):
+        sums.add(metrics(number))
+    line = sums.drain(3, 2)
+    assert line["source_tokens"] == 30 * 6
+    assert line["aux_loss"] == pytest.approx(3.0 * 6 / 3 / 2)  # a mean over steps and MoE layers
+    assert line["moe_dropped_fraction"] == pytest.approx(0.1)
+    assert (line["grad_norm"], line["learning_rate"]) == pytest.approx((3.0, 0.3))
+    sums.add(metrics(4))
+    assert sums.drain(4, 2)["source_tokens"] == 30 * 4
+    json.dumps(line)
+
+
+def test_a_dense_model_drops_nothing():
+    sums = StepSums()
+    sums.add(metrics(1, routing=False)._replace(aux_loss=scalar(0)))
+    line = sums.drain(1, 0)
+    assert (line["moe_dropped_fraction"], line["aux_loss"]) == (0.0, 0.0)
+
+
+def test_time_spent_on_other_things_is_not_training_time(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    sums = StepSums()
+    sums.add(metrics(1))
+    clock[0] += 2.0
+    assert sums.drain(1, 2)["tokens_per_second"] == pytest.approx(10.0)
+    clock[0] += 50.0  # an evaluation
+    sums.skip_time()
+    sums.add(metrics(2))
+    clock[0] += 4.0
+    assert sums.drain(2, 2)["tokens_per_second"] == pytest.approx(10.0)
