@@ -1,7 +1,8 @@
 """Multi30k German-English, dense, 3+3 layers: the sizes of Marian's yardstick.
 
-    gshard-prepare-data --config configs/multi30k_dense.py --config.data.recipe=RECIPE --data_dir DATA
-    gshard-train --config configs/multi30k_dense.py --config.data.recipe=RECIPE --data_dir DATA --workdir RUN
+    CONFIG="--config configs/multi30k_dense.py --config.data.recipe=RECIPE"
+    gshard-prepare-data $CONFIG --data_dir DATA
+    gshard-train $CONFIG --data_dir DATA --workdir RUN
 
 RECIPE is a TOML file with `tsv:` entries for the train, dev and test splits of task 1.
 """

@@ -65,7 +65,7 @@ class Checkpoints:
     def save(
         self, step: int, params: Any, optimizer: Any, data_state: dict, nll: float | None
     ) -> None:
-        """Starts saving, returns once the arrays are copied; raises what failed in an earlier save."""
+        """Starts saving, returns once arrays are copied; raises what failed in an earlier save."""
         self._manager.save(
             step,
             args=ocp.args.Composite(

@@ -14,7 +14,7 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A corpus, recipe or prepared data directory can't be used; the message starts with the path."""
+    """A corpus, recipe or prepared directory can't be used; the message starts with the path."""
 
 
 class CheckpointError(UserError):
@@ -22,7 +22,7 @@ class CheckpointError(UserError):
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Returns `; did you mean X?` for the nearest known word, or the accepted words if none is near."""
+    """Returns `; did you mean X?` for the nearest known word, else the accepted words."""
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else f"; accepted: {', '.join(known)}"

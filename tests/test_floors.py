@@ -130,9 +130,7 @@ def test_no_module_imports_itself_by_a_circle():
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: "+".join(sorted(door)))
 def test_a_dependency_has_one_door(door):
     importers = [
-        module
-        for module in modules()
-        if door & {name.split(".")[0] for name in imports(module)}
+        module for module in modules() if door & {name.split(".")[0] for name in imports(module)}
     ]
     assert len(importers) <= 1, importers
 

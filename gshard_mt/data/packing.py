@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gshard_mt.data.records import Record
 from gshard_mt.data.tokenizer import bos_id, eos_id
+
+Array = Any  # of NumPy here, of JAX inside a jitted function
 
 
 class Batch(NamedTuple):
@@ -16,13 +18,13 @@ class Batch(NamedTuple):
     Sentences of a row are numbered from 1 in the segments; positions start at 0 in each of them.
     """
 
-    source_BL: np.ndarray  # ids, then EOS
-    source_segment_BL: np.ndarray
-    source_position_BL: np.ndarray
-    input_BT: np.ndarray  # BOS, then ids
-    label_BT: np.ndarray  # ids, then EOS
-    target_segment_BT: np.ndarray  # the same numbers as the source's
-    target_position_BT: np.ndarray
+    source_BL: Array  # ids, then EOS
+    source_segment_BL: Array
+    source_position_BL: Array
+    input_BT: Array  # BOS, then ids
+    label_BT: Array  # ids, then EOS
+    target_segment_BT: Array  # the same numbers as the source's
+    target_position_BT: Array
 
 
 def pack_rows(

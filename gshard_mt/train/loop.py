@@ -10,12 +10,14 @@ from gshard_mt.checkpoint import Checkpoints
 from gshard_mt.config import Config
 from gshard_mt.data.batches import split_batches, train_batches
 from gshard_mt.data.prepared import Prepared
-from gshard_mt.errors import ConfigError
+from gshard_mt.errors import ConfigError, suggest
 from gshard_mt.model.blueprint import Blueprint, count_parameters, draw_blueprint
 from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.mesh import check_fits
 from gshard_mt.partitioning.params import sharding
 from gshard_mt.routing.capacity import expert_capacity, num_groups
+from gshard_mt.routing.dispatch import DISPATCHES
+from gshard_mt.routing.gating import GATINGS
 from gshard_mt.run import Run, start_run
 from gshard_mt.train.metrics import MetricsLog, StepSums, progress_bar
 from gshard_mt.train.optimizer import make_optimizer
@@ -96,7 +98,11 @@ def evaluate_dev(config, prepared, dev_step, state, rows, step, log) -> float | 
 
 
 def check_geometry(config: Config, mesh: Mesh) -> None:
-    """Refuses rows, groups or experts that the mesh does not divide, and unsteady windows."""
+    """Refuses unknown gates, what the mesh does not divide, windows a restart would cut."""
+    for key, table in (("gate", GATINGS), ("dispatch", DISPATCHES)):
+        name = getattr(config.model, key)
+        if name not in table:
+            raise ConfigError(f"config.model.{key}: found {name!r}{suggest(name, table)}")
     sizes = [("train.batch_rows", "B", config.train.batch_rows)]
     if config.model.num_experts:
         sizes.append(("model.num_experts", "E", config.model.num_experts))

@@ -4,6 +4,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from gshard_mt.config import TrainConfig
@@ -17,7 +18,7 @@ def learning_rate_schedule(config: TrainConfig) -> optax.Schedule:
         "constant": optax.constant_schedule(peak),
         "linear": optax.linear_schedule(peak, 0.0, rest),
         "cosine": optax.cosine_decay_schedule(peak, rest),
-        "inverse_sqrt": lambda step: peak * (warmup / (step + warmup)) ** 0.5,
+        "inverse_sqrt": lambda step: peak * (warmup / (jnp.maximum(step, 0) + warmup)) ** 0.5,
     }
     if config.schedule == "paper":  # A.2: constant, then 1/sqrt(step); no rise
         return optax.join_schedules(

@@ -84,7 +84,7 @@ def make_train_step(
             sums[1],
             sums[2],
             jnp.sum(batch.source_segment_BL != 0),
-            optax.global_norm(gradient),
+            optax.tree.norm(gradient),
             jnp.asarray(schedule(state.step)),
         )
         params = optax.apply_updates(state.params, updates)

@@ -1,0 +1,192 @@
+"""The commands as a user types them: from a recipe to a table, and one clear line for bad input."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from tests.made_up import write_made_up, write_recipe
+
+CONFIG = """
+from gshard_mt import config as c
+
+def get_config():
+    config = c.Config(data=c.DataConfig(**{data!r}))
+    config.model = c.ModelConfig(
+        model_dim=16, ffn_dim=32, num_heads=2, head_dim=8, num_experts=4, group_size=16
+    )
+    config.train = c.TrainConfig(
+        num_steps=4, batch_rows=16, log_every=2, eval_every=2, save_every=2, warmup_steps=2
+    )
+    config.decode.batch_size = 16
+    config.mesh.num_cpu_devices = 4
+    return config
+"""
+
+
+def command(name: str, *arguments, **options) -> subprocess.CompletedProcess:
+    words = [sys.executable, "-m", f"gshard_mt.cli.{name}", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, timeout=300, **options)
+
+
+def refused(done: subprocess.CompletedProcess) -> str:
+    """The one line that a user reads; exit status 2 and nothing else."""
+    error = done.stderr.decode()
+    assert done.returncode == 2, error
+    assert len(error.strip().splitlines()) == 1, error
+    assert error.startswith("error: ")
+    return error
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> pathlib.Path:
+    """A folder with a config, prepared data and a finished run."""
+    folder = tmp_path_factory.mktemp("home")
+    data = vars(write_made_up(folder))
+    (folder / "config.py").write_text(CONFIG.format(data=data), encoding="utf-8")
+    config, data_dir = folder / "config.py", folder / "data"
+    done = command("prepare_data", "--config", config, "--data_dir", data_dir)
+    assert done.returncode == 0, done.stderr.decode()
+    done = command("train", "--config", config, "--data_dir", data_dir, "--workdir", folder / "run")
+    assert done.returncode == 0, done.stderr.decode()
+    assert "parameters" in done.stdout.decode() and "capacity" in done.stdout.decode()
+    return folder
+
+
+def test_eval_writes_the_table_that_sacrebleu_prints(home):
+    done = command("evaluate", "--workdir", home / "run", "--split", "test")
+    assert done.returncode == 0, done.stderr.decode()
+    folder = home / "run" / "eval" / "4" / "test"
+    table = json.loads((folder / "table.json").read_text())
+    assert {row["pair"] for row in table["rows"]} == {"de-en", "fr-en", "lb-en"}
+    for row in table["rows"]:
+        reference = home / "data" / "references" / f"{row['pair']}.test.tsv"
+        english = home / "english.txt"
+        lines = reference.read_text(encoding="utf-8").splitlines()
+        english.write_text("".join(line.split("\t")[1] + "\n" for line in lines), encoding="utf-8")
+        words = [
+            sys.executable,
+            "-m",
+            "sacrebleu",
+            english,
+            "-i",
+            folder / f"{row['pair']}.hyp.txt",
+        ]
+        found = subprocess.run([*words, "-m", "bleu", "-b", "-w", "6"], capture_output=True)
+        assert float(found.stdout) == pytest.approx(row["bleu"], abs=1e-6)
+        assert row["sentences"] == len(lines)
+    assert "average" in done.stdout.decode()
+
+
+def test_translate_writes_a_line_for_a_line(home):
+    text = "ä dög sées\n\nnobödy  the séa\nlast line without an end".encode()
+    done = command("translate", "--workdir", home / "run", "--source_language", "de", input=text)
+    assert done.returncode == 0, done.stderr.decode()
+    lines = done.stdout.decode().split("\n")
+    assert len(lines) == 5 and lines[1] == "" and lines[4] == ""
+
+
+def test_a_finished_run_is_finished(home):
+    arguments = ("--config", home / "config.py", "--data_dir", home / "data")
+    before = (home / "run" / "metrics.jsonl").read_text()
+    done = command("train", *arguments, "--workdir", home / "run")
+    assert done.returncode == 0, done.stderr.decode()
+    assert (home / "run" / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("--config.modle.num_layers=4", "did you mean model"),
+        ("--config.model.num_layer=4", "did you mean num_layers"),
+        ("--config.model.gate=top3", "model.gate"),
+        ("--config.model.dispatch=slot", "did you mean slots"),
+        ("--config.mesh.expert=3", "mesh.expert"),
+        ("--config.model.num_experts=6", "num_experts"),
+        ("--config.data.source_length=20", "source_length"),
+    ],
+)
+def test_a_config_that_cant_work_is_refused(home, tmp_path, flag, expected):
+    arguments = ("--config", home / "config.py", "--data_dir", home / "data")
+    assert expected in refused(command("train", *arguments, "--workdir", tmp_path / "run", flag))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_directory_of_another_config_is_refused_with_the_key(home):
+    arguments = ("--config", home / "config.py", "--data_dir", home / "data")
+    flag = "--config.model.dropout_rate=0.5"
+    line = refused(command("train", *arguments, "--workdir", home / "run", flag))
+    assert "model.dropout_rate: found 0.5, the run has 0.1" in line
+
+
+def test_missing_files_are_named(home, tmp_path):
+    missing = tmp_path / "missing"
+    line = refused(command("prepare_data", "--config", missing, "--data_dir", tmp_path / "data"))
+    assert "missing" in line
+    arguments = ("--config", home / "config.py", "--data_dir")
+    recipe = f"--config.data.recipe={missing}.toml"
+    assert "missing.toml" in refused(command("prepare_data", *arguments, tmp_path / "data", recipe))
+    line = refused(command("train", *arguments, missing, "--workdir", tmp_path / "run"))
+    assert "missing" in line
+    assert "missing" in refused(command("evaluate", "--workdir", missing))
+    assert "missing" in refused(command("translate", "--workdir", missing, input=b""))
+
+
+@pytest.mark.parametrize(
+    ("content", "language", "expected"),
+    [
+        (b"eins\tone\nzwei two\n", "de", "de.tsv:2"),
+        (b"eins\tone\tuno\n", "de", "de.tsv:1"),
+        (b"eins\tone\nzw\xffei\ttwo\n", "de", "de.tsv:2"),
+        (b"", "de", "de.tsv"),
+        (b"eins\tone\n", "germann", "germann"),
+    ],
+)
+def test_a_bad_corpus_is_named_with_its_line(home, tmp_path, content, language, expected):
+    (tmp_path / "de.tsv").write_bytes(content)
+    entry = {"language": language, "source": "tsv:de.tsv", "license": "CC0-1.0"}
+    recipe = write_recipe(tmp_path, [entry])
+    done = command(
+        "prepare_data",
+        *("--config", home / "config.py", f"--config.data.recipe={recipe}"),
+        *("--data_dir", tmp_path / "data"),
+    )
+    assert expected in refused(done)
+
+
+def test_unfinished_data_and_data_of_another_tokenizer_are_refused(home, tmp_path):
+    manifest = home / "data" / "manifest.json"
+    kept = manifest.read_text()
+    arguments = ("--config", home / "config.py", "--data_dir", home / "data")
+    record = json.loads(kept)
+    try:
+        record["tokenizer"]["hash"] = "0" * 64
+        manifest.write_text(json.dumps(record))
+        line = refused(command("train", *arguments, "--workdir", home / "run"))
+        assert "other prepared data" in line or "tokenizer" in line
+        assert "not the data" in refused(command("evaluate", "--workdir", home / "run"))
+        manifest.write_text(json.dumps(json.loads(kept) | {"finished": False}))
+        line = refused(command("train", *arguments, "--workdir", tmp_path / "run"))
+        assert "finished" in line or "unfinished" in line
+    finally:
+        manifest.write_text(kept)
+
+
+def test_a_wheel_of_another_hash_is_refused(home, tmp_path):
+    (tmp_path / "made_up.whl").write_bytes(b"PK\x05\x06" + bytes(18))
+    entry = {
+        "language": "de",
+        "source": "wheel:made_up.whl",
+        "license": "CC0-1.0",
+        "sha256": "1" * 64,
+    }
+    recipe = write_recipe(tmp_path, [entry])
+    done = command(
+        "prepare_data",
+        *("--config", home / "config.py", f"--config.data.recipe={recipe}"),
+        *("--data_dir", tmp_path / "data"),
+    )
+    assert "1" * 64 in refused(done)
