@@ -6,6 +6,7 @@ import pathlib
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
+from gshard_mt.cli.memory import keep_buffers
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
 _STEP = flags.DEFINE_string(
@@ -24,6 +25,7 @@ def main(argv) -> None:
     run = read_run(workdir)
     data_dir = pathlib.Path(_DATA_DIR.value) if _DATA_DIR.value else run.data_dir
 
+    keep_buffers()
     from gshard_mt.evaluate.evaluate import evaluate
     from gshard_mt.partitioning import mesh
 

@@ -6,6 +6,7 @@ import pathlib
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
+from gshard_mt.cli.memory import keep_buffers
 
 cli_flags.define_config()
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "What gshard-prepare-data wrote.", required=True)
@@ -22,6 +23,8 @@ def main(argv) -> None:
     config = cli_flags.read_config()
     prepared = open_prepared(pathlib.Path(_DATA_DIR.value))
 
+    if keep_buffers():
+        print("memory      kept between steps (--nokeep_buffers gives it back)")
     from gshard_mt.partitioning import mesh
     from gshard_mt.train.loop import train
 

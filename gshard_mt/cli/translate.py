@@ -8,6 +8,7 @@ import sys
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
+from gshard_mt.cli.memory import keep_buffers
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
 _STEP = flags.DEFINE_string(
@@ -30,6 +31,7 @@ def main(argv) -> None:
     if _LANGUAGE.value:
         run.check_language(_LANGUAGE.value)
 
+    keep_buffers()
     from gshard_mt.decode.translate import Translator
     from gshard_mt.partitioning import mesh
 
