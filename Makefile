@@ -40,11 +40,9 @@ check: $(INSTALLED) ## lint (ruff), types (pyright), import floors
 	$(BIN)/python -m pytest tests/test_floors.py
 
 bench: $(INSTALLED) ## run the benchmarks; JSON rows on standard output
-	@for file in benchmarks/[a-z]*.py; do \
-	  name=$$(basename $$file .py); \
-	  [ -e $$file ] || continue; \
-	  $(BIN)/python -m benchmarks.$$name || exit 1; \
-	done
+	@$(BIN)/gshard-prepare-data --config configs/smoke.py --data_dir $(SMOKE)/data >&2
+	@$(BIN)/python -m benchmarks.moe_layer
+	@$(BIN)/python -m benchmarks.train_step --config configs/smoke.py --data_dir $(SMOKE)/data
 
 docs: $(INSTALLED) ## write docs/configuration.md from gshard_mt/config.py
 	$(BIN)/python scripts/write_configuration_doc.py

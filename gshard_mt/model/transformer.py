@@ -205,7 +205,7 @@ class Transformer(nnx.Module):
 
     def encode(self, source_BL, segment_BL, position_BL, groups: Groups, key=None):
         """Encodes packed rows; returns memory [B, L, M] and the layers' RoutingSums."""
-        key_in, key_stack, key_out = split_key(key, 3)
+        key_in, key_stack = split_key(key, 2)
         embedding = self.source_embedding_VM
         table_VM = (self.target_embedding_VM if embedding is None else embedding)[...]
         x_BLM = self._embed(table_VM, source_BL, position_BL, key_in)
@@ -215,14 +215,14 @@ class Transformer(nnx.Module):
             x_BLM,
             key_stack,
         )
-        return dropout(self.encoder_norm(x_BLM), self.dropout_rate, key_out), routings
+        return self.encoder_norm(x_BLM), routings
 
     def decode(self, memory_BLM, segment_BL, input_BT, segment_BT, position_BT, groups, key=None):
         """Decodes packed rows given all earlier tokens; returns hidden [B, T, M], routing sums.
 
         Position t sees inputs up to t of its own sentence, and that sentence's memory.
         """
-        key_in, key_stack, key_out = split_key(key, 3)
+        key_in, key_stack = split_key(key, 2)
         x_BTM = self._embed(self.target_embedding_VM[...], input_BT, position_BT, key_in)
         segments = (segment_BL, segment_BT)
         x_BTM, routings = scan_blocks(
@@ -231,7 +231,7 @@ class Transformer(nnx.Module):
             x_BTM,
             key_stack,
         )
-        return dropout(self.decoder_norm(x_BTM), self.dropout_rate, key_out), routings
+        return self.decoder_norm(x_BTM), routings
 
     def logits(self, hidden_BTM: jax.Array) -> jax.Array:
         """Float32 scores [B, T, V] of every English subword."""
