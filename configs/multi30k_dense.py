@@ -26,11 +26,11 @@ def get_config() -> Config:
     config.model.head_dim = 64
     config.model.num_experts = 0
     config.train.batch_rows = 32
-    config.train.num_steps = 700
+    config.train.num_steps = 682  # three passes
     config.train.optimizer = "adamw"
-    config.train.learning_rate = 1e-3
+    config.train.learning_rate = 2e-3
     config.train.schedule = "linear"
     config.train.warmup_steps = 100
-    config.train.eval_every = 100
-    config.train.save_every = 100
+    config.train.eval_every = 200
+    config.train.save_every = 200
     return config

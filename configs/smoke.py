@@ -18,6 +18,7 @@ def get_config() -> Config:
     config.model.num_layers = 4
     config.model.num_experts = 8
     config.model.group_size = 128
+    config.model.dropout_rate = 0.05
     config.train.num_steps = 1000
     config.train.optimizer = "adamw"
     config.train.learning_rate = 6e-3

@@ -87,7 +87,7 @@ class DecodeConfig:
     """Beam search."""
 
     beam_size: int = 4  # W; 1 is greedy
-    length_penalty: float = 0.8  # alpha of ((5 + length) / 6)^alpha
+    length_penalty: float = 1.0  # alpha of ((5 + length) / 6)^alpha
     max_length_factor: float = 2.0  # at most so many target tokens a source token, plus 10
     max_source_length: int = 256  # subwords; a longer line is translated up to there
     batch_size: int = 64  # sentences decoded at once over all devices

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from gshard_mt.checkpoint import Checkpoints
 from gshard_mt.config import Config
-from gshard_mt.data.batches import split_batches, train_batches
+from gshard_mt.data.batches import check_row_lengths, split_batches, train_batches
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.errors import ConfigError, suggest
 from gshard_mt.model.blueprint import Blueprint, count_parameters, draw_blueprint
@@ -32,6 +32,7 @@ def train(config: Config, prepared: Prepared, workdir: pathlib.Path, mesh: Mesh)
     another experiment's or the mesh does not fit.
     """
     check_geometry(config, mesh)
+    check_row_lengths(prepared, config.data)
     start_run(workdir, Run(config, prepared.directory, prepared.fingerprint, prepared.train_pairs))
     vocabulary = Vocabulary(prepared.source_size, prepared.target_size)
     with jax.set_mesh(mesh):
