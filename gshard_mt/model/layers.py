@@ -53,10 +53,24 @@ def _contract_backward(spec, dtype, residuals, dy):
     dx = jnp.einsum(
         f"{letters_y},{letters_w}->{letters_x}", dy, w, preferred_element_type=jnp.float32
     )
-    dw = jnp.einsum(
-        f"{letters_x},{letters_y}->{letters_w}", x, dy, preferred_element_type=jnp.float32
-    )
+    dw = _weight_gradient((letters_x, x), (letters_y, dy), letters_w)
     return dx.astype(like_x.dtype), dw.astype(like_w.dtype)
+
+
+def _weight_gradient(left, right, letters_w: str) -> jax.Array:
+    """The einsum of two operands that sums over tokens, the smaller one first.
+
+    XLA:CPU transposes the first operand. The barrier keeps it from changing their order back.
+    """
+    if left[1].size > right[1].size:
+        left, right = right, left
+    letters = "".join(c for c in dict.fromkeys(left[0] + right[0]) if c in letters_w)
+    dw = jnp.einsum(
+        f"{left[0]},{right[0]}->{letters}", left[1], right[1], preferred_element_type=jnp.float32
+    )
+    if letters != letters_w:
+        dw = jnp.einsum(f"{letters}->{letters_w}", jax.lax.optimization_barrier(dw))
+    return dw
 
 
 _contract.defvjp(_contract_forward, _contract_backward)

@@ -78,18 +78,18 @@ def _scan_chunks(
         is_token_BT.reshape(-1, chunk),
     )
     zero = jnp.zeros((), jnp.float32)
-    sums = (zero, zero, jnp.zeros(table_VM.shape if with_gradient else (0,), jnp.float32))
-    (nll, smoothed, dtable_VM), dhidden_GSM = jax.lax.scan(function, sums, chunks)
+    sums = (zero, zero, jnp.zeros(table_VM.shape[::-1] if with_gradient else (0,), jnp.float32))
+    (nll, smoothed, dtable_MV), dhidden_GSM = jax.lax.scan(function, sums, chunks)
     nll, smoothed = mesh_sum(nll), mesh_sum(smoothed)
     if not with_gradient:
         return nll, smoothed
     dhidden_BTM = jnp.asarray(dhidden_GSM).reshape(hidden_BTM.shape)
-    return nll, smoothed, dhidden_BTM, mesh_sum(dtable_VM)
+    return nll, smoothed, dhidden_BTM, mesh_sum(dtable_MV.T)
 
 
 def _chunk(table_VM, label_smoothing, with_gradient, sums, chunk):
     hidden_SM, label_S, is_token_S = chunk
-    nll, smoothed, dtable_VM = sums
+    nll, smoothed, dtable_MV = sums
     vocab_size = table_VM.shape[0]
     logits_SV = jnp.einsum("SM,VM->SV", hidden_SM, table_VM, preferred_element_type=jnp.float32)
     largest_S1 = jnp.max(logits_SV, axis=-1, keepdims=True)
@@ -103,12 +103,13 @@ def _chunk(table_VM, label_smoothing, with_gradient, sums, chunk):
     nll += jnp.sum(jnp.where(is_token_S, nll_S, 0.0))
     smoothed += jnp.sum(jnp.where(is_token_S, smoothed_S, 0.0))
     if not with_gradient:
-        return (nll, smoothed, dtable_VM), None
+        return (nll, smoothed, dtable_MV), None
     weight_S1 = is_token_S.astype(jnp.float32)[:, None]
     target_SV = jnp.where(is_label_SV, 1.0 - label_smoothing, 0.0) + label_smoothing / vocab_size
     dlogits_SV = (exp_SV * (weight_S1 / sum_S1) - target_SV * weight_S1).astype(table_VM.dtype)
     dhidden_SM = jnp.einsum(
         "SV,VM->SM", dlogits_SV, table_VM, preferred_element_type=jnp.float32
     ).astype(hidden_SM.dtype)
-    dtable_VM += jnp.einsum("SV,SM->VM", dlogits_SV, hidden_SM, preferred_element_type=jnp.float32)
-    return (nll, smoothed, dtable_VM), dhidden_SM
+    # As [M, V]: XLA:CPU transposes the first operand, and hidden is the smaller one.
+    dtable_MV += jnp.einsum("SM,SV->MV", hidden_SM, dlogits_SV, preferred_element_type=jnp.float32)
+    return (nll, smoothed, dtable_MV), dhidden_SM
