@@ -1,6 +1,7 @@
 """What every command shares: the --config flag, --help, and one-line errors (exit status 2)."""
 # SPDX-License-Identifier: Apache-2.0
 
+import logging as python_logging
 import os
 import pathlib
 import re
@@ -18,6 +19,7 @@ from gshard_mt.errors import ConfigError, UserError
 
 # Standard error belongs to our own lines. XLA reads this at its first use, so it is set at import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+python_logging.getLogger("jax").setLevel(python_logging.WARNING)  # it lists absent accelerators
 
 _TRUE_OR_FALSE = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _HELP = ("--help", "-help", "-h", "-?", "--helpshort", "-helpshort", "--helpfull", "-helpfull")
