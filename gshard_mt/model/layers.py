@@ -33,26 +33,33 @@ def contract(spec: str, x: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
     return _contract(spec, x, w, dtype)  # type: ignore[return-value]
 
 
+def _product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    """The einsum of two operands with float32 sums.
+
+    XLA:CPU has no batched bfloat16 products with such sums: there, rounded operands are widened.
+    """
+    if jax.default_backend() == "cpu":
+        a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+    return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def _contract(spec: str, x: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
-    product = jnp.einsum(spec, x.astype(dtype), w.astype(dtype), preferred_element_type=jnp.float32)
-    return product.astype(dtype)
+    return _product(spec, x.astype(dtype), w.astype(dtype)).astype(dtype)
 
 
 def _contract_forward(spec, x, w, dtype):
     x_low, w_low = x.astype(dtype), w.astype(dtype)
-    product = jnp.einsum(spec, x_low, w_low, preferred_element_type=jnp.float32)
     # Empty arrays carry the dtypes that the gradients must have.
-    return product.astype(dtype), (x_low, w_low, jnp.zeros(0, x.dtype), jnp.zeros(0, w.dtype))
+    residuals = (x_low, w_low, jnp.zeros(0, x.dtype), jnp.zeros(0, w.dtype))
+    return _product(spec, x_low, w_low).astype(dtype), residuals
 
 
 def _contract_backward(spec, dtype, residuals, dy):
     x, w, like_x, like_w = residuals
     letters_x, letters_w, letters_y = spec.replace("->", ",").split(",")
     dy = dy.astype(dtype)
-    dx = jnp.einsum(
-        f"{letters_y},{letters_w}->{letters_x}", dy, w, preferred_element_type=jnp.float32
-    )
+    dx = _product(f"{letters_y},{letters_w}->{letters_x}", dy, w)
     dw = _weight_gradient((letters_x, x), (letters_y, dy), letters_w)
     return dx.astype(like_x.dtype), dw.astype(like_w.dtype)
 
@@ -65,9 +72,7 @@ def _weight_gradient(left, right, letters_w: str) -> jax.Array:
     if left[1].size > right[1].size:
         left, right = right, left
     letters = "".join(c for c in dict.fromkeys(left[0] + right[0]) if c in letters_w)
-    dw = jnp.einsum(
-        f"{left[0]},{right[0]}->{letters}", left[1], right[1], preferred_element_type=jnp.float32
-    )
+    dw = _product(f"{left[0]},{right[0]}->{letters}", left[1], right[1])
     if letters != letters_w:
         dw = jnp.einsum(f"{letters}->{letters_w}", jax.lax.optimization_barrier(dw))
     return dw

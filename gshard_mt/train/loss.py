@@ -83,7 +83,7 @@ def _scan_chunks(
     nll, smoothed = mesh_sum(nll), mesh_sum(smoothed)
     if not with_gradient:
         return nll, smoothed
-    dhidden_BTM = jnp.asarray(dhidden_GSM).reshape(hidden_BTM.shape)
+    dhidden_BTM = jnp.asarray(dhidden_GSM, hidden_BTM.dtype).reshape(hidden_BTM.shape)
     return nll, smoothed, dhidden_BTM, mesh_sum(dtable_MV.T)
 
 

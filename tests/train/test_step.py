@@ -56,13 +56,13 @@ def copy_batch(seed: int) -> Batch:
 class Trainer:
     """The compiled step of one mesh."""
 
-    def __init__(self, mesh):
+    def __init__(self, mesh, config=CONFIG):
         self.mesh = mesh
-        self.blueprint = draw_blueprint(CONFIG.model, tiny.VOCABULARY, mesh)
-        self.optimizer = make_optimizer(CONFIG.train, self.blueprint.letters)
+        self.blueprint = draw_blueprint(config.model, tiny.VOCABULARY, mesh)
+        self.optimizer = make_optimizer(config.train, self.blueprint.letters)
         self.like = shape_state(self.blueprint, self.optimizer, mesh)
-        self.train_step = make_train_step(CONFIG, self.blueprint, self.optimizer)
-        self.dev_step = make_dev_step(CONFIG, self.blueprint)
+        self.train_step = make_train_step(config, self.blueprint, self.optimizer)
+        self.dev_step = make_dev_step(config, self.blueprint)
 
     def initial_state(self) -> TrainState:
         with jax.set_mesh(self.mesh):
@@ -201,3 +201,13 @@ def test_training_on_one_batch_learns_it(alone, start):
     assert np.mean(nll[-10:]) < 0.7  # with dropout
     loss = alone.dev_loss(state.params, batch)
     assert loss.nll / loss.num_tokens < 0.3
+
+
+def test_a_bfloat16_step_runs_with_experts_and_its_loss_is_near_the_float32_one(start, after_three):
+    config = make_config()
+    config.model.dtype = "bfloat16"
+    low = Trainer(tiny.one_device(), config)
+    state, metrics = low.steps(start, [copy_batch(0)])
+    expected = after_three[1][0].token_loss.nll
+    np.testing.assert_allclose(metrics[0].token_loss.nll, expected, rtol=0.02)
+    assert all(array.dtype == np.float32 for _, array in leaves(state.params))
