@@ -36,9 +36,11 @@ def contract(spec: str, x: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
 def _product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """The einsum of two operands with float32 sums.
 
-    XLA:CPU has no batched bfloat16 products with such sums: there, rounded operands are widened.
+    XLA:CPU has no batched bfloat16 products with such sums: there, their operands are widened.
     """
-    if jax.default_backend() == "cpu":
+    letters_a, letters_b, letters_y = spec.replace("->", ",").split(",")
+    is_batched = set(letters_a) & set(letters_b) & set(letters_y)
+    if is_batched and jax.default_backend() == "cpu":
         a, b = a.astype(jnp.float32), b.astype(jnp.float32)
     return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
 
