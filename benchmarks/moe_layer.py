@@ -1,6 +1,6 @@
 """How much an MoE layer costs on one device against a dense feed-forward doing the same work.
 
-    python -m benchmarks.moe_layer [--experts 8 64 256] [--forms slots einsum] [--repeats 7]
+    python -m benchmarks.moe_layer [--experts 8 64 256] [--forms slots einsum dropless] [...]
 
 Prints JSON rows: median seconds of forward and all gradients, outputs included, over the dense
 layer's. Dense is the same number of rows (tokens * 2 choices) through one pair of weights. All
@@ -10,95 +10,148 @@ programs of one number of experts run in turn, so that a slow minute of the mach
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
+import functools
 import json
 import statistics
 import time
+from typing import NamedTuple
 
+import absl.flags
 import jax
 import jax.numpy as jnp
 
 from benchmarks.machine import describe_machine
+from gshard_mt.cli.memory import keep_buffers
+from gshard_mt.model.layers import contract
 from gshard_mt.routing.capacity import expert_capacity
-from gshard_mt.routing.dispatch import DISPATCHES
-from gshard_mt.routing.gating import top2
+from gshard_mt.routing.dispatch import DISPATCHES, DROPLESS
+from gshard_mt.routing.dropless import sort_choices
+from gshard_mt.routing.gates.top2 import top2
+from gshard_mt.routing.grouped_product import grouped_product
+from gshard_mt.routing.places import fetch_outputs, fetch_tokens
 
-NUM_TOKENS, MODEL_DIM, FFN_DIM, NUM_CHOICES = 16_384, 256, 1024, 2
+NUM_CHOICES = 2
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--experts", type=int, nargs="+", default=[8, 64, 256])
-    parser.add_argument("--forms", nargs="+", choices=sorted(DISPATCHES), default=["slots"])
+    forms = [*sorted(DISPATCHES), DROPLESS]
+    parser.add_argument("--forms", nargs="+", choices=forms, default=["slots", DROPLESS])
     parser.add_argument("--group_size", type=int, default=512)
+    parser.add_argument("--tokens", type=int, default=16_384)
+    parser.add_argument("--model_dim", type=int, default=256)
+    parser.add_argument("--ffn_dim", type=int, default=1024)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--repeats", type=int, default=7)
     flags = parser.parse_args()
+    absl.flags.FLAGS.mark_as_parsed()
+    keep_buffers()  # as the commands do
     machine = describe_machine()
     for num_experts in flags.experts:
-        programs = make_programs(num_experts, flags.group_size, flags.forms)
-        seconds = time_in_turn(programs, flags.repeats)
+        sizes = Sizes(
+            num_experts,
+            flags.group_size,
+            flags.tokens,
+            flags.model_dim,
+            flags.ffn_dim,
+            flags.dtype,
+        )
+        seconds = time_in_turn(make_programs(sizes, flags.forms), flags.repeats)
+        # Multiplications and additions of both matrices, forward and two gradients.
+        flops = 12 * sizes.num_tokens * NUM_CHOICES * sizes.model_dim * sizes.ffn_dim
         for form, value in seconds.items():
             row = {
                 "benchmark": "moe_layer",
                 "form": form,
                 "experts": num_experts,
                 "group_size": flags.group_size,
-                "seconds": round(value, 4),
+                "dtype": flags.dtype,
+                "seconds": round(value, 5),
                 "ratio_to_dense": round(value / seconds["dense"], 3),
+                "tflops_per_second": round(flops / value / 1e12, 3),
             }
+            if form == "gate_only":
+                del row["tflops_per_second"]
             print(json.dumps(row | machine), flush=True)
 
 
-def make_programs(num_experts, group_size, forms):
+class Sizes(NamedTuple):
+    """What is timed; letters are the paper's."""
+
+    num_experts: int  # E
+    group_size: int  # S
+    num_tokens: int
+    model_dim: int  # M
+    ffn_dim: int  # H
+    dtype: str
+
+
+def make_programs(sizes: Sizes, forms):
     """Returns name -> a function without arguments that runs forward and all gradients."""
-    num_groups = NUM_TOKENS // group_size
-    capacity = expert_capacity(group_size, num_experts, float(NUM_CHOICES))
+    num_experts, model_dim = sizes.num_experts, sizes.model_dim
+    num_groups, dtype = sizes.num_tokens // sizes.group_size, jnp.dtype(sizes.dtype)
+    capacity = expert_capacity(sizes.group_size, num_experts, float(NUM_CHOICES))
     keys = iter(jax.random.split(jax.random.key(0), 12))
 
     def random(*shape):
-        return jax.random.normal(next(keys), shape) / shape[-2] ** 0.5
+        return (jax.random.normal(next(keys), shape) / shape[-2] ** 0.5).astype(dtype)
 
-    gate_ME = random(MODEL_DIM, num_experts)
-    wi_EMH = random(num_experts, MODEL_DIM, FFN_DIM)
-    wo_EHM = random(num_experts, FFN_DIM, MODEL_DIM)
-    x_GSM = random(num_groups, group_size, MODEL_DIM) * group_size**0.5
-    is_token_GS = jnp.ones((num_groups, group_size), bool)
-    x_EPM = random(num_experts, num_groups * capacity, MODEL_DIM)
+    gate_ME = random(model_dim, num_experts).astype(jnp.float32)
+    wi_EMH = random(num_experts, model_dim, sizes.ffn_dim)
+    wo_EHM = random(num_experts, sizes.ffn_dim, model_dim)
+    x_GSM = random(num_groups, sizes.group_size, model_dim)
+    is_token_GS = jnp.ones((num_groups, sizes.group_size), bool)
+    x_ESM = random(num_experts, num_groups * capacity, model_dim)
 
-    def gate(x_GSM, gate_ME):
-        return top2(jnp.einsum("GSM,ME->GSE", x_GSM, gate_ME), is_token_GS, capacity, None)
+    def gate(x_GSM, gate_ME, capacity):
+        logits_GSE = jnp.einsum("GSM,ME->GSE", x_GSM.astype(jnp.float32), gate_ME)
+        return top2(logits_GSE, is_token_GS, capacity, None)
 
     def gate_only(x_GSM, gate_ME):
-        routing = gate(x_GSM, gate_ME)
+        routing = gate(x_GSM, gate_ME, capacity)
         return routing.weight_GSK, routing.aux_loss
 
-    def layer(form, x_GSM, gate_ME, wi_EMH, wo_EHM):
-        routing = gate(x_GSM, gate_ME)
+    def with_slots(form, x_GSM, gate_ME, wi_EMH, wo_EHM):
+        routing = gate(x_GSM, gate_ME, capacity)
         x_GECM = form.dispatch(x_GSM, routing, num_experts, capacity)
-        x_EPM = x_GECM.swapaxes(0, 1).reshape(num_experts, -1, MODEL_DIM)
-        y_EGCM = experts(x_EPM, wi_EMH, wo_EHM).reshape(num_experts, num_groups, capacity, -1)
+        x_ESM = x_GECM.swapaxes(0, 1).reshape(num_experts, -1, model_dim)
+        y_EGCM = experts(x_ESM, wi_EMH, wo_EHM).reshape(num_experts, num_groups, capacity, -1)
         return form.combine(y_EGCM.swapaxes(0, 1), routing), routing.aux_loss
+
+    def dropless(x_GSM, gate_ME, wi_EMH, wo_EHM):
+        routing = gate(x_GSM, gate_ME, sizes.group_size)
+        expert_NK, weight_NK = (
+            array.reshape(-1, NUM_CHOICES) for array in (routing.expert_GSK, routing.weight_GSK)
+        )
+        choices = sort_choices(expert_NK, weight_NK > 0, num_experts)
+        tables = (choices.place_NK[None], choices.choice_F[None])
+        x_FM = fetch_tokens(x_GSM.reshape(1, -1, model_dim), *tables)[0]
+        h_FH = jax.nn.relu(grouped_product(x_FM, wi_EMH, choices.size_E).astype(dtype))
+        y_FM = grouped_product(h_FH, wo_EHM, choices.size_E)
+        y_NM = fetch_outputs(y_FM[None], weight_NK[None], *tables)
+        return y_NM.reshape(x_GSM.shape).astype(dtype), routing.aux_loss
 
     programs = {
         "dense": both_ways(
             experts,
-            random(1, NUM_TOKENS * NUM_CHOICES, MODEL_DIM),
-            random(1, MODEL_DIM, FFN_DIM),
-            random(1, FFN_DIM, MODEL_DIM),
+            random(1, sizes.num_tokens * NUM_CHOICES, model_dim),
+            random(1, model_dim, sizes.ffn_dim),
+            random(1, sizes.ffn_dim, model_dim),
         ),
-        "experts_only": both_ways(experts, x_EPM, wi_EMH, wo_EHM),
+        "experts_only": both_ways(experts, x_ESM, wi_EMH, wo_EHM),
         "gate_only": both_ways(gate_only, x_GSM, gate_ME),
     }
     for name in forms:
-        form = DISPATCHES[name]
-        programs[name] = both_ways(
-            lambda *arguments, form=form: layer(form, *arguments), x_GSM, gate_ME, wi_EMH, wo_EHM
-        )
+        layer = dropless if name == DROPLESS else functools.partial(with_slots, DISPATCHES[name])
+        programs[name] = both_ways(layer, x_GSM, gate_ME, wi_EMH, wo_EHM)
     return programs
 
 
-def experts(x_EPM, wi_EMH, wo_EHM):
-    h_EPH = jax.nn.relu(jnp.einsum("EPM,EMH->EPH", x_EPM, wi_EMH))
-    return jnp.einsum("EPH,EHM->EPM", h_EPH, wo_EHM)
+def experts(x_ESM, wi_EMH, wo_EHM):
+    dtype = x_ESM.dtype
+    h_ESH = jax.nn.relu(contract("ESM,EMH->ESH", x_ESM, wi_EMH, dtype))
+    return contract("ESH,EHM->ESM", h_ESH, wo_EHM, dtype)
 
 
 def both_ways(function, *arguments):

@@ -15,6 +15,7 @@ from absl import flags
 from benchmarks.machine import describe_machine
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.memory import keep_buffers
+from gshard_mt.config import mesh_shape
 from gshard_mt.data.batches import train_batches
 from gshard_mt.data.prepared import open_prepared
 from gshard_mt.model.blueprint import count_parameters, draw_blueprint
@@ -36,7 +37,7 @@ def main(argv) -> None:
     keep_buffers()
     config, prepared = cli_flags.read_config(), open_prepared(pathlib.Path(_DATA_DIR.value))
     meshes.simulate_cpu_devices(config.mesh.num_cpu_devices)
-    mesh = meshes.build_mesh(config.mesh.data, config.mesh.expert)
+    mesh = meshes.build_mesh(*mesh_shape(config))
     vocabulary = Vocabulary(prepared.source_size, prepared.target_size)
     seconds, words = [], []
     with jax.set_mesh(mesh):

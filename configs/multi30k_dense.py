@@ -24,7 +24,7 @@ def get_config() -> Config:
     config.model.ffn_dim = 1024
     config.model.num_heads = 4
     config.model.head_dim = 64
-    config.model.num_experts = 0
+    config.model.moe.num_experts = 0
     config.model.dtype = "bfloat16"  # float32 where the CPU has no bfloat16 products
     config.train.batch_rows = 32
     config.train.num_steps = 682  # three passes

@@ -16,8 +16,8 @@ def get_config() -> Config:
     config.data.target_length = 48
     config.data.temperature = 2.0
     config.model.num_layers = 4
-    config.model.num_experts = 8
-    config.model.group_size = 128
+    config.model.moe.num_experts = 8
+    config.model.moe.group_size = 128
     config.model.dropout_rate = 0.05
     config.train.num_steps = 900
     config.train.optimizer = "adamw"

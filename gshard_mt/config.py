@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,30 @@ class DataConfig:
 
 
 @dataclass
+class MoeConfig:
+    """The Mixture-of-Experts layers: which gate, how many slots, how tokens travel."""
+
+    num_experts: int = 8  # E, in every other layer; 0 is a dense model
+    gate: str = "top2"  # a name in routing.gating.GATINGS (docs/gates.md)
+    decoder_gate: str = "same"  # another gate for the decoder
+    num_choices: int = 2  # K: top_k, noisy_top_k, each level of hierarchical, at most expert_choice
+    num_expert_groups: int = 0  # A, the first level of hierarchical; divides num_experts
+    second_policy: str = "random"  # of top2's second expert in training: random | all
+    count_rejected: bool = False  # top2: a rejected draw takes a slot, as Algorithm 1 is printed
+    router_jitter: float = 0.0  # training: the gate reads its input times 1 +- this (Switch: 0.01)
+    dispatch: str = "auto"  # a name in routing.dispatch.DISPATCHES; auto is the device's best
+    group_size: int = 512  # S, tokens that compete for the same expert slots
+    capacity_factor: float = 2.0  # C = capacity_factor * S / E in training, the paper's 2S/E
+    eval_capacity_factor: float = 2.0  # the same for the dev loss; decoding drops nothing
+    min_capacity: int = 1  # C is at least so much (and at most S)
+    aux_loss_weight: float = 0.01  # k, with the auxiliary loss in its E^2 scale (uniform = 1)
+    z_loss_weight: float = 0.0  # of the mean square of the router's log-partition (ST-MoE: 0.001)
+    shared_ffn_dim: int = 0  # H of one more expert that every token takes; 0 is none
+    all_to_all_dtype: str = "same"  # what travels between devices: same | bfloat16 | int8
+    all_to_all_chunks: int = 1  # slots travel in so many parts, one under the work on another
+
+
+@dataclass
 class ModelConfig:
     """The Transformer of the paper; letters are the paper's."""
 
@@ -40,12 +65,7 @@ class ModelConfig:
     ffn_dim: int = 512  # H, of dense feed-forwards and of every expert
     num_heads: int = 4  # N
     head_dim: int = 32  # D
-    num_experts: int = 8  # E, in every other layer; 0 is a dense model
-    gate: str = "top2"  # a name in routing.gating.GATINGS
-    dispatch: str = "slots"  # a name in routing.dispatch.DISPATCHES
-    group_size: int = 512  # S, tokens that compete for the same expert slots
-    capacity_factor: float = 2.0  # C = capacity_factor * S / E, the paper's 2S/E
-    aux_loss_weight: float = 0.01  # k, with the auxiliary loss in its E^2 scale (uniform = 1)
+    moe: MoeConfig = field(default_factory=MoeConfig)
     dropout_rate: float = 0.1  # input, residual and attention
     expert_dropout_rate: float = 0.0  # inside feed-forwards, after the ReLU
     tie_embeddings: bool = False  # source and target share one table (needs data.joint_vocabulary)
@@ -75,10 +95,11 @@ class TrainConfig:
 
 @dataclass
 class MeshConfig:
-    """Devices as a (data, expert) grid; -1 takes what is left."""
+    """Devices as a (data, expert, model) grid; -1 takes what is left."""
 
-    data: int = 1
-    expert: int = -1
+    data: int = 1  # shares the batch
+    expert: int = -1  # shares the batch, and every device owns some experts
+    model: int = 1  # shares every wide layer: hidden units and attention heads
     num_cpu_devices: int = 0  # simulate so many devices on the CPU; 0 takes what is there
 
 
@@ -106,13 +127,29 @@ class Config:
 OPTIMIZERS = ("adafactor", "adamw")
 SCHEDULES = ("inverse_sqrt", "linear", "cosine", "constant", "paper")
 DTYPES = ("float32", "bfloat16")
+SECOND_POLICIES = ("random", "all")
+ALL_TO_ALL_DTYPES = ("same", "bfloat16", "int8")
 
 _TYPE_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
 
 
 def section_types() -> dict[str, Any]:
-    """Returns the record of every section, `{"data": DataConfig, ...}`, in order."""
-    return {item.name: item.type for item in dataclasses.fields(Config)}
+    """Returns the record of every section, `{"data": DataConfig, ..., "model.moe": MoeConfig}`."""
+    sections: dict[str, Any] = {}
+
+    def visit(record: type, prefix: str) -> None:
+        for item in dataclasses.fields(record):  # type: ignore[arg-type]
+            if dataclasses.is_dataclass(item.type):
+                sections[prefix + item.name] = item.type
+                visit(item.type, f"{prefix}{item.name}.")  # type: ignore[arg-type]
+
+    visit(Config, "")
+    return sections
+
+
+def section_fields(record: Any) -> list[dataclasses.Field]:
+    """Returns the fields of a section that are values, not sections within it."""
+    return [item for item in dataclasses.fields(record) if not dataclasses.is_dataclass(item.type)]
 
 
 def known_keys() -> dict[str, Any]:
@@ -120,7 +157,7 @@ def known_keys() -> dict[str, Any]:
     return {
         f"{section}.{item.name}": item.type
         for section, record in section_types().items()
-        for item in dataclasses.fields(record)
+        for item in section_fields(record)
     }
 
 
@@ -131,15 +168,21 @@ def describe_type(kind: type) -> str:
 
 def refuse_unknown_key(key: str) -> None:
     """Raises ConfigError, naming the nearest known word, unless the dotted key is a known one."""
-    section, _, name = key.partition(".")
     sections = section_types()
+    if key in sections:
+        first = section_fields(sections[key])[0].name
+        raise ConfigError(f"config.{key}: is a section; accepted: one of its keys, as {first}")
+    section, _, name = key.rpartition(".")
+    if not section:
+        section, name = name, ""
     if section not in sections:
-        raise ConfigError(f"config.{section}: unknown key{suggest(section, sections)}")
-    names = [item.name for item in dataclasses.fields(sections[section])]
-    if not name:
-        raise ConfigError(f"config.{key}: is a section; accepted: one of its keys, as {names[0]}")
+        known = [s for s in sections if s.count(".") == section.count(".")]
+        raise ConfigError(f"config.{section}: unknown key{suggest(section, known)}")
+    names = [item.name for item in section_fields(sections[section])]
     if name not in names:
-        raise ConfigError(f"config.{key}: unknown key{suggest(name, names)}")
+        nested = f"{section}.moe.{name}"
+        near = f"; did you mean {nested}?" if nested in known_keys() else suggest(name, names)
+        raise ConfigError(f"config.{key}: unknown key{near}")
 
 
 def to_json(config: Config) -> dict[str, dict[str, Any]]:
@@ -152,26 +195,35 @@ def from_json(values: dict[str, Any]) -> Config:
 
     Raises ConfigError for an unknown key and for a value of another type.
     """
-    if not isinstance(values, dict):
-        raise ConfigError(f"config: found {values!r}, accepted: an object of sections")
-    sections = section_types()
-    made = {}
-    for section, fields in values.items():
-        if section not in sections:
-            refuse_unknown_key(section)
-        if not isinstance(fields, dict):
-            raise ConfigError(f"config.{section}: found {fields!r}, accepted: an object of keys")
-        for name in fields:
-            refuse_unknown_key(f"{section}.{name}")
-        made[section] = sections[section](**fields)
-    config = Config(**made)
+    config = _from_json(Config, values, "")
     _check_types(config)
     return config
 
 
+def _from_json(record: Any, values: Any, prefix: str) -> Any:
+    if not isinstance(values, dict):
+        accepted = "an object of keys" if prefix else "an object of sections"
+        raise ConfigError(
+            f"config{prefix and '.' + prefix[:-1]}: found {values!r}, accepted: {accepted}"
+        )
+    types = {item.name: item.type for item in dataclasses.fields(record)}
+    made = {}
+    for name, value in values.items():
+        if name not in types:
+            refuse_unknown_key(prefix + name)
+        is_section = dataclasses.is_dataclass(types[name])
+        made[name] = _from_json(types[name], value, f"{prefix}{name}.") if is_section else value
+    return record(**made)
+
+
+def mesh_shape(config: Config) -> tuple[int, int, int]:
+    """Returns what is asked of the grid of devices: data, expert, model."""
+    return config.mesh.data, config.mesh.expert, config.mesh.model
+
+
 def differing_keys(first: Config, second: Config) -> list[str]:
     """Returns the dotted keys at which two configs differ, in the order of the fields."""
-    values, others = dict(_items(first)), dict(_items(second))
+    values, others = dict(items(first)), dict(items(second))
     return [key for key in values if values[key] != others[key]]
 
 
@@ -182,7 +234,7 @@ def check(config: Config) -> None:
     devices where they are known (`partitioning.mesh`).
     """
     _check_types(config)
-    values = dict(_items(config))
+    values = dict(items(config))
     for key, (is_accepted, accepted) in ACCEPTED.items():
         if not is_accepted(values[key]):
             raise ConfigError(f"config.{key}: found {values[key]!r}, accepted: {accepted}")
@@ -192,10 +244,16 @@ def check(config: Config) -> None:
     _check_mesh(config)
 
 
-def _items(config: Config) -> Iterator[tuple[str, Any]]:
-    for section, fields in to_json(config).items():
-        for name, value in fields.items():
-            yield f"{section}.{name}", value
+def section_of(config: Config, section: str) -> Any:
+    """Returns the record of a section by its dotted name."""
+    return functools.reduce(getattr, section.split("."), config)
+
+
+def items(config: Config) -> Iterator[tuple[str, Any]]:
+    """Yields every dotted key with its value, in the order of the fields."""
+    for section, record in section_types().items():
+        for item in section_fields(record):
+            yield f"{section}.{item.name}", getattr(section_of(config, section), item.name)
 
 
 def _check_types(config: Config) -> None:
@@ -204,13 +262,16 @@ def _check_types(config: Config) -> None:
         if name not in sections:
             refuse_unknown_key(name)
     for section, wanted in sections.items():
-        record = getattr(config, section)
+        record = section_of(config, section)
         if not isinstance(record, wanted):
             accepted = f"a {wanted.__name__}"
             raise ConfigError(f"config.{section}: found {record!r}, accepted: {accepted}")
         for name in vars(record):
-            refuse_unknown_key(f"{section}.{name}")
-    values = dict(_items(config))
+            if f"{section}.{name}" not in sections and name not in [
+                item.name for item in section_fields(wanted)
+            ]:
+                refuse_unknown_key(f"{section}.{name}")
+    values = dict(items(config))
     for key, kind in known_keys().items():
         value = values[key]
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -220,7 +281,7 @@ def _check_types(config: Config) -> None:
 
 def _check_layers(model: ModelConfig) -> None:
     # A stack has half the layers, and a sparse one is made of pairs: MoE, dense.
-    step = 4 if model.num_experts else 2
+    step = 4 if model.moe.num_experts else 2
     if model.num_layers < step or model.num_layers % step:
         why = "two equal stacks of [MoE, dense] pairs" if step == 4 else "two equal stacks"
         raise ConfigError(
@@ -238,27 +299,27 @@ def _check_embeddings(config: Config) -> None:
 
 
 def _check_groups(config: Config) -> None:
-    if not config.model.num_experts:
+    if not config.model.moe.num_experts:
         return
-    size = config.model.group_size
+    size = config.model.moe.group_size
     lengths = {"source": config.data.source_length, "target": config.data.target_length}
     for side, length in lengths.items():
         tokens = config.train.batch_rows * length
         if tokens % size:
             raise ConfigError(
-                f"config.model.group_size: found {size}, accepted: a divisor of the {tokens} "
+                f"config.model.moe.group_size: found {size}, accepted: a divisor of the {tokens} "
                 f"{side} tokens of a batch (train.batch_rows x data.{side}_length)"
             )
 
 
 def _check_mesh(config: Config) -> None:
-    mesh, num_experts = config.mesh, config.model.num_experts
-    if mesh.data == -1 and mesh.expert == -1:
-        raise ConfigError("config.mesh.data: found -1, accepted: only one of data and expert is -1")
+    mesh, num_experts = config.mesh, config.model.moe.num_experts
+    if mesh_shape(config).count(-1) > 1:
+        raise ConfigError("config.mesh: found -1 more than once, accepted: only one axis is -1")
     if num_experts and mesh.expert > 0 and num_experts % mesh.expert:
         raise ConfigError(
             f"config.mesh.expert: found {mesh.expert}, "
-            f"accepted: a divisor of model.num_experts={num_experts}"
+            f"accepted: a divisor of model.moe.num_experts={num_experts}"
         )
 
 
@@ -303,13 +364,23 @@ ACCEPTED: dict[str, Accepted] = {
     "model.ffn_dim": _at_least(1),
     "model.num_heads": _at_least(1),
     "model.head_dim": _at_least(1),
-    "model.num_experts": (lambda value: value == 0 or value >= 2, "0 (dense), or 2 or more"),
-    "model.group_size": _at_least(1),
-    "model.capacity_factor": _above_zero(),
-    "model.aux_loss_weight": _at_least(0),
     "model.dropout_rate": _rate(),
     "model.expert_dropout_rate": _rate(),
     "model.dtype": _one_of(DTYPES),
+    "model.moe.num_experts": (lambda value: value == 0 or value >= 2, "0 (dense), or 2 or more"),
+    "model.moe.num_choices": _at_least(1),
+    "model.moe.num_expert_groups": _at_least(0),
+    "model.moe.second_policy": _one_of(SECOND_POLICIES),
+    "model.moe.router_jitter": _rate(),
+    "model.moe.group_size": _at_least(1),
+    "model.moe.capacity_factor": _above_zero(),
+    "model.moe.eval_capacity_factor": _above_zero(),
+    "model.moe.min_capacity": _at_least(1),
+    "model.moe.aux_loss_weight": _at_least(0),
+    "model.moe.z_loss_weight": _at_least(0),
+    "model.moe.shared_ffn_dim": _at_least(0),
+    "model.moe.all_to_all_dtype": _one_of(ALL_TO_ALL_DTYPES),
+    "model.moe.all_to_all_chunks": _at_least(1),
     "train.num_steps": _at_least(1),
     "train.batch_rows": _at_least(1),
     "train.optimizer": _one_of(OPTIMIZERS),
@@ -326,6 +397,7 @@ ACCEPTED: dict[str, Accepted] = {
     "train.max_checkpoints": _at_least(1),
     "mesh.data": _axis_size(),
     "mesh.expert": _axis_size(),
+    "mesh.model": _axis_size(),
     "mesh.num_cpu_devices": _at_least(0),
     "decode.beam_size": _at_least(1),
     "decode.length_penalty": _at_least(0),

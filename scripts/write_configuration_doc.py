@@ -7,7 +7,13 @@ import io
 import pathlib
 import tokenize
 
-from gshard_mt.config import Config, known_keys, section_types
+from gshard_mt.config import (
+    Config,
+    known_keys,
+    section_fields,
+    section_of,
+    section_types,
+)
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "configuration.md"
@@ -47,7 +53,7 @@ def text() -> str:
     defaults = Config()
     parts = [HEAD]
     for section in section_types():
-        record = getattr(defaults, section)
+        record = section_of(defaults, section)
         comments = field_comments(type(record))
         lines = [
             f"## {section}",
@@ -57,7 +63,7 @@ def text() -> str:
             "| key | type | default | meaning |",
             "| --- | --- | --- | --- |",
         ]
-        for item in dataclasses.fields(record):
+        for item in section_fields(record):
             default = getattr(record, item.name)
             kind = known_keys()[f"{section}.{item.name}"].__name__
             meaning = comments[item.name].replace("|", "\\|")

@@ -14,8 +14,8 @@ def changed(**values) -> Config:
     """Returns the default config with `section__key=value` set."""
     config = Config()
     for name, value in values.items():
-        section, key = name.split("__")
-        setattr(getattr(config, section), key, value)
+        section, _, key = name.replace("__", ".").rpartition(".")
+        setattr(configs.section_of(config, section), key, value)
     return config
 
 
@@ -26,9 +26,9 @@ def test_the_defaults_are_accepted():
 @pytest.mark.parametrize(
     "values",
     [
-        {"model__num_experts": 0, "model__num_layers": 6},
-        {"model__num_experts": 0, "model__group_size": 7},
-        {"model__num_layers": 36, "model__num_experts": 2048, "train__batch_rows": 8},
+        {"model__moe__num_experts": 0, "model__num_layers": 6},
+        {"model__moe__num_experts": 0, "model__moe__group_size": 7},
+        {"model__num_layers": 36, "model__moe__num_experts": 2048, "train__batch_rows": 8},
         {"model__tie_embeddings": True, "data__joint_vocabulary": True},
         {"mesh__data": -1, "mesh__expert": 8},
         {"train__learning_rate": 1},
@@ -44,15 +44,18 @@ def test_values_that_work_are_accepted(values):
     [
         ({"model__num_layers": 6}, "config.model.num_layers: found 6, accepted: a multiple of 4"),
         ({"model__num_layers": 0}, "config.model.num_layers: found 0"),
-        ({"model__num_layers": 3, "model__num_experts": 0}, "accepted: a multiple of 2"),
-        ({"model__num_experts": 1}, "config.model.num_experts: found 1"),
+        ({"model__num_layers": 3, "model__moe__num_experts": 0}, "accepted: a multiple of 2"),
+        ({"model__moe__num_experts": 1}, "config.model.moe.num_experts: found 1"),
         ({"model__dropout_rate": 1.0}, "config.model.dropout_rate: found 1.0, accepted: at least"),
         ({"model__dtype": "float16"}, "found 'float16', accepted: float32, bfloat16"),
-        ({"model__group_size": 500}, "config.model.group_size: found 500, accepted: a divisor"),
+        (
+            {"model__moe__group_size": 500},
+            "config.model.moe.group_size: found 500, accepted: a divisor",
+        ),
         ({"data__target_length": 63}, "4032 target tokens of a batch"),
         ({"model__tie_embeddings": True}, "set config.data.joint_vocabulary=true too"),
-        ({"mesh__data": -1}, "only one of data and expert is -1"),
-        ({"mesh__expert": 3}, "accepted: a divisor of model.num_experts=8"),
+        ({"mesh__data": -1}, "accepted: only one axis is -1"),
+        ({"mesh__expert": 3}, "accepted: a divisor of model.moe.num_experts=8"),
         ({"mesh__expert": 0}, "config.mesh.expert: found 0, accepted: 1 or more, or -1"),
         ({"train__optimizer": "sgd"}, "found 'sgd', accepted: adafactor, adamw"),
         ({"train__schedule": "step"}, "accepted: inverse_sqrt, linear, cosine, constant, paper"),
@@ -63,6 +66,10 @@ def test_values_that_work_are_accepted(values):
         ({"data__temperature": 0}, "config.data.temperature: found 0, accepted: more than 0"),
         ({"data__recipe": ""}, "found '', accepted: the path of a corpus recipe"),
         ({"decode__beam": 4}, "config.decode.beam: unknown key; did you mean beam_size?"),
+        ({"model__moe__gates": 4}, "config.model.moe.gates: unknown key; did you mean gate?"),
+        ({"model__gate": "top2"}, "config.model.gate: unknown key; did you mean model.moe.gate?"),
+        ({"model__moe": 4}, "config.model.moe: found 4, accepted: a MoeConfig"),
+        ({"model__moe__second_policy": "none"}, "accepted: random, all"),
     ],
 )
 def test_a_value_that_cannot_work_is_named(values, message):
@@ -79,7 +86,7 @@ def test_every_number_has_accepted_values():
 
 
 def test_json_gives_the_config_back():
-    config = changed(model__num_layers=12, data__joint_vocabulary=True, train__learning_rate=1)
+    config = changed(model__num_layers=12, model__moe__num_experts=2, train__learning_rate=1)
     assert configs.from_json(json.loads(json.dumps(configs.to_json(config)))) == config
 
 
@@ -96,6 +103,9 @@ def test_json_with_a_missing_key_takes_the_default():
         ({"model": {"num_layers": "4"}},
          "config.model.num_layers: found '4', accepted: an integer"),
         ({"model": 4}, "config.model: found 4, accepted: an object of keys"),
+        ({"model": {"moe": 4}}, "config.model.moe: found 4, accepted: an object of keys"),
+        ({"model": {"moe": {"gates": 4}}},
+         "config.model.moe.gates: unknown key; did you mean gate?"),
         ([], "config: found [], accepted: an object of sections"),
     ],
 )  # fmt: skip
@@ -106,6 +116,7 @@ def test_json_of_another_shape_is_refused(values, message):
 
 
 def test_differing_keys_are_dotted_and_in_order():
-    other = changed(train__seed=1, data__seed=1)
-    assert configs.differing_keys(Config(), other) == ["data.seed", "train.seed"]
+    other = changed(train__seed=1, model__moe__gate="top1", data__seed=1)
+    differing = ["data.seed", "model.moe.gate", "train.seed"]
+    assert configs.differing_keys(Config(), other) == differing
     assert configs.differing_keys(other, other) == []

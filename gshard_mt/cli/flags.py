@@ -154,7 +154,5 @@ def _help_text(main: Callable[[Sequence[str]], Any]) -> str:
         lines += [f"  --{flag.name}", textwrap.indent(textwrap.fill(text, 88), " " * 6)]
     if "config" in flags.FLAGS:
         lines += ["", "Keys of the config with their defaults (see docs/configuration.md):"]
-        for section, values in configs.to_json(Config()).items():
-            keys = (f"--config.{section}.{name}={value}" for name, value in values.items())
-            lines += [f"  {key}" for key in keys]
+        lines += [f"  --config.{key}={value}" for key, value in configs.items(Config())]
     return "\n".join(lines)

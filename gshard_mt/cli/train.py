@@ -7,6 +7,7 @@ from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.memory import keep_buffers
+from gshard_mt.config import mesh_shape
 
 cli_flags.define_config()
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "What gshard-prepare-data wrote.", required=True)
@@ -33,7 +34,7 @@ def main(argv) -> None:
         config,
         prepared,
         pathlib.Path(_WORKDIR.value),
-        mesh.build_mesh(config.mesh.data, config.mesh.expert),
+        mesh.build_mesh(*mesh_shape(config)),
     )
 
 

@@ -100,7 +100,9 @@ def split_batches(
     held: list[Batch] = []
     for start in range(0, len(reader), CHUNK_PAIRS):
         records = reader.read(range(start, min(start + CHUNK_PAIRS, len(reader))))
-        held += _SplitRows().flat_map(pack(records, config.source_length, config.target_length))
+        numbers = [prepared.pairs.index(pair)] * len(records)
+        rows = pack(records, numbers, config.source_length, config.target_length)
+        held += _SplitRows().flat_map(rows)
         while len(held) >= batch_rows:
             yield _stack(held[:batch_rows])
             held = held[batch_rows:]
@@ -123,11 +125,12 @@ def check_row_lengths(prepared: Prepared, config: DataConfig) -> None:
 def _pack_chunk(
     chunk: int, mixture: Mixture, readers: Sequence[RecordReader | None], config: DataConfig
 ) -> Batch:
-    records = []
-    for language, reader in enumerate(readers):
+    records, pairs = [], []
+    for pair, reader in enumerate(readers):
         if reader is not None:
-            records += reader.read(mixture.indices(language, chunk))
-    rows = pack(records, config.source_length, config.target_length)
+            records += reader.read(mixture.indices(pair, chunk))
+            pairs += [pair] * (len(records) - len(pairs))
+    rows = pack(records, pairs, config.source_length, config.target_length)
     order = np.random.default_rng([config.seed, chunk]).permutation(len(rows.source_BL))
     return Batch(*(array[order] for array in rows))
 

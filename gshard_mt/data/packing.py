@@ -21,10 +21,12 @@ class Batch(NamedTuple):
     source_BL: Array  # ids, then EOS
     source_segment_BL: Array
     source_position_BL: Array
+    source_pair_BL: Array  # number of the language pair, 0 at padding too
     input_BT: Array  # BOS, then ids
     label_BT: Array  # ids, then EOS
     target_segment_BT: Array  # the same numbers as the source's
     target_position_BT: Array
+    target_pair_BT: Array
 
 
 def pack_rows(
@@ -56,15 +58,21 @@ def pack_rows(
     return row_of
 
 
-def pack(records: Sequence[Record], row_source: int, row_target: int) -> Batch:
-    """Returns rows that hold every record once, whole. Records are no longer than a row."""
+def pack(
+    records: Sequence[Record], pairs: Sequence[int], row_source: int, row_target: int
+) -> Batch:
+    """Returns rows that hold every record once, whole. Records are no longer than a row.
+
+    `pairs` numbers the language pair of each record.
+    """
     source_lengths = np.array([len(record.source) + 1 for record in records], np.int64)
     target_lengths = np.array([len(record.target) + 1 for record in records], np.int64)
     row_of = pack_rows(source_lengths, target_lengths, row_source, row_target)
     order = np.argsort(row_of, kind="stable")
-    row_of = row_of[order]
-    source = _lay_out([records[i].source for i in order], source_lengths[order], row_of, row_source)
-    target = _lay_out([records[i].target for i in order], target_lengths[order], row_of, row_target)
+    row_of, pair_of = row_of[order], np.asarray(pairs, np.int32)[order]
+    source_ids, target_ids = ([getattr(records[i], side) for i in order] for side in Record._fields)
+    source = _lay_out(source_ids, pair_of, source_lengths[order], row_of, row_source)
+    target = _lay_out(target_ids, pair_of, target_lengths[order], row_of, row_target)
     # The decoder reads what it has to say one position later, from BOS on.
     input_BT = np.zeros_like(target.ids)
     input_BT[:, 1:] = target.ids[:, :-1]
@@ -77,10 +85,15 @@ class _Side(NamedTuple):
     ids: np.ndarray
     segment: np.ndarray
     position: np.ndarray
+    pair: np.ndarray
 
 
 def _lay_out(
-    sentences: Sequence[np.ndarray], lengths: np.ndarray, row_of: np.ndarray, row_length: int
+    sentences: Sequence[np.ndarray],
+    pair_of: np.ndarray,
+    lengths: np.ndarray,
+    row_of: np.ndarray,
+    row_length: int,
 ) -> _Side:
     """Lays sentences, sorted by row, end to end in their rows; `lengths` count EOS."""
     is_first = np.r_[True, row_of[1:] != row_of[:-1]]  # of its row
@@ -92,8 +105,9 @@ def _lay_out(
     place = np.repeat(row_of * row_length + offset, lengths) + position
     flat = np.full(ends[-1], eos_id, np.int32)
     flat[position < np.repeat(lengths - 1, lengths)] = np.concatenate(sentences)
-    side = _Side(*np.zeros((3, (row_of[-1] + 1), row_length), np.int32))
+    side = _Side(*np.zeros((4, (row_of[-1] + 1), row_length), np.int32))
     side.ids.ravel()[place] = flat
     side.segment.ravel()[place] = np.repeat(np.arange(len(row_of)) - first + 1, lengths)
     side.position.ravel()[place] = position
+    side.pair.ravel()[place] = np.repeat(pair_of, lengths)
     return side

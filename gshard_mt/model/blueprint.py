@@ -8,8 +8,10 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from gshard_mt.config import ModelConfig
+from gshard_mt.model.moe_checks import gate_of
 from gshard_mt.model.transformer import Transformer, Vocabulary
 from gshard_mt.partitioning.params import check_shape, sharding
+from gshard_mt.routing.gating import GATINGS
 
 GATE = "ME"  # the letters of the only parameter that has E but no expert owns
 
@@ -54,11 +56,18 @@ def draw_params(config: ModelConfig, vocabulary: Vocabulary, seed: int) -> Any:
 
 
 def count_parameters(config: ModelConfig, blueprint: Blueprint) -> tuple[int, int]:
-    """Total parameters, and those that one token uses: of an MoE layer, two experts."""
+    """Total parameters, and those that one token uses: the experts a gate sends it to."""
+    moe = config.moe
     total = active = 0
-    leaves = zip(jax.tree.leaves(blueprint.params), jax.tree.leaves(blueprint.letters), strict=True)
-    for leaf, letters in leaves:
-        num_experts = config.num_experts if letters.startswith("E") else 1
-        total += leaf.size
-        active += leaf.size // num_experts * min(num_experts, 2)
+    for stack in blueprint.params:
+        num_active = 1
+        if stack in ("encoder", "decoder") and moe.num_experts:
+            gating = GATINGS[gate_of(config, is_decoder=stack == "decoder")]
+            sizes = (moe.num_choices, moe.num_experts, moe.num_expert_groups)
+            num_active = gating.max_experts(*sizes)
+        leaves = jax.tree.leaves(blueprint.params[stack])
+        for leaf, letters in zip(leaves, jax.tree.leaves(blueprint.letters[stack]), strict=True):
+            total += leaf.size
+            is_expert = letters.startswith("E")
+            active += leaf.size // moe.num_experts * num_active if is_expert else leaf.size
     return total, active

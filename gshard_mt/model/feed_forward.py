@@ -17,9 +17,9 @@ class FeedForward(nnx.Module):
         self.wi_MH = uniform_parameter(rngs, "MH", sizes, fan_in="M")
         self.wo_HM = uniform_parameter(rngs, "HM", sizes, fan_in="H")
 
-    def __call__(self, x_BLM, is_token_BL, groups, key) -> tuple[jax.Array, None]:
+    def __call__(self, x_BLM, tokens, groups, key) -> tuple[jax.Array, None]:
         """Returns [B, L, M] and no routing; every token is treated alike, alone."""
-        del is_token_BL, groups
+        del tokens, groups
         h_BLH = jax.nn.relu(contract("BLM,MH->BLH", x_BLM, self.wi_MH[...], self.dtype))
         h_BLH = dropout(h_BLH, self.dropout_rate, key)
         return contract("BLH,HM->BLM", h_BLH, self.wo_HM[...], self.dtype), None

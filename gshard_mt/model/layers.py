@@ -13,12 +13,14 @@ from flax import nnx
 Sizes = dict[str, int]  # letter of the alphabet -> size of that axis
 
 
-def uniform_parameter(rngs: nnx.Rngs, letters: str, sizes: Sizes, fan_in: str) -> nnx.Param:
-    """A float32 parameter drawn uniformly with variance 1 / fan-in (GShard's public code, A.2).
+def uniform_parameter(
+    rngs: nnx.Rngs, letters: str, sizes: Sizes, fan_in: str, scale: float = 1.0
+) -> nnx.Param:
+    """A float32 parameter drawn uniformly with variance scale^2 / fan-in (GShard's public code).
 
     `fan_in` names the letters that are summed over when the parameter is used.
     """
-    bound = math.sqrt(3.0 / math.prod(sizes[letter] for letter in fan_in))
+    bound = scale * math.sqrt(3.0 / math.prod(sizes[letter] for letter in fan_in))
     shape = tuple(sizes[letter] for letter in letters)
     value = jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound)
     return nnx.Param(value)
@@ -67,17 +69,32 @@ def _contract_backward(spec, dtype, residuals, dy):
 
 
 def _weight_gradient(left, right, letters_w: str) -> jax.Array:
-    """The einsum of two operands that sums over tokens, the smaller one first.
+    """The einsum of two operands that sums over tokens, the cheaper one to transpose first.
 
-    XLA:CPU transposes the first operand. The barrier keeps it from changing their order back.
+    XLA:CPU transposes the first operand; with the other one first, the result may have to be
+    transposed too. The barrier keeps XLA from changing their order back.
     """
-    if left[1].size > right[1].size:
+    letters = _kept(right, left, letters_w)
+    if letters == letters_w:  # the result comes out as it is wanted
+        moved = right[1].size
+    else:
+        moved = right[1].size + math.prod(_sizes(left, right)[letter] for letter in letters_w)
+    if moved < left[1].size:
         left, right = right, left
-    letters = "".join(c for c in dict.fromkeys(left[0] + right[0]) if c in letters_w)
+    letters = _kept(left, right, letters_w)
     dw = _product(f"{left[0]},{right[0]}->{letters}", left[1], right[1])
     if letters != letters_w:
         dw = jnp.einsum(f"{letters}->{letters_w}", jax.lax.optimization_barrier(dw))
     return dw
+
+
+def _kept(left, right, letters_w: str) -> str:
+    """The letters of the weight in the order in which a product of the two has them."""
+    return "".join(c for c in dict.fromkeys(left[0] + right[0]) if c in letters_w)
+
+
+def _sizes(left, right) -> Sizes:
+    return dict(zip(left[0] + right[0], left[1].shape + right[1].shape, strict=True))
 
 
 _contract.defvjp(_contract_forward, _contract_backward)

@@ -20,7 +20,8 @@ from gshard_mt.model.layers import (
     position_encoding,
     split_key,
 )
-from gshard_mt.model.moe import Groups, MixtureOfExperts
+from gshard_mt.model.moe import Groups, MixtureOfExperts, Tokens
+from gshard_mt.model.moe_checks import gate_of
 from gshard_mt.partitioning.annotate import shard
 
 
@@ -47,7 +48,7 @@ class Cache(NamedTuple):
 class Layer(nnx.Module):
     """Pre-norm self-attention, cross-attention (decoder only) and a feed-forward."""
 
-    def __init__(self, config: ModelConfig, sizes: Sizes, rngs, *, is_moe: bool, is_decoder: bool):
+    def __init__(self, config: ModelConfig, sizes: Sizes, rngs, *, gate: str, is_decoder: bool):
         self.dropout_rate, self.expert_dropout_rate = (
             config.dropout_rate,
             config.expert_dropout_rate,
@@ -59,9 +60,13 @@ class Layer(nnx.Module):
             self.cross_attention_norm = Norm(sizes)
             self.cross_attention = Attention(sizes, rngs)
         self.feed_forward_norm = Norm(sizes)
-        self.feed_forward = (MixtureOfExperts if is_moe else FeedForward)(config, sizes, rngs)
+        self.feed_forward = (
+            MixtureOfExperts(config, sizes, rngs, gate)
+            if gate
+            else FeedForward(config, sizes, rngs)
+        )
 
-    def encode(self, x_BLM, segment_BL, groups: Groups, key):
+    def encode(self, x_BLM, segment_BL, tokens: Tokens, groups: Groups, key):
         """One encoder layer over packed rows; returns [B, L, M] and RoutingSums, None if dense."""
         keys = split_key(key, 4)
         mask_BLL = segment_mask(segment_BL, segment_BL)
@@ -70,9 +75,9 @@ class Layer(nnx.Module):
             normed_BLM, normed_BLM, mask_BLL, keys[0], self.dropout_rate, self.dtype
         )
         x_BLM = x_BLM + dropout(y_BLM, self.dropout_rate, keys[1])
-        return self._feed_forward(x_BLM, segment_BL != 0, groups, keys[2], keys[3])
+        return self._feed_forward(x_BLM, tokens, groups, keys[2], keys[3])
 
-    def decode(self, x_BTM, memory_BLM, segments, groups: Groups, key):
+    def decode(self, x_BTM, memory_BLM, segments, tokens: Tokens, groups: Groups, key):
         """One decoder layer over packed rows, `segments` being those of source and target."""
         segment_BL, segment_BT = segments
         keys = split_key(key, 6)
@@ -91,9 +96,9 @@ class Layer(nnx.Module):
             self.dtype,
         )
         x_BTM = x_BTM + dropout(y_BTM, self.dropout_rate, keys[3])
-        return self._feed_forward(x_BTM, segment_BT != 0, groups, keys[4], keys[5])
+        return self._feed_forward(x_BTM, tokens, groups, keys[4], keys[5])
 
-    def step(self, x_BTM, position, cache_kv, memory_kv, memory_mask_BTL, groups: Groups):
+    def step(self, x_BTM, position, cache_kv, memory_kv, memory_mask_BTL, tokens, groups: Groups):
         """One decoder layer for the next target position of W beams a sentence.
 
         x is [B, W, M]: the beams stand where positions stand elsewhere, and differ in their cache
@@ -123,13 +128,12 @@ class Layer(nnx.Module):
             0.0,
             self.dtype,
         )
-        is_token_BT = jnp.ones((num_rows, num_beams), bool)
-        x_BTM, _ = self._feed_forward(x_BTM, is_token_BT, groups, None, None)
+        x_BTM, _ = self._feed_forward(x_BTM, tokens, groups, None, None)
         return x_BTM, (k_BWTND, v_BWTND)
 
-    def _feed_forward(self, x_BLM, is_token_BL, groups, key, residual_key):
+    def _feed_forward(self, x_BLM, tokens: Tokens, groups, key, residual_key):
         normed_BLM = self.feed_forward_norm(x_BLM)
-        y_BLM, sums = self.feed_forward(normed_BLM, is_token_BL, groups, key)
+        y_BLM, sums = self.feed_forward(normed_BLM, tokens, groups, key)
         return shard(x_BLM + dropout(y_BLM, self.dropout_rate, residual_key), "BLM"), sums
 
 
@@ -137,9 +141,9 @@ class Block(nnx.Module):
     """What a stack repeats: a layer with experts and a dense one, or one dense layer."""
 
     def __init__(self, config: ModelConfig, sizes: Sizes, rngs: nnx.Rngs, *, is_decoder: bool):
-        kinds = (True, False) if config.num_experts else (False,)
+        gates = (gate_of(config, is_decoder), "") if config.moe.num_experts else ("",)
         self.layers = nnx.List(
-            Layer(config, sizes, rngs, is_moe=is_moe, is_decoder=is_decoder) for is_moe in kinds
+            Layer(config, sizes, rngs, gate=gate, is_decoder=is_decoder) for gate in gates
         )
 
 
@@ -183,9 +187,10 @@ class Transformer(nnx.Module):
             "H": config.ffn_dim,
             "N": config.num_heads,
             "D": config.head_dim,
-            "E": config.num_experts,
+            "E": config.moe.num_experts,
+            "A": config.moe.num_expert_groups,
         }
-        num_blocks = config.num_layers // (4 if config.num_experts else 2)
+        num_blocks = config.num_layers // (4 if config.moe.num_experts else 2)
 
         def table(size: int) -> nnx.Param:
             value = jax.random.normal(rngs.params(), (size, config.model_dim), jnp.float32)
@@ -203,21 +208,35 @@ class Transformer(nnx.Module):
         )
         self.decoder_norm = Norm(sizes)
 
-    def encode(self, source_BL, segment_BL, position_BL, groups: Groups, key=None):
-        """Encodes packed rows; returns memory [B, L, M] and the layers' RoutingSums."""
+    def encode(self, source_BL, segment_BL, position_BL, groups, key=None, pair_BL=None):
+        """Encodes packed rows; returns memory [B, L, M] and the layers' RoutingSums.
+
+        `pair_BL` numbers the language pairs that `groups` counts apart.
+        """
         key_in, key_stack = split_key(key, 2)
         embedding = self.source_embedding_VM
         table_VM = (self.target_embedding_VM if embedding is None else embedding)[...]
         x_BLM = self._embed(table_VM, source_BL, position_BL, key_in)
+        tokens = _describe(source_BL, segment_BL != 0, pair_BL)
         x_BLM, routings = scan_blocks(
             self.encoder,
-            lambda layer, x, layer_key: layer.encode(x, segment_BL, groups, layer_key),
+            lambda layer, x, layer_key: layer.encode(x, segment_BL, tokens, groups, layer_key),
             x_BLM,
             key_stack,
         )
         return self.encoder_norm(x_BLM), routings
 
-    def decode(self, memory_BLM, segment_BL, input_BT, segment_BT, position_BT, groups, key=None):
+    def decode(
+        self,
+        memory_BLM,
+        segment_BL,
+        input_BT,
+        segment_BT,
+        position_BT,
+        groups,
+        key=None,
+        pair_BT=None,
+    ):
         """Decodes packed rows given all earlier tokens; returns hidden [B, T, M], routing sums.
 
         Position t sees inputs up to t of its own sentence, and that sentence's memory.
@@ -225,9 +244,12 @@ class Transformer(nnx.Module):
         key_in, key_stack = split_key(key, 2)
         x_BTM = self._embed(self.target_embedding_VM[...], input_BT, position_BT, key_in)
         segments = (segment_BL, segment_BT)
+        tokens = _describe(input_BT, segment_BT != 0, pair_BT)
         x_BTM, routings = scan_blocks(
             self.decoder,
-            lambda layer, x, layer_key: layer.decode(x, memory_BLM, segments, groups, layer_key),
+            lambda layer, x, layer_key: layer.decode(
+                x, memory_BLM, segments, tokens, groups, layer_key
+            ),
             x_BTM,
             key_stack,
         )
@@ -265,13 +287,14 @@ class Transformer(nnx.Module):
         """Feeds token_BW at `position`; returns hidden [B, W, M] of the next one and the cache."""
         position_BW = jnp.full(token_BW.shape, position, jnp.int32)
         x_BWM = self._embed(self.target_embedding_VM[...], token_BW, position_BW, None)
+        tokens = _describe(token_BW, jnp.ones(token_BW.shape, bool), None)
         num_rows, num_beams = token_BW.shape
         mask_BWL = jnp.broadcast_to(
             memory.is_token_BL[:, None, :], (num_rows, num_beams, memory.is_token_BL.shape[1])
         )
 
         def apply(layer: Layer, x, _, cache_kv, memory_kv):
-            return layer.step(x, position, cache_kv, memory_kv, mask_BWL, groups)
+            return layer.step(x, position, cache_kv, memory_kv, mask_BWL, tokens, groups)
 
         x_BWM, cache_kv = scan_blocks(
             self.decoder, apply, x_BWM, None, cache.keys_and_values, memory.keys_and_values
@@ -283,3 +306,7 @@ class Transformer(nnx.Module):
         x_BLM = table_VM[token_BL] * math.sqrt(model_dim)
         x_BLM = x_BLM + position_encoding(position_BL, model_dim)
         return shard(dropout(x_BLM, self.dropout_rate, key), "BLM")
+
+
+def _describe(id_BL, is_token_BL, pair_BL) -> Tokens:
+    return Tokens(id_BL, is_token_BL, jnp.zeros_like(id_BL) if pair_BL is None else pair_BL)

@@ -11,6 +11,7 @@ ALPHABET = {
     "G": "groups of tokens that compete for the same expert slots",
     "S": "tokens in a group",
     "E": "experts",
+    "A": "groups of experts (first level of a hierarchical gate)",
     "C": "slots per expert and group (capacity)",
     "K": "choices per token",
     "M": "model width",
@@ -19,17 +20,20 @@ ALPHABET = {
     "D": "width of one head",
     "V": "vocabulary",
     "W": "beams",
+    "X": "language pairs",
 }
 
-# The devices are a grid of these two axes. All of them share the batch; `expert` also owns experts.
-MESH_AXES = ("data", "expert")
+# The devices are a grid of these axes. `data` and `expert` share the batch, `expert` also owns
+# experts, and the devices along `model` share every wide layer.
+MESH_AXES = ("data", "expert", "model")
 
-# Letter -> the mesh axes it asks for. A letter that is not here is never split. A third mesh axis
-# for wide layers would be a name in MESH_AXES and the rows `"H": ("model",)`, `"N": ("model",)`.
+# Letter -> the mesh axes it asks for. A letter that is not here is never split.
 RULES = {
     "B": ("data", "expert"),
     "G": ("data", "expert"),
     "E": ("expert",),
+    "H": ("model",),
+    "N": ("model",),
 }
 
 # One array axis in a spec: not split, split over one mesh axis, or over several of them.

@@ -1,4 +1,4 @@
-"""The grid of devices: its two axes solved, checked against the configuration, and built."""
+"""The grid of devices: its axes solved, checked against the configuration, and built."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
@@ -33,39 +33,43 @@ def simulate_cpu_devices(num_cpu_devices: int) -> None:
             ) from error
 
 
-def solve_shape(data: int, expert: int, num_devices: int) -> dict[str, int]:
+def solve_shape(data: int, expert: int, model: int, num_devices: int) -> dict[str, int]:
     """Returns the size of each mesh axis; -1 takes what is left of `num_devices`.
 
     Touches no device. Every device must be used: ConfigError otherwise.
     """
-    asked: dict[str, int] = dict(zip(MESH_AXES, (data, expert), strict=True))
+    asked: dict[str, int] = dict(zip(MESH_AXES, (data, expert, model), strict=True))
     for key, size in asked.items():
         if size < 1 and size != -1:
             raise ConfigError(f"mesh.{key} = {size}: must be 1 or more, or -1 for what is left")
-    if list(asked.values()).count(-1) > 1:
-        raise ConfigError("mesh.data = -1, mesh.expert = -1: only one can take what is left")
+    free = [f"mesh.{key} = -1" for key, size in asked.items() if size == -1]
+    if len(free) > 1:
+        raise ConfigError(f"{', '.join(free)}: only one can take what is left")
     known = math.prod(size for size in asked.values() if size != -1)
     for key, size in asked.items():
         if size == -1:
-            (other,) = (name for name in asked if name != key)
             if num_devices % known:
+                others = ", ".join(f"mesh.{name} = {n}" for name, n in asked.items() if n > 1)
                 raise ConfigError(
-                    f"mesh.{other} = {known}: does not divide the {num_devices} devices there, so "
+                    f"{others}: does not divide the {num_devices} devices there, so "
                     f"mesh.{key} = -1 can't take what is left"
                 )
             asked[key] = num_devices // known
     if math.prod(asked.values()) != num_devices:
         raise ConfigError(
-            f"mesh.data = {data}, mesh.expert = {expert}: {known} devices asked, but {num_devices} "
-            "there; the product must be the devices there (-1 takes what is left)"
+            f"mesh.data = {data}, mesh.expert = {expert}, mesh.model = {model}: {known} devices "
+            f"asked, but {num_devices} there; the product must be the devices there (-1 takes what "
+            "is left)"
         )
     return asked
 
 
-def build_mesh(data: int, expert: int, devices: Sequence[Any] | None = None) -> Mesh:
-    """Returns the (data, expert) mesh over `devices`, by default all of them in all processes."""
+def build_mesh(
+    data: int, expert: int, model: int = 1, devices: Sequence[Any] | None = None
+) -> Mesh:
+    """Returns the (data, expert, model) mesh over `devices`, by default all, of all processes."""
     devices = jax.devices() if devices is None else devices
-    shape = solve_shape(data, expert, len(devices))
+    shape = solve_shape(data, expert, model, len(devices))
     return jax.make_mesh(
         tuple(shape.values()),
         tuple(shape),
@@ -79,7 +83,7 @@ def check_fits(shape: Mapping[str, int], sizes: Iterable[tuple[str, str, int]]) 
 
     `shape` is what `solve_shape` returned, or `mesh.shape`; needs no device. `sizes` has rows of
     (configuration key or formula, letter, size), the letter as the array's first axis, for example
-    `("train.batch_rows", "B", 64)`, `("model.num_experts", "E", 8)`,
+    `("train.batch_rows", "B", 64)`, `("model.moe.num_experts", "E", 8)`,
     `("train.batch_rows * data.source_length / model.group_size", "G", 8)`.
     """
     for key, letter, size in sizes:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gshard_mt.routing.gating import Routing
+from gshard_mt.routing.places import fetch_outputs, fetch_tokens
+from gshard_mt.routing.routing import Routing
 
 # Every function treats groups independently, so a mesh that splits G needs no communication here.
 # A choice is dispatched if and only if its weight is more than 0; an empty slot is zeros.
@@ -43,7 +44,7 @@ def dispatch_slots(
 ) -> jax.Array:
     """Every slot fetches its token; the work does not grow with E beyond the slots there are."""
     place_GSK, choice_GP = _slot_tables(routing, num_experts, capacity)
-    x_GPM = _fetch_tokens(x_GSM, place_GSK, choice_GP)
+    x_GPM = fetch_tokens(x_GSM, place_GSK, choice_GP)
     return x_GPM.reshape(x_GSM.shape[0], num_experts, capacity, x_GSM.shape[-1])
 
 
@@ -52,13 +53,24 @@ def combine_slots(x_GECM: jax.Array, routing: Routing) -> jax.Array:
     num_groups, num_experts, capacity, model_dim = x_GECM.shape
     place_GSK, choice_GP = _slot_tables(routing, num_experts, capacity)
     x_GPM = x_GECM.reshape(num_groups, num_experts * capacity, model_dim)
-    return _fetch_outputs(x_GPM, routing.weight_GSK, place_GSK, choice_GP)
+    return fetch_outputs(x_GPM, routing.weight_GSK, place_GSK, choice_GP)
 
 
 DISPATCHES = {
     "slots": Dispatch(dispatch_slots, combine_slots),
     "einsum": Dispatch(dispatch_einsum, combine_einsum),
 }
+DROPLESS = "dropless"  # has no slots: `routing.dropless`
+
+# What `auto` is. On CPUs and GPUs a gather costs what it moves, whatever E (docs/benchmarks.md); a
+# TPU gathers rows slowly and multiplies by one-hots on its matrix unit, which the paper counted on.
+DEFAULTS = {"cpu": "slots", "gpu": "slots", "tpu": "einsum"}
+DISPATCH_NAMES = ("auto", *DISPATCHES, DROPLESS)
+
+
+def choose_dispatch(name: str, platform: str) -> str:
+    """Returns the form that a configuration asks for on `cpu`, `gpu` or `tpu`."""
+    return DEFAULTS.get(platform, "slots") if name == "auto" else name
 
 
 def _combine_tensor(
@@ -71,11 +83,9 @@ def _combine_tensor(
 
 
 def _slot_tables(routing: Routing, num_experts: int, capacity: int) -> tuple[jax.Array, jax.Array]:
-    """Returns the two integer tables that everything else is a gather by; P counts E * C places.
+    """Returns the tables of `places`, P counting E * C slots.
 
-    `place_GSK`: the place of a choice, P if it was dropped. `choice_GP`: the choice s * K + k that
-    a place holds, S * K if it is empty. An index past the end fetches zeros. When dispatch and
-    combine are in one program the compiler makes the tables once.
+    When dispatch and combine are in one program the compiler makes the tables once.
     """
     num_groups, group_size, num_choices = routing.expert_GSK.shape
     num_places = num_experts * capacity
@@ -88,70 +98,3 @@ def _slot_tables(routing: Routing, num_experts: int, capacity: int) -> tuple[jax
         return empty_P.at[place_F].set(choice_F, mode="drop")
 
     return place_GSK, jax.vmap(invert)(place_GSK.reshape(num_groups, -1))
-
-
-def _fetch(x_GNM: jax.Array, index_GI: jax.Array) -> jax.Array:
-    """Returns rows of `x` within each group, zeros for an index past the end."""
-
-    def fetch(x_NM: jax.Array, index_I: jax.Array) -> jax.Array:
-        return x_NM.at[index_I].get(mode="fill", fill_value=0)
-
-    return jax.vmap(fetch)(x_GNM, index_GI)
-
-
-def _fetch_sum(x_GPM: jax.Array, place_GSK: jax.Array, weight_GSK: jax.Array) -> jax.Array:
-    """Returns each token's weighted sum over its K places, added up in float32."""
-    sum_GSM = jnp.zeros((), jnp.float32)
-    for k in range(place_GSK.shape[-1]):
-        x_GSM = _fetch(x_GPM, place_GSK[..., k]).astype(jnp.float32)
-        sum_GSM = sum_GSM + weight_GSK[..., k, None] * x_GSM
-    return sum_GSM.astype(x_GPM.dtype)
-
-
-@jax.custom_vjp
-def _fetch_tokens(x_GSM: jax.Array, place_GSK: jax.Array, choice_GP: jax.Array) -> jax.Array:
-    return _fetch(x_GSM, choice_GP // place_GSK.shape[-1])
-
-
-def _fetch_tokens_forward(x_GSM, place_GSK, choice_GP):
-    return _fetch_tokens(x_GSM, place_GSK, choice_GP), place_GSK
-
-
-def _fetch_tokens_backward(place_GSK, dx_GPM):
-    # A token's gradient is fetched from its K places: JAX's own rule would scatter-add floats.
-    dx_GSM = _fetch_sum(dx_GPM, place_GSK, jnp.ones(place_GSK.shape))
-    return dx_GSM, None, None
-
-
-_fetch_tokens.defvjp(_fetch_tokens_forward, _fetch_tokens_backward)
-
-
-@jax.custom_vjp
-def _fetch_outputs(
-    x_GPM: jax.Array, weight_GSK: jax.Array, place_GSK: jax.Array, choice_GP: jax.Array
-) -> jax.Array:
-    return _fetch_sum(x_GPM, place_GSK, weight_GSK)
-
-
-def _fetch_outputs_forward(x_GPM, weight_GSK, place_GSK, choice_GP):
-    y_GSM = _fetch_outputs(x_GPM, weight_GSK, place_GSK, choice_GP)
-    return y_GSM, (x_GPM, weight_GSK, place_GSK, choice_GP)
-
-
-def _fetch_outputs_backward(residuals, dy_GSM):
-    x_GPM, weight_GSK, place_GSK, choice_GP = residuals
-    num_groups, _, num_choices = place_GSK.shape
-    dy_GSM = dy_GSM.astype(jnp.float32)
-    dweight_GSK = jnp.stack(
-        [
-            jnp.sum(_fetch(x_GPM, place_GSK[..., k]).astype(jnp.float32) * dy_GSM, axis=-1)
-            for k in range(num_choices)
-        ],
-        axis=-1,
-    )
-    weight_GP = _fetch(weight_GSK.reshape(num_groups, -1, 1), choice_GP)
-    dx_GPM = weight_GP * _fetch(dy_GSM, choice_GP // num_choices)
-    return dx_GPM.astype(x_GPM.dtype), dweight_GSK, None, None
-
-
-_fetch_outputs.defvjp(_fetch_outputs_forward, _fetch_outputs_backward)

@@ -10,16 +10,17 @@ from gshard_mt.checkpoint import Checkpoints
 from gshard_mt.config import Config
 from gshard_mt.data.batches import check_row_lengths, split_batches, train_batches
 from gshard_mt.data.prepared import Prepared
-from gshard_mt.errors import ConfigError, suggest
+from gshard_mt.errors import ConfigError
 from gshard_mt.model.blueprint import Blueprint, count_parameters, draw_blueprint
+from gshard_mt.model.moe import group_capacity, training_groups
+from gshard_mt.model.moe_checks import check_moe, gate_of
 from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.mesh import check_fits
 from gshard_mt.partitioning.params import sharding
-from gshard_mt.routing.capacity import expert_capacity, num_groups
-from gshard_mt.routing.dispatch import DISPATCHES
-from gshard_mt.routing.gating import GATINGS
+from gshard_mt.routing.capacity import num_groups
+from gshard_mt.routing.dispatch import choose_dispatch
 from gshard_mt.run import Run, start_run
-from gshard_mt.train.metrics import MetricsLog, StepSums, progress_bar
+from gshard_mt.train.metrics import MetricsLog, StepSums, progress_bar, routing_lines
 from gshard_mt.train.optimizer import make_optimizer
 from gshard_mt.train.state import TrainState, initial_state, shape_state
 from gshard_mt.train.step import make_dev_step, make_train_step
@@ -50,15 +51,15 @@ def train(config: Config, prepared: Prepared, workdir: pathlib.Path, mesh: Mesh)
         else:
             start, state = 0, initial_state(config, vocabulary, optimizer, like)
         describe(config, blueprint, mesh, start)
-        train_step = make_train_step(config, blueprint, optimizer)
+        train_step = make_train_step(config, blueprint, optimizer, len(prepared.pairs))
         dev_step = make_dev_step(config, blueprint)
         log, sums, bar = (
             MetricsLog(workdir, start),
             StepSums(),
             progress_bar(start, config.train.num_steps),
         )
-        rows = sharding(mesh, "BL", 2)
-        num_moe_layers = config.model.num_layers // 2 if config.model.num_experts else 0
+        rows, every = sharding(mesh, "BL", 2), config.train.eval_every
+        num_moe_layers = config.model.num_layers // 2 if config.model.moe.num_experts else 0
         for step in range(start + 1, config.train.num_steps + 1):
             state, metrics = train_step(state, jax.device_put(next(batches), rows))
             sums.add(metrics)
@@ -67,6 +68,9 @@ def train(config: Config, prepared: Prepared, workdir: pathlib.Path, mesh: Mesh)
             if step % config.train.log_every == 0 or is_last:
                 line = sums.drain(step, num_moe_layers)
                 log.write(line)
+                if step // every != (step - config.train.log_every) // every or is_last:
+                    for line_of_layer in routing_lines(step, sums.routing, prepared.pairs):
+                        log.write_routing(line_of_layer)
                 bar.set_postfix_str(
                     f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tok/s"
                 )
@@ -100,18 +104,16 @@ def evaluate_dev(config, prepared, dev_step, state, rows, step, log) -> float | 
 
 def check_geometry(config: Config, mesh: Mesh) -> None:
     """Refuses unknown gates, what the mesh does not divide, windows a restart would cut."""
-    for key, table in (("gate", GATINGS), ("dispatch", DISPATCHES)):
-        name = getattr(config.model, key)
-        if name not in table:
-            raise ConfigError(f"config.model.{key}: found {name!r}{suggest(name, table)}")
+    if config.model.moe.num_experts:
+        check_moe(config.model)
     sizes = [("train.batch_rows", "B", config.train.batch_rows)]
-    if config.model.num_experts:
-        sizes.append(("model.num_experts", "E", config.model.num_experts))
+    if config.model.moe.num_experts:
+        sizes.append(("model.moe.num_experts", "E", config.model.moe.num_experts))
         for side, length in (
             ("source", config.data.source_length),
             ("target", config.data.target_length),
         ):
-            groups = num_groups(config.train.batch_rows * length, config.model.group_size)
+            groups = num_groups(config.train.batch_rows * length, config.model.moe.group_size)
             name = f"groups (train.batch_rows x data.{side}_length / model.group_size)"
             sizes.append((name, "G", groups))
     check_fits(mesh.shape, sizes)
@@ -132,11 +134,15 @@ def describe(config: Config, blueprint: Blueprint, mesh: Mesh, start: int) -> No
     lengths = {"source": config.data.source_length, "target": config.data.target_length}
     tokens = ", ".join(f"{rows * length:,} {side} tokens" for side, length in lengths.items())
     print(f"batch       {rows} rows: {tokens}")
-    if config.model.num_experts:
-        size, experts = config.model.group_size, config.model.num_experts
-        capacity = expert_capacity(size, experts, config.model.capacity_factor)
+    if config.model.moe.num_experts:
+        moe, size = config.model.moe, config.model.moe.group_size
+        capacity = group_capacity(config.model, training_groups(config.model), size)
         groups = " and ".join(str(num_groups(rows * n, size)) for n in lengths.values())
-        print(f"experts     {experts} in every other layer, {config.model.gate}")
+        gates = " and ".join(
+            dict.fromkeys(gate_of(config.model, is_dec) for is_dec in (False, True))
+        )
+        dispatch = choose_dispatch(moe.dispatch, mesh.devices.flat[0].platform)
+        print(f"experts     {moe.num_experts} in every other layer, {gates}, {dispatch}")
         print(f"groups      {groups} of {size} tokens, capacity {capacity} per expert and group")
     if start:
         print(f"resuming    from step {start}")

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gshard_mt.partitioning.annotate import map_shards, mesh_sum
+from gshard_mt.partitioning.annotate import map_shards
+from gshard_mt.partitioning.collectives import mesh_sum
 
 MAX_CHUNK_TOKENS = 512  # logits of so many tokens exist at a time: on CPUs they stay in the cache
 
@@ -80,11 +81,11 @@ def _scan_chunks(
     zero = jnp.zeros((), jnp.float32)
     sums = (zero, zero, jnp.zeros(table_VM.shape[::-1] if with_gradient else (0,), jnp.float32))
     (nll, smoothed, dtable_MV), dhidden_GSM = jax.lax.scan(function, sums, chunks)
-    nll, smoothed = mesh_sum(nll), mesh_sum(smoothed)
+    nll, smoothed = mesh_sum(nll, "B"), mesh_sum(smoothed, "B")
     if not with_gradient:
         return nll, smoothed
     dhidden_BTM = jnp.asarray(dhidden_GSM, hidden_BTM.dtype).reshape(hidden_BTM.shape)
-    return nll, smoothed, dhidden_BTM, mesh_sum(dtable_MV.T)
+    return nll, smoothed, dhidden_BTM, mesh_sum(dtable_MV.T, "B")
 
 
 def _chunk(table_VM, label_smoothing, with_gradient, sums, chunk):

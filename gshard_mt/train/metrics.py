@@ -5,50 +5,116 @@ import json
 import os
 import pathlib
 import time
+from collections.abc import Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
 import tensorboardX
 import tqdm
 
+from gshard_mt.routing.counters import Counters
 from gshard_mt.train.step import StepMetrics
 
 
-class MetricsLog:
-    """`metrics.jsonl` and TensorBoard of a run directory, continued from a step.
+class JsonLines:
+    """A file of one JSON object a line, each with its `step`, continued from a step.
 
     Lines of later steps, left by a run that was killed after its last checkpoint, are dropped.
     """
 
-    def __init__(self, workdir: pathlib.Path, from_step: int):
-        self._path = pathlib.Path(workdir) / "metrics.jsonl"
+    def __init__(self, path: pathlib.Path, from_step: int):
         kept = []
-        if self._path.exists():
-            for line in self._path.read_text(encoding="utf-8").splitlines():
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
                 try:
                     if json.loads(line)["step"] <= from_step:
                         kept.append(line + "\n")
                 except (ValueError, KeyError):  # the line that was being written
                     continue
-        draft = self._path.with_suffix(".jsonl.tmp")
+        draft = path.with_suffix(".jsonl.tmp")
         draft.write_text("".join(kept), encoding="utf-8")
-        os.replace(draft, self._path)
-        self._file = self._path.open("a", encoding="utf-8")
+        os.replace(draft, path)
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, line: dict) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class MetricsLog:
+    """`metrics.jsonl`, `routing.jsonl` and TensorBoard of a run directory."""
+
+    def __init__(self, workdir: pathlib.Path, from_step: int):
+        workdir = pathlib.Path(workdir)
+        self._metrics = JsonLines(workdir / "metrics.jsonl", from_step)
+        self._routing = JsonLines(workdir / "routing.jsonl", from_step)
         self._board = tensorboardX.SummaryWriter(
-            str(self._path.parent / "tensorboard"), purge_step=from_step + 1
+            str(workdir / "tensorboard"), purge_step=from_step + 1
         )
 
     def write(self, line: dict) -> None:
         """Appends one object and its scalars; `split` and `pair` become the scalar's folder."""
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        self._metrics.write(line)
         folder = "/".join(line[key] for key in ("split", "pair") if key in line)
         for key, value in line.items():
             if key != "step" and isinstance(value, (int, float)):
                 self._board.add_scalar(f"{folder}/{key}", value, line["step"])
 
+    def write_routing(self, line: dict) -> None:
+        """Appends what the router of one layer did, and its fractions over all languages."""
+        self._routing.write(line)
+        for key, value in summarize(line).items():
+            name = f"routing/{line['stack']}.{line['layer']}/{key}"
+            self._board.add_scalar(name, value, line["step"])
+
     def close(self) -> None:
-        self._file.close()
-        self._board.close()
+        for file in (self._metrics, self._routing, self._board):
+            file.close()
+
+
+def routing_lines(step: int, routing: dict[str, Counters], pairs: Sequence[str]) -> Iterator[dict]:
+    """Yields a line of routing.jsonl for each MoE layer: counts by pair, as `Counters` has them.
+
+    `layer` is its number within the stack, from 0; every other layer is dense.
+    """
+    for stack, counters in routing.items():
+        for index in range(len(counters.num_tokens_X)):
+            layer = jax.tree.map(lambda array, index=index: array[index].tolist(), counters)
+            yield {
+                "step": step,
+                "stack": stack,
+                "layer": 2 * index,
+                "pairs": list(pairs),
+                "tokens": layer.num_tokens_X,
+                "sent": layer.num_sent_XK,  # tokens that went to 0, 1, ... experts
+                "wanted": layer.num_wanted_XK,  # first choices, second choices, ...
+                "over_capacity": layer.num_over_capacity_XK,
+                "load": layer.load_XE,
+                "entropy": layer.entropy_X,  # nats, summed over tokens
+            }
+
+
+def summarize(line: dict) -> dict[str, float]:
+    """Returns a routing line's fractions over all its languages.
+
+    `sent_to_n` of tokens, `over_capacity_n` of the n-th choices that were asked for, `max_load` the
+    busiest expert's share over an even one, `entropy` in nats a token.
+    """
+    tokens = max(sum(line["tokens"]), 1)
+    sums = {key: [sum(column) for column in zip(*line[key], strict=True)] for key in COLUMNS}
+    found = {f"sent_to_{n}": count / tokens for n, count in enumerate(sums["sent"])}
+    for n, (wanted, lost) in enumerate(zip(sums["wanted"], sums["over_capacity"], strict=True), 1):
+        found[f"over_capacity_{n}"] = lost / max(wanted, 1)
+    load = sums["load"]
+    found["max_load"] = max(load) * len(load) / max(sum(load), 1)
+    found["entropy"] = sum(line["entropy"]) / tokens
+    return found
+
+
+COLUMNS = ("sent", "wanted", "over_capacity", "load")
 
 
 class StepSums:
@@ -56,11 +122,15 @@ class StepSums:
 
     def __init__(self):
         self._steps: list[StepMetrics] = []
+        self._routing: dict[str, Counters] = {}
         self._since = time.monotonic()
+        self.routing: dict[str, Counters] = {}  # what the last line is about
 
     def add(self, metrics: StepMetrics) -> None:
         """Takes the metrics of one step, still on their way."""
-        self._steps.append(metrics)
+        new = metrics.routing
+        self._routing = _add(self._routing, new) if self._routing else new
+        self._steps.append(metrics._replace(routing={}))
 
     def drain(self, step: int, num_moe_layers: int) -> dict:
         """Returns the line of metrics.jsonl for the steps added since the last one.
@@ -69,7 +139,8 @@ class StepSums:
         token, `aux_loss` is the mean over MoE layers, `learning_rate` and `grad_norm` are of the
         last step.
         """
-        steps = jax.device_get(self._steps)
+        steps, self.routing = jax.device_get((self._steps, self._routing))
+        self._routing = {}
         now = time.monotonic()
         seconds, self._since, self._steps = now - self._since, now, []
         tokens = sum(float(m.token_loss.num_tokens) for m in steps)
@@ -87,15 +158,20 @@ class StepSums:
             "moe_dropped_fraction": 0.0,
             "seconds": seconds,
         }
-        if num_moe_layers:
-            routed = sum(int(m.routing.num_tokens) for m in steps)
-            lost = sum(int(m.routing.num_to_0) for m in steps)
+        if self.routing:
+            routed = sum(int(c.num_tokens_X.sum()) for c in self.routing.values())
+            lost = sum(int(c.num_sent_XK[..., 0].sum()) for c in self.routing.values())
             line["moe_dropped_fraction"] = lost / max(routed, 1)
         return line
 
     def skip_time(self) -> None:
         """Leaves what happened since the last line (evaluation, saving) out of tokens/s."""
         self._since = time.monotonic()
+
+
+@jax.jit
+def _add(first: dict[str, Counters], second: dict[str, Counters]) -> dict[str, Counters]:
+    return jax.tree.map(jnp.add, first, second)
 
 
 def progress_bar(start: int, end: int) -> tqdm.tqdm:

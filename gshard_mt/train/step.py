@@ -11,10 +11,10 @@ import optax
 from gshard_mt.config import Config
 from gshard_mt.data.batches import Batch
 from gshard_mt.model.blueprint import Blueprint
-from gshard_mt.model.moe import RoutingSums, training_groups
+from gshard_mt.model.moe import Groups, RoutingSums, evaluation_groups, training_groups
 from gshard_mt.model.transformer import Transformer
 from gshard_mt.partitioning.annotate import shard
-from gshard_mt.routing.gating import Counters
+from gshard_mt.routing.counters import Counters
 from gshard_mt.train.loss import TokenLoss, cross_entropy
 from gshard_mt.train.optimizer import learning_rate_schedule
 from gshard_mt.train.state import TrainState, shape_state
@@ -24,20 +24,26 @@ class StepMetrics(NamedTuple):
     """Sums over one batch; what is a rate or a mean is made of them where it is printed."""
 
     token_loss: TokenLoss
-    aux_loss: jax.Array  # summed over MoE layers, each 1 when routing is uniform
-    routing: Counters | None  # summed over MoE layers; None when dense
+    aux_loss: jax.Array  # summed over MoE layers
+    routing: dict[str, Counters]  # by stack, every sum with a leading axis of its MoE layers
     source_tokens: jax.Array
     grad_norm: jax.Array
     learning_rate: jax.Array
 
 
-def forward(model: Transformer, config: Config, batch: Batch, key: jax.Array | None):
-    """Token losses of a batch, and the routing sums of its MoE layers (encoder first)."""
+def forward(
+    model: Transformer, config: Config, batch: Batch, groups: Groups, key: jax.Array | None
+) -> tuple[TokenLoss, dict[str, RoutingSums]]:
+    """Token losses of a batch, and by stack the routing sums of its MoE layers, stacked."""
     batch = Batch(*(shard(array, "BL") for array in batch))
-    groups = training_groups(config.model)
     encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
     memory_BLM, encoder_sums = model.encode(
-        batch.source_BL, batch.source_segment_BL, batch.source_position_BL, groups, encoder_key
+        batch.source_BL,
+        batch.source_segment_BL,
+        batch.source_position_BL,
+        groups,
+        encoder_key,
+        batch.source_pair_BL,
     )
     hidden_BTM, decoder_sums = model.decode(
         memory_BLM,
@@ -47,6 +53,7 @@ def forward(model: Transformer, config: Config, batch: Batch, key: jax.Array | N
         batch.target_position_BT,
         groups,
         decoder_key,
+        batch.target_pair_BT,
     )
     token_loss = cross_entropy(
         hidden_BTM,
@@ -56,24 +63,35 @@ def forward(model: Transformer, config: Config, batch: Batch, key: jax.Array | N
         config.train.label_smoothing,
         jnp.dtype(config.model.dtype),
     )
-    return token_loss, [s for s in encoder_sums + decoder_sums if s is not None]
+    stacks = {"encoder": encoder_sums[0], "decoder": decoder_sums[0]}
+    return token_loss, {name: sums for name, sums in stacks.items() if sums is not None}
 
 
 def make_train_step(
-    config: Config, blueprint: Blueprint, optimizer: optax.GradientTransformation
+    config: Config,
+    blueprint: Blueprint,
+    optimizer: optax.GradientTransformation,
+    num_pairs: int = 1,
 ) -> Callable:
     """Returns the jitted `(state, batch) -> (state, StepMetrics)`; the old state is given up.
 
     Randomness is a function of `train.seed` and the step, so a restart draws what it would have.
+    The routing of `num_pairs` language pairs is counted apart.
     """
     schedule = learning_rate_schedule(config.train)
     run_key = jax.random.fold_in(jax.random.key(config.train.seed), 1)
 
+    groups, moe = training_groups(config.model, num_pairs), config.model.moe
+
     def loss(params, batch, key):
-        token_loss, sums = forward(blueprint.build(params), config, batch, key)
-        aux_loss, counters = _add_up(sums)
-        mean_loss = token_loss.smoothed / jnp.maximum(token_loss.num_tokens, 1.0)
-        return mean_loss + config.model.aux_loss_weight * aux_loss, (token_loss, aux_loss, counters)
+        token_loss, sums = forward(blueprint.build(params), config, batch, groups, key)
+        aux_loss = sum((jnp.sum(stack.aux_loss) for stack in sums.values()), jnp.zeros(()))
+        total = token_loss.smoothed / jnp.maximum(token_loss.num_tokens, 1.0)
+        total += moe.aux_loss_weight * aux_loss
+        if moe.z_loss_weight:
+            total += moe.z_loss_weight * sum(jnp.sum(stack.z_loss) for stack in sums.values())
+        counters = {name: stack.counters for name, stack in sums.items()}
+        return total, (token_loss, aux_loss, counters)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         key = jax.random.fold_in(run_key, state.step)
@@ -101,16 +119,7 @@ def make_dev_step(config: Config, blueprint: Blueprint) -> Callable:
     """Returns the jitted `(params, batch) -> TokenLoss`, without dropout or random choices."""
 
     def step(params, batch: Batch) -> TokenLoss:
-        return forward(blueprint.build(params), config, batch, None)[0]
+        groups = evaluation_groups(config.model)
+        return forward(blueprint.build(params), config, batch, groups, None)[0]
 
     return jax.jit(step)
-
-
-def _add_up(sums: list[RoutingSums]) -> tuple[jax.Array, Counters | None]:
-    if not sums:
-        return jnp.zeros(()), None
-    aux_loss = jnp.sum(jnp.stack([jnp.sum(s.aux_loss) for s in sums]))
-    counters = jax.tree.map(
-        lambda *counts: sum(jnp.sum(c) for c in counts), *(s.counters for s in sums)
-    )
-    return aux_loss, counters

@@ -16,7 +16,8 @@ from gshard_mt import config as c
 def get_config():
     config = c.Config(data=c.DataConfig(**{data!r}))
     config.model = c.ModelConfig(
-        model_dim=16, ffn_dim=32, num_heads=2, head_dim=8, num_experts=4, group_size=16
+        model_dim=16, ffn_dim=32, num_heads=2, head_dim=8,
+        moe=c.MoeConfig(num_experts=4, group_size=16),
     )
     config.train = c.TrainConfig(
         num_steps=4, batch_rows=16, log_every=2, eval_every=2, save_every=2, warmup_steps=2
@@ -102,10 +103,10 @@ def test_a_finished_run_is_finished(home):
     [
         ("--config.modle.num_layers=4", "did you mean model"),
         ("--config.model.num_layer=4", "did you mean num_layers"),
-        ("--config.model.gate=top3", "model.gate"),
-        ("--config.model.dispatch=slot", "did you mean slots"),
+        ("--config.model.moe.gate=top3", "model.moe.gate"),
+        ("--config.model.moe.dispatch=slot", "did you mean slots"),
         ("--config.mesh.expert=3", "mesh.expert"),
-        ("--config.model.num_experts=6", "num_experts"),
+        ("--config.model.moe.num_experts=6", "num_experts"),
         ("--config.data.source_length=20", "source_length"),
     ],
 )

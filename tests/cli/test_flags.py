@@ -151,5 +151,5 @@ def test_help_shows_our_flags_and_every_key(folder):
     assert done.returncode == 0
     assert done.stdout.startswith("Trains a model, as a test.\n")
     assert "--workdir\n      Where the run goes." in done.stdout
-    assert "--config.model.num_experts=8" in done.stdout
+    assert "--config.model.moe.num_experts=8" in done.stdout
     assert "pdb" not in done.stdout

@@ -36,7 +36,7 @@ def unpack(batch: Batch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
 @given(_PAIRS)
 def test_every_pair_is_in_the_rows_once_and_whole(pairs):
     records = [Record(np.array(s, np.int32), np.array(t, np.int32)) for s, t in pairs]
-    batch = pack(records, 12, 14)
+    batch = pack(records, [0] * len(records), 12, 14)
     assert all(array.dtype == np.int32 for array in batch)
     assert Counter(unpack(batch)) == Counter((tuple(s), tuple(t)) for s, t in pairs)
     for ids, segment in zip(batch[0::3][:1], batch[1::3][:1], strict=True):

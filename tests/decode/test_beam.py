@@ -88,7 +88,9 @@ class Case:
 @pytest.fixture(scope="module")
 def moe():
     # Too few slots to train with: decoding makes its own room.
-    return Case(dataclasses.replace(tiny.MOE, capacity_factor=0.5, dropout_rate=0.3), seed=2)
+    return Case(
+        dataclasses.replace(tiny.with_moe(tiny.MOE, capacity_factor=0.5), dropout_rate=0.3), seed=2
+    )
 
 
 @pytest.fixture(scope="module")

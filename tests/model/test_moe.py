@@ -13,30 +13,48 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gshard_mt.config import ModelConfig
+from gshard_mt.config import ModelConfig, MoeConfig
 from gshard_mt.model.blueprint import draw_blueprint
-from gshard_mt.model.moe import Groups, MixtureOfExperts, decoding_groups, training_groups
+from gshard_mt.model.moe import (
+    Groups,
+    MixtureOfExperts,
+    Tokens,
+    decoding_groups,
+    group_capacity,
+    training_groups,
+)
 from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.params import place
-from gshard_mt.routing.gating import top2
+from gshard_mt.routing.gates.top2 import top2
+from gshard_mt.routing.gating import GATINGS
+from tests.model.tiny import with_moe
 
-SIZES = {"M": 16, "H": 24, "E": 8}
-MESHES = [(1, 8), (2, 4)]
+SIZES = {"M": 16, "H": 24, "E": 8, "A": 4}
+MESHES = [(1, 8, 1), (2, 4, 1), (4, 2, 1), (2, 2, 2)]  # data, expert, model
 CONFIG = ModelConfig(
     model_dim=16,
     ffn_dim=24,
-    num_experts=8,
-    group_size=16,
-    capacity_factor=1.5,
+    num_heads=2,
+    head_dim=8,
+    moe=MoeConfig(num_experts=8, group_size=16, capacity_factor=1.5),
     expert_dropout_rate=0.2,
 )
 
 
+GATES = {
+    gate: with_moe(CONFIG, gate=gate, num_expert_groups=4 if gate == "hierarchical" else 0)
+    for gate in GATINGS
+}
+
+
 def make_layer(config: ModelConfig):
-    graphdef, state = nnx.split(MixtureOfExperts(config, SIZES, nnx.Rngs(0)))
+    graphdef, state = nnx.split(MixtureOfExperts(config, SIZES, nnx.Rngs(0), config.moe.gate))
     params = nnx.to_pure_dict(state)
-    params["wg_ME"] = 2.0 * params["wg_ME"]  # gates that decide
+    rng = np.random.default_rng(7)
+    for name, weight in params.items():
+        if name.startswith("wg") or "noise" in name or "primary" in name:  # gates that decide
+            params[name] = jnp.asarray(rng.normal(size=weight.shape), jnp.float32) / 2
     return graphdef, params
 
 
@@ -48,21 +66,25 @@ def tokens(seed: int = 0):
 
 
 def run(graphdef, groups: Groups, params, x_BLM, is_token_BL, key):
-    return nnx.merge(graphdef, params)(x_BLM, is_token_BL, groups, key)
+    ids_BL = jnp.arange(is_token_BL.size, dtype=jnp.int32).reshape(is_token_BL.shape)
+    tokens = Tokens(ids_BL, is_token_BL, ids_BL % 3)
+    return nnx.merge(graphdef, params)(x_BLM, tokens, groups, key)
 
 
 @pytest.mark.parametrize("dispatch", ["slots", "einsum"])
-@pytest.mark.parametrize("groups", [Groups(16, 1.0), Groups(64, 0.5), Groups(0, 8.0)])
+@pytest.mark.parametrize(
+    "groups", [Groups(16, 1.0), Groups(64, 0.5), Groups(0, 2.0, has_room_for_all=True)]
+)
 def test_the_layer_is_a_weighted_sum_of_the_chosen_experts_token_by_token(dispatch, groups):
-    graphdef, params = make_layer(dataclasses.replace(CONFIG, dispatch=dispatch))
+    graphdef, params = make_layer(with_moe(CONFIG, dispatch=dispatch))
     x_BLM, is_token_BL = tokens()
-    y_BLM, sums = jax.jit(functools.partial(run, graphdef, groups))(
+    y_BLM, sums = jax.jit(functools.partial(run, graphdef, groups._replace(num_pairs=3)))(
         params, x_BLM, is_token_BL, None
     )
     wg_ME, wi_EMH, wo_EHM = (np.asarray(params[name]) for name in ("wg_ME", "wi_EMH", "wo_EHM"))
     size = groups.size or 16
     x_GSM = np.asarray(x_BLM).reshape(-1, size, 16)
-    capacity = min(size, int(groups.capacity_factor * size / 8))
+    capacity = group_capacity(CONFIG, groups, size)
     logits_GSE, is_token_GS = jnp.asarray(x_GSM @ wg_ME), is_token_BL.reshape(-1, size)
     routing = jax.jit(top2, static_argnums=2)(logits_GSE, is_token_GS, capacity, None)
     expert_GSK, weight_GSK = np.asarray(routing.expert_GSK), np.asarray(routing.weight_GSK)
@@ -74,21 +96,23 @@ def test_the_layer_is_a_weighted_sum_of_the_chosen_experts_token_by_token(dispat
     np.testing.assert_allclose(y_BLM, expected_GSM.reshape(y_BLM.shape), rtol=1e-5, atol=1e-5)
     assert not np.any(np.asarray(y_BLM)[~np.asarray(is_token_BL)])
     np.testing.assert_allclose(sums.aux_loss, routing.aux_loss, rtol=1e-5)
-    assert jax.device_get(sums.counters) == jax.device_get(routing.counters)
+    num_sent_GS = np.sum(weight_GSK > 0, axis=-1)[np.asarray(is_token_GS)]
+    np.testing.assert_array_equal(sums.counters.num_sent_XK.sum(0), np.bincount(num_sent_GS))
     # The capacity is felt, or large enough for everything.
-    assert (sums.counters.num_over_capacity_1 > 0) == (groups.capacity_factor < 8)
+    is_felt = np.any(np.asarray(sums.counters.num_over_capacity_XK))
+    assert is_felt != groups.has_room_for_all
 
 
 def test_decoding_has_room_for_every_choice_and_no_group_but_the_sentence():
     assert training_groups(CONFIG) == Groups(16, 1.5)
-    assert decoding_groups(CONFIG) == Groups(0, 8.0)
+    assert decoding_groups(CONFIG) == Groups(0, 2.0, has_room_for_all=True)
 
 
-def on_mesh(mesh, params, x_BLM, is_token_BL):
+def on_mesh(mesh, config, params, x_BLM, is_token_BL):
     """Places the layer's arguments as training has them."""
-    blueprint = draw_blueprint(CONFIG, Vocabulary(8, 8), mesh).params
+    blueprint = draw_blueprint(config, Vocabulary(8, 8), mesh).params
     leaves = blueprint["encoder"]["layers"][0]["feed_forward"]
-    assert leaves["wi_EMH"].sharding.spec == PartitionSpec(None, "expert", None, None)
+    assert leaves["wi_EMH"].sharding.spec == PartitionSpec(None, "expert", None, "model")
     specs = {name: PartitionSpec(*leaves[name].sharding.spec[1:]) for name in params}
     return (
         {n: jax.device_put(array, NamedSharding(mesh, specs[n])) for n, array in params.items()},
@@ -97,70 +121,212 @@ def on_mesh(mesh, params, x_BLM, is_token_BL):
     )
 
 
+KINDS = ("all-to-all", "all-gather", "all-reduce", "reduce-scatter", "collective-permute")
+
+
 def collectives(compiled) -> collections.Counter:
     """Communicating operations of a compiled program, by kind."""
-    kinds = "all-to-all|all-gather|all-reduce|reduce-scatter|collective-permute|ragged-all-to-all"
+    kinds = "|".join((*KINDS, "ragged-all-to-all"))
     return collections.Counter(re.findall(rf" ({kinds})(?:-start)?\(", compiled.as_text()))
 
 
-@pytest.mark.parametrize("shape", MESHES)
-@pytest.mark.parametrize("dispatch", ["slots", "einsum"])
-def test_the_forward_pass_communicates_by_two_all_to_alls_and_nothing_else(shape, dispatch):
-    graphdef, params = make_layer(dataclasses.replace(CONFIG, dispatch=dispatch))
+def compile_forward(config, shape):
+    graphdef, params = make_layer(config)
     mesh = build_mesh(*shape)
-    arguments = on_mesh(mesh, params, *tokens())
 
     def forward(params, x_BLM, is_token_BL):
-        return run(graphdef, training_groups(CONFIG), params, x_BLM, is_token_BL, None)[0]
+        return run(graphdef, training_groups(config), params, x_BLM, is_token_BL, None)[0]
 
     with jax.set_mesh(mesh):
-        compiled = jax.jit(forward).lower(*arguments).compile()
-    assert collectives(compiled) == {"all-to-all": 2}
+        return jax.jit(forward).lower(*on_mesh(mesh, config, params, *tokens())).compile()
 
 
-def value_and_gradients(graphdef):
+@pytest.mark.parametrize("shape", MESHES)
+@pytest.mark.parametrize("gate", sorted(GATINGS))
+def test_every_gate_communicates_by_two_all_to_alls_and_never_gathers(gate, shape):
+    found = collectives(compile_forward(GATES[gate], shape))
+    # Hidden units that devices share are one sum of what each made of its own.
+    sums = {"all-reduce": 1} if shape[2] > 1 else {}
+    assert found == {"all-to-all": 2, **sums}
+
+
+@pytest.mark.parametrize("shape", MESHES)
+def test_dropless_gathers_tokens_and_reduces_them_and_never_gathers_an_expert(shape):
+    compiled = compile_forward(with_moe(CONFIG, dispatch="dropless"), shape)
+    sums = {"all-reduce": 1} if shape[2] > 1 else {}
+    # Vectors, experts and weights of the tokens go out, sums come back.
+    assert collectives(compiled) == {"all-gather": 3, "reduce-scatter": 1, **sums}
+    gathered = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather(?:-start)?\(", str(compiled.as_text()))
+    tokens_of_a_row = 16 * 16 // shape[0]
+    for dims in gathered:
+        sizes = [int(n) for n in dims.split(",")]
+        assert sizes[0] == tokens_of_a_row and sizes[1] in (2, 16)
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ({"all_to_all_chunks": 2}, {"all-to-all": 4}),
+        ({"all_to_all_dtype": "bfloat16"}, {"all-to-all": 2}),
+        ({"all_to_all_dtype": "int8"}, {"all-to-all": 4}),  # the scales beside the numbers
+    ],
+)
+def test_the_options_of_the_all_to_all_reach_the_program(option, expected):
+    compiled = compile_forward(with_moe(CONFIG, **option), (1, 8, 1))
+    assert collectives(compiled) == expected
+    if option.get("all_to_all_dtype") == "int8":
+        assert len(re.findall(r"= \(?s8\[.* all-to-all(?:-start)?\(", str(compiled.as_text()))) == 2
+
+
+def value_and_gradients(config):
+    graphdef, _ = make_layer(config)
     direction_BLM = np.random.default_rng(5).normal(size=(16, 16, 16)).astype(np.float32)
 
     def loss(params, x_BLM, is_token_BL, key):
-        y_BLM, sums = run(graphdef, training_groups(CONFIG), params, x_BLM, is_token_BL, key)
-        total = jnp.sum(y_BLM * direction_BLM) + 10 * sums.aux_loss
+        groups = training_groups(config, 3)
+        y_BLM, sums = run(graphdef, groups, params, x_BLM, is_token_BL, key)
+        total = jnp.sum(y_BLM * direction_BLM) + 10 * sums.aux_loss + sums.z_loss
         return total, (y_BLM, sums.aux_loss, sums.counters)
 
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
 
 
-def assert_near(found, wanted):
-    """Within 1e-5 of the largest value of each array."""
+def assert_near(found, wanted, tolerance=1e-5):
+    """Within the tolerance times the largest value of each array."""
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         scale = max(np.abs(other).max(), 1e-30)
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * scale)
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * scale)
 
 
-@pytest.fixture(scope="module")
-def on_one_device():
-    """The slots form without a mesh: what all others must equal."""
-    graphdef, params = make_layer(dataclasses.replace(CONFIG, dispatch="slots"))
-    (_, aux), gradients = value_and_gradients(graphdef)(params, *tokens(), jax.random.key(3))
-    assert int(aux[2].num_over_capacity_1) > 0
-    return aux, gradients
+@functools.cache
+def one_device(gate, dispatch="slots", **options):
+    """The layer without a mesh: what all meshes must equal."""
+    config = with_moe(GATES[gate], dispatch=dispatch, **options)
+    _, params = make_layer(config)
+    (_, aux), gradients = value_and_gradients(config)(params, *tokens(), jax.random.key(3))
+    return jax.device_get((aux, gradients))
 
 
-@pytest.mark.parametrize("dispatch", ["slots", "einsum"])
-@pytest.mark.parametrize("shape", MESHES)
-def test_eight_devices_compute_what_one_does(shape, dispatch, on_one_device):
-    graphdef, params = make_layer(dataclasses.replace(CONFIG, dispatch=dispatch))
+def eight_devices(config, shape):
+    _, params = make_layer(config)
     mesh = build_mesh(*shape)
     with jax.set_mesh(mesh):
-        (_, aux), gradients = value_and_gradients(graphdef)(
-            *on_mesh(mesh, params, *tokens()), jax.random.key(3)
+        (_, aux), gradients = value_and_gradients(config)(
+            *on_mesh(mesh, config, params, *tokens()), jax.random.key(3)
         )
-    expected_aux, expected_gradients = on_one_device
-    assert_near(jax.device_get(aux[:2]), jax.device_get(expected_aux[:2]))
-    assert jax.device_get(aux[2]) == jax.device_get(expected_aux[2])
-    assert_near(jax.device_get(gradients), jax.device_get(expected_gradients))
+    return jax.device_get((aux, gradients))
 
 
-def test_every_parameter_of_the_layer_gets_a_gradient(on_one_device):
-    _, (params, dx_BLM) = on_one_device
-    for gradient in [*params.values(), dx_BLM]:
-        assert np.abs(gradient).max() > 1e-3
+@pytest.mark.parametrize("shape", MESHES)
+def test_eight_devices_compute_what_one_does(shape):
+    (y_BLM, aux_loss, counters), gradients = eight_devices(CONFIG, shape)
+    expected, expected_gradients = one_device("top2")
+    assert np.any(expected[2].num_over_capacity_XK)
+    assert_near((y_BLM, aux_loss), expected[:2])
+    assert_near(counters.entropy_X, expected[2].entropy_X)
+    for name in set(counters._fields) - {"entropy_X"}:
+        np.testing.assert_array_equal(getattr(counters, name), getattr(expected[2], name))
+    assert_near(gradients, expected_gradients)
+
+
+@pytest.mark.parametrize("gate", sorted(set(GATINGS) - {"top2"}))
+def test_eight_devices_compute_what_one_does_whatever_the_gate(gate):
+    aux, gradients = eight_devices(GATES[gate], (2, 2, 2))
+    expected, expected_gradients = one_device(gate)
+    assert_near(aux[:2], expected[:2])
+    np.testing.assert_array_equal(aux[2].load_XE, expected[2].load_XE)
+    assert_near(gradients, expected_gradients)
+
+
+@pytest.mark.parametrize("shape", MESHES)
+def test_dropless_on_eight_devices_computes_what_one_does(shape):
+    config = with_moe(dataclasses.replace(CONFIG, expert_dropout_rate=0.0), dispatch="dropless")
+    aux, gradients = eight_devices(config, shape)
+    _, params = make_layer(config)
+    (_, expected), expected_gradients = value_and_gradients(config)(
+        params, *tokens(), jax.random.key(3)
+    )
+    assert_near(aux[:2], jax.device_get(expected[:2]))
+    assert_near(gradients, jax.device_get(expected_gradients))
+
+
+@pytest.mark.parametrize("gate", sorted(GATINGS))
+def test_every_dispatch_form_equals_the_einsum_form(gate):
+    slots, slots_gradients = one_device(gate)
+    einsum, einsum_gradients = one_device(gate, "einsum")
+    assert_near((slots[:2], slots_gradients), (einsum[:2], einsum_gradients))
+
+
+@pytest.mark.parametrize("gate", sorted(set(GATINGS) - {"expert_choice"}))
+def test_dropless_equals_the_einsum_form_with_room_for_all(gate):
+    config = dataclasses.replace(GATES[gate], expert_dropout_rate=0.0)
+    found = []
+    for dispatch in ("dropless", "einsum"):
+        form = with_moe(config, dispatch=dispatch, capacity_factor=8.0)
+        _, params = make_layer(form)
+        (_, aux), gradients = value_and_gradients(form)(params, *tokens(), jax.random.key(3))
+        found.append(jax.device_get((aux[0], aux[1], gradients)))
+    assert_near(*found)
+
+
+@pytest.mark.parametrize("gate", sorted(GATINGS))
+def test_every_parameter_of_the_layer_gets_a_gradient(gate):
+    _, (params, dx_BLM) = one_device(gate)
+    for name, gradient in [*params.items(), ("x", dx_BLM)]:
+        assert np.abs(gradient).max() > 1e-4, name
+
+
+def test_chunks_change_nothing_and_rounding_changes_little():
+    config = dataclasses.replace(CONFIG, expert_dropout_rate=0.0)
+    _, params = make_layer(config)
+
+    def result(**options):
+        step = value_and_gradients(with_moe(config, **options))
+        (_, aux), gradients = step(params, *tokens(), jax.random.key(3))
+        return jax.device_get((aux[0], gradients))
+
+    exact = result()
+    assert_near(result(all_to_all_chunks=3), exact)
+    for dtype, tolerance in (("bfloat16", 0.003), ("int8", 0.008)):
+        (y_BLM, gradients), (exact_BLM, exact_gradients) = result(all_to_all_dtype=dtype), exact
+        assert 1e-4 < distance(y_BLM, exact_BLM) < tolerance
+        # Where rounding turns the sign of a hidden unit, all of its gradient comes or goes.
+        for one, other in zip(
+            jax.tree.leaves(gradients), jax.tree.leaves(exact_gradients), strict=True
+        ):
+            assert distance(one, other) < 0.1
+
+
+def distance(found, wanted) -> float:
+    """The length of the difference over the length of what is wanted."""
+    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
+
+
+def test_a_shared_expert_is_added_for_every_token():
+    config = with_moe(CONFIG, shared_ffn_dim=12)
+    graphdef, params = make_layer(config)
+    x_BLM, is_token_BL = tokens()
+    groups = training_groups(config)
+    y_BLM, _ = run(graphdef, groups, params, x_BLM, is_token_BL, None)
+    shared = params.pop("shared_expert")
+    alone_BLM, _ = run(make_layer(CONFIG)[0], groups, params, x_BLM, is_token_BL, None)
+    h_BLH = np.maximum(np.asarray(x_BLM) @ np.asarray(shared["wi_MH"]), 0)
+    np.testing.assert_allclose(y_BLM, alone_BLM + h_BLH @ shared["wo_HM"], rtol=1e-5, atol=1e-5)
+
+
+def test_jitter_moves_the_gate_in_training_and_nothing_else():
+    config = with_moe(dataclasses.replace(CONFIG, expert_dropout_rate=0.0), router_jitter=0.5)
+    graphdef, params = make_layer(config)
+    groups, key = training_groups(config), jax.random.key(0)
+    still, _ = run(graphdef, groups, params, *tokens(), None)
+    plain, _ = run(make_layer(CONFIG)[0], groups, params, *tokens(), None)
+    np.testing.assert_array_equal(still, plain)
+    moved, _ = run(graphdef, groups, params, *tokens(), key)
+    assert np.abs(moved - still).max() > 1e-2
+
+
+def test_zero_weights_of_noisy_gates_leave_all_experts_alike():
+    for gate in ("noisy_top_k", "hierarchical"):
+        layer = MixtureOfExperts(GATES[gate], SIZES, nnx.Rngs(0), gate)
+        params = nnx.to_pure_dict(nnx.state(layer))
+        assert not np.any(params["wg_ME"]) and not np.any(params["wnoise_ME"])

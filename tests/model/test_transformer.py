@@ -70,9 +70,8 @@ def case(request):
 @pytest.fixture(scope="module")
 def dropping():
     """Dropout, random second experts, and too few slots for all choices."""
-    config = dataclasses.replace(
-        tiny.MOE, dropout_rate=0.2, expert_dropout_rate=0.1, capacity_factor=1.0
-    )
+    config = dataclasses.replace(tiny.MOE, dropout_rate=0.2, expert_dropout_rate=0.1)
+    config = tiny.with_moe(config, capacity_factor=1.0)
     model = tiny.make(config)
     return model, jax.jit(lambda params, batch, key: run(model, params, batch, key)[0])
 
@@ -196,9 +195,8 @@ def test_the_program_does_not_grow_with_depth(num_experts):
     # No numbers into which a key is split elsewhere: programs share the functions for those.
     for num_blocks in (5, 9):
         num_layers = num_blocks * (4 if num_experts else 2)
-        config = dataclasses.replace(
-            tiny.MOE, num_layers=num_layers, num_experts=num_experts, dropout_rate=0.1
-        )
+        config = dataclasses.replace(tiny.MOE, num_layers=num_layers, dropout_rate=0.1)
+        config = tiny.with_moe(config, num_experts=num_experts)
         blueprint = draw_blueprint(config, tiny.VOCABULARY, tiny.one_device())
         model = tiny.Tiny(config, blueprint, {})
 

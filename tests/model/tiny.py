@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gshard_mt.config import ModelConfig
+from gshard_mt.config import ModelConfig, MoeConfig
 from gshard_mt.data.batches import Batch
 from gshard_mt.data.tokenizer import bos_id, eos_id
 from gshard_mt.model.blueprint import Blueprint, draw_blueprint
@@ -24,12 +24,17 @@ MOE = ModelConfig(
     ffn_dim=24,
     num_heads=2,
     head_dim=6,
-    num_experts=4,
-    group_size=24,
-    capacity_factor=4.0,
+    moe=MoeConfig(num_experts=4, group_size=24, capacity_factor=4.0, eval_capacity_factor=4.0),
     dropout_rate=0.0,
 )
-DENSE = dataclasses.replace(MOE, num_layers=2, num_experts=0)
+
+
+def with_moe(config: ModelConfig, **values) -> ModelConfig:
+    """A copy whose `moe` section has these values."""
+    return dataclasses.replace(config, moe=dataclasses.replace(config.moe, **values))
+
+
+DENSE = with_moe(dataclasses.replace(MOE, num_layers=2), num_experts=0)
 
 
 class Tiny(NamedTuple):
@@ -42,7 +47,7 @@ class Tiny(NamedTuple):
 
 def one_device():
     """The mesh of the first device alone."""
-    return build_mesh(1, 1, jax.devices()[:1])
+    return build_mesh(1, 1, devices=jax.devices()[:1])
 
 
 def make(config: ModelConfig, seed: int = 0) -> Tiny:

@@ -3,14 +3,24 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from gshard_mt.errors import ConfigError
-from gshard_mt.partitioning.annotate import replicate, shard, split
+from gshard_mt.partitioning.annotate import (
+    map_shards,
+    map_split,
+    num_parts,
+    replicate,
+    shard,
+    split,
+)
+from gshard_mt.partitioning.collectives import mesh_sum
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.params import check_shape, place, sharding
+from tests.partitioning.test_moe_sharding import find_collectives
 
 BOTH = ("data", "expert")
 ANNOTATIONS = [
@@ -38,6 +48,101 @@ def test_annotations_place_arrays_under_the_ambient_mesh(annotate, expected, wra
 def test_annotations_are_the_identity_without_a_mesh(annotate, expected):
     x = jnp.zeros((8, 8, 8, 8))
     assert annotate(x) is x
+
+
+MOVES = [  # how the array is cut before and after, and what the devices send for it
+    (lambda x: split(x, 0, BOTH), lambda x: split(x, 1, BOTH), ["all-to-all"]),
+    (lambda x: split(x, 0, "expert"), lambda x: split(x, 2, "expert"), ["all-to-all"]),
+    (lambda x: shard(x, "GECM"), lambda x: shard(x, "EGCM"), None),  # other axes: some collective
+    (lambda x: split(x, 0, BOTH), replicate, ["all-gather"]),
+    (replicate, lambda x: split(x, 0, BOTH), []),
+    (lambda x: split(x, 0, BOTH), lambda x: split(x, 0, BOTH), []),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "expected"), MOVES)
+def test_a_second_annotation_moves_an_array_by_the_collective_of_the_paper(before, after, expected):
+    x = jnp.arange(8.0**4).reshape(8, 8, 8, 8)
+    with jax.set_mesh(build_mesh(2, 4)):
+        x = before(x)
+        program = jax.jit(lambda x: after(before(x))).lower(x).compile()
+        jitted, eager = program(x), after(x)
+        kinds = [kind for kind, _ in find_collectives(program.as_text())]
+    assert jitted.sharding.is_equivalent_to(eager.sharding, 4)
+    assert jnp.array_equal(jitted, x) and jnp.array_equal(eager, x)
+    assert expected is None or kinds == expected
+
+
+def gather_slots(x_GSM, index_GEC):
+    return jax.vmap(lambda x_SM, index_EC: x_SM[index_EC])(x_GSM, index_GEC)
+
+
+def test_a_manual_part_gathers_its_own_groups_in_an_otherwise_automatic_program():
+    x_GSM = jax.random.normal(jax.random.key(0), (8, 6, 4))
+    index_GEC = jax.random.randint(jax.random.key(1), (8, 4, 3), 0, 6)
+    w_EMH = jax.random.normal(jax.random.key(2), (4, 4, 5))
+    seen = []
+
+    def dispatch(x_GSM, index_GEC):
+        seen.append((x_GSM.shape, index_GEC.shape, num_parts("data")))
+        return split(gather_slots(x_GSM, index_GEC), 1, "expert")  # still automatic in here
+
+    def layer(x_GSM, index_GEC, w_EMH):
+        dispatch_parts = map_shards(dispatch, ("GSM", "GEC"), "GECM", ("data",))
+        x_GECM = dispatch_parts(split(x_GSM, 0, "data"), index_GEC)
+        return jnp.einsum("GECM,EMH->GECH", x_GECM, shard(w_EMH, "EMH"))
+
+    expected = layer(x_GSM, index_GEC, w_EMH)
+    with jax.set_mesh(build_mesh(2, 4)):
+        program = jax.jit(layer, out_shardings=P("data", "expert")).lower(x_GSM, index_GEC, w_EMH)
+        actual = program.compile()(x_GSM, index_GEC, w_EMH)
+        collectives = find_collectives(program.compile().as_text())
+    np.testing.assert_allclose(actual, expected, rtol=1e-5)
+    assert seen == [((8, 6, 4), (8, 4, 3), 1), ((4, 6, 4), (4, 4, 3), 2)]
+    assert collectives == []
+
+
+def test_a_sum_in_a_manual_part_is_over_its_own_mesh_axes():
+    x = jnp.arange(64.0).reshape(8, 8)
+    for mesh_axes in (("data",), ("expert",), BOTH, None):
+        with jax.set_mesh(build_mesh(2, 4)):
+            total = jax.jit(map_shards(lambda x: mesh_sum(jnp.sum(x), "G"), ("GS",), "", mesh_axes))
+            assert total(x) == jnp.sum(x)
+
+
+def test_parts_are_numbered_along_their_mesh_axes():
+    x = jnp.zeros((3, 8))
+    for mesh_axis, each in (("data", 4), ("expert", 2), (BOTH, 1), (("expert", "data"), 1)):
+        with jax.set_mesh(build_mesh(2, 4)):
+            ids = jax.jit(map_split(lambda part_id, part: part + part_id, (1,), 1, mesh_axis))(x)
+        np.testing.assert_array_equal(ids, x + jnp.arange(8) // each)
+    assert jnp.array_equal(map_split(lambda part_id, part: part + part_id, (1,), 1, BOTH)(x), x)
+
+
+def test_a_part_of_a_part_over_the_same_mesh_axis_is_refused():
+    def inner(part_id, x):
+        return map_split(lambda part_id, part: part, (0,), 0, "expert")(x)
+
+    with jax.set_mesh(build_mesh(2, 4)):
+        with pytest.raises(ValueError, match="'expert' is manual here already"):
+            jax.jit(map_split(inner, (0,), 0, "expert"))(jnp.zeros(16))
+        with pytest.raises(ValueError, match="'expert' is manual here already"):
+            jax.jit(map_shards(lambda x: inner(0, x), ("E",), "E"))(jnp.zeros(16))
+
+
+def test_a_part_is_cut_further_over_another_mesh_axis():
+    def outer(part_id, x):
+        return 10 * part_id + map_split(lambda i, part: part + i, (0,), 0, "expert")(x)
+
+    with jax.set_mesh(build_mesh(2, 4)):
+        ids = jax.jit(map_split(outer, (0,), 0, "data"))(jnp.zeros(8))
+    assert ids.tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
+
+
+def test_an_unknown_mesh_axis_is_a_mistake():
+    with jax.set_mesh(build_mesh(2, 4)):
+        with pytest.raises(ValueError, match=r"'rows' is not an axis of the mesh \('data', 'exp"):
+            num_parts("rows")
 
 
 def test_more_letters_than_axes_are_a_mistake():

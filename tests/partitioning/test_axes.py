@@ -20,8 +20,8 @@ BOTH = ("data", "expert")
         ("GSE", (BOTH, None, None)),
         ("GECM", (BOTH, None, None, None)),
         ("EGCM", ("expert", "data", None, None)),
-        ("EMH", ("expert", None, None)),
-        ("MH", (None, None)),
+        ("EMH", ("expert", None, "model")),
+        ("MND", (None, "model", None)),
     ],
 )
 def test_a_mesh_axis_goes_to_the_first_letter_that_claims_it(letters, expected):
@@ -46,8 +46,8 @@ def test_every_rule_is_about_a_known_letter_and_a_known_mesh_axis():
 
 
 def test_an_unknown_letter_is_a_mistake_in_the_program():
-    with pytest.raises(ValueError, match="'GXM': 'X' is not a letter"):
-        spec("GXM")
+    with pytest.raises(ValueError, match="'GZM': 'Z' is not a letter"):
+        spec("GZM")
 
 
 def test_the_axes_import_without_jax():

@@ -13,7 +13,7 @@ from gshard_mt.partitioning.mesh import build_mesh, check_fits, simulate_cpu_dev
     [(1, -1, (1, 8)), (-1, 1, (8, 1)), (2, -1, (2, 4)), (-1, 4, (2, 4)), (4, 2, (4, 2))],
 )
 def test_minus_1_takes_what_is_left(data, expert, expected):
-    assert tuple(solve_shape(data, expert, 8).values()) == expected
+    assert tuple(solve_shape(data, expert, 1, 8).values()) == (*expected, 1)
 
 
 @pytest.mark.parametrize(
@@ -24,29 +24,29 @@ def test_minus_1_takes_what_is_left(data, expert, expected):
         (1, -2, "mesh.expert = -2: must be 1 or more"),
         (3, -1, "mesh.data = 3: does not divide the 8 devices there"),
         (-1, 16, "mesh.expert = 16: does not divide the 8 devices there"),
-        (2, 2, "mesh.data = 2, mesh.expert = 2: 4 devices asked, but 8 there"),
-        (4, 4, "mesh.data = 4, mesh.expert = 4: 16 devices asked, but 8 there"),
+        (2, 2, "mesh.data = 2, mesh.expert = 2, mesh.model = 1: 4 devices asked, but 8 there"),
+        (4, 4, "mesh.data = 4, mesh.expert = 4, mesh.model = 1: 16 devices asked, but 8 there"),
     ],
 )
 def test_a_grid_that_does_not_fit_is_refused_with_key_value_and_devices(data, expert, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
-        solve_shape(data, expert, 8)
+        solve_shape(data, expert, 1, 8)
 
 
 def test_the_mesh_has_the_asked_axes_and_is_auto():
     mesh = build_mesh(2, -1)
-    assert dict(mesh.shape) == {"data": 2, "expert": 4}
+    assert dict(mesh.shape) == {"data": 2, "expert": 4, "model": 1}
     assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
 
 
 def test_a_mesh_of_one_device_is_a_mesh():
-    assert build_mesh(1, 1, jax.devices()[:1]).size == 1
+    assert build_mesh(1, 1, devices=jax.devices()[:1]).size == 1
 
 
 def test_sizes_that_divide_fit():
     check_fits(
         {"data": 2, "expert": 4},
-        [("train.batch_rows", "B", 16), ("model.num_experts", "E", 4), ("groups", "G", 8)],
+        [("train.batch_rows", "B", 16), ("model.moe.num_experts", "E", 4), ("groups", "G", 8)],
     )
 
 
@@ -54,7 +54,7 @@ def test_sizes_that_divide_fit():
     ("row", "message"),
     [
         (("train.batch_rows", "B", 12), "train.batch_rows = 12: .* use a multiple of 8"),
-        (("model.num_experts", "E", 6), "model.num_experts = 6: .* use a multiple of 4"),
+        (("model.moe.num_experts", "E", 6), "model.moe.num_experts = 6: .* use a multiple of 4"),
         (("groups", "G", 0), "groups = 0: .* use a multiple of 8"),
     ],
 )

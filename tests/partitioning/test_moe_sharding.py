@@ -14,7 +14,7 @@ from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.params import place
 from gshard_mt.routing.capacity import expert_capacity
 from gshard_mt.routing.dispatch import DISPATCHES
-from gshard_mt.routing.gating import top2
+from gshard_mt.routing.gates.top2 import top2
 
 G, S, E, M, H = 16, 32, 8, 16, 24
 C = expert_capacity(S, E, 2.0)

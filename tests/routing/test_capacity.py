@@ -15,8 +15,20 @@ def test_capacity_is_the_factor_times_an_even_share(size, experts, factor, expec
     assert expert_capacity(size, experts, factor) == expected
 
 
+@pytest.mark.parametrize(("minimum", "expected"), [(1, 2), (2, 2), (4, 4), (9, 8)])
+def test_a_minimum_counts_where_an_even_share_is_less_and_never_exceeds_the_group(
+    minimum, expected
+):
+    assert expert_capacity(8, 8, 2.0, minimum) == expected
+
+
+def test_a_minimum_of_zero_is_refused():
+    with pytest.raises(ConfigError, match="^model.moe.min_capacity = 0"):
+        expert_capacity(8, 2, 1.0, 0)
+
+
 def test_a_capacity_factor_of_zero_is_refused():
-    with pytest.raises(ConfigError, match="^model.capacity_factor = 0"):
+    with pytest.raises(ConfigError, match="^model.moe.capacity_factor = 0"):
         expert_capacity(8, 2, 0.0)
 
 
@@ -26,5 +38,5 @@ def test_groups_are_the_tokens_over_the_group_size():
 
 @pytest.mark.parametrize("size", [0, 3])
 def test_a_group_size_that_does_not_divide_the_tokens_is_refused(size):
-    with pytest.raises(ConfigError, match=f"^model.group_size = {size}: .* 64 token"):
+    with pytest.raises(ConfigError, match=f"^model.moe.group_size = {size}: .* 64 token"):
         num_groups(64, size)

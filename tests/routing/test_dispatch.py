@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gshard_mt.routing.dispatch import DISPATCHES
-from gshard_mt.routing.gating import top2
+from gshard_mt.routing.gates.top2 import top2
 
 SHAPES = [(1, 1, 2, 1), (2, 16, 4, 3), (3, 12, 8, 12), (2, 20, 3, 2)]  # G, S, E, C
 MODEL_DIM = 5

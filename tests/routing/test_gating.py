@@ -1,8 +1,7 @@
-"""The vectorised gate against Algorithm 1 token by token, and the promises a Routing makes."""
+"""The promises that every gate of the table keeps."""
 # SPDX-License-Identifier: Apache-2.0
 
-import functools
-from typing import NamedTuple
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -11,221 +10,193 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gshard_mt.routing.gating import GATINGS, draw_uniform, top2
+from gshard_mt.routing.gating import GATINGS
+from tests.routing.problems import route, routing_problems, to_combine
 
-# G, S, E, C
-SHAPES = [(1, 1, 2, 1), (3, 16, 4, 5), (1, 24, 3, 24), (2, 9, 64, 2)]
-
-
-class SlowRouting(NamedTuple):
-    combine_GSEC: np.ndarray  # the gate of a kept choice at its expert and slot
-    aux_loss: float  # in the E^2 scale, groups averaged by their real tokens
-    num_over_capacity: tuple[int, int]
-
-
-def slow_top2(
-    gates_GSE, is_token_GS, capacity, uniform_GS=None, count_rejected=False
-) -> SlowRouting:
-    """Algorithm 1 in sequential NumPy, a line of code for a line of the paper.
-
-    Without draws every second choice passes whose gate is not 0.
-    """
-    num_groups, group_size, num_experts = gates_GSE.shape
-    combine_GSEC = np.zeros((num_groups, group_size, num_experts, capacity), np.float32)
-    over = [0, 0]
-    weighted_loss = 0.0
-    for g in range(num_groups):
-        tokens = [s for s in range(group_size) if is_token_GS[g, s]]
-        c_E = np.zeros(num_experts, int)  # 1
-        for s in tokens:  # 4
-            (e1, g1), (_, g2) = _top_2(gates_GSE[g, s])  # 5
-            if c_E[e1] < capacity:  # 8
-                combine_GSEC[g, s, e1, c_E[e1]] = g1 / (g1 + g2)  # 6, 9
-            else:
-                over[0] += 1
-            c_E[e1] += 1  # 11
-        m_E = gates_GSE[g][tokens].astype(np.float64).sum(0) / max(len(tokens), 1)  # 3
-        loss = (c_E / max(len(tokens), 1) * m_E).mean()  # 13
-        weighted_loss += len(tokens) * num_experts**2 * loss
-        for s in tokens:  # 14
-            (_, g1), (e2, g2) = _top_2(gates_GSE[g, s])  # 15
-            g2 = g2 / (g1 + g2)  # 16
-            is_drawn = 2 * g2 > (0.0 if uniform_GS is None else uniform_GS[g, s])  # 17, 19
-            if is_drawn and c_E[e2] < capacity:  # 19
-                combine_GSEC[g, s, e2, c_E[e2]] = g2  # 20
-            elif is_drawn:
-                over[1] += 1
-            if is_drawn or count_rejected:
-                c_E[e2] += 1  # 22
-    loss = weighted_loss / max(int(is_token_GS.sum()), 1)
-    return SlowRouting(combine_GSEC, float(loss), (over[0], over[1]))
+NAMES = sorted(GATINGS)
+NUM_EXPERT_GROUPS = 2
+OPTIONS = {
+    "second_policy": "random",
+    "count_rejected": False,
+    "num_choices": 2,
+    "capacity_factor": 1.5,
+}
+SHAPES = [(2, 20, 4, 4)]  # one, so that most tests share their programs
 
 
-def _top_2(gates_E):
-    first, second = np.argsort(-gates_E, kind="stable")[:2]
-    return (first, gates_E[first]), (second, gates_E[second])
+def options(name):
+    return tuple((key, OPTIONS[key]) for key in GATINGS[name].options)
 
 
-@functools.partial(jax.jit, static_argnames=("gate", "capacity"))
-def route(gate, logits_GSE, is_token_GS, capacity, key=None):
-    return gate(logits_GSE, is_token_GS, capacity, key)
+def arrays(name, logits_GSE, seed=0):
+    """Returns what a gate takes along with the logits, random numbers of the right shapes."""
+    rng = np.random.default_rng(seed)
+    *shape_GS, num_experts = logits_GSE.shape
+    sizes = {"E": num_experts, "A": NUM_EXPERT_GROUPS}
+    found: dict[str, np.ndarray] = {
+        keyword: rng.normal(size=(*shape_GS, sizes[letters[1]])).astype(np.float32)
+        for keyword, letters in GATINGS[name].products.items()
+    }
+    if GATINGS[name].needs_token_ids:
+        found["token_id_GS"] = rng.integers(0, 1000, shape_GS).astype(np.int32)
+    return found
 
 
-TOP2_AS_PRINTED = functools.partial(top2, count_rejected=True)
+def route_by(name, logits_GSE, is_token_GS, capacity, key, extra):
+    gate = GATINGS[name].gate
+    return route(gate, logits_GSE, is_token_GS, capacity, key, options(name), **extra)
 
 
-@st.composite
-def routing_problems(draw):
-    """Logits on a coarse grid have many exact ties; a bias to one expert makes it overflow."""
-    *shape, capacity = draw(st.sampled_from(SHAPES))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    if draw(st.booleans()):
-        logits_GSE = rng.integers(-2, 3, shape) / 2
-    else:
-        logits_GSE = rng.normal(size=shape)
-    logits_GSE[..., 0] += draw(st.sampled_from([0, 0, 2, 200]))
-    is_token_GS = rng.random(shape[:2]) < draw(st.sampled_from([0.0, 0.5, 1.0, 1.0]))
-    return logits_GSE.astype(np.float32), is_token_GS, capacity
-
-
-def to_combine(routing, num_experts, capacity):
-    """Returns the paper's `[G, S, E, C]`, and fails if two kept choices share a place."""
-    expert_GSK, slot_GSK, weight_GSK = (np.asarray(field) for field in routing[:3])
-    combine_GSEC = np.zeros((*weight_GSK.shape[:2], num_experts, capacity), np.float32)
-    for g, s, k in zip(*np.nonzero(weight_GSK), strict=True):
-        place = (g, s, expert_GSK[g, s, k], slot_GSK[g, s, k])
-        assert combine_GSEC[place] == 0
-        combine_GSEC[place] = weight_GSK[g, s, k]
-    return combine_GSEC
-
-
-@settings(max_examples=150, deadline=None)
-@given(routing_problems(), st.booleans(), st.booleans(), st.integers(0, 1000))
-def test_top2_is_algorithm_1_token_by_token(problem, has_key, count_rejected, seed):
-    logits_GSE, is_token_GS, capacity = problem
-    key = jax.random.key(seed) if has_key else None
-    uniform_GS = None if key is None else np.asarray(draw_uniform(key, is_token_GS.shape))
-    gate = TOP2_AS_PRINTED if count_rejected else top2
-    routing = route(gate, logits_GSE, is_token_GS, capacity, key)
-    gates_GSE = np.asarray(jax.jit(jax.nn.softmax)(logits_GSE))
-    slow = slow_top2(gates_GSE, is_token_GS, capacity, uniform_GS, count_rejected)
-    combine_GSEC = to_combine(routing, logits_GSE.shape[-1], capacity)
-    np.testing.assert_array_equal(combine_GSEC > 0, slow.combine_GSEC > 0)
-    np.testing.assert_allclose(combine_GSEC, slow.combine_GSEC, atol=1e-6)
-    np.testing.assert_allclose(routing.aux_loss, slow.aux_loss, rtol=1e-5, atol=1e-6)
-    counters = routing.counters
-    assert counters.num_tokens == is_token_GS.sum()
-    assert (counters.num_over_capacity_1, counters.num_over_capacity_2) == slow.num_over_capacity
-    num_to_GS = (slow.combine_GSEC > 0).sum((2, 3))[is_token_GS]
-    expected = [(num_to_GS == n).sum() for n in range(3)]
-    assert [counters.num_to_0, counters.num_to_1, counters.num_to_2] == expected
-
-
-@settings(max_examples=60, deadline=None)
-@given(routing_problems(), st.sampled_from(sorted(GATINGS)), st.integers(0, 1000))
-def test_every_gate_keeps_the_promises_of_a_routing(problem, name, seed):
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=40, deadline=None)
+@given(problem=routing_problems(SHAPES), seed=st.integers(0, 1000))
+def test_every_gate_keeps_the_promises_of_a_routing(name, problem, seed):
     logits_GSE, is_token_GS, capacity = problem
     num_experts = logits_GSE.shape[-1]
-    routing = route(GATINGS[name], logits_GSE, is_token_GS, capacity, jax.random.key(seed))
+    extra = arrays(name, logits_GSE, seed)
+    routing = route_by(name, logits_GSE, is_token_GS, capacity, jax.random.key(seed), extra)
     assert routing.expert_GSK.dtype == routing.slot_GSK.dtype == jnp.int32
     assert routing.weight_GSK.dtype == routing.aux_loss.dtype == jnp.float32
+    assert routing.is_wanted_GSK.dtype == bool
+    assert routing.aux_loss.shape == ()
     assert np.all((0 <= routing.expert_GSK) & (routing.expert_GSK < num_experts))
-    assert np.all(routing.weight_GSK >= 0)
+    is_kept_GSK = np.asarray(routing.weight_GSK) > 0
+    assert np.all((routing.weight_GSK >= 0) & (routing.weight_GSK <= 1))
+    assert np.all(np.asarray(routing.slot_GSK)[is_kept_GSK] < capacity)
+    assert np.all(np.asarray(routing.slot_GSK)[is_kept_GSK] >= 0)
+    assert not np.any(is_kept_GSK & ~routing.is_wanted_GSK)
+    assert not np.any(np.asarray(routing.is_wanted_GSK)[~is_token_GS])
     is_taken_GSEC = to_combine(routing, num_experts, capacity) > 0  # fails if a slot is used twice
-    assert not np.any(is_taken_GSEC[~is_token_GS])
-    assert np.all(is_taken_GSEC.sum((2, 3)) <= 2)
     assert np.all(is_taken_GSEC.sum((1, 3)) <= capacity)
-    is_both_GS = np.all(np.asarray(routing.weight_GSK) > 0, axis=-1)
-    weight_GS = np.asarray(routing.weight_GSK).sum(-1)
-    np.testing.assert_allclose(weight_GS[is_both_GS], 1.0, atol=1e-6)
+    assert np.all(is_taken_GSEC.sum(3) <= 1)
+    most = GATINGS[name].max_experts(OPTIONS["num_choices"], num_experts, NUM_EXPERT_GROUPS)
+    assert routing.expert_GSK.shape[-1] == most
+    assert np.isfinite(routing.aux_loss) and routing.aux_loss >= 0
 
 
-def test_padding_changes_nothing_for_real_tokens():
+@pytest.fixture
+def problem():
     rng = np.random.default_rng(0)
     logits_GSE = rng.normal(size=(2, 20, 4)).astype(np.float32)
-    is_token_GS = np.arange(20) < np.array([[13], [20]])
-    routing = route(top2, logits_GSE, is_token_GS, 4)
-    logits_GSE[~is_token_GS] = 1e4
-    other = route(top2, logits_GSE, is_token_GS, 4)
-    jax.tree.map(np.testing.assert_array_equal, routing.weight_GSK, other.weight_GSK)
-    np.testing.assert_array_equal(routing.aux_loss, other.aux_loss)
-    assert not np.any(np.asarray(routing.weight_GSK)[~is_token_GS])
+    return logits_GSE, np.arange(20) < np.array([[13], [20]])
 
 
-def test_a_group_of_padding_does_not_dilute_the_loss():
-    logits_GSE = np.random.default_rng(0).normal(size=(1, 12, 4)).astype(np.float32)
-    one = route(top2, logits_GSE, np.ones((1, 12), bool), 4)
-    is_token_GS = np.array([[True] * 12, [False] * 12])
-    two = route(top2, np.concatenate([logits_GSE, logits_GSE]), is_token_GS, 4)
-    np.testing.assert_allclose(one.aux_loss, two.aux_loss, rtol=1e-6)
+@pytest.mark.parametrize("has_key", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_padding_holds_changes_nothing(name, has_key, problem):
+    logits_GSE, is_token_GS = problem
+    key = jax.random.key(0) if has_key else None
+    extra = arrays(name, logits_GSE)
+    routing = route_by(name, logits_GSE, is_token_GS, 4, key, extra)
+    extra = {keyword: array.copy() for keyword, array in extra.items()}
+    for array in (logits_GSE, *extra.values()):
+        array[~is_token_GS] = 999
+    other = route_by(name, logits_GSE, is_token_GS, 4, key, extra)
+    for field, a, b in zip(routing._fields, routing, other, strict=True):
+        is_it = {"expert_GSK": routing.is_wanted_GSK, "slot_GSK": routing.weight_GSK > 0}.get(field)
+        a, b = (a, b) if is_it is None else (a[is_it], b[is_it])
+        np.testing.assert_array_equal(a, b, err_msg=field)
+    assert np.any(routing.weight_GSK) and not np.any(routing.weight_GSK[~is_token_GS])
 
 
-@pytest.mark.parametrize("num_experts", [1, 4, 64])
-def test_the_loss_is_1_when_routing_is_uniform(num_experts):
-    # Token s prefers expert s mod E by a hair: counts are even, and so are the gates.
-    logits_SE = 1e-4 * np.eye(num_experts, dtype=np.float32)[np.arange(128) % num_experts]
-    routing = top2(jnp.asarray(logits_SE)[None], jnp.ones((1, 128), bool), 128, None)
+@pytest.mark.parametrize("has_key", [False, True])
+@pytest.mark.parametrize("name", NAMES)
+def test_groups_do_not_change_the_choices_of_each_other(name, has_key, problem):
+    logits_GSE, is_token_GS = problem
+    key = jax.random.key(0) if has_key else None
+    extra = arrays(name, logits_GSE)
+    routing = route_by(name, logits_GSE, is_token_GS, 4, key, extra)
+    extra = {keyword: array.copy() for keyword, array in extra.items()}
+    for array in (logits_GSE, *extra.values()):
+        array[1] = array[1][::-1] * 3
+    other = route_by(name, logits_GSE, is_token_GS, 4, key, extra)
+    for a, b in zip(routing[:4], other[:4], strict=True):
+        np.testing.assert_array_equal(a[0], b[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_key_means_no_randomness(name, problem):
+    logits_GSE, is_token_GS = problem
+    program = jax.make_jaxpr(
+        lambda logits_GSE, extra: route_by(name, logits_GSE, is_token_GS, 4, None, extra)
+    )(logits_GSE, arrays(name, logits_GSE))
+    assert "random" not in str(program) and "threefry" not in str(program)
+
+
+@pytest.mark.parametrize("name", ["top2", "noisy_top_k", "hierarchical"])
+def test_another_key_is_another_routing(name, problem):
+    logits_GSE, is_token_GS = problem
+    extra = arrays(name, logits_GSE)
+    one, two = (
+        route_by(name, logits_GSE, is_token_GS, 4, jax.random.key(n), extra) for n in range(2)
+    )
+    assert np.any(one.weight_GSK != two.weight_GSK)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gate_arithmetic_is_float32_whatever_comes_in(name, problem):
+    logits_GSE, is_token_GS = problem
+    # Numbers that bfloat16 has.
+    extra = jax.tree.map(
+        lambda x: x if x.dtype == np.int32 else jnp.asarray(x, jnp.bfloat16).astype(jnp.float32),
+        {"logits_GSE": logits_GSE, **arrays(name, logits_GSE)},
+    )
+    narrow = jax.tree.map(lambda x: x if x.dtype == np.int32 else x.astype(jnp.bfloat16), extra)
+    routing, other = (
+        route_by(name, inputs.pop("logits_GSE"), is_token_GS, 4, None, inputs)
+        for inputs in (narrow, extra)
+    )
+    jax.tree.map(np.testing.assert_array_equal, routing, other)
+
+
+def circular_logits(num_experts, num_tokens):
+    """Token s likes expert s mod E best and the ones after it less and less: an even load."""
+    distance_SE = np.arange(num_experts)[None] - np.arange(num_tokens)[:, None]
+    return -jnp.asarray(distance_SE % num_experts, jnp.float32)[None] / 8
+
+
+@pytest.mark.parametrize("name", ["top2", "top1", "top_k"])
+def test_a_balance_loss_is_1_when_routing_is_uniform(name):
+    routing = route_by(name, circular_logits(16, 64), jnp.ones((1, 64), bool), 64, None, {})
     np.testing.assert_allclose(routing.aux_loss, 1.0, rtol=1e-5)
 
 
-def test_the_loss_is_e_when_one_expert_gets_everything():
-    logits_GSE = jnp.zeros((1, 8, 4)).at[..., 2].set(100.0)
-    routing = top2(logits_GSE, jnp.ones((1, 8), bool), 8, None)
-    np.testing.assert_allclose(routing.aux_loss, 4.0, rtol=1e-5)
+@pytest.mark.parametrize("name", ["noisy_top_k", "hierarchical"])
+def test_a_loss_of_variation_is_0_when_the_load_is_even(name):
+    # Tokens go around the two groups of experts, and around the eight experts of each.
+    logits_GSE = jnp.tile(circular_logits(8, 64).repeat(2, axis=1), 2)
+    extra = {"noise_GSE": jnp.zeros((1, 128, 16))}
+    if name == "hierarchical":
+        extra["primary_GSA"] = circular_logits(2, 128)
+        extra["primary_noise_GSA"] = jnp.zeros((1, 128, 2))
+    else:
+        logits_GSE = circular_logits(16, 128)
+    routing = route_by(name, logits_GSE, jnp.ones((1, 128), bool), 128, None, extra)
+    np.testing.assert_allclose(routing.aux_loss, 0.0, atol=1e-6)
 
 
-def test_equal_gates_go_to_the_lowest_experts():
-    routing = top2(jnp.zeros((1, 3, 5)), jnp.ones((1, 3), bool), 3, None)
-    np.testing.assert_array_equal(routing.expert_GSK[0], [[0, 1]] * 3)
-    np.testing.assert_array_equal(routing.slot_GSK[0], [[0, 0], [1, 1], [2, 2]])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_row_of_the_table_names_all_that_its_gate_takes(name):
+    gating = GATINGS[name]
+    signature = inspect.signature(gating.gate)
+    keywords = {p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
+    token_ids = {"token_id_GS"} if gating.needs_token_ids else set()
+    assert keywords == {*gating.options, *gating.products, *token_ids}
+    positional = [p for p in signature.parameters if p not in keywords]
+    assert positional == ["logits_GSE", "is_token_GS", "capacity", "key"]
+    for keyword, letters in gating.products.items():
+        assert keyword.endswith("_GS" + letters[1]) and letters[0] == "M"
 
 
-def test_second_choices_come_after_all_first_choices_of_their_expert():
-    # Token 0 wants 0 then 1; tokens 1 and 2 want 1 then 0. With two slots, 1 is full before pass 2.
-    logits_GSE = jnp.array([[[2.0, 1.0], [1.0, 2.0], [1.0, 2.0]]])
-    routing = top2(logits_GSE, jnp.ones((1, 3), bool), 2, None)
-    np.testing.assert_array_equal(routing.weight_GSK[0] > 0, [[1, 0], [1, 1], [1, 0]])
-    assert routing.counters.num_over_capacity_2 == 2
-
-
-def test_one_expert_has_no_second_choice():
-    routing = top2(jnp.ones((1, 4, 1)), jnp.ones((1, 4), bool), 3, None)
-    np.testing.assert_array_equal(routing.weight_GSK[0], [[1, 0], [1, 0], [1, 0], [0, 0]])
-
-
-def test_the_second_expert_is_drawn_with_probability_2_g2():
-    gate_2 = 0.3
-    logits_GSE = jnp.broadcast_to(jnp.log(jnp.array([1 - gate_2, gate_2])), (4, 5000, 2))
-    routing = top2(logits_GSE, jnp.ones((4, 5000), bool), 5000, jax.random.key(0))
-    # 20,000 draws of probability 0.6: five standard deviations are 0.017.
-    assert abs(float(routing.counters.num_to_2) / 20_000 - 2 * gate_2) < 0.017
-    without_draws = GATINGS["top2_all"](
-        logits_GSE, jnp.ones((4, 5000), bool), 5000, jax.random.key(0)
-    )
-    assert without_draws.counters.num_to_2 == without_draws.counters.num_tokens
-
-
-def test_gradients_of_weights_and_loss_match_finite_differences():
-    rng = np.random.default_rng(1)
-    logits_GSE = jnp.asarray(rng.permutation(60).reshape(1, 10, 6) / 10, jnp.float32)
-    is_token_GS = jnp.arange(10)[None] < 9
-    cotangent_GSK = jnp.asarray(rng.normal(size=(1, 10, 2)), jnp.float32)
-
-    @jax.jit
-    def scalar(logits_GSE):
-        routing = top2(logits_GSE, is_token_GS, 3, jax.random.key(3))
-        return jnp.sum(routing.weight_GSK * cotangent_GSK) + routing.aux_loss
-
-    gradient_GSE = jax.grad(scalar)(logits_GSE)
-    step = 1e-2  # less than half the smallest gap between two logits of a token
-    for s, e in np.ndindex(10, 6):
-        up, down = (scalar(logits_GSE.at[0, s, e].add(sign * step)) for sign in (1, -1))
-        np.testing.assert_allclose(gradient_GSE[0, s, e], (up - down) / (2 * step), atol=2e-4)
-
-
-def test_gate_arithmetic_is_float32_whatever_comes_in():
-    logits_GSE = jax.random.normal(jax.random.key(0), (2, 16, 4), jnp.bfloat16)
-    is_token_GS = jnp.ones((2, 16), bool)
-    routing = top2(logits_GSE, is_token_GS, 8, None)
-    expected = top2(logits_GSE.astype(jnp.float32), is_token_GS, 8, None)
-    np.testing.assert_array_equal(routing.weight_GSK, expected.weight_GSK)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_causal_gate_without_drops_gives_a_token_the_same_whatever_comes_later(name, problem):
+    logits_GSE, _ = problem
+    is_token_GS = np.ones((2, 20), bool)
+    extra = arrays(name, logits_GSE)
+    routing = route_by(name, logits_GSE, is_token_GS, 20, None, extra)
+    extra = {keyword: array.copy() for keyword, array in extra.items()}
+    for array in (logits_GSE, *extra.values()):
+        array[:, 10:] = array[:, 10:][:, ::-1] * 3
+    other = route_by(name, logits_GSE, is_token_GS, 20, None, extra)
+    is_same = np.array_equal(routing.weight_GSK[:, :10], other.weight_GSK[:, :10])
+    assert is_same == GATINGS[name].is_causal

@@ -50,9 +50,9 @@ def test_a_state_saved_on_eight_devices_comes_back_bit_for_bit_on_any_mesh(tmp_p
     devices = jax.devices()
     meshes = [
         build_mesh(2, 4),
-        build_mesh(1, 4, devices[:4]),
-        build_mesh(2, 2, devices[4:]),
-        build_mesh(1, 1, devices[:1]),
+        build_mesh(1, 4, devices=devices[:4]),
+        build_mesh(2, 2, devices=devices[4:]),
+        build_mesh(1, 1, devices=devices[:1]),
     ]
     for mesh in meshes:
         wanted_like = shapes_on(mesh)

@@ -8,7 +8,7 @@ import numpy as np
 import orbax.checkpoint
 import pytest
 
-from gshard_mt.config import Config, MeshConfig, ModelConfig, TrainConfig
+from gshard_mt.config import Config, MeshConfig, ModelConfig, MoeConfig, TrainConfig
 from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train.loop import train
@@ -22,7 +22,11 @@ def run_config(config) -> Config:
     return Config(
         data=config,
         model=ModelConfig(
-            model_dim=16, ffn_dim=32, num_heads=2, head_dim=8, num_experts=8, group_size=16
+            model_dim=16,
+            ffn_dim=32,
+            num_heads=2,
+            head_dim=8,
+            moe=MoeConfig(num_experts=8, group_size=16),
         ),
         train=TrainConfig(
             num_steps=STEPS,
@@ -82,14 +86,32 @@ def test_a_restarted_run_equals_an_undisturbed_one_bit_for_bit(
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
     assert metrics(tmp_path) == metrics(undisturbed)  # data order included: token counts are in it
+    routing = [(path / "routing.jsonl").read_text() for path in (tmp_path, undisturbed)]
+    assert routing[0] == routing[1]
+
+
+def test_the_router_of_every_moe_layer_is_seen_by_language(prepared, undisturbed):
+    text = (undisturbed / "routing.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.splitlines()]
+    places = [(line["step"], line["stack"], line["layer"]) for line in lines]
+    assert places == [(step, stack, 0) for step in (4, 8) for stack in ("decoder", "encoder")]
+    training = {line["step"]: line for line in metrics(undisturbed) if line["split"] == "train"}
+    for line in lines:
+        side = "source_tokens" if line["stack"] == "encoder" else "target_tokens"
+        assert line["pairs"] == list(prepared.pairs)
+        assert min(line["tokens"]) > 0
+        assert sum(line["tokens"]) == training[line["step"]][side]
+        assert [sum(sent) for sent in line["sent"]] == line["tokens"]
+        sent = [sum(n * count for n, count in enumerate(row)) for row in line["sent"]]
+        assert sent == [sum(load) for load in line["load"]]
 
 
 def test_a_run_goes_on_on_other_meshes_with_the_same_losses(
     run_config, prepared, undisturbed, tmp_path
 ):
     run(run_config, prepared, tmp_path, 4)
-    run(run_config, prepared, tmp_path, 6, build_mesh(1, 4, jax.devices()[:4]))
-    run(run_config, prepared, tmp_path, STEPS, build_mesh(2, 2, jax.devices()[:4]))
+    run(run_config, prepared, tmp_path, 6, build_mesh(1, 4, devices=jax.devices()[:4]))
+    run(run_config, prepared, tmp_path, STEPS, build_mesh(2, 2, devices=jax.devices()[:4]))
     pairs = [
         (found, expected)
         for found in metrics(tmp_path)

@@ -4,12 +4,14 @@
 import json
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gshard_mt.routing.gating import Counters
+from gshard_mt.routing.counters import Counters
 from gshard_mt.train.loss import TokenLoss
-from gshard_mt.train.metrics import MetricsLog, StepSums
+from gshard_mt.train.metrics import MetricsLog, StepSums, routing_lines, summarize
 from gshard_mt.train.step import StepMetrics
 
 
@@ -62,11 +64,19 @@ def test_a_line_that_was_being_written_is_dropped(tmp_path, half):
 
 
 def metrics(number: int, routing=True) -> StepMetrics:
-    counters = Counters(*(scalar(n * number) for n in (100, 5, 6, 10, 20, 70)))
+    layer = Counters(  # of two language pairs and three experts
+        num_tokens_X=jnp.array([60, 40]),
+        num_sent_XK=jnp.array([[6, 10, 44], [4, 10, 26]]),
+        num_wanted_XK=jnp.array([[60, 50], [40, 40]]),
+        num_over_capacity_XK=jnp.array([[3, 2], [2, 4]]),
+        load_XE=jnp.array([[50, 30, 18], [30, 20, 12]]),
+        entropy_X=jnp.array([30.0, 20.0], jnp.float32),
+    )
+    stack = jax.tree.map(lambda array: number * jnp.stack([array, array]), layer)
     return StepMetrics(
         TokenLoss(scalar(40.0 * number), scalar(60.0 * number), scalar(20 * number)),
         scalar(3.0 * number),
-        counters if routing else None,
+        {"encoder": stack} if routing else {},
         scalar(30 * number),
         scalar(number),
         scalar(0.1 * number),
@@ -118,3 +128,37 @@ def test_time_spent_on_other_things_is_not_training_time(monkeypatch):
     sums.add(metrics(2))
     clock[0] += 4.0
     assert sums.drain(2, 2)["tokens_per_second"] == pytest.approx(10.0)
+
+
+def test_routing_lines_have_the_layers_counts_and_their_fractions():
+    sums = StepSums()
+    sums.add(metrics(1))
+    sums.add(metrics(2))
+    sums.drain(8, 2)
+    first, second = routing_lines(8, sums.routing, ["de-en", "lb-en"])
+    assert (first["step"], first["stack"], first["layer"]) == (8, "encoder", 0)
+    assert (second["layer"], second["pairs"]) == (2, ["de-en", "lb-en"])
+    assert first["sent"] == [[18, 30, 132], [12, 30, 78]]
+    assert json.loads(json.dumps(first)) == first
+    found = summarize(first)
+    assert found["sent_to_0"] == pytest.approx(0.1)
+    assert found["sent_to_2"] == pytest.approx(0.7)
+    assert found["over_capacity_1"] == pytest.approx(5 / 100)
+    assert found["over_capacity_2"] == pytest.approx(6 / 90)
+    assert found["max_load"] == pytest.approx(80 / 160 * 3)
+    assert found["entropy"] == pytest.approx(0.5)
+
+
+def test_routing_lines_go_on_where_the_checkpoint_was(tmp_path):
+    sums = StepSums()
+    sums.add(metrics(1))
+    sums.drain(1, 2)
+    for from_step in (0, 1):
+        log = MetricsLog(tmp_path, from_step)
+        for step in (1, 2):
+            for line in routing_lines(step, sums.routing, ["de-en", "lb-en"]):
+                if step > from_step:
+                    log.write_routing(line)
+        log.close()
+    lines = (tmp_path / "routing.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 1, 2, 2]

@@ -1,0 +1,60 @@
+"""The gate of GShard: two experts a token, the second one drawn by its gate."""
+# SPDX-License-Identifier: Apache-2.0
+
+import jax
+import jax.numpy as jnp
+
+from gshard_mt.errors import ConfigError
+from gshard_mt.routing.balance import balance_loss
+from gshard_mt.routing.routing import (
+    Routing,
+    count_slots,
+    draw_uniform,
+    find_largest,
+    is_expert,
+    pick,
+)
+
+SECOND_POLICIES = ("random", "all")
+
+
+def top2(
+    logits_GSE: jax.Array,
+    is_token_GS: jax.Array,
+    capacity: int,
+    key: jax.Array | None,
+    *,
+    second_policy: str = "random",
+    count_rejected: bool = False,
+) -> Routing:
+    """GShard's Algorithm 1 (section 2.2), every group at once; numbers at the steps are its lines.
+
+    The second expert is drawn with probability 2 * g2, by `draw_uniform(key, ...)`; without a key
+    or with `second_policy="all"` there is no draw and it is used whenever there is room (and its
+    gate didn't underflow to 0). A rejected draw takes no slot, as in Lingvo and Mesh TensorFlow;
+    the algorithm as printed counts it, which `count_rejected` does. Padding (`is_token_GS` false)
+    is never routed, takes no slot and counts in no mean. Of equal gates the lowest expert comes
+    first. With one expert there is no second choice. `aux_loss` is 1 if routing is uniform.
+    """
+    if second_policy not in SECOND_POLICIES:
+        raise ConfigError(f"model.moe.second_policy = {second_policy!r}: must be 'random' or 'all'")
+    num_experts = logits_GSE.shape[-1]
+    gates_GSE = jax.nn.softmax(logits_GSE.astype(jnp.float32))  # 2
+    expert_GSK = find_largest(gates_GSE, 2)  # 5, 15
+    is_first_GSE = is_expert(expert_GSK[..., 0], num_experts)
+    g1_GS = pick(gates_GSE, expert_GSK[..., :1])[..., 0]
+    g2_GS = pick(jnp.where(is_first_GSE, 0.0, gates_GSE), expert_GSK[..., 1:])[..., 0]
+    total_GS = g1_GS + g2_GS
+    g1_GS, g2_GS = g1_GS / total_GS, g2_GS / total_GS  # 6, 16: before anything is dropped
+
+    if second_policy == "all":
+        key = None
+    uniform_GS = 0.0 if key is None else draw_uniform(key, is_token_GS.shape)  # 17
+    is_drawn_GS = is_token_GS & (2 * g2_GS > uniform_GS)  # 19
+    is_wanted_GSK = jnp.stack([is_token_GS, is_drawn_GS], axis=-1)
+    is_counted_GSK = is_token_GS[..., None] if count_rejected else is_wanted_GSK
+    slot_GSK = count_slots(expert_GSK, is_counted_GSK, num_experts)  # 7, 11, 18, 22
+    is_kept_GSK = is_wanted_GSK & (slot_GSK < capacity)  # 8, 19
+    weight_GSK = jnp.where(is_kept_GSK, jnp.stack([g1_GS, g2_GS], axis=-1), 0.0)  # 9, 20
+    aux_loss = balance_loss(gates_GSE, is_first_GSE, is_token_GS)  # 3, 13
+    return Routing(expert_GSK, slot_GSK, weight_GSK, is_wanted_GSK, aux_loss)

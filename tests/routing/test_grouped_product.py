@@ -1,0 +1,74 @@
+"""Products by group against a loop, on CPUs in blocks, and against `lax.ragged_dot`."""
+# SPDX-License-Identifier: Apache-2.0
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gshard_mt.routing.grouped_product import grouped_product
+
+ROWS, M, H = 96, 5, 7
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def value_and_gradients(product, x_FM, w_EMH, size_E, dy_FH):
+    y_FH, pull_back = jax.vjp(lambda x, w: product(x, w, size_E), x_FM, w_EMH)
+    return (y_FH, *pull_back(dy_FH))
+
+
+def make(seed: int, sizes: list[int]):
+    rng = np.random.default_rng(seed)
+    shapes = ((ROWS, M), (len(sizes), M, H), (ROWS, H))
+    x_FM, w_EMH, dy_FH = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
+    return x_FM, w_EMH, np.asarray(sizes, np.int32), dy_FH
+
+
+def cut(seed: int, num_groups: int, num_rows: int) -> list[int]:
+    """Sizes of groups, many of them empty, that add up to `num_rows`."""
+    rng = np.random.default_rng(seed)
+    ends = np.sort(rng.choice([0, num_rows, *range(num_rows)], num_groups - 1))
+    return np.diff([0, *ends, num_rows]).tolist()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from([1, 4, 40]), st.sampled_from([0, 1, 50, ROWS]), st.integers(0, 1000))
+def test_every_group_meets_its_own_matrix_and_nothing_else(num_groups, num_rows, seed):
+    sizes = cut(seed, num_groups, num_rows)
+    x_FM, w_EMH, size_E, dy_FH = make(seed, sizes)
+    y_FH, dx_FM, dw_EMH = np.zeros((ROWS, H)), np.zeros((ROWS, M)), np.zeros((num_groups, M, H))
+    start = 0
+    for group, size in enumerate(sizes):
+        rows = slice(start, start + size)
+        y_FH[rows] = x_FM[rows] @ w_EMH[group]
+        dx_FM[rows] = dy_FH[rows] @ w_EMH[group].T
+        dw_EMH[group] = x_FM[rows].T @ dy_FH[rows]
+        start += size
+    found = value_and_gradients(grouped_product, x_FM, w_EMH, size_E, dy_FH)
+    for one, other in zip(found, (y_FH, dx_FM, dw_EMH), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [[96], [10, 0, 80], [0, 0, 3], [24, 24, 24, 24]])
+def test_the_form_of_other_devices_computes_the_same(sizes):
+    arguments = make(0, sizes)
+
+    def ragged(x_FM, w_EMH, size_E):
+        return jax.lax.ragged_dot(x_FM, w_EMH, size_E, preferred_element_type=jnp.float32)
+
+    found = value_and_gradients(grouped_product, *arguments)
+    for one, other in zip(found, value_and_gradients(ragged, *arguments), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_bfloat16_is_summed_in_float32():
+    x_FM, w_EMH, size_E, dy_FH = make(1, [40, 30])
+    low = (jnp.asarray(x_FM, jnp.bfloat16), jnp.asarray(w_EMH, jnp.bfloat16))
+    y_FH = jax.jit(grouped_product)(*low, size_E)
+    assert y_FH.dtype == jnp.float32
+    expected = jax.jit(grouped_product)(*(a.astype(jnp.float32) for a in low), size_E)
+    np.testing.assert_allclose(y_FH, expected, rtol=1e-5, atol=1e-5)
