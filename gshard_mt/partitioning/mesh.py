@@ -84,7 +84,7 @@ def check_fits(shape: Mapping[str, int], sizes: Iterable[tuple[str, str, int]]) 
     `shape` is what `solve_shape` returned, or `mesh.shape`; needs no device. `sizes` has rows of
     (configuration key or formula, letter, size), the letter as the array's first axis, for example
     `("train.batch_rows", "B", 64)`, `("model.moe.num_experts", "E", 8)`,
-    `("train.batch_rows * data.source_length / model.group_size", "G", 8)`.
+    `("train.batch_rows * data.source_length / model.moe.group_size", "G", 8)`.
     """
     for key, letter, size in sizes:
         axes = names(spec(letter, shape)[0])

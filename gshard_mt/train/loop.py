@@ -114,7 +114,7 @@ def check_geometry(config: Config, mesh: Mesh) -> None:
             ("target", config.data.target_length),
         ):
             groups = num_groups(config.train.batch_rows * length, config.model.moe.group_size)
-            name = f"groups (train.batch_rows x data.{side}_length / model.group_size)"
+            name = f"groups (train.batch_rows x data.{side}_length / model.moe.group_size)"
             sizes.append((name, "G", groups))
     check_fits(mesh.shape, sizes)
     if config.train.save_every % config.train.log_every:
