@@ -59,8 +59,8 @@ def main() -> None:
         command += ["--data_dir", str(flags.data_dir), "--workdir", str(run)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         rows.append(read_row(name, run, flags.steps))
-    print("| gate | dev nll | dropped | sent to 1 | sent to 2 | max load | entropy |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| gate | dev nll | to no expert | to 1 | to 2 | to more | max load | entropy |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for row in rows:
         print("| " + " | ".join(row) + " |")
 
@@ -77,7 +77,8 @@ def read_row(name: str, run: pathlib.Path, step: int) -> list[str]:
     def mean(key: str) -> float:
         return statistics.mean(layer.get(key, 0.0) for layer in layers)
 
-    shares = [f"{mean(f'sent_to_{n}'):.1%}" for n in (0, 1, 2)]
+    shares = [mean(f"sent_to_{n}") for n in (0, 1, 2)]
+    shares = [f"{share:.1%}" for share in (*shares, 1 - sum(shares))]
     load = f"{mean('max_load'):.2f}"
     return [name, f"{statistics.mean(nlls):.3f}", *shares, load, f"{mean('entropy'):.2f}"]
 
