@@ -26,9 +26,9 @@ class _Blocks(NamedTuple):
     """Which rows are multiplied together: blocks of one group each, in the order of rows."""
 
     num: jax.Array
-    group_A: jax.Array  # A: at most so many blocks
-    start_A: jax.Array
-    end_A: jax.Array  # past the group's rows; a block may reach beyond
+    group_I: jax.Array  # I: blocks, as many as there can be
+    start_I: jax.Array
+    end_I: jax.Array  # past the group's rows; a block may reach beyond
 
 
 def _block_size(num_rows: int, num_groups: int) -> int:
@@ -43,12 +43,12 @@ def _block_size(num_rows: int, num_groups: int) -> int:
 def _cut(size_E: jax.Array, num_rows: int, block: int) -> _Blocks:
     blocks_E = -(-size_E // block)
     last_E, end_E = jnp.cumsum(blocks_E), jnp.cumsum(size_E)
-    index_A = jnp.arange(num_rows // block + size_E.size, dtype=jnp.int32)
-    group_A = jnp.searchsorted(last_E, index_A, side="right").astype(jnp.int32)
-    group_A = jnp.minimum(group_A, size_E.size - 1)
-    place_A = index_A - (last_E - blocks_E)[group_A]
-    start_A = (end_E - size_E)[group_A] + place_A * block
-    return _Blocks(last_E[-1], group_A, start_A, end_E[group_A])
+    index_I = jnp.arange(num_rows // block + size_E.size, dtype=jnp.int32)
+    group_I = jnp.searchsorted(last_E, index_I, side="right").astype(jnp.int32)
+    group_I = jnp.minimum(group_I, size_E.size - 1)
+    place_I = index_I - (last_E - blocks_E)[group_I]
+    start_I = (end_E - size_E)[group_I] + place_I * block
+    return _Blocks(last_E[-1], group_I, start_I, end_E[group_I])
 
 
 def _multiply_rows(spec: str, x_FM, w_EMH, size_E, width: int) -> jax.Array:
@@ -58,11 +58,11 @@ def _multiply_rows(spec: str, x_FM, w_EMH, size_E, width: int) -> jax.Array:
     x_FM = jnp.pad(x_FM, ((0, block), (0, 0)))  # a slice past the end would be moved inside
 
     def body(index, y_FH):
-        start = blocks.start_A[index]
+        start = blocks.start_I[index]
         x_SM = jax.lax.dynamic_slice_in_dim(x_FM, start, block)
-        w_MH = jax.lax.dynamic_index_in_dim(w_EMH, blocks.group_A[index], keepdims=False)
+        w_MH = jax.lax.dynamic_index_in_dim(w_EMH, blocks.group_I[index], keepdims=False)
         y_SH = jnp.einsum(spec, x_SM, w_MH, preferred_element_type=jnp.float32)
-        is_own_S1 = (start + jnp.arange(block) < blocks.end_A[index])[:, None]
+        is_own_S1 = (start + jnp.arange(block) < blocks.end_I[index])[:, None]
         # What it writes past its group's rows, the next group overwrites.
         return jax.lax.dynamic_update_slice_in_dim(y_FH, jnp.where(is_own_S1, y_SH, 0.0), start, 0)
 
