@@ -62,9 +62,9 @@ DISPATCHES = {
 }
 DROPLESS = "dropless"  # has no slots: `routing.dropless`
 
-# What `auto` is. On CPUs a gather costs what it moves, whatever E (measured: docs/benchmarks.md). The
-# others are not measured: GPUs gather as well; TPUs gather rows slowly and have the matrix unit for
-# products with one-hots, which the paper counted on.
+# What `auto` is. On CPUs a gather costs what it moves, whatever E (measured: docs/benchmarks.md).
+# The others are not measured: GPUs gather as well; TPUs gather rows slowly and have the matrix
+# unit for products with one-hots, which the paper counted on.
 DEFAULTS = {"cpu": "slots", "gpu": "slots", "tpu": "einsum"}
 DISPATCH_NAMES = ("auto", *DISPATCHES, DROPLESS)
 
