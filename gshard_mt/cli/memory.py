@@ -12,10 +12,12 @@ _KEEP_BUFFERS = flags.DEFINE_bool(
     "keep_buffers", True, "On a CPU, start again with memory settings that make steps faster."
 )
 
-# Huge pages; no buffer mapped by itself; nothing given back between steps; grow by 1 GiB.
+# Huge pages; no buffer mapped by itself; nothing given back between steps; grow by 1 GiB; one arena
+# for all threads, since in a thread's own what is larger than 64 MB is mapped by itself after all.
 TUNABLES = (
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=8589934592"
     ":glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=1073741824"
+    ":glibc.malloc.arena_max=1"
 )
 
 
