@@ -22,13 +22,16 @@ FLOORS = [
     {"cli"},
 ]
 
-# Each of these is imported by one file at most.
-DOORS = [
-    {"orbax"},
-    {"sacrebleu"},
-    {"sentencepiece"},
-    {"tensorflow_datasets", "array_record"},
-]
+# Each of these is imported by one file, or by as many as it has uses that know nothing of each
+# other: TFDS holds our own token ids, and text that others made.
+DOORS = {
+    frozenset({"orbax"}): 1,
+    frozenset({"sacrebleu"}): 1,
+    frozenset({"sentencepiece"}): 1,
+    frozenset({"tensorflow_datasets", "array_record"}): 2,
+    frozenset({"pyarrow"}): 1,
+    frozenset({"polib"}): 1,
+}
 
 # What a room, or a module, does without, so that it can be used and tested alone.
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
@@ -128,11 +131,11 @@ def test_no_module_imports_itself_by_a_circle():
 
 
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: "+".join(sorted(door)))
-def test_a_dependency_has_one_door(door):
+def test_a_dependency_has_few_doors(door):
     importers = [
         module for module in modules() if door & {name.split(".")[0] for name in imports(module)}
     ]
-    assert len(importers) <= 1, importers
+    assert len(importers) <= DOORS[door], importers
 
 
 @pytest.mark.parametrize("owner", BANNED)

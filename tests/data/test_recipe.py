@@ -34,7 +34,10 @@ def test_a_recipe_is_read(tmp_path):
         ({"language": "7"}, "language is 7; accepted"),
         ({"language": '["de", "fr"]'}, "accepted for this scheme: one code"),
         ({"split": '"tset"'}, r"split is 'tset'; did you mean test\?"),
-        ({"source": '"ftp:x"'}, "'ftp:x' has no known scheme; accepted: tsv:, wheel:"),
+        (
+            {"source": '"ftp:x"'},
+            "'ftp:x' has no known scheme; accepted: gettext:, jsonl:, moses:, parquet:",
+        ),
         ({"source": '"a.tsv"'}, "has no known scheme"),
         ({"source": "3"}, "source is 3; accepted: a string"),
         ({"sha256": '"12"'}, "sha256 is '12'; accepted: 64"),

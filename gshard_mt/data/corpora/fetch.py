@@ -34,7 +34,7 @@ def fetch_wheel(requirement: str, sha256: str) -> pathlib.Path:
     Raises DataError where pip can't fetch it or the hash is another.
     """
     if not sha256:
-        raise DataError(f"wheel:{requirement}: sha256 is missing; a fetched file needs one")
+        raise DataError(f"{requirement}: sha256 is missing; a fetched file needs one")
     cached = cache_folder() / f"{requirement}-{sha256[:16]}.whl"
     if cached.is_file():
         check_hash(cached, sha256)
@@ -72,6 +72,6 @@ def _download(requirement: str, folder: pathlib.Path) -> None:
         lines = [line for line in errors.splitlines() if line.startswith("ERROR")]
         said = lines[-1].removeprefix("ERROR:").strip() if lines else "no wheel came"
         raise DataError(
-            f"wheel:{requirement}: pip can't download it ({said}); check the network and the "
-            'package index, or name a copy of the file: source = "wheel:path/to/file.whl"'
+            f"{requirement}: pip can't download it ({said}); check the network and the "
+            'package index, or name a copy of the file in its place: "wheel:path/to/file.whl"'
         )

@@ -1,11 +1,19 @@
 """The table of source schemes: a new format is one file beside this one and one row here."""
 # SPDX-License-Identifier: Apache-2.0
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from gshard_mt.data.corpora.entry import Reader
+from gshard_mt.data.corpora.catalogues import read_gettext
+from gshard_mt.data.corpora.entry import Entry, Pair, Reader
+from gshard_mt.data.corpora.jsonl import read_jsonl
+from gshard_mt.data.corpora.moses import read_moses
+from gshard_mt.data.corpora.parquet import read_parquet
+from gshard_mt.data.corpora.tfds_datasets import read_tfds
+from gshard_mt.data.corpora.tmx import read_tmx
 from gshard_mt.data.corpora.tsv import read_tsv
 from gshard_mt.data.corpora.wheel import read_wheel
+from gshard_mt.errors import DataError
 
 
 class Scheme(NamedTuple):
@@ -15,7 +23,27 @@ class Scheme(NamedTuple):
     has_languages: bool = False
 
 
+def never_empty(read: Reader) -> Reader:
+    """Returns the reader with a DataError for an entry that has no pairs at all."""
+
+    def read_some(entry: Entry) -> Iterator[Pair]:
+        pairs = read(entry)
+        first = next(pairs, None)
+        if first is None:
+            raise DataError(f"{entry.scheme}:{entry.location}: no pairs in it")
+        yield first
+        yield from pairs
+
+    return read_some
+
+
 SCHEMES = {
-    "tsv": Scheme(read_tsv),
-    "wheel": Scheme(read_wheel, has_languages=True),
+    "gettext": Scheme(never_empty(read_gettext), has_languages=True),
+    "jsonl": Scheme(never_empty(read_jsonl), has_languages=True),
+    "moses": Scheme(never_empty(read_moses)),
+    "parquet": Scheme(never_empty(read_parquet), has_languages=True),
+    "tfds": Scheme(never_empty(read_tfds), has_languages=True),
+    "tmx": Scheme(never_empty(read_tmx), has_languages=True),
+    "tsv": Scheme(never_empty(read_tsv)),
+    "wheel": Scheme(never_empty(read_wheel), has_languages=True),
 }

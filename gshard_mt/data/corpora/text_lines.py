@@ -1,57 +1,47 @@
 """Lines of UTF-8 text files, plain or compressed, streamed, with the line at fault named."""
 # SPDX-License-Identifier: Apache-2.0
 
-import gzip
-import io
-import lzma
+import codecs
 import pathlib
 from collections.abc import Iterator
-from typing import IO
 
-import zstandard
-
+from gshard_mt.data.corpora.files import open_bytes
 from gshard_mt.errors import DataError
 
 MAX_LINE_BYTES = 1 << 20  # a longer line is no sentence, and compressed text may expand without end
+
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
     """Yields (line number from 1, line without its end). `.gz`, `.xz`, `.zst` are read as they are.
 
-    Raises DataError with file:line for a line that isn't UTF-8 or has more than MAX_LINE_BYTES.
+    A byte order mark and CR LF are no part of the text; control characters are. Raises DataError
+    with file:line for a line that isn't UTF-8 or has more than MAX_LINE_BYTES.
     """
-    try:
-        with _open(path) as file:
-            number = 0
-            while line := file.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                yield number, _decode(line, path, number)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (OSError, EOFError, lzma.LZMAError, zstandard.ZstdError) as error:
-        raise DataError(f"{path}: can't be read: {error}") from None
+    longest = MAX_LINE_BYTES + len(b"\r\n")
+    number = 0
+    with open_bytes(path) as file:
+        while line := file.readline(longest):
+            number += 1
+            if number == 1:
+                refuse_utf_16(line, path)
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if len(line) >= MAX_LINE_BYTES and len(line.rstrip(b"\r\n")) > MAX_LINE_BYTES:
+                raise DataError(f"{path}:{number}: a line of more than {MAX_LINE_BYTES} bytes")
+            try:
+                text = line.decode()
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path}:{number}: not UTF-8 at byte {error.start + 1}; "
+                    "convert the file to UTF-8"
+                ) from None
+            yield number, text.removesuffix("\n").removesuffix("\r")
 
 
-def _open(path: pathlib.Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    if path.suffix == ".xz":
-        return lzma.open(path, "rb")
-    if path.suffix == ".zst":
-        frames = zstandard.ZstdDecompressor().stream_reader(
-            open(path, "rb"), read_across_frames=True, closefd=True
-        )
-        return io.BufferedReader(frames)  # type: ignore[arg-type]
-    return open(path, "rb")
-
-
-def _decode(line: bytes, path: pathlib.Path, number: int) -> str:
-    if len(line) > MAX_LINE_BYTES:
-        raise DataError(f"{path}:{number}: a line of more than {MAX_LINE_BYTES} bytes")
-    try:
-        text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}:{number}: not UTF-8 at byte {error.start + 1}; convert the file to UTF-8"
-        ) from None
-    return text.removesuffix("\n").removesuffix("\r")
+def refuse_utf_16(start: bytes, path: pathlib.Path) -> None:
+    """Raises DataError where a text's first bytes are those of UTF-16."""
+    # Without a byte order mark, every other byte of Latin text is zero.
+    is_striped = b"" in (start[:64:2].strip(b"\0"), start[1:64:2].strip(b"\0"))
+    if start.startswith(_UTF_16) or (is_striped and len(start.strip(b"\0\r\n")) > 1):
+        raise DataError(f"{path}:1: looks like UTF-16; convert the file to UTF-8")

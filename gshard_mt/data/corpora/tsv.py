@@ -1,11 +1,10 @@
 """`tsv:` a line is source TAB English; a glob takes many files."""
 # SPDX-License-Identifier: Apache-2.0
 
-import glob
-import pathlib
 from collections.abc import Iterator
 
 from gshard_mt.data.corpora.entry import Entry, Pair
+from gshard_mt.data.corpora.files import find_files
 from gshard_mt.data.corpora.text_lines import read_lines
 from gshard_mt.errors import DataError
 
@@ -24,14 +23,3 @@ def read_tsv(entry: Entry) -> Iterator[Pair]:
                     f"{path}:{number}: {len(columns)} columns; accepted: 2, source TAB English"
                 )
             yield Pair(language, *columns)
-
-
-def find_files(entry: Entry) -> list[pathlib.Path]:
-    """Returns the files of a path or glob, sorted. Raises DataError where there is none."""
-    if entry.path.is_file():
-        return [entry.path]
-    paths = sorted(pathlib.Path(name) for name in glob.glob(str(entry.path), recursive=True))
-    files = [path for path in paths if path.is_file()]
-    if not files:
-        raise DataError(f"{entry.path}: no such file")
-    return files

@@ -11,7 +11,7 @@ import zipfile
 import pytest
 import zstandard
 
-from gshard_mt.data.corpora import fetch, text_lines, wheel
+from gshard_mt.data.corpora import archive, fetch, text_lines
 from gshard_mt.data.corpora.entry import Entry, Pair
 from gshard_mt.data.corpora.tsv import read_tsv
 from gshard_mt.data.corpora.wheel import read_wheel
@@ -127,7 +127,7 @@ def test_a_catalogue_that_is_no_json_is_named(tmp_path, content):
 @pytest.mark.parametrize("limit", ["MAX_MEMBER_BYTES", "MAX_TOTAL_BYTES", "MAX_MEMBERS"])
 def test_an_archive_without_end_is_refused(tmp_path, monkeypatch, limit):
     _write_wheel(tmp_path / "a.whl")
-    monkeypatch.setattr(wheel, limit, 2)
+    monkeypatch.setattr(archive, limit, 2)
     with pytest.raises(DataError, match="accepted: 2|more than 2"):
         _wheel(tmp_path, ["de"])
 

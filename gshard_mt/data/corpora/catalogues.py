@@ -1,0 +1,220 @@
+"""`gettext:` PO and MO catalogues, in a folder, an installed package or a wheel."""
+# SPDX-License-Identifier: Apache-2.0
+
+import gettext
+import glob
+import importlib.metadata
+import pathlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import polib
+
+from gshard_mt.data.corpora.archive import check_total, find_archive, open_archive, read_member
+from gshard_mt.data.corpora.entry import Entry, Pair
+from gshard_mt.data.corpora.fetch import is_requirement
+from gshard_mt.data.corpora.files import in_one_line, open_bytes
+from gshard_mt.data.corpora.mo import Message, charset_of, parse_mo
+from gshard_mt.data.corpora.tags import ENGLISH, Tags
+from gshard_mt.errors import DataError
+from gshard_mt.languages import base_language
+
+MAX_CATALOGUE_BYTES = 64 << 20
+
+_SUFFIXES = (".po", ".mo")
+_MANY = 5  # of five things every language has its common plural; some have duals and paucals below
+_MAX_FORMS = 10  # Arabic has six
+_SCRIPTS = {"latin": "Latn", "cyrillic": "Cyrl", "arabic": "Arab", "devanagari": "Deva"}
+_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PLURAL = re.compile(r"plural\s*=\s*([^;\n]+)")
+_LANGUAGE = re.compile(r"^Language:[ \t]*(\S+)", re.MULTILINE)
+
+
+class _Catalogue(NamedTuple):
+    name: str  # its path, or its archive and the path in that
+    path: pathlib.PurePath  # what the locale is read from
+    read: Callable[[], bytes]
+
+
+def read_gettext(entry: Entry) -> Iterator[Pair]:
+    """Yields the pairs of every catalogue of a wanted language; a message is the English.
+
+    `entry.location` is a file, a glob, a folder, a `.whl`, NAME==VERSION of a wheel to fetch, or
+    the name of an installed package. The locale is the folder's above LC_MESSAGES, else what the
+    header says, else the file's name, else the entry's one language. Beside a PO file its MO file
+    is not read. Left out are fuzzy and obsolete messages and those without a translation.
+
+    Of a plural message, the singular goes with the form for 1 and the plural with the form for 5.
+    Where these are one form, only the plural is a pair.
+    """
+    if entry.path.suffix == ".whl" or is_requirement(entry.location):
+        path = find_archive(entry)
+        with open_archive(path) as archive:
+            members = {member.filename: member for member in archive.infolist()}
+            names = _without_twins(name for name in members if name.endswith(_SUFFIXES))
+            check_total(archive, sum(members[name].file_size for name in names))
+            catalogues = [
+                _Catalogue(
+                    f"{path}:{name}",
+                    pathlib.PurePosixPath(name),
+                    lambda name=name: read_member(archive, members[name]),
+                )
+                for name in names
+            ]
+            yield from _pairs_of_all(catalogues, Tags(entry.languages, path))
+    else:
+        paths = [pathlib.Path(name) for name in _without_twins(_find(entry))]
+        catalogues = [
+            _Catalogue(str(path), path, lambda path=path: _content(path)) for path in paths
+        ]
+        yield from _pairs_of_all(catalogues, Tags(entry.languages, entry.path))
+
+
+def plural_forms(header: str) -> tuple[int, int]:
+    """Returns the indices of the forms for 1 and for 5 by a catalogue's header.
+
+    Without Plural-Forms, gettext's own rule: two forms, the first for 1. Raises ValueError.
+    """
+    match = _PLURAL.search(header)
+    if not match or match[1].strip() == "EXPRESSION":  # a template's
+        return 0, 1
+    try:
+        form = gettext.c2py(match[1].strip())  # type: ignore[attr-defined]
+        return form(1), form(_MANY)
+    except (ArithmeticError, SyntaxError, RecursionError, MemoryError, ValueError) as error:
+        raise ValueError(f"Plural-Forms can't be understood: {in_one_line(error)}") from None
+
+
+def _pairs_of_all(catalogues: Iterable[_Catalogue], tags: Tags) -> Iterator[Pair]:
+    has_pairs = False
+    for catalogue in catalogues:
+        locale = _locale_of_folder(catalogue.path)
+        if locale and tags[locale] in (None, ENGLISH):
+            continue
+        try:
+            content = catalogue.read()
+            for pair in _pairs(content, catalogue.path, locale, tags):
+                has_pairs = True
+                yield pair
+        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+            kind = catalogue.path.suffix[1:].upper()
+            raise DataError(_explain(catalogue.name, kind, error)) from None
+    if not has_pairs and tags:
+        raise tags.refusal()
+
+
+def _pairs(
+    content: bytes, path: pathlib.PurePath, locale: str | None, tags: Tags
+) -> Iterator[Pair]:
+    parse = parse_mo if path.suffix == ".mo" else _parse_po
+    messages = list(parse(content))
+    header = messages[0].forms[0] if messages and not messages[0].singular else ""
+    locale = locale or _locale_of_header(header) or _locale_of_name(path) or tags.single
+    if tags[locale] in (None, ENGLISH):
+        return
+    one, many = plural_forms(header)
+    for message in messages:
+        if not message.singular:
+            continue
+        if not message.plural:
+            if message.forms[0]:
+                yield Pair(locale, message.forms[0], message.singular)
+            continue
+        forms = [(message.singular, one), (message.plural, many)]
+        for english, index in forms[one == many :]:
+            if index < len(message.forms) and message.forms[index]:
+                yield Pair(locale, message.forms[index], english)
+
+
+def _parse_po(content: bytes) -> Iterator[Message]:
+    text = content.decode(charset_of(content)).removeprefix("\ufeff")
+    # polib takes a name of a file that exists for that file, and no name has two line ends.
+    catalogue = polib.pofile(text + "\n\n")
+    header = "\n".join(f"{key}: {value}" for key, value in catalogue.metadata.items())
+    yield Message("", "", [header])
+    for item in catalogue:
+        if item.fuzzy or item.obsolete or not item.msgid:
+            continue
+        forms = item.msgstr_plural
+        if item.msgid_plural and forms:
+            ordered = [forms.get(index, "") for index in range(_MAX_FORMS)]
+            yield Message(item.msgid, item.msgid_plural, ordered)
+        else:
+            yield Message(item.msgid, "", [item.msgstr])
+
+
+def _find(entry: Entry) -> list[str]:
+    path = entry.path
+    if path.is_file():
+        names = [str(path)]
+    elif path.is_dir():
+        names = [str(file) for file in path.rglob("*") if file.suffix in _SUFFIXES]
+    else:
+        names = glob.glob(str(path), recursive=True) or _installed(entry.location)
+    names = [name for name in names if name.endswith(_SUFFIXES) and pathlib.Path(name).is_file()]
+    if not names:
+        what = "has no .po or .mo file" if path.exists() else "no such file, folder or package"
+        raise DataError(f"{path}: {what}; accepted: catalogues, NAME==VERSION of a wheel")
+    return names
+
+
+def _installed(name: str) -> list[str]:
+    if not _PACKAGE.fullmatch(name):
+        return []
+    try:
+        files = importlib.metadata.files(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    return [str(file.locate()) for file in files if file.suffix in _SUFFIXES]
+
+
+def _without_twins(names: Iterable[str]) -> list[str]:
+    """Returns the names, sorted, without the MO files that have their PO file beside them."""
+    every = set(names)
+    return sorted(
+        name for name in every if name.endswith(".po") or f"{name[: -len('.mo')]}.po" not in every
+    )
+
+
+def _content(path: pathlib.Path) -> bytes:
+    with open_bytes(path) as file:
+        content = file.read(MAX_CATALOGUE_BYTES + 1)
+    if len(content) > MAX_CATALOGUE_BYTES:
+        raise DataError(f"{path}: a catalogue of more than {MAX_CATALOGUE_BYTES} bytes")
+    return content
+
+
+def _locale_of_folder(path: pathlib.PurePath) -> str | None:
+    folders = path.parts
+    if "LC_MESSAGES" not in folders[1:-1]:
+        return None
+    return _tag(folders[folders.index("LC_MESSAGES", 1) - 1])
+
+
+def _locale_of_header(header: str) -> str | None:
+    match = _LANGUAGE.search(header)
+    return _tag(match[1]) if match else None
+
+
+def _locale_of_name(path: pathlib.PurePath) -> str | None:
+    try:
+        base_language(_tag(path.stem))
+    except DataError:
+        return None
+    return _tag(path.stem)
+
+
+def _tag(locale: str) -> str:
+    """Returns `sr-Latn` for `sr_RS.UTF-8@latin`, `ca_ES` for `ca_ES@valencia`."""
+    place, _, modifier = locale.partition("@")
+    language = place.partition(".")[0]
+    script = _SCRIPTS.get(modifier)
+    return f"{re.split('[-_]', language)[0]}-{script}" if script else language
+
+
+def _explain(name: str, kind: str, error: Exception) -> str:
+    line = re.search(r"\(line (\d+)\)", str(error))
+    where = f"{name}:{line[1]}" if line and "Syntax error" in str(error) else name
+    what = "a syntax error" if where != name else in_one_line(error)
+    return f"{where}: not a {kind} catalogue: {what}"

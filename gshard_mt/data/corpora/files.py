@@ -1,0 +1,114 @@
+"""Files of a corpus: found by path or glob, opened as bytes, whatever they are compressed with."""
+# SPDX-License-Identifier: Apache-2.0
+
+import contextlib
+import glob
+import gzip
+import io
+import lzma
+import pathlib
+import zlib
+from collections.abc import Iterator
+from typing import IO
+
+import zstandard
+
+from gshard_mt.data.corpora.entry import Entry
+from gshard_mt.errors import DataError
+
+COMPRESSED = (".gz", ".xz", ".zst")
+
+_CHUNK_BYTES = 1 << 17
+# A block of zstd expands to 128 KiB at most and may take 4 bytes: this bounds what is held at once.
+_COMPRESSED_BYTES = 1 << 11
+_MAX_WINDOW_BYTES = 1 << 27  # what `zstd --long` makes; a frame may ask for gigabytes
+_READ_ERRORS = (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
+
+
+def find_files(entry: Entry) -> list[pathlib.Path]:
+    """Returns the files of a path or glob, sorted. Raises DataError where there is none."""
+    if entry.path.is_file():
+        return [entry.path]
+    if entry.path.is_dir():
+        raise DataError(f"{entry.path}: a directory; accepted: a file or a glob of files")
+    paths = sorted(pathlib.Path(name) for name in glob.glob(str(entry.path), recursive=True))
+    files = [path for path in paths if path.is_file()]
+    if not files:
+        raise DataError(f"{entry.path}: no such file")
+    return files
+
+
+@contextlib.contextmanager
+def open_bytes(path: pathlib.Path) -> Iterator[IO[bytes]]:
+    """Opens a file for reading; `.gz`, `.xz`, `.zst` give what is in them.
+
+    Raises DataError where it can't be read, is cut short or is no such archive.
+    """
+    try:
+        with _open(path) as file:
+            yield file
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: a directory; accepted: a file") from None
+    except _READ_ERRORS as error:
+        raise DataError(f"{path}: can't be read: {in_one_line(error)}") from None
+
+
+def in_one_line(error: BaseException) -> str:
+    """Returns what a library's error says, in one line of bounded length."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    words = " ".join(str(reason).split())
+    return words if len(words) <= 300 else f"{words[:300]}..."
+
+
+def bare_name(path: pathlib.Path) -> str:
+    """Returns the file's name without the suffix of its compression."""
+    return path.stem if path.suffix in COMPRESSED else path.name
+
+
+def _open(path: pathlib.Path) -> IO[bytes]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")  # type: ignore[return-value]
+    if path.suffix == ".xz":
+        return lzma.open(path, "rb")
+    if path.suffix == ".zst":
+        return io.BufferedReader(_ZstdFile(path), _CHUNK_BYTES)
+    return open(path, "rb")
+
+
+class _ZstdFile(io.RawIOBase):
+    """Decompresses frame after frame.
+
+    zstandard's own stream reader takes a file that is cut short for one that ends there.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        self._file = open(path, "rb")
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+        self._waiting = b""  # compressed
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        while not self._ready:
+            if not (compressed := self._waiting or self._file.read(_COMPRESSED_BYTES)):
+                if self._frame:
+                    raise EOFError("the file ends in the middle of a zstd frame")
+                return 0
+            self._frame = self._frame or self._decompressor.decompressobj()
+            self._waiting = b""
+            self._ready = memoryview(self._frame.decompress(compressed))
+            if self._frame.eof:
+                self._waiting, self._frame = self._frame.unused_data, None
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

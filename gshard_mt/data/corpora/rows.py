@@ -1,0 +1,85 @@
+"""Rows: the shapes in which tables of translations come, and the pairs in a row of each."""
+# SPDX-License-Identifier: Apache-2.0
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from gshard_mt.data.corpora.entry import Pair
+from gshard_mt.data.corpora.tags import ENGLISH, Tags
+
+SHAPES = (
+    'accepted: {"translation": {"de": ..., "en": ...}}, {"translations": {"language": [...], '
+    '"translation": [...]}}, {"source": ..., "target": ...}, {"de": ..., "en": ...}'
+)
+STRUCTS = ("translation", "translations")
+SIDES = ("source", "target")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class RowError(ValueError):
+    """A row can't be read; the reader adds the file and the row."""
+
+
+def pairs_of(row: Mapping[str, Any], tags: Tags) -> Iterable[Pair]:
+    """Returns a row's pairs: one for each language that is wanted, English being there.
+
+    A null is a translation that is missing. Raises RowError for any other shape than SHAPES.
+    """
+    for name in STRUCTS:
+        if isinstance(texts := row.get(name), Mapping):
+            if isinstance(languages := texts.get("language"), list):
+                return _pairs(_zipped(languages, texts.get("translation")), tags)
+            if not any(tags[key] == ENGLISH for key in texts):
+                raise RowError(f"no English in {name!r}, it has {_names(texts)}")
+            return _pairs(texts.items(), tags)
+    if SIDES[0] in row and SIDES[1] in row:
+        source, english = (_text(name, row[name]) for name in SIDES)
+        return [] if source is None or english is None else [Pair(tags.single, source, english)]
+    if tags.is_any:
+        # Any column may have a language's code for its name: `id` is Indonesian.
+        raise RowError(f'"*" needs a translation column; {SHAPES}; or list the languages')
+    if not any(tags[key] == ENGLISH for key in row):
+        raise RowError(f"no translation in it, it has {_names(row)}; {SHAPES}")
+    return _pairs(row.items(), tags)
+
+
+def without_surrogates(text: str) -> str:
+    """Returns the text with U+FFFD for halves of characters, which `\\ud83d` in JSON can make."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+def _pairs(texts: Iterable[tuple[str, Any]], tags: Tags) -> Iterator[Pair]:
+    english, sources = None, []
+    for key, value in texts:
+        role = tags[key]
+        if role is None:
+            continue
+        text = _text(key, value)
+        if role == ENGLISH:
+            english = english or text  # of en-GB and en-US, the first
+        elif text is not None:
+            sources.append((key, text))
+    if english is not None:
+        for key, text in sources:
+            yield Pair(key, text, english)
+
+
+def _text(key: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise RowError(f"{key!r} is {type(value).__name__}; accepted: a string")
+
+
+def _zipped(languages: list[Any], texts: Any) -> list[tuple[str, Any]]:
+    if not isinstance(texts, list) or len(texts) != len(languages):
+        raise RowError("'language' and 'translation' are no lists of one length")
+    if not all(isinstance(language, str) for language in languages):
+        raise RowError("'language' has something that is no string")
+    return list(zip(languages, texts, strict=True))
+
+
+def _names(row: Iterable[str]) -> str:
+    names = [str(name)[:40] for name in row]
+    return repr(names[:12]) if names else "nothing"

@@ -1,0 +1,58 @@
+"""A folder of `<language>.<split>.txt`, line by line, as TFDS's TranslateFolder has it."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+from collections.abc import Iterator
+
+from gshard_mt.data.corpora.entry import Entry, Pair
+from gshard_mt.data.corpora.files import bare_name
+from gshard_mt.data.corpora.moses import aligned_lines
+from gshard_mt.data.corpora.tags import ENGLISH, Tags
+from gshard_mt.errors import DataError
+
+# What others call our splits.
+SPLIT_NAMES = {
+    "train": ("train",),
+    "dev": ("dev", "validation", "valid", "val"),
+    "test": ("test",),
+}
+
+
+def is_translate_folder(folder: pathlib.Path) -> bool:
+    """Tells whether any file of the folder has the name of a language and a split."""
+    return any(_parse(path) for path in folder.iterdir())
+
+
+def read_translate_folder(entry: Entry) -> Iterator[Pair]:
+    """Yields the pairs of each wanted language; `.gz`, `.xz`, `.zst` are read as they are.
+
+    Raises DataError where the split has no English, or fewer lines in one language than in it.
+    """
+    tags, english, sources = Tags(entry.languages, entry.path), None, []
+    splits = {match[1]: match for path in entry.path.iterdir() if (match := _parse(path))}
+    for path in sorted(entry.path.iterdir()):
+        match = _parse(path)
+        if match is None or match[1] not in SPLIT_NAMES[entry.split]:
+            continue
+        role = tags[match[0]]
+        if role == ENGLISH:
+            english = path
+        elif role is not None:
+            sources.append((match[0], path))
+    if english is None:
+        raise DataError(
+            f"{entry.path}: no English of the split {entry.split}; accepted: en.{entry.split}.txt; "
+            f"found: {', '.join(sorted(splits)[:12])}"
+        )
+    if not sources:
+        raise tags.refusal()
+    for tag, path in sources:
+        for source_line, english_line in aligned_lines(path, english):
+            yield Pair(tag, source_line, english_line)
+
+
+def _parse(path: pathlib.Path) -> tuple[str, str] | None:
+    """Returns (language, split) of `de.train.txt.gz`."""
+    parts = bare_name(path).split(".")
+    is_text = len(parts) == 3 and parts[2] == "txt" and path.is_file()
+    return (parts[0], parts[1]) if is_text else None
