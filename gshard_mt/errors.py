@@ -14,7 +14,13 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """A corpus, recipe or prepared directory can't be used; the message starts with the path."""
+    """A corpus, recipe or prepared directory can't be used; the message starts with the path.
+
+    One line, even where a file's name or a library's message has line ends.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.splitlines()))
 
 
 class CheckpointError(UserError):

@@ -17,6 +17,7 @@ from gshard_mt.languages import base_language, language_code
 
 _RECIPE_KEYS = {"name", "corpus"}
 _CORPUS_KEYS = {"language", "split", "source", "license", "sha256"}
+_EACH = "{language}"  # in a source: an entry for each language, its tag as the recipe writes it
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -45,8 +46,9 @@ def load_recipe(path: pathlib.Path) -> Recipe:
     if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
         raise DataError(f"{path}: no [[corpus]] table; accepted: one or more")
     entries = [
-        _entry(table, path.parent, f"{path}: corpus {number}")
+        entry
         for number, table in enumerate(tables, start=1)
+        for entry in _entries(table, path.parent, f"{path}: corpus {number}")
     ]
     name = content.get("name", path.stem)
     if not isinstance(name, str):
@@ -54,7 +56,7 @@ def load_recipe(path: pathlib.Path) -> Recipe:
     return Recipe(name, tuple(entries))
 
 
-def _entry(table: dict[str, Any], folder: pathlib.Path, where: str) -> Entry:
+def _entries(table: dict[str, Any], folder: pathlib.Path, where: str) -> list[Entry]:
     _check_keys(table, _CORPUS_KEYS, where)
     for key in ("language", "source", "license"):
         if key not in table:
@@ -73,8 +75,18 @@ def _entry(table: dict[str, Any], folder: pathlib.Path, where: str) -> Entry:
             f"{where}: source {table['source']!r} has no known scheme; "
             f"accepted: {', '.join(f'{name}:' for name in sorted(SCHEMES))}"
         )
-    languages = _languages(table["language"], SCHEMES[scheme].has_languages, where)
-    return Entry(languages, split, scheme, location, table["license"], sha256, folder)
+    is_each = _EACH in location
+    languages = _languages(table["language"], SCHEMES[scheme].has_languages or is_each, where)
+    entry = Entry(languages, split, scheme, location, table["license"], sha256, folder)
+    if not is_each:
+        return [entry]
+    if languages == ("*",):
+        raise DataError(f'{where}: language is "*"; accepted with {_EACH} in source: codes')
+    tags = [table["language"]] if isinstance(table["language"], str) else table["language"]
+    return [
+        dataclasses.replace(entry, languages=(code,), location=location.replace(_EACH, tag))
+        for tag, code in zip(tags, languages, strict=True)
+    ]
 
 
 def _languages(value: Any, has_languages: bool, where: str) -> tuple[str, ...]:
