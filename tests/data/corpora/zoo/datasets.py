@@ -39,7 +39,7 @@ def features(**kinds) -> bytes:
     return json.dumps({"pythonClassName": name, "featuresDict": found}).encode()
 
 
-_SHARD = "t/lamp-train.tfrecord-00000-of-00001"
+SHARD = "t/lamp-train.tfrecord-00000-of-00001"
 _ARRAY = "t/lamp-train.array_record-00000-of-00001"
 _RECORDS = [samples.example(de=source, en=english) for source, english in samples.PAIRS]
 
@@ -51,7 +51,7 @@ def made(said: str, content: bytes | None, features_json: bytes = b"", **changes
         "t/dataset_info.json": info(fileFormat="tfrecord", **changes),
         "t/features.json": features_json or features(),
     }
-    return Bad("tfds", "t", files if content is None else {**files, _SHARD: content}, said)
+    return Bad("tfds", "t", files if content is None else {**files, SHARD: content}, said)
 
 
 _DOCUMENTS = {"de.train.txt": b"a\n", "en.train.txt": b"b\n"}
@@ -101,7 +101,7 @@ BAD_TFDS = {
         samples.tfrecord(_RECORDS),
         splits=[{"name": "extra", "shardLengths": ["3"], "filepathTemplate": "{DATASET}"}],
     ),
-    "missing shard": made(f"{_SHARD}: no such file", None),
+    "missing shard": made(f"{SHARD}: no such file", None),
     "another format": Bad(
         "tfds",
         "t",
@@ -113,23 +113,23 @@ BAD_TFDS = {
         "FILE: files of 'riegeli'; accepted: array_record, tfrecord",
     ),
     "TFRecord: fewer records": made(
-        f"{_SHARD}: 2 records, .* says 3", samples.tfrecord(_RECORDS[:2])
+        f"{SHARD}: 2 records, .* says 3", samples.tfrecord(_RECORDS[:2])
     ),
     "TFRecord: cut short": made(
-        f"{_SHARD}: can't be read: .*middle", samples.tfrecord(_RECORDS)[:-3]
+        f"{SHARD}: can't be read: .*middle", samples.tfrecord(_RECORDS)[:-3]
     ),
     "TFRecord: damaged length": made(
-        f"{_SHARD}: can't be read: the length", b"\x07" + samples.tfrecord(_RECORDS)[1:]
+        f"{SHARD}: can't be read: the length", b"\x07" + samples.tfrecord(_RECORDS)[1:]
     ),
-    "TFRecord: no record": made(f"{_SHARD}: can't be read: the length", b"hello, world, hello"),
+    "TFRecord: no record": made(f"{SHARD}: can't be read: the length", b"hello, world, hello"),
     "TFRecord: no example": made(
-        f"{_SHARD}: record 1: a damaged", samples.tfrecord([b"\xff" * 9] * 3)
+        f"{SHARD}: record 1: a damaged", samples.tfrecord([b"\xff" * 9] * 3)
     ),
     "TFRecord: no English": made(
-        f"{_SHARD}: record 1: a damaged", samples.tfrecord([samples.example(de="x")] * 3)
+        f"{SHARD}: record 1: a damaged", samples.tfrecord([samples.example(de="x")] * 3)
     ),
     "TFRecord: bad UTF-8": made(
-        f"{_SHARD}: record 3: .*utf-8",
+        f"{SHARD}: record 3: .*utf-8",
         samples.tfrecord([*_RECORDS[:2], _RECORDS[0].replace(b"Haus", b"Ha\xff\xfe")]),
     ),
     "ArrayRecord: missing": Bad(
