@@ -70,8 +70,35 @@ def test_a_missing_recipe_is_named(tmp_path):
         load_recipe(tmp_path / "nothing.toml")
 
 
-@pytest.mark.parametrize("name", ["home_assistant", "home_assistant_smoke"])
+_LANGUAGES = {
+    "home_assistant": 48,
+    "home_assistant_smoke": 12,
+    "django": 1,  # any that it has
+    "opus100": 99,
+    "tatoeba": 137,
+    "ted": 54,
+    "wmt30": 15,
+}
+_DATA = pathlib.Path(__file__).parents[2] / "data"
+
+
+def test_every_recipe_of_the_project_is_counted():
+    assert {path.stem for path in _DATA.glob("*.toml")} == set(_LANGUAGES)
+
+
+@pytest.mark.parametrize("name", _LANGUAGES)
 def test_the_recipes_of_the_project_load(name):
-    recipe = load_recipe(pathlib.Path(__file__).parents[2] / "data" / f"{name}.toml")
-    (entry,) = recipe.entries
-    assert entry.license == "Apache-2.0" and len(entry.languages) >= 10 and entry.sha256
+    recipe = load_recipe(_DATA / f"{name}.toml")
+    assert len({code for entry in recipe.entries for code in entry.languages}) == _LANGUAGES[name]
+    assert all(entry.license for entry in recipe.entries)
+
+
+def test_a_language_in_a_source_makes_an_entry_for_each(tmp_path):
+    languages = '["deu", "pt-BR"]'
+    first, second = _load(
+        tmp_path, language=languages, source='"moses:{language}.x,{language}.en"'
+    ).entries
+    assert (first.languages, first.location) == (("de",), "deu.x,deu.en")
+    assert (second.languages, second.location) == (("pt",), "pt-BR.x,pt-BR.en")
+    (one,) = _load(tmp_path, language='"deu"', source='"tsv:{language}.tsv"').entries
+    assert one.location == "deu.tsv"

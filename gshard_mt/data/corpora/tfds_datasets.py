@@ -178,7 +178,7 @@ def _made_by_name(name: str) -> pathlib.Path:
     if not pair and not _NAME.fullmatch(name):
         raise DataError(f"tfds:{name}: no such folder, nor can it be a dataset's name")
     try:
-        # Standard error is for our own line: not for what TFDS looks up, nor each try of a download.
+        # Standard error is for our own line, not for what TFDS looks up or tries again.
         for logger in ("absl", "urllib3"):
             logging.getLogger(logger).setLevel(logging.ERROR)
         with contextlib.redirect_stdout(io.StringIO()):

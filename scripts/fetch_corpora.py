@@ -1,0 +1,258 @@
+"""Fetches the corpora of data/*.toml that are on no package index, from where they are published.
+
+    python scripts/fetch_corpora.py opus100|tatoeba|wmt30 [--languages de,fr] [--folder data] [--yes]
+
+It says what it will fetch and under which licence, and asks. Files land in FOLDER/NAME, where the
+recipe looks for them; what is there is not fetched again, and a download that was cut short goes
+on. Sizes, and SHA-256 where they are published, are checked. TED needs no script: see data/ted.toml.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import re
+import sys
+import tarfile
+import tomllib
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import IO, NamedTuple
+
+from gshard_mt.errors import UserError
+from gshard_mt.languages import language_code
+
+DATA = pathlib.Path(__file__).resolve().parents[1] / "data"
+OPUS = "https://object.pouta.csc.fi"
+HUB = "https://huggingface.co"
+
+_CHUNK_BYTES = 1 << 20
+_TIMEOUT_SECONDS = 60
+_WMT_YEARS = {"de": 14, "hi": 14, "fr": 15, "ro": 16, "lv": 17, "et": 18, "tr": 18}  # else 19
+
+
+class FetchError(UserError):
+    """A file can't be fetched, or isn't what it should be; the message starts with its address."""
+
+
+class Download(NamedTuple):
+    """One file to fetch: where it goes, and what is known of it."""
+
+    url: str
+    path: pathlib.Path
+    size: int | None = None  # bytes; None: what the server says
+    sha256: str = ""
+
+
+class Corpus(NamedTuple):
+    """How a corpus is fetched: language by language, `fetch(tag, folder)`."""
+
+    about: str
+    fetch: Callable[[str, pathlib.Path], None]
+
+
+def fetch_opus100(tag: str, folder: pathlib.Path) -> None:
+    """Fetches OPUS-100 of a language into `<tag>-en/<split>.<tag>` and `.en`."""
+    done = folder / f"{tag}-en" / "train.en"
+    if done.exists():
+        return
+    pair = _opus_pair(tag)
+    url = f"{OPUS}/OPUS-100/v1.0/opus-100-corpus-{pair}-v1.0.tar.gz"
+    with _fetched(url, folder) as archive, tarfile.open(archive) as members:
+        names = {pathlib.PurePosixPath(name).name: name for name in members.getnames()}
+        for split in ("dev", "test", "train"):  # a few languages have no dev and test
+            for side in (tag, "en"):
+                if name := names.get(f"opus.{pair}-{split}.{side}"):
+                    _unpack(members.extractfile(name), folder / f"{tag}-en" / f"{split}.{side}")
+    if not done.exists():
+        raise FetchError(f"{url}: no opus.{pair}-train.en in it")
+
+
+def fetch_tatoeba(tag: str, folder: pathlib.Path) -> None:
+    """Fetches Tatoeba of a language into `<tag>-en.train.tsv`, source TAB English."""
+    done = folder / f"{tag}-en.train.tsv"
+    if done.exists():
+        return
+    code = language_code("tok" if tag == "toki" else tag)
+    pair = _opus_pair(code)
+    url = f"{OPUS}/OPUS-Tatoeba/v2023-04-12/moses/{pair}.txt.zip"
+    part = done.with_name(f"{done.name}.part")
+    with _fetched(url, folder) as path, zipfile.ZipFile(path) as archive:
+        with (
+            archive.open(f"Tatoeba.{pair}.{code}") as source,
+            archive.open(f"Tatoeba.{pair}.en") as english,
+            open(part, "wb") as file,
+        ):
+            for one, other in zip(source, english, strict=True):
+                columns = (b" ".join(line.split()) for line in (one, other))
+                file.write(b"\t".join(columns) + b"\n")
+    os.replace(part, done)
+
+
+def fetch_wmt30(tag: str, folder: pathlib.Path) -> None:
+    """Fetches the Parquet files of a language's year of WMT into `<tag>-en/`."""
+    name = f"wmt/wmt{_WMT_YEARS.get(tag, 19)}"
+    listing = f"{HUB}/api/datasets/{name}/tree/main/{tag}-en"
+    with _open(listing) as answer:
+        found = json.load(answer)
+    for file in found:
+        base = pathlib.PurePosixPath(file["path"]).name
+        if re.fullmatch(r"(train|validation|test)-[\w-]+\.parquet", base):
+            url = f"{HUB}/datasets/{name}/resolve/main/{file['path']}"
+            path = folder / f"{tag}-en" / base
+            fetch(Download(url, path, file["size"], file.get("lfs", {}).get("oid", "")))
+
+
+CORPORA = {
+    "opus100": Corpus(
+        "OPUS-100 v1.0 from OPUS, about 2.6 GB; each of its source corpora has its own licence",
+        fetch_opus100,
+    ),
+    "tatoeba": Corpus(
+        "Tatoeba v2023-04-12 from OPUS, about 200 MB; licence CC BY 2.0 FR", fetch_tatoeba
+    ),
+    "wmt30": Corpus(
+        "WMT 2014-2019 in Parquet files from the hub of Hugging Face, tens of GB; for research, each "
+        "of its source corpora has its own licence. Spanish comes by TFDS when it is prepared",
+        fetch_wmt30,
+    ),
+}
+
+
+def fetch(download: Download) -> None:
+    """Fetches a file, or goes on where its `.part` ends, and checks it. Raises FetchError."""
+    if download.path.exists():
+        return
+    download.path.parent.mkdir(parents=True, exist_ok=True)
+    part = download.path.with_name(f"{download.path.name}.part")
+    start = part.stat().st_size if part.exists() else 0
+    with _open(download.url, start) as answer:
+        if answer.status != 206:  # the server begins at the beginning
+            start = 0
+        length = answer.headers.get("Content-Length")
+        size = download.size or (start + int(length) if length else None)
+        with open(part, "ab" if start else "wb") as file:
+            while chunk := answer.read(_CHUNK_BYTES):
+                file.write(chunk)
+                start += len(chunk)
+                _show(download.url, start, size)
+    _check(download, part, size)
+    os.replace(part, download.path)
+
+
+def languages_of(recipe: pathlib.Path, scheme_and_name: re.Pattern[str]) -> list[str]:
+    """Returns the tags of a recipe whose source is fetched by this script, as its files have them."""
+    tags = []
+    for table in tomllib.loads(recipe.read_text(encoding="utf-8"))["corpus"]:
+        if match := scheme_and_name.match(table["source"]):
+            tag = match["tag"]
+            tags += table["language"] if tag == "{language}" else [tag]
+    return list(dict.fromkeys(tags))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", choices=CORPORA)
+    parser.add_argument("--languages", help="a list like de,fr; default: all of the recipe")
+    parser.add_argument("--folder", type=pathlib.Path, default=DATA)
+    parser.add_argument("--yes", action="store_true", help="don't ask")
+    flags = parser.parse_args()
+    corpus, folder = CORPORA[flags.name], flags.folder / flags.name
+    known = languages_of(
+        DATA / f"{flags.name}.toml", re.compile(rf"\w+:{flags.name}/(?P<tag>[^-]+)-en")
+    )
+    tags = flags.languages.split(",") if flags.languages else known
+    if unknown := [tag for tag in tags if tag not in known]:
+        sys.exit(
+            f"error: --languages: {unknown[0]} is not in the recipe; accepted: {' '.join(known)}"
+        )
+    print(f"{corpus.about}.\n{len(tags)} languages into {folder}: {' '.join(tags)}")
+    if not flags.yes and input("Fetch them? [y/N] ").strip().lower() not in ("y", "yes"):
+        sys.exit("nothing fetched")
+    failed = []
+    for tag in tags:
+        try:
+            corpus.fetch(tag, folder)
+            print(f"{tag}: there", file=sys.stderr)
+        except (
+            FetchError,
+            OSError,
+            zipfile.BadZipFile,
+            tarfile.TarError,
+            KeyError,
+            ValueError,
+        ) as error:
+            failed.append(tag)
+            print(f"{tag}: {error}", file=sys.stderr)
+    if failed:
+        sys.exit(f"error: not fetched: {' '.join(failed)}; start again to go on, or leave them out")
+
+
+def _opus_pair(code: str) -> str:
+    return "-".join(sorted((code, "en")))
+
+
+@contextlib.contextmanager
+def _fetched(url: str, folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Fetches an archive and removes it when all of it has been unpacked."""
+    path = folder / url.rsplit("/", 1)[1]
+    fetch(Download(url, path))
+    yield path
+    path.unlink()
+
+
+def _unpack(content: IO[bytes] | None, path: pathlib.Path) -> None:
+    if content is None:
+        raise FetchError(f"{path}: in the archive it is no file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    with open(part, "wb") as file:
+        while chunk := content.read(_CHUNK_BYTES):
+            file.write(chunk)
+    os.replace(part, path)
+
+
+def _open(url: str, start: int = 0):
+    headers = {"User-Agent": "gshard-mt"} | ({"Range": f"bytes={start}-"} if start else {})
+    try:
+        return urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS
+        )
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # all of it is there already, or more: begin again
+            return _open(url)
+        raise FetchError(f"{url}: {error.code} {error.reason}") from None
+    except urllib.error.URLError as error:
+        raise FetchError(f"{url}: {error.reason}; check the network") from None
+
+
+def _check(download: Download, part: pathlib.Path, size: int | None) -> None:
+    found = part.stat().st_size
+    if size is not None and found != size:
+        if found > size:
+            part.unlink()
+        raise FetchError(f"{download.url}: {found} bytes came of {size}; start again to go on")
+    if download.sha256:
+        with open(part, "rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        if sha256 != download.sha256:
+            part.unlink()
+            raise FetchError(f"{download.url}: sha256 is {sha256}, published is {download.sha256}")
+
+
+def _show(url: str, num_bytes: int, size: int | None) -> None:
+    if sys.stderr.isatty():
+        total = f" of {size / 1e6:,.0f}" if size else ""
+        name = url.rsplit("/", 1)[1]
+        print(f"\r{name}: {num_bytes / 1e6:,.0f}{total} MB ", end="", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
