@@ -1,10 +1,11 @@
 """Fetches the corpora of data/*.toml that are on no package index, from where they are published.
 
-    python scripts/fetch_corpora.py opus100|tatoeba|wmt30 [--languages de,fr] [--folder data] [--yes]
+    python scripts/fetch_corpora.py NAME [--languages de,fr] [--folder data] [--yes]
 
-It says what it will fetch and under which licence, and asks. Files land in FOLDER/NAME, where the
-recipe looks for them; what is there is not fetched again, and a download that was cut short goes
-on. Sizes, and SHA-256 where they are published, are checked. TED needs no script: see data/ted.toml.
+NAME is opus100, tatoeba or wmt30; TED needs no script (see data/ted.toml). It says what it will
+fetch and under which licence, and asks. Files land in FOLDER/NAME, where the recipe looks for them;
+what is there is not fetched again, and a download that was cut short goes on. Sizes, and SHA-256
+where it is published, are checked.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -110,15 +111,15 @@ def fetch_wmt30(tag: str, folder: pathlib.Path) -> None:
 
 CORPORA = {
     "opus100": Corpus(
-        "OPUS-100 v1.0 from OPUS, about 2.6 GB; each of its source corpora has its own licence",
+        "OPUS-100 v1.0 from OPUS, some GB; each of its source corpora has its own licence",
         fetch_opus100,
     ),
     "tatoeba": Corpus(
-        "Tatoeba v2023-04-12 from OPUS, about 200 MB; licence CC BY 2.0 FR", fetch_tatoeba
+        "Tatoeba v2023-04-12 from OPUS, some hundred MB; licence CC BY 2.0 FR", fetch_tatoeba
     ),
     "wmt30": Corpus(
-        "WMT 2014-2019 in Parquet files from the hub of Hugging Face, tens of GB; for research, each "
-        "of its source corpora has its own licence. Spanish comes by TFDS when it is prepared",
+        "WMT 2014-2019 in Parquet files from the hub of Hugging Face, tens of GB; for research, "
+        "each of its source corpora has its own licence. Spanish comes by TFDS when it is prepared",
         fetch_wmt30,
     ),
 }
@@ -145,11 +146,12 @@ def fetch(download: Download) -> None:
     os.replace(part, download.path)
 
 
-def languages_of(recipe: pathlib.Path, scheme_and_name: re.Pattern[str]) -> list[str]:
-    """Returns the tags of a recipe whose source is fetched by this script, as its files have them."""
+def languages_of(name: str) -> list[str]:
+    """Returns the tags of a recipe's sources that this script fetches, as its files have them."""
     tags = []
-    for table in tomllib.loads(recipe.read_text(encoding="utf-8"))["corpus"]:
-        if match := scheme_and_name.match(table["source"]):
+    source = re.compile(rf"\w+:{name}/(?P<tag>[^-]+)-en")
+    for table in tomllib.loads((DATA / f"{name}.toml").read_text(encoding="utf-8"))["corpus"]:
+        if match := source.match(table["source"]):
             tag = match["tag"]
             tags += table["language"] if tag == "{language}" else [tag]
     return list(dict.fromkeys(tags))
@@ -165,14 +167,10 @@ def main() -> None:
     parser.add_argument("--yes", action="store_true", help="don't ask")
     flags = parser.parse_args()
     corpus, folder = CORPORA[flags.name], flags.folder / flags.name
-    known = languages_of(
-        DATA / f"{flags.name}.toml", re.compile(rf"\w+:{flags.name}/(?P<tag>[^-]+)-en")
-    )
+    known = languages_of(flags.name)
     tags = flags.languages.split(",") if flags.languages else known
     if unknown := [tag for tag in tags if tag not in known]:
-        sys.exit(
-            f"error: --languages: {unknown[0]} is not in the recipe; accepted: {' '.join(known)}"
-        )
+        sys.exit(f"error: --languages: found {unknown[0]}; accepted: {' '.join(known)}")
     print(f"{corpus.about}.\n{len(tags)} languages into {folder}: {' '.join(tags)}")
     if not flags.yes and input("Fetch them? [y/N] ").strip().lower() not in ("y", "yes"):
         sys.exit("nothing fetched")
@@ -181,18 +179,14 @@ def main() -> None:
         try:
             corpus.fetch(tag, folder)
             print(f"{tag}: there", file=sys.stderr)
-        except (
-            FetchError,
-            OSError,
-            zipfile.BadZipFile,
-            tarfile.TarError,
-            KeyError,
-            ValueError,
-        ) as error:
+        except _ERRORS as error:
             failed.append(tag)
             print(f"{tag}: {error}", file=sys.stderr)
     if failed:
         sys.exit(f"error: not fetched: {' '.join(failed)}; start again to go on, or leave them out")
+
+
+_ERRORS = (FetchError, OSError, zipfile.BadZipFile, tarfile.TarError, KeyError, ValueError)
 
 
 def _opus_pair(code: str) -> str:
