@@ -1,6 +1,7 @@
 """A run directory's own record of what it is: its config, its data, its tokenizer."""
 # SPDX-License-Identifier: Apache-2.0
 
+import hashlib
 import json
 import os
 import pathlib
@@ -19,6 +20,14 @@ FREE_KEYS = frozenset(
 )
 FREE_SECTIONS = ("mesh.", "decode.")
 SCHEDULES_WITHOUT_END = ("inverse_sqrt", "constant", "paper")  # train.num_steps may change too
+# Of `data.`, what --change_mixture can't change: the rows' shape, the subwords, the order.
+FIXED_DATA_KEYS = frozenset(
+    f"data.{name}"
+    for name in (
+        *("source_length", "target_length", "seed"),
+        *("joint_vocabulary", "source_vocab_size", "target_vocab_size"),
+    )
+)
 
 
 class Run(NamedTuple):
@@ -60,15 +69,16 @@ def read_run(workdir: pathlib.Path) -> Run:
     )
 
 
-def start_run(workdir: pathlib.Path, run: Run) -> bool:
+def start_run(workdir: pathlib.Path, run: Run, change_mixture: bool = False) -> bool:
     """Writes `config.json`, or checks that the run there is the same; returns whether it was new.
 
-    Raises ConfigError with the differing keys, CheckpointError if data differ.
+    Raises ConfigError with the differing keys, CheckpointError if data differ. `change_mixture`
+    lets other data in, and other keys that are about their mixture, if the tokenizer is the same.
     """
     path = pathlib.Path(workdir) / "config.json"
     is_new = not path.exists()
     if not is_new:
-        _check_same(path, read_run(workdir), run)
+        _check_same(path, read_run(workdir), run, change_mixture)
     record = {
         "format_version": FORMAT_VERSION,
         "config": configs.to_json(run.config),
@@ -85,7 +95,7 @@ def start_run(workdir: pathlib.Path, run: Run) -> bool:
     return is_new
 
 
-def _check_same(path: pathlib.Path, old: Run, new: Run) -> None:
+def _check_same(path: pathlib.Path, old: Run, new: Run, change_mixture: bool) -> None:
     differing = [
         key
         for key in configs.differing_keys(old.config, new.config)
@@ -93,18 +103,43 @@ def _check_same(path: pathlib.Path, old: Run, new: Run) -> None:
         and not key.startswith(FREE_SECTIONS)
         and not (key == "train.num_steps" and new.config.train.schedule in SCHEDULES_WITHOUT_END)
         and key != "data.recipe"  # the data themselves are compared
+        and not (change_mixture and _is_of_mixture(key))
     ]
     if differing:
-        section, name = differing[0].split(".")
-        found = getattr(getattr(new.config, section), name)
-        expected = getattr(getattr(old.config, section), name)
+        section, name = differing[0].rsplit(".", 1)
+        found = getattr(configs.section_of(new.config, section), name)
+        expected = getattr(configs.section_of(old.config, section), name)
+        flag = ", --change_mixture" if all(map(_is_of_mixture, differing)) else ""
         raise ConfigError(
             f"{path}: this run has another config: {', '.join(differing)} "
             f"({differing[0]}: found {found!r}, the run has {expected!r}); "
-            "give the run's own values or another --workdir"
+            f"give the run's own values{flag} or another --workdir"
         )
     if old.data_fingerprint != new.data_fingerprint:
+        if not change_mixture:
+            raise CheckpointError(
+                f"{path}: this run was trained on other prepared data ({old.data_dir}); "
+                f"found {new.data_dir}: give the same data, --change_mixture to go on with these, "
+                "or another --workdir"
+            )
+        _check_tokenizer(path.parent / "tokenizer", new.data_dir / "tokenizer")
+
+
+def _is_of_mixture(key: str) -> bool:
+    return key.startswith("data.") and key not in FIXED_DATA_KEYS
+
+
+def _check_tokenizer(own: pathlib.Path, other: pathlib.Path) -> None:
+    hashes = [_hash_files(folder) for folder in (own, other)]
+    if hashes[0] != hashes[1]:
         raise CheckpointError(
-            f"{path}: this run was trained on other prepared data ({old.data_dir}); "
-            f"found {new.data_dir}: give the same data or another --workdir"
+            f"{other}: found another tokenizer ({hashes[1][:12]}) than the run's ({hashes[0][:12]}"
+            f" in {own}); accepted: data prepared with the run's tokenizer"
         )
+
+
+def _hash_files(folder: pathlib.Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.model")):
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

@@ -14,6 +14,12 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "What gshard-prepare-data wrot
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The run directory; an unfinished run in it goes on.", required=True
 )
+_CHANGE_MIXTURE = flags.DEFINE_bool(
+    "change_mixture",
+    False,
+    "Go on with other prepared data (of the same tokenizer) or another data.temperature from the "
+    "last checkpoint on: languages that stay keep their place, new ones begin.",
+)
 
 
 def main(argv) -> None:
@@ -35,6 +41,7 @@ def main(argv) -> None:
         prepared,
         pathlib.Path(_WORKDIR.value),
         mesh.build_mesh(*mesh_shape(config)),
+        _CHANGE_MIXTURE.value,
     )
 
 

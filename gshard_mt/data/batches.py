@@ -1,72 +1,117 @@
 """Batches: the endless stream of training batches and the finite pass over a held-out split."""
 # SPDX-License-Identifier: Apache-2.0
 
-import atexit
-import functools
-import sys
+import collections
+import concurrent.futures
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import grain
-import grain.experimental
 import numpy as np
 
 from gshard_mt.config import DataConfig
-from gshard_mt.data.mixture import Mixture, make_mixture
-from gshard_mt.data.packing import Batch, pack
+from gshard_mt.data.mixture import Mixture
+from gshard_mt.data.packing import Batch, Packing, lay_out, pack
+from gshard_mt.data.permutation import permute
+from gshard_mt.data.place import (
+    Place,
+    change_mixture,
+    first_place,
+    from_json,
+    mixture_of,
+    to_json,
+)
 from gshard_mt.data.prepared import Prepared
-from gshard_mt.data.records import RecordReader
-from gshard_mt.errors import ConfigError, DataError
+from gshard_mt.data.records import RecordReader, parse_records
+from gshard_mt.errors import CheckpointError, ConfigError, DataError
 
 CHUNK_PAIRS = 4096  # packed together; more fill rows no better and cost more
-_PREFETCH_BATCHES = 8
+_BATCHES_AHEAD = 8
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What a host reads its part of every batch from."""
+
+    readers: Sequence[RecordReader | None]
+    config: DataConfig
+    batch_rows: int
+    rows: range  # of a batch, this host's
 
 
 class TrainBatches:
-    """Batches without end; a thread makes them ahead until `close`."""
+    """Batches without end, of this host's rows; a thread makes them ahead until `close`."""
 
-    def __init__(self, iterator: grain.DatasetIterator):
-        self._iterator: Any = iterator
-        # A thread still reading when the interpreter goes would take the process down (SIGABRT).
-        atexit.register(self.close)
+    def __init__(self, source: _Source, place: Place):
+        self._source, self._place = source, place
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "batches")
+        self._ahead: collections.deque[concurrent.futures.Future] = collections.deque()
+        self._made: Iterator[tuple[Batch, Place]] | None = None
 
     def __iter__(self) -> "TrainBatches":
         return self
 
     def __next__(self) -> Batch:
-        return next(self._iterator)
+        if self._made is None:
+            self._made = _make_batches(self._source, self._place)
+        while len(self._ahead) < _BATCHES_AHEAD:
+            self._ahead.append(self._thread.submit(next, self._made))
+        batch, self._place = self._ahead.popleft().result()
+        return batch
 
     def get_state(self) -> dict[str, Any]:
-        """Returns the place after the last batch given out: a few numbers, fit for JSON."""
-        return self._iterator.get_state()
+        """Returns the place after the last batch given out, fit for JSON: the same on all hosts."""
+        return to_json(self._place)
+
+    def has_mixture_of(self, state: dict[str, Any]) -> bool:
+        """Says whether a state was saved with the data and the temperature of this stream."""
+        return self._place.has_same_mixture(from_json(state))
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to a place that `get_state` gave: the same batches follow, bit for bit."""
-        self._iterator.set_state(state)
+        """Goes to a place that `get_state` gave on any host: the same batches follow, bit for bit.
+
+        Raises CheckpointError where it is one of another mixture.
+        """
+        if not self.has_mixture_of(state):
+            raise CheckpointError("the place saved is one in other data; see `change_mixture`")
+        self._go_to(from_json(state))
+
+    def change_mixture(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Goes on with this stream's mixture after a place in another one; returns the new state.
+
+        `place.change_mixture` says where each language goes on.
+        """
+        self._go_to(change_mixture(from_json(state), self._place, self._source.config.seed))
+        return self.get_state()
 
     def close(self) -> None:
         """Ends the thread; no batch can be read any more."""
-        atexit.unregister(self.close)
-        self._iterator.close()
-        # Grain closes again when it is collected, which can't wait for the interpreter's end.
-        self._iterator = _Closed()
+        self._thread.shutdown(cancel_futures=True)
+        self._ahead.clear()
+
+    def _go_to(self, place: Place) -> None:
+        for future in self._ahead:
+            future.cancel()
+        concurrent.futures.wait(self._ahead)
+        self._ahead.clear()
+        self._place, self._made = place, None
 
 
-class _Closed:
-    def __next__(self) -> Batch:
-        raise ValueError("these batches are closed")
-
-    def close(self) -> None:
-        pass
-
-
-def train_batches(prepared: Prepared, config: DataConfig, batch_rows: int) -> TrainBatches:
+def train_batches(
+    prepared: Prepared, config: DataConfig, batch_rows: int, host: int = 0, num_hosts: int = 1
+) -> TrainBatches:
     """Returns the training stream: the mixture's chunks, packed, their rows shuffled, in batches.
 
     Batches run across chunks; a thread prepares them ahead. The stream is a function of the
-    prepared data, `temperature`, `source_length`, `target_length` and `seed`.
+    prepared data, `temperature`, `source_length`, `target_length`, `seed` and `batch_rows`. Of
+    each batch, host h of n gets the rows from h / n to (h + 1) / n; together they are the batch
+    that one host would get. Raises ConfigError where the hosts don't divide the rows.
     """
     check_row_lengths(prepared, config)
+    if batch_rows % num_hosts:
+        raise ConfigError(
+            f"train.batch_rows is {batch_rows}; accepted: a multiple of the {num_hosts} hosts"
+        )
     counts = [prepared.num_pairs[pair]["train"] for pair in prepared.pairs]
     if not any(counts):
         raise DataError(f"{prepared.directory}: no training pairs")
@@ -74,19 +119,10 @@ def train_batches(prepared: Prepared, config: DataConfig, batch_rows: int) -> Tr
         prepared.reader(pair, "train") if count else None
         for pair, count in zip(prepared.pairs, counts, strict=True)
     ]
-    mixture = make_mixture(counts, config.temperature, CHUNK_PAIRS, config.seed)
-    chunks = grain.MapDataset.range(sys.maxsize).map(
-        functools.partial(_pack_chunk, mixture=mixture, readers=readers, config=config)
-    )
-    one_thread = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    rows = grain.experimental.FlatMapIterDataset(
-        chunks.to_iter_dataset(read_options=one_thread), _SplitRows()
-    )
-    batches = rows.batch(batch_rows, drop_remainder=True, batch_fn=_stack)
-    prefetched = grain.experimental.ThreadPrefetchIterDataset(
-        batches, prefetch_buffer_size=_PREFETCH_BATCHES
-    )
-    return TrainBatches(iter(prefetched))
+    rows_each = batch_rows // num_hosts
+    rows = range(host * rows_each, (host + 1) * rows_each)
+    source = _Source(readers, config, batch_rows, rows)
+    return TrainBatches(source, first_place(prepared, config, CHUNK_PAIRS))
 
 
 def split_batches(
@@ -96,19 +132,21 @@ def split_batches(
     check_row_lengths(prepared, config)
     if not prepared.num_pairs[pair][split]:
         return
-    reader = prepared.reader(pair, split)
+    reader, lengths = prepared.reader(pair, split), (config.source_length, config.target_length)
     held: list[Batch] = []
     for start in range(0, len(reader), CHUNK_PAIRS):
-        records = reader.read(range(start, min(start + CHUNK_PAIRS, len(reader))))
-        numbers = [prepared.pairs.index(pair)] * len(records)
-        rows = pack(records, numbers, config.source_length, config.target_length)
-        held += _SplitRows().flat_map(rows)
-        while len(held) >= batch_rows:
-            yield _stack(held[:batch_rows])
-            held = held[batch_rows:]
-    if held:
-        padding = Batch(*(np.zeros_like(array) for array in held[0]))
-        yield _stack(held + [padding] * (batch_rows - len(held)))
+        indices = range(start, min(start + CHUNK_PAIRS, len(reader)))
+        pair_of = np.full(len(indices), prepared.pairs.index(pair), np.int32)
+        packing = pack(parse_records(reader.read_contents(indices)), pair_of, *lengths)
+        rows = _join([*held, lay_out(packing, np.arange(packing.num_rows), *lengths)])
+        num_full = len(rows.source_BL) // batch_rows * batch_rows
+        for first in range(0, num_full, batch_rows):
+            yield _cut(rows, first, first + batch_rows)
+        held = [_cut(rows, num_full, None)]
+    num_held = len(held[0].source_BL)
+    if num_held:
+        padding = (np.zeros((batch_rows - num_held, *array.shape[1:]), np.int32) for array in held[0])
+        yield _join([*held, Batch(*padding)])
 
 
 def check_row_lengths(prepared: Prepared, config: DataConfig) -> None:
@@ -122,27 +160,55 @@ def check_row_lengths(prepared: Prepared, config: DataConfig) -> None:
             )
 
 
-def _pack_chunk(
-    chunk: int, mixture: Mixture, readers: Sequence[RecordReader | None], config: DataConfig
-) -> Batch:
-    records, pairs = [], []
-    for pair, reader in enumerate(readers):
+def _make_batches(source: _Source, place: Place) -> Iterator[tuple[Batch, Place]]:
+    """Yields this host's rows of every batch from a place on, and the place behind the batch.
+
+    All sentences of a chunk are read, because which row a sentence is in depends on all of them;
+    only this host's rows are laid out.
+    """
+    mixture = mixture_of(place, source.config.seed)
+    parts: list[Batch] = []
+    num_rows = 0  # of the batch under way, on all hosts
+    while True:
+        packing, order = _pack_chunk(place.chunk, mixture, source)
+        order = order[place.row :]
+        row_in_batch = (num_rows + np.arange(len(order))) % source.batch_rows
+        is_ours = (row_in_batch >= source.rows.start) & (row_in_batch < source.rows.stop)
+        lengths = (source.config.source_length, source.config.target_length)
+        rows = lay_out(packing, order[is_ours], *lengths)
+        num_ours = np.cumsum(is_ours)
+        next_chunk = place._replace(chunk=place.chunk + 1, row=0)
+        used = 0
+        for last in np.flatnonzero(row_in_batch == source.batch_rows - 1).tolist():
+            parts.append(_cut(rows, used, int(num_ours[last])))
+            used = int(num_ours[last])
+            is_end = last + 1 == len(order)
+            yield _join(parts), next_chunk if is_end else place._replace(row=place.row + last + 1)
+            parts = []
+        parts.append(_cut(rows, used, None))
+        num_rows = (num_rows + len(order)) % source.batch_rows
+        place = next_chunk
+
+
+def _pack_chunk(chunk: int, mixture: Mixture, source: _Source) -> tuple[Packing, np.ndarray]:
+    """Returns a chunk's rows and the order in which they are given out."""
+    contents: list[bytes] = []
+    numbers = []
+    for reader, indices in zip(source.readers, mixture.indices(chunk), strict=True):
         if reader is not None:
-            records += reader.read(mixture.indices(pair, chunk))
-            pairs += [pair] * (len(records) - len(pairs))
-    rows = pack(records, pairs, config.source_length, config.target_length)
-    order = np.random.default_rng([config.seed, chunk]).permutation(len(rows.source_BL))
-    return Batch(*(array[order] for array in rows))
+            contents += reader.read_contents(np.sort(indices))  # as they lie on the disk
+        numbers.append(len(contents))
+    pair_of = np.repeat(np.arange(len(numbers), dtype=np.int32), np.diff(numbers, prepend=0))
+    config = source.config
+    packing = pack(parse_records(contents), pair_of, config.source_length, config.target_length)
+    count = np.full(packing.num_rows, packing.num_rows)
+    seed = np.full(packing.num_rows, (config.seed * 1_000_003 + chunk) % (1 << 62))
+    return packing, permute(np.arange(packing.num_rows), count, seed)
 
 
-class _SplitRows(grain.experimental.FlatMapTransform):
-    """A packed chunk becomes its rows."""
-
-    max_fan_out = sys.maxsize
-
-    def flat_map(self, element: Batch) -> list[Batch]:
-        return [Batch(*arrays) for arrays in zip(*element, strict=True)]
+def _cut(rows: Batch, start: int, stop: int | None) -> Batch:
+    return Batch(*(array[start:stop] for array in rows))
 
 
-def _stack(rows: Sequence[Batch]) -> Batch:
-    return Batch(*(np.stack(arrays) for arrays in zip(*rows, strict=True)))
+def _join(parts: Sequence[Batch]) -> Batch:
+    return Batch(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))

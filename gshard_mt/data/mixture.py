@@ -2,17 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import grain.experimental
 import numpy as np
 
+from gshard_mt.data.permutation import permute
 from gshard_mt.errors import ConfigError
 
 _TOTAL_WEIGHT = 1 << 40  # shares are multiples of 1 / _TOTAL_WEIGHT: exact, however long the stream
 
-_SEEDS = 1 << 32
+_SEEDS = 1 << 62
 
 
 def temperature_shares(counts: Sequence[int], temperature: float) -> list[float]:
@@ -29,13 +29,15 @@ class Mixture:
     """An endless stream of (language, pair) cut into chunks of about `chunk_pairs`.
 
     Chunk k takes of language l the positions [floor(k n p_l + u_l), floor((k + 1) n p_l + u_l)) of
-    that language's own stream: shares are exact at every chunk border, in integers.
+    that language's own stream, counted from where the mixture found it: shares are exact at every
+    chunk border, in integers.
     """
 
     counts: tuple[int, ...]  # D_l
     weights: tuple[int, ...]  # p_l * sum of weights
     offsets: tuple[int, ...]  # u_l * sum of weights
     seeds: tuple[int, ...]  # of each language's order
+    starts: tuple[int, ...]  # the position in each language's stream at which chunk 0 begins
     chunk_pairs: int
 
     def span(self, language: int, chunk: int) -> tuple[int, int]:
@@ -45,31 +47,41 @@ class Mixture:
             // sum(self.weights)
             for number in (chunk, chunk + 1)
         )
-        return start, stop
+        return self.starts[language] + start, self.starts[language] + stop
 
-    def indices(self, language: int, chunk: int) -> np.ndarray:
-        """Returns the indices of a language's pairs in a chunk, in the order of its stream.
+    def indices(self, chunk: int) -> list[np.ndarray]:
+        """Returns the indices of every language's pairs in a chunk, in the order of its stream.
 
-        Each epoch of the stream is a permutation: every pair is seen once before any is seen again.
+        Each epoch of a stream is a permutation: every pair is seen once before any is seen again.
         """
-        count, seed = self.counts[language], self.seeds[language]
-        indices = []
-        for position in range(*self.span(language, chunk)):
-            epoch, place = divmod(position, count)
-            # A permutation that is computed index by index: no order of an epoch is ever held.
-            indices.append(
-                grain.experimental.index_shuffle(
-                    place, max_index=count - 1, seed=(seed + epoch) % _SEEDS, rounds=4
-                )
-            )
-        return np.array(indices, np.int64)
+        spans = [self.span(language, chunk) for language in range(len(self.counts))]
+        lengths = [stop - start for start, stop in spans]
+        positions = np.concatenate([np.arange(*span, dtype=np.int64) for span in spans])
+        counts = np.repeat(np.array(self.counts, np.int64), lengths)
+        epochs, places = np.divmod(positions, counts)
+        seeds = np.repeat(np.array(self.seeds, np.int64), lengths) + epochs
+        return np.split(permute(places, counts, seeds), np.cumsum(lengths)[:-1])
 
 
-def make_mixture(counts: Sequence[int], temperature: float, chunk_pairs: int, seed: int) -> Mixture:
-    """Returns the mixture of languages with so many pairs each; one without pairs takes no part."""
-    shares = temperature_shares(counts, temperature)
-    weights = tuple(round(share * _TOTAL_WEIGHT) for share in shares)
-    draw = random.Random(seed)
-    offsets = tuple(draw.randrange(sum(weights)) for _ in counts)
-    seeds = tuple(draw.randrange(_SEEDS) for _ in counts)
-    return Mixture(tuple(counts), weights, offsets, seeds, chunk_pairs)
+def make_mixture(
+    counts: Mapping[str, int],
+    temperature: float,
+    chunk_pairs: int,
+    seed: int,
+    starts: Mapping[str, int] | None = None,
+) -> Mixture:
+    """Returns the mixture of languages with so many pairs each; one without pairs takes no part.
+
+    A language's order depends on its name, its count and `seed`, on no other language. Its stream
+    begins at its position in `starts`, at 0 where that has none.
+    """
+    weights = [round(s * _TOTAL_WEIGHT) for s in temperature_shares([*counts.values()], temperature)]
+    draws = [random.Random(f"{seed} {language}") for language in counts]
+    return Mixture(
+        counts=tuple(counts.values()),
+        weights=tuple(weights),
+        offsets=tuple(draw.randrange(sum(weights)) for draw in draws),
+        seeds=tuple(draw.randrange(_SEEDS) for draw in draws),
+        starts=tuple((starts or {}).get(language, 0) for language in counts),
+        chunk_pairs=chunk_pairs,
+    )

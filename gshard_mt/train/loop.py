@@ -8,7 +8,12 @@ from jax.sharding import Mesh
 
 from gshard_mt.checkpoint import Checkpoints
 from gshard_mt.config import Config
-from gshard_mt.data.batches import check_row_lengths, split_batches, train_batches
+from gshard_mt.data.batches import (
+    TrainBatches,
+    check_row_lengths,
+    split_batches,
+    train_batches,
+)
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.errors import ConfigError
 from gshard_mt.model.blueprint import Blueprint, count_parameters, draw_blueprint
@@ -20,21 +25,29 @@ from gshard_mt.partitioning.params import sharding
 from gshard_mt.routing.capacity import num_groups
 from gshard_mt.routing.dispatch import choose_dispatch
 from gshard_mt.run import Run, start_run
-from gshard_mt.train.metrics import MetricsLog, StepSums, progress_bar, routing_lines
+from gshard_mt.train.metrics import JsonLines, MetricsLog, StepSums, progress_bar, routing_lines
 from gshard_mt.train.optimizer import make_optimizer
 from gshard_mt.train.state import TrainState, initial_state, shape_state
 from gshard_mt.train.step import make_dev_step, make_train_step
 
 
-def train(config: Config, prepared: Prepared, workdir: pathlib.Path, mesh: Mesh) -> None:
+def train(
+    config: Config,
+    prepared: Prepared,
+    workdir: pathlib.Path,
+    mesh: Mesh,
+    change_mixture: bool = False,
+) -> None:
     """Trains to `train.num_steps`, going on from the last checkpoint if the run has one.
 
     Raises ConfigError or CheckpointError before anything is computed if the run directory is
-    another experiment's or the mesh does not fit.
+    another experiment's or the mesh does not fit. `change_mixture` goes on with other data or
+    another temperature than the run had.
     """
     check_geometry(config, mesh)
     check_row_lengths(prepared, config.data)
-    start_run(workdir, Run(config, prepared.directory, prepared.fingerprint, prepared.train_pairs))
+    run = Run(config, prepared.directory, prepared.fingerprint, prepared.train_pairs)
+    start_run(workdir, run, change_mixture)
     vocabulary = Vocabulary(prepared.source_size, prepared.target_size)
     with jax.set_mesh(mesh):
         blueprint = draw_blueprint(config.model, vocabulary, mesh)
@@ -47,7 +60,7 @@ def train(config: Config, prepared: Prepared, workdir: pathlib.Path, mesh: Mesh)
             params, slots, data_state = checkpoints.restore(start, like.params, like.optimizer)
             step = jax.device_put(jax.numpy.int32(start), like.step.sharding)
             state = TrainState(step, params, slots)
-            batches.set_state(data_state)
+            resume_batches(batches, data_state, workdir, start)
         else:
             start, state = 0, initial_state(config, vocabulary, optimizer, like)
         describe(config, blueprint, mesh, start)
@@ -86,6 +99,24 @@ def train(config: Config, prepared: Prepared, workdir: pathlib.Path, mesh: Mesh)
         bar.close()
         checkpoints.close()
         log.close()
+
+
+def resume_batches(
+    batches: TrainBatches, data_state: dict, workdir: pathlib.Path, step: int
+) -> None:
+    """Goes on where the checkpoint of a step stood in the data.
+
+    Is that another mixture than the run's now, `start_run` was told to let the new one in: it
+    begins here, and `mixtures.jsonl` gets a line. What that says of this step or later ones was
+    undone by going back to the checkpoint.
+    """
+    log = JsonLines(workdir / "mixtures.jsonl", step - 1)
+    if batches.has_mixture_of(data_state):
+        batches.set_state(data_state)
+    else:
+        log.write({"step": step, "old": data_state, "new": batches.change_mixture(data_state)})
+        print(f"mixture     changed after step {step} (mixtures.jsonl has the old one)")
+    log.close()
 
 
 def evaluate_dev(config, prepared, dev_step, state, rows, step, log) -> float | None:

@@ -1,0 +1,48 @@
+"""Permutations computed place by place: the order of an epoch, which nobody ever holds whole."""
+# SPDX-License-Identifier: Apache-2.0
+
+import numpy as np
+
+_ROUNDS = 6
+
+
+def permute(places: np.ndarray, counts: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Returns the image of each place, in [0, count), under the permutation that its seed names.
+
+    All are of the same length: every place has a count and a seed of its own. Counts are at most
+    2^62. A Feistel network over the next power of 4; who lands beyond the count walks on.
+    """
+    limits = counts.astype(np.uint64)
+    widths = _half_widths(counts)
+    keys = _mix(seeds.astype(np.uint64))
+    found = _encrypt(places.astype(np.uint64), widths, keys)
+    outside = np.flatnonzero(found >= limits)
+    while len(outside):
+        found[outside] = _encrypt(found[outside], widths[outside], keys[outside])
+        outside = outside[found[outside] >= limits[outside]]
+    return found.astype(np.int64)
+
+
+def _half_widths(counts: np.ndarray) -> np.ndarray:
+    """Returns half the bits of the smallest square domain that holds [0, count), at least one."""
+    half = np.zeros(len(counts), np.uint64)
+    for bits in range(1, 32):
+        half += counts - 1 >= 1 << (2 * bits)
+    return half + np.uint64(1)
+
+
+def _encrypt(values: np.ndarray, widths: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    mask = (np.uint64(1) << widths) - np.uint64(1)
+    left, right = values >> widths, values & mask
+    for number in range(_ROUNDS):
+        mixed = _mix(keys + right + np.uint64(number << 40))
+        left, right = right, left ^ (mixed & mask)
+    return (left << widths) | right
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """SplitMix64's finalizer: every bit of a value moves every bit of what is returned."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
