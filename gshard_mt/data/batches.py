@@ -47,11 +47,14 @@ class TrainBatches:
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "batches")
         self._ahead: collections.deque[concurrent.futures.Future] = collections.deque()
         self._made: Iterator[tuple[Batch, Place]] | None = None
+        self._is_closed = False
 
     def __iter__(self) -> "TrainBatches":
         return self
 
     def __next__(self) -> Batch:
+        if self._is_closed:
+            raise ValueError("these batches are closed")
         if self._made is None:
             self._made = _make_batches(self._source, self._place)
         while len(self._ahead) < _BATCHES_AHEAD:
@@ -86,6 +89,7 @@ class TrainBatches:
 
     def close(self) -> None:
         """Ends the thread; no batch can be read any more."""
+        self._is_closed = True
         self._thread.shutdown(cancel_futures=True)
         self._ahead.clear()
 
@@ -143,10 +147,10 @@ def split_batches(
         for first in range(0, num_full, batch_rows):
             yield _cut(rows, first, first + batch_rows)
         held = [_cut(rows, num_full, None)]
-    num_held = len(held[0].source_BL)
-    if num_held:
-        padding = (np.zeros((batch_rows - num_held, *array.shape[1:]), np.int32) for array in held[0])
-        yield _join([*held, Batch(*padding)])
+    num_missing = -len(held[0].source_BL) % batch_rows
+    if num_missing:
+        sizes = [(0, num_missing), (0, 0)]
+        yield Batch(*(np.pad(array, sizes) for array in held[0]))
 
 
 def check_row_lengths(prepared: Prepared, config: DataConfig) -> None:

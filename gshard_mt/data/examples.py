@@ -23,7 +23,7 @@ class Columns(NamedTuple):
     target_lengths: np.ndarray
 
 
-class UnusualExample(Exception):
+class UnusualExampleError(Exception):
     """An Example that is valid perhaps, but not as protobuf libraries write them."""
 
 
@@ -31,7 +31,7 @@ def parse_examples(contents: Sequence[bytes]) -> Columns:
     """Returns `source` and `target` of serialized Examples.
 
     Features may be in any order and more than these two, lists are packed, every field is there
-    once; raises UnusualExample else. Values are taken modulo 2^32.
+    once; raises UnusualExampleError else. Values are taken modulo 2^32.
     """
     lengths = np.array([len(content) for content in contents], np.int64)
     ends = np.cumsum(lengths)
@@ -128,4 +128,4 @@ def decode_varints(content: np.ndarray, is_last: np.ndarray) -> np.ndarray:
 
 def _expect(is_met: np.ndarray) -> None:
     if not is_met.all():
-        raise UnusualExample
+        raise UnusualExampleError

@@ -75,13 +75,16 @@ def make_mixture(
     A language's order depends on its name, its count and `seed`, on no other language. Its stream
     begins at its position in `starts`, at 0 where that has none.
     """
-    weights = [round(s * _TOTAL_WEIGHT) for s in temperature_shares([*counts.values()], temperature)]
+    shares = temperature_shares([*counts.values()], temperature)
+    weights = [round(share * _TOTAL_WEIGHT) for share in shares]
     draws = [random.Random(f"{seed} {language}") for language in counts]
+    # The orders first: nothing of other languages may be in them.
+    seeds = tuple(draw.randrange(_SEEDS) for draw in draws)
     return Mixture(
         counts=tuple(counts.values()),
         weights=tuple(weights),
         offsets=tuple(draw.randrange(sum(weights)) for draw in draws),
-        seeds=tuple(draw.randrange(_SEEDS) for draw in draws),
+        seeds=seeds,
         starts=tuple((starts or {}).get(language, 0) for language in counts),
         chunk_pairs=chunk_pairs,
     )

@@ -70,10 +70,10 @@ def pack_rows(
             left_source, left_target = left
             sizes_source, sizes_target = left.view(np.uint64)
         # Rows not opened yet take part: whatever is in use has less room, so it comes first.
-        np.subtract(room_source, source, left_source)
-        np.subtract(room_target, target, left_target)
+        np.subtract(room_source, source, out=left_source)
+        np.subtract(room_target, target, out=left_target)
         # Read without its sign, what is below 0 is more than any room.
-        row = int(np.maximum(sizes_source, sizes_target, sizes_source).argmin())
+        row = int(np.maximum(sizes_source, sizes_target, out=sizes_source).argmin())
         room_source[row] -= source
         room_target[row] -= target
         row_of[pair] = row

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module  # type: ignore[attr-defined]
 from tensorflow_datasets.proto import tf_example_pb2
 
-from gshard_mt.data.examples import Columns, UnusualExample, parse_examples
+from gshard_mt.data.examples import Columns, UnusualExampleError, parse_examples
 from gshard_mt.errors import DataError
 
 _EXAMPLE = tf_example_pb2.Example  # type: ignore[attr-defined]
@@ -150,7 +150,7 @@ def parse_records(contents: Sequence[bytes]) -> Columns:
         return Columns(*np.zeros((4, 0), np.int32))
     try:
         return parse_examples(contents)
-    except UnusualExample:
+    except UnusualExampleError:
         return _parse_plainly(contents)
 
 

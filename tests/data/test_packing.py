@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gshard_mt.data.packing import Batch, pack, pack_rows
-from gshard_mt.data.records import Record
+from gshard_mt.data.examples import Columns
+from gshard_mt.data.packing import Batch, lay_out, pack, pack_rows
 from gshard_mt.data.tokenizer import bos_id, eos_id
 
 _IDS = st.lists(st.integers(4, 90), min_size=1, max_size=11)
@@ -32,17 +33,88 @@ def unpack(batch: Batch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     return pairs
 
 
+def columns_of(pairs: list) -> Columns:
+    sides = []
+    for sentences in zip(*pairs, strict=True):
+        ids = [each for sentence in sentences for each in sentence]
+        sides += [np.array(ids, np.int32), np.array([len(each) for each in sentences], np.int64)]
+    return Columns(*sides)
+
+
 @settings(deadline=None, max_examples=60)
 @given(_PAIRS)
 def test_every_pair_is_in_the_rows_once_and_whole(pairs):
-    records = [Record(np.array(s, np.int32), np.array(t, np.int32)) for s, t in pairs]
-    batch = pack(records, [0] * len(records), 12, 14)
+    packing = pack(columns_of(pairs), np.zeros(len(pairs), np.int32), 12, 14)
+    batch = lay_out(packing, np.arange(packing.num_rows), 12, 14)
     assert all(array.dtype == np.int32 for array in batch)
     assert Counter(unpack(batch)) == Counter((tuple(s), tuple(t)) for s, t in pairs)
-    for ids, segment in zip(batch[0::3][:1], batch[1::3][:1], strict=True):
-        assert not ids[segment == 0].any()
-    padding = batch.target_segment_BT == 0
-    assert not batch.input_BT[padding].any() and not batch.label_BT[padding].any()
+    padding_BL, padding_BT = batch.source_segment_BL == 0, batch.target_segment_BT == 0
+    for array in (batch.source_BL, batch.source_position_BL, batch.source_pair_BL):
+        assert not array[padding_BL].any()
+    for array in (batch.input_BT, batch.label_BT, batch.target_position_BT, batch.target_pair_BT):
+        assert not array[padding_BT].any()
+
+
+@settings(deadline=None, max_examples=60)
+@given(_PAIRS, st.randoms(use_true_random=False))
+def test_rows_can_be_laid_out_some_at_a_time_in_any_order(pairs, random):
+    packing = pack(columns_of(pairs), np.arange(len(pairs), dtype=np.int32), 12, 14)
+    whole = lay_out(packing, np.arange(packing.num_rows), 12, 14)
+    chosen = random.sample(range(packing.num_rows), random.randint(0, packing.num_rows))
+    some = lay_out(packing, np.array(chosen, np.int64), 12, 14)
+    for array, expected in zip(some, whole, strict=True):
+        np.testing.assert_array_equal(array, expected[chosen])
+
+
+def test_every_token_knows_its_language_pair():
+    pairs = [([5] * 3, [6] * 4), ([7] * 8, [8] * 2), ([9], [10])]
+    packing = pack(columns_of(pairs), np.array([2, 0, 1], np.int32), 12, 14)
+    batch = lay_out(packing, np.arange(packing.num_rows), 12, 14)
+    for id_of, number in ((5, 2), (7, 0), (9, 1)):
+        assert set(batch.source_pair_BL[batch.source_BL == id_of]) == {number}
+        assert set(batch.target_pair_BT[batch.label_BT == id_of + 1]) == {number}
+
+
+def best_fit(sources: list[int], targets: list[int], row_source: int, row_target: int):
+    """One pair after the other, one row after the other."""
+    shares = [
+        Fraction(s, row_source) + Fraction(t, row_target)
+        for s, t in zip(sources, targets, strict=True)
+    ]
+    rooms: list[tuple[int, int]] = []
+    row_of = [0] * len(sources)
+    for pair in sorted(range(len(sources)), key=lambda pair: -shares[pair]):
+        best, least = len(rooms), Fraction(2)
+        for row, (source, target) in enumerate(rooms):
+            left = source - sources[pair], target - targets[pair]
+            room = max(Fraction(left[0], row_source), Fraction(left[1], row_target))
+            if min(left) >= 0 and room < least:
+                best, least = row, room
+        if best == len(rooms):
+            rooms.append((row_source, row_target))
+        rooms[best] = rooms[best][0] - sources[pair], rooms[best][1] - targets[pair]
+        row_of[pair] = best
+    return row_of
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.integers(1, 9)), min_size=1, max_size=60),
+    st.integers(12, 30),
+    st.integers(9, 30),
+)
+def test_rows_are_those_of_the_plain_best_fit(lengths, row_source, row_target):
+    sources, targets = map(list, zip(*lengths, strict=True))
+    found = pack_rows(np.array(sources), np.array(targets), row_source, row_target)
+    assert found.tolist() == best_fit(sources, targets, row_source, row_target)
+
+
+def test_many_rows_are_those_of_the_plain_best_fit():
+    rng = np.random.default_rng(1)
+    source, target = rng.integers(1, 20, (2, 1200))
+    found = pack_rows(source, target, 24, 22)
+    assert found.max() > 400
+    assert found.tolist() == best_fit(source.tolist(), target.tolist(), 24, 22)
 
 
 def test_rows_are_nearly_full_where_their_lengths_fit_the_data():
