@@ -43,6 +43,7 @@ bench: $(INSTALLED) ## run the benchmarks; JSON rows on standard output
 	@$(BIN)/gshard-prepare-data --config configs/smoke.py --data_dir $(SMOKE)/data >&2
 	@$(BIN)/python -m benchmarks.moe_layer
 	@$(BIN)/python -m benchmarks.train_step --config configs/smoke.py --data_dir $(SMOKE)/data
+	@$(BIN)/python -m benchmarks.read_batches --config configs/smoke.py --data_dir $(SMOKE)/data
 
 docs: $(INSTALLED) ## write docs/configuration.md from gshard_mt/config.py
 	$(BIN)/python scripts/write_configuration_doc.py

@@ -9,9 +9,11 @@ import orbax.checkpoint
 import pytest
 
 from gshard_mt.config import Config, MeshConfig, ModelConfig, MoeConfig, TrainConfig
-from gshard_mt.errors import ConfigError
+from gshard_mt.data.batches import train_batches
+from gshard_mt.errors import CheckpointError, ConfigError
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train.loop import train
+from tests.less_data import leave_out
 
 STEPS = 8
 
@@ -43,9 +45,9 @@ def run_config(config) -> Config:
     )
 
 
-def run(config: Config, prepared, workdir, steps: int, mesh=None) -> None:
+def run(config: Config, prepared, workdir, steps: int, mesh=None, change_mixture=False) -> None:
     config.train.num_steps = steps
-    train(config, prepared, workdir, mesh or build_mesh(1, 8))
+    train(config, prepared, workdir, mesh or build_mesh(1, 8), change_mixture)
 
 
 def saved_arrays(workdir, step: int) -> dict[str, np.ndarray]:
@@ -123,6 +125,31 @@ def test_a_run_goes_on_on_other_meshes_with_the_same_losses(
     assert steps == {2, 4, 6, 8}
     for found, expected in pairs:
         assert found["nll"] == pytest.approx(expected["nll"], rel=1e-5)
+
+
+def test_a_run_goes_on_with_an_added_language(run_config, prepared, tmp_path):
+    less, workdir = leave_out(prepared, "lb-en", tmp_path / "less"), tmp_path / "run"
+    run(run_config, less, workdir, 2)
+    with pytest.raises(CheckpointError, match="--change_mixture"):
+        run(run_config, prepared, workdir, 4)
+    run(run_config, prepared, workdir, 4, change_mixture=True)
+    run(run_config, prepared, workdir, 4)  # finished: reads the checkpoint, without the flag
+    (line,) = map(json.loads, (workdir / "mixtures.jsonl").read_text().splitlines())
+    assert line["step"] == 2
+    assert line["old"]["data"] == less.fingerprint
+    assert line["new"]["data"] == prepared.fingerprint
+    assert line["new"]["pairs"].keys() - line["old"]["pairs"].keys() == {"lb-en"}
+    assert "lb-en" in {line.get("pair") for line in metrics(workdir) if line["step"] == 4}
+    # What the run has read since is what the stream gives after that place.
+    batches = train_batches(prepared, run_config.data, run_config.train.batch_rows)
+    assert batches.change_mixture(line["old"]) == line["new"]
+    read = [next(batches) for _ in range(2)]
+    (found,) = (line for line in metrics(workdir) if (line["step"], line["split"]) == (4, "train"))
+    assert found["target_tokens"] == sum(int((b.target_segment_BT != 0).sum()) for b in read)
+    assert found["source_tokens"] == sum(int((b.source_segment_BL != 0).sum()) for b in read)
+    saved = (workdir / "checkpoints" / "4" / "data" / "metadata").read_text()
+    assert json.loads(saved) == batches.get_state()
+    batches.close()
 
 
 def test_the_model_learns(undisturbed):

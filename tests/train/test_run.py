@@ -4,12 +4,13 @@
 import copy
 import json
 import pathlib
+import shutil
 
 import pytest
 
 from gshard_mt.config import Config
 from gshard_mt.errors import CheckpointError, ConfigError
-from gshard_mt.run import FREE_KEYS, Run, read_run, start_run
+from gshard_mt.run import FIXED_DATA_KEYS, FREE_KEYS, Run, read_run, start_run
 
 
 @pytest.fixture
@@ -92,8 +93,16 @@ def test_another_config_is_refused_with_its_keys(run, workdir, values):
     assert (workdir / "config.json").read_text() == before
 
 
-def test_every_free_key_is_a_key():
-    for key in FREE_KEYS:
+def test_a_key_of_a_nested_section_is_refused_with_its_value(run, workdir):
+    start_run(workdir, run)
+    other = copy.deepcopy(run.config)
+    other.model.moe.num_experts = 4
+    with pytest.raises(ConfigError, match=r"model\.moe\.num_experts: found 4, the run has 8"):
+        start_run(workdir, run._replace(config=other))
+
+
+def test_every_free_or_fixed_key_is_a_key():
+    for key in FREE_KEYS | FIXED_DATA_KEYS:
         section, name = key.split(".")
         assert hasattr(getattr(Config(), section), name)
 
@@ -129,6 +138,61 @@ def test_other_data_are_refused(run, workdir, tmp_path):
     run.data_dir.rename(moved)
     assert not start_run(workdir, run._replace(data_dir=moved))
     assert read_run(workdir).data_dir == moved.resolve()
+
+
+def test_another_mixture_is_refused_with_the_flag_that_lets_it_in(run, workdir):
+    start_run(workdir, run)
+    for values in ({"data__temperature": 1.0}, {"data__num_dev": 7, "data__max_characters": 99}):
+        with pytest.raises(ConfigError, match="--change_mixture or another --workdir"):
+            start_run(workdir, changed(run, **values))
+    with pytest.raises(CheckpointError, match="--change_mixture"):
+        start_run(workdir, run._replace(data_fingerprint="other"))
+    with pytest.raises(ConfigError, match="own values or another --workdir"):
+        start_run(workdir, changed(run, data__temperature=1.0, model__num_layers=8))
+
+
+def test_the_flag_lets_another_mixture_in_once_and_for_all(run, workdir, tmp_path):
+    start_run(workdir, run)
+    data_dir = tmp_path / "more"
+    shutil.copytree(run.data_dir / "tokenizer", data_dir / "tokenizer")
+    other = changed(run, data__temperature=1.0, data__num_dev=7)._replace(
+        data_dir=data_dir, data_fingerprint="other", train_pairs={"de-en": 30, "lb-en": 5}
+    )
+    assert not start_run(workdir, other, change_mixture=True)
+    assert read_run(workdir) == other
+    assert not start_run(workdir, other)
+    assert not start_run(workdir, other, change_mixture=True)
+    with pytest.raises(CheckpointError, match="other prepared data"):
+        start_run(workdir, other._replace(data_fingerprint="abc"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"model__num_layers": 8},
+        {"data__seed": 5},
+        {"data__target_length": 128},
+        {"data__source_vocab_size": 9000},
+    ],
+)
+def test_the_flag_lets_nothing_else_in(run, workdir, values):
+    start_run(workdir, run)
+    (key,) = (name.replace("__", ".") for name in values)
+    with pytest.raises(ConfigError, match=rf"another config: {key} .*own values or another"):
+        start_run(workdir, changed(run, data__temperature=1.0, **values), change_mixture=True)
+
+
+def test_data_of_another_tokenizer_are_refused_with_the_flag_too(run, workdir, tmp_path):
+    start_run(workdir, run)
+    other = run._replace(data_dir=tmp_path / "other", data_fingerprint="other")
+    for name, content in (("source", b"other subwords"), ("joint", b"subwords")):
+        shutil.rmtree(other.data_dir, ignore_errors=True)
+        (other.data_dir / "tokenizer").mkdir(parents=True)
+        (other.data_dir / "tokenizer" / f"{name}.model").write_bytes(content)
+        with pytest.raises(CheckpointError, match="another tokenizer.*than the run's"):
+            start_run(workdir, other, change_mixture=True)
+    assert read_run(workdir).data_fingerprint == "abc"
+    assert (workdir / "tokenizer" / "source.model").read_bytes() == b"subwords"
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
