@@ -44,6 +44,7 @@ bench: $(INSTALLED) ## run the benchmarks; JSON rows on standard output
 	@$(BIN)/python -m benchmarks.moe_layer
 	@$(BIN)/python -m benchmarks.train_step --config configs/smoke.py --data_dir $(SMOKE)/data
 	@$(BIN)/python -m benchmarks.read_batches --config configs/smoke.py --data_dir $(SMOKE)/data
+	@$(BIN)/python -m benchmarks.prepare --pairs 200000
 
 docs: $(INSTALLED) ## write docs/configuration.md from gshard_mt/config.py
 	$(BIN)/python scripts/write_configuration_doc.py

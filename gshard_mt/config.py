@@ -13,6 +13,24 @@ from gshard_mt.errors import ConfigError, suggest
 
 
 @dataclass
+class CleaningConfig:
+    """Which training pairs are dropped; a pair with an empty side always is."""
+
+    max_characters: int = 1000  # a longer side, as read, drops the pair; 0 is no limit
+    control_characters: bool = True  # signs of a broken encoding drop it
+    copied: bool = True  # both sides the same but for case, spaces and punctuation
+    html: bool = True  # entities, or tags that the other side has not
+    placeholders: bool = True  # {entity}, %(name)s or addresses that differ
+    numbers: bool = True  # each side has a number that the other has not
+    swapped: bool = True  # the source is English and the English side is not
+    script: bool = True  # fewer than half of a side's letters are in a script of its language
+    language: bool = True  # identification is sure that a side is in another language
+    max_length_ratio: float = 4.0  # more times the other side's subwords (and over 10); 0: no limit
+    duplicates: bool = True  # the same pair was there before
+    near_duplicates: bool = True  # it was there but for case, spaces, punctuation, digits
+
+
+@dataclass
 class DataConfig:
     """Which text, how it is cleaned and cut into subwords, and how languages are mixed."""
 
@@ -24,12 +42,15 @@ class DataConfig:
     vocab_num_sentences: int = 1_000_000  # at most so many sentences train a tokenizer
     source_length: int = 64  # tokens of a packed source row; longer sentences are dropped
     target_length: int = 64  # tokens of a packed target row; longer sentences are dropped
-    max_characters: int = 1000  # a longer side drops the pair
-    max_length_ratio: float = 4.0  # more times the subwords of the other side (and over 10) drop it
+    cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     num_dev: int = 100  # pairs held out per language where the recipe has no dev split
     num_test: int = 100  # pairs held out per language where the recipe has no test split
     temperature: float = 5.0  # p_l ~ D_l^(1/T): 1 is the data, large is uniform
-    seed: int = 0  # held-out choice, tokenizer sample, order of training pairs
+    seed: int = 0  # held-out choice, order of training pairs
+    keep_out: str = ""  # text files (globs, by commas) whose sentences training may not hold
+    character_coverage: float = 0.9995  # of the tokenizers' training text; the rest becomes bytes
+    user_symbols: str = ""  # pieces that the tokenizers never cut, between spaces
+    num_workers: int = 0  # processes that prepare; 0 is one a core
 
 
 @dataclass
@@ -180,8 +201,9 @@ def refuse_unknown_key(key: str) -> None:
         raise ConfigError(f"config.{section}: unknown key{suggest(section, known)}")
     names = [item.name for item in section_fields(sections[section])]
     if name not in names:
-        nested = f"{section}.moe.{name}"
-        near = f"; did you mean {nested}?" if nested in known_keys() else suggest(name, names)
+        inner = (inside for inside in sections if inside.startswith(f"{section}."))
+        nested = next((f"{i}.{name}" for i in inner if f"{i}.{name}" in known_keys()), None)
+        near = f"; did you mean {nested}?" if nested else suggest(name, names)
         raise ConfigError(f"config.{key}: unknown key{near}")
 
 
@@ -354,12 +376,17 @@ ACCEPTED: dict[str, Accepted] = {
     "data.vocab_num_sentences": _at_least(1),
     "data.source_length": _at_least(2),
     "data.target_length": _at_least(2),
-    "data.max_characters": _at_least(1),
-    "data.max_length_ratio": _at_least(1),
+    "data.cleaning.max_characters": _at_least(0),
+    "data.cleaning.max_length_ratio": (
+        lambda value: value == 0 or value >= 1,
+        "1 or more, or 0 for no limit",
+    ),
     "data.num_dev": _at_least(0),
     "data.num_test": _at_least(0),
     "data.temperature": _above_zero(),
     "data.seed": _at_least(0),
+    "data.character_coverage": (lambda value: 0 < value <= 1, "more than 0 and at most 1"),
+    "data.num_workers": _at_least(0),
     "model.model_dim": _at_least(1),
     "model.ffn_dim": _at_least(1),
     "model.num_heads": _at_least(1),

@@ -1,12 +1,14 @@
 """Languages: one code for each (ISO 639-1, else ISO 639-3), English names, locales merged."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 import re
 from collections import defaultdict
 from collections.abc import Iterable
 
 import iso639
 import iso639.exceptions
+from babel.core import get_global
 
 from gshard_mt.errors import DataError
 
@@ -15,6 +17,29 @@ _TAG = re.compile(
 )
 # Simplified and Traditional are two habits of one script: they never make two languages.
 _ONE_SCRIPT = {"Hans": "Hani", "Hant": "Hani"}
+# How CLDR names the scripts of a language that is written in several at once.
+_SCRIPTS = {
+    "Hans": {"Hani"},
+    "Hant": {"Hani"},
+    "Hanb": {"Hani", "Bopo"},
+    "Jpan": {"Hira", "Kana", "Hani"},
+    "Kore": {"Hang", "Hani"},
+}
+# What CLDR says nothing of, or only the script of inscriptions and prayer books.
+_MORE_SCRIPTS = {
+    "arq": {"Latn"},
+    "grc": {"Grek"},
+    "hoc": {"Latn"},
+    "jv": {"Java"},
+    "kk": {"Latn"},
+    "lad": {"Latn"},
+    "lfn": {"Cyrl"},
+    "mhr": {"Cyrl"},
+    "nst": {"Latn"},
+    "ota": {"Latn"},
+    "tt": {"Latn"},
+    "ug": {"Latn"},
+}
 
 
 def language_code(tag: str) -> str:
@@ -52,6 +77,31 @@ def english_name(code: str) -> str:
     # The tables say "Modern Greek (1453-)" and "Nepali (macrolanguage)": years and kinds no name.
     name = re.sub(r"\s*\(.*\)", "", iso639.Lang(language).name)
     return f"{name} ({script})" if script and script != "Hani" else name
+
+
+@functools.cache
+def scripts_of(tag: str) -> frozenset[str]:
+    """Returns the scripts that a language is written in, `{"Cyrl", "Latn"}` for `sr`.
+
+    ISO 15924 codes as the Unicode property has them: `Hani` for `zh`, with `Hira` and `Kana` for
+    `ja`. A script in the tag is the only one. Empty where nothing is known of the language.
+    """
+    language, script = _parse(tag)
+    if script:
+        return frozenset(_SCRIPTS.get(script, {script}))
+    scripts = set(_MORE_SCRIPTS.get(language, ()))
+    for likely in _likely_scripts()[language]:
+        scripts |= _SCRIPTS.get(likely, {likely})
+    return frozenset(scripts)
+
+
+@functools.cache
+def _likely_scripts() -> dict[str, set[str]]:
+    """Returns all scripts that CLDR has a likely region or language for, by language."""
+    scripts: dict[str, set[str]] = defaultdict(set)
+    for tag, likely in get_global("likely_subtags").items():
+        scripts[tag.split("_")[0]].add(likely.split("_")[1])
+    return scripts
 
 
 def _parse(tag: str) -> tuple[str, str | None]:

@@ -4,7 +4,7 @@
 import itertools
 import pathlib
 
-from gshard_mt.config import DataConfig
+from gshard_mt.config import CleaningConfig, DataConfig
 
 _WHO = ["the cat", "a dog", "my old friend", "the small bird", "our teacher", "nobody", "the king"]
 _DOES = ["sees", "likes", "never finds", "has lost", "carries", "wants to buy", "talks about"]
@@ -61,4 +61,6 @@ def write_made_up(folder: pathlib.Path) -> DataConfig:
         num_dev=15,
         num_test=20,
         temperature=2.0,
+        num_workers=1,
+        cleaning=CleaningConfig(swapped=False, language=False),  # it is in no language
     )

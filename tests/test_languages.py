@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import pytest
+import regex
 
 from gshard_mt.errors import DataError
-from gshard_mt.languages import english_name, language_code, merge_locales
+from gshard_mt.languages import english_name, language_code, merge_locales, scripts_of
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,19 @@ def test_names_are_plain_english():
     assert english_name("de") == "German"
     assert english_name("el") == "Modern Greek"
     assert english_name("sr_Latn") == "Serbian (Latn)"
+
+
+@pytest.mark.parametrize(
+    ("tag", "scripts"),
+    [("de", {"Latn"}), ("uk", {"Cyrl"}), ("sr", {"Cyrl", "Latn"}), ("sr_Latn", {"Latn"})]
+    + [("zh-Hant", {"Hani"}), ("ja", {"Hani", "Hira", "Kana"}), ("ko", {"Hang", "Hani"})]
+    + [("pa", {"Arab", "Guru"}), ("grc", {"Grek"}), ("tlh", set())],
+)  # fmt: skip
+def test_a_language_has_its_scripts(tag, scripts):
+    assert scripts_of(tag) - {"Cprt"} == scripts
+
+
+def test_a_script_of_a_language_is_one_of_unicode():
+    for tag in ("az", "ff", "ha", "kk", "mn", "sd", "uz", "yue"):
+        for script in scripts_of(tag):
+            assert regex.compile(rf"\p{{sc={script}}}")

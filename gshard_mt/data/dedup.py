@@ -1,36 +1,80 @@
-"""Duplicates and overlap: which pairs are the same, which sentences training may not have seen."""
+"""Duplicates: which pairs of a language were there before, found on disk in bounded memory."""
 # SPDX-License-Identifier: Apache-2.0
 
-import hashlib
-import unicodedata
-from collections.abc import Iterable
+import pathlib
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+PART_ROWS = 1 << 20  # rows that are sorted in memory at once
+
+KEPT, DUPLICATE, NEAR_DUPLICATE = range(3)
+
+ROW = np.dtype([("id", "<i8"), ("pair", "<u8"), ("near", "<u8"), ("row", "<i8")])
 
 
-class _Letters(dict[int, str | None]):
-    """Spaces and punctuation become nothing; made as characters are met, for `str.translate`."""
+def find_duplicates(keys: np.ndarray) -> np.ndarray:
+    """Returns KEPT, DUPLICATE or NEAR_DUPLICATE (uint8) for each row with `id`, `pair`, `near`.
 
-    def __missing__(self, code: int) -> str | None:
-        becomes = None if unicodedata.category(chr(code))[0] in "PZ" else chr(code)
-        self[code] = becomes
-        return becomes
-
-
-_LETTERS = _Letters()
-
-
-def overlap_key(text: str) -> str:
-    """Returns what is left of a sentence when case, spaces and punctuation don't count.
-
-    Two sentences with one key are one sentence to the held-out sets.
+    Of equal pairs, and of pairs with one near form, the one with the lowest id is kept.
     """
-    return text.casefold().translate(_LETTERS) or text
+    is_again = [_is_again(keys[name], keys["id"]) for name in ("pair", "near")]
+    return np.select(is_again, [DUPLICATE, NEAR_DUPLICATE], KEPT).astype(np.uint8)
 
 
-def seeded_order(text: str, seed: int) -> bytes:
-    """Returns a sort key that shuffles texts by the seed alone, whatever their order was."""
-    return hashlib.blake2b(text.encode(), digest_size=12, salt=seed.to_bytes(16, "little")).digest()
+def find_duplicates_on_disk(
+    blocks: Sequence[np.ndarray] | Iterable[np.ndarray], num_rows: int, folder: pathlib.Path
+) -> np.ndarray:
+    """Returns what `find_duplicates` says of all blocks' keys laid end to end.
+
+    Rows are dealt by the near key into files of `folder`, so that those that may be equal meet in
+    one, and each file is then sorted alone: beside a byte a row, memory doesn't grow with them.
+    """
+    bits = part_bits(num_rows)
+    found = np.zeros(num_rows, np.uint8)
+    with tempfile.TemporaryDirectory(dir=folder, prefix="dedup-") as name:
+        paths = [pathlib.Path(name) / f"{part}.rows" for part in range(1 << bits)]
+        start = 0
+        for keys in blocks:
+            for part, rows in deal(keys, start, bits):
+                with open(paths[part], "ab") as file:
+                    rows.tofile(file)
+            start += len(keys)
+        for path in paths:
+            if path.exists():
+                rows = np.fromfile(path, ROW)
+                found[rows["row"]] = find_duplicates(rows)
+    return found
 
 
-def overlap_keys(pairs: Iterable[tuple[str, str]]) -> set[str]:
-    """Returns the keys of both sides of pairs."""
-    return {overlap_key(text) for pair in pairs for text in pair}
+def part_bits(num_rows: int) -> int:
+    """Returns how many bits of the near key number the parts, each of about PART_ROWS or less."""
+    return max(0, (num_rows - 1) // PART_ROWS).bit_length()
+
+
+def deal(keys: np.ndarray, start: int, bits: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (part, its ROWs) of keys whose first is row `start`; no part is empty.
+
+    Pairs that may be equal are of one part, whichever keys they come with.
+    """
+    rows = np.empty(len(keys), ROW)
+    for field in ("id", "pair", "near"):
+        rows[field] = keys[field]
+    rows["row"] = np.arange(start, start + len(keys))
+    if not bits:
+        yield 0, rows
+        return
+    part = rows["near"] >> np.uint64(64 - bits)
+    order = np.argsort(part, kind="stable")
+    rows, part = rows[order], part[order]
+    cuts = np.flatnonzero(part[1:] != part[:-1]) + 1
+    for some in np.split(rows, cuts):
+        yield int(some["near"][0] >> np.uint64(64 - bits)), some
+
+
+def _is_again(key: np.ndarray, id: np.ndarray) -> np.ndarray:
+    order = np.lexsort((id, key))
+    is_again = np.zeros(len(key), bool)
+    is_again[order[1:]] = key[order[1:]] == key[order[:-1]]
+    return is_again

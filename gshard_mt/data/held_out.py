@@ -1,89 +1,111 @@
 """Held-out sets: English strings that no language trains on, drawn where languages are small."""
 # SPDX-License-Identifier: Apache-2.0
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-from gshard_mt.data.cleaning import num_words, placeholders
-from gshard_mt.data.dedup import overlap_key, seeded_order
+import numpy as np
 
-Sentences = tuple[str, str]  # source, English
+from gshard_mt.config import DataConfig
+from gshard_mt.data.keys import is_among, mix_keys
+
+CANDIDATES = 1 << 15  # English strings of a language that are remembered to draw from
 
 _MIN_WORDS = 2  # a held-out English sentence has so many words, and rather one more
 _MAX_SHARE = 3  # at most a third of a language's pairs is held out
+_SPLITS = ("test", "dev")
+
+Keys = np.ndarray  # uint64
 
 
-@dataclass
-class HeldOut:
-    """English strings (as overlap keys) of each held-out split, over all languages."""
+class Candidates(NamedTuple):
+    """Different English strings of a language, by key: all, or the first in the seed's order.
 
-    keys: dict[str, set[str]] = field(default_factory=lambda: {"test": set(), "dev": set()})
+    Languages remember the same strings of those that they share, since the order is one for all.
+    """
 
-    def split_of(self, key: str) -> str | None:
-        """Returns the split that holds an English string."""
-        return next((split for split, keys in self.keys.items() if key in keys), None)
+    key: Keys  # sorted
+    is_short: np.ndarray  # bool: has no more than _MIN_WORDS words, wherever it is written
+
+
+def candidates(keys: np.ndarray, seed: int) -> Candidates:
+    """Returns what can be drawn from rows of keys.KEYS."""
+    keys = keys[keys["num_words"] >= _MIN_WORDS]
+    return _first(Candidates(keys["english"], keys["num_words"] <= _MIN_WORDS), seed)
+
+
+def merge_candidates(parts: Iterable[Candidates], seed: int) -> Candidates:
+    """Returns what `candidates` returns of all rows, from what it returned of parts of them."""
+    parts = list(parts)
+    key, is_short = (np.concatenate([part[field] for part in parts]) for field in (0, 1))
+    return _first(Candidates(key, is_short), seed)
+
+
+def _first(found: Candidates, seed: int) -> Candidates:
+    order = np.lexsort((found.is_short, found.key))
+    key = found.key[order]
+    is_new = np.ones(len(key), bool)
+    is_new[1:] = key[1:] != key[:-1]
+    key, is_short = key[is_new], found.is_short[order][is_new]
+    if len(key) > CANDIDATES:
+        chosen = np.sort(np.lexsort((mix_keys(key, seed), is_short))[:CANDIDATES])
+        key, is_short = key[chosen], is_short[chosen]
+    return Candidates(key, is_short)
 
 
 def choose_held_out(
-    pairs: Mapping[str, Sequence[Sentences]],
+    found: Mapping[str, Candidates],
+    num_pairs: Mapping[str, int],
     wanted: Mapping[str, Mapping[str, int]],
-    given: Mapping[str, set[str]],
+    given: Mapping[str, Keys],
     seed: int,
-) -> HeldOut:
+) -> dict[str, Keys]:
     """Draws English strings until each language has `wanted[language][split]` pairs with them.
 
     The smallest language draws first, and rather strings that many larger ones have: these then
     need few of their own, and little is lost to training. `given` are the keys of ready-made
-    splits. A language gives at most a third of its pairs.
+    splits. A language gives at most a third of its pairs. Returns the sorted keys of each split.
     """
-    held_out = HeldOut()
-    for split, keys in given.items():
-        held_out.keys[split] |= keys
-    candidates = {language: _candidates(pairs[language]) for language in wanted}
-    languages = sorted(wanted, key=lambda language: (len(pairs[language]), language))
-    has_drawn: Counter[str] = Counter()  # languages that have a string and have drawn already
-    has_string = Counter(key for keys in candidates.values() for key in keys)
-    for language in languages:
-        english = candidates[language]
-        order = sorted(
-            english,
-            key=lambda key: (
-                num_words(english[key]) <= _MIN_WORDS,
-                2 * has_drawn[key] - has_string[key],
-                seeded_order(key, seed),
-            ),
-        )
-        most = len(pairs[language]) // (2 * _MAX_SHARE)
-        for split, num_wanted in wanted[language].items():
-            has = sum(key in held_out.keys[split] for key in english)
-            missing = min(num_wanted, most) - has
-            free = [key for key in order if held_out.split_of(key) is None]
-            held_out.keys[split].update(free[: max(0, missing)])
-        has_drawn.update(english.keys())
-    return held_out
+    key, num_have = np.unique(
+        np.concatenate([each.key for each in found.values()]), return_counts=True
+    )
+    split_of = np.zeros(len(key), np.int8)  # 0: not held out; n: the n-th split
+    for number, split in enumerate(_SPLITS, 1):
+        split_of[np.isin(key, given[split]) & (split_of == 0)] = number
+    num_drawn = np.zeros(len(key), np.int64)  # languages that have a string and have drawn already
+    order_of_seed = mix_keys(key, seed)
+    for language in sorted(wanted, key=lambda each: (num_pairs[each], each)):
+        place = np.searchsorted(key, found[language].key)
+        gain = 2 * num_drawn[place] - num_have[place]
+        place = place[np.lexsort((order_of_seed[place], gain, found[language].is_short))]
+        most = num_pairs[language] // (2 * _MAX_SHARE)
+        for number, split in enumerate(_SPLITS, 1):
+            if split in wanted[language]:
+                has = int(np.sum(split_of[place] == number))
+                missing = min(wanted[language][split], most) - has
+                free = place[split_of[place] == 0]
+                split_of[free[: max(0, missing)]] = number
+        num_drawn[place] += 1
+    return {
+        split: np.union1d(key[split_of == number], given[split])
+        for number, split in enumerate(_SPLITS, 1)
+    }
 
 
-def take_held_out(
-    pairs: Sequence[Sentences], keys: set[str], num_wanted: int, seed: int
-) -> list[Sentences]:
-    """Returns up to `num_wanted` pairs whose English is held out: one per English string."""
-    chosen: dict[str, Sentences] = {}
-    for pair in sorted(pairs, key=lambda pair: seeded_order("\t".join(pair), seed)):
-        key = overlap_key(pair[1])
-        if key in keys and is_testable(pair[1]):
-            chosen.setdefault(key, pair)
-    return list(chosen.values())[:num_wanted]
+def wanted_pairs(config: DataConfig, given: Iterable[str]) -> dict[str, int]:
+    """Returns how many pairs a language should hold out of the splits that it isn't given."""
+    num_wanted = {"test": config.num_test, "dev": config.num_dev}
+    given = set(given)
+    return {split: number for split, number in num_wanted.items() if split not in given}
 
 
-def is_testable(english: str) -> bool:
-    """Tells whether a string is a test of translation: words, and nothing a model just copies."""
-    return num_words(english) >= _MIN_WORDS and not placeholders(english)
+def pick_rows(keys: np.ndarray, is_free: np.ndarray, held_out: Keys, seed: int) -> np.ndarray:
+    """Returns the rows that stand for held-out English strings, one for each, in the seed's order.
 
-
-def _candidates(pairs: Sequence[Sentences]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for _, english in pairs:
-        if is_testable(english):
-            found.setdefault(overlap_key(english), english)
-    return found
+    Of several translations the pair that comes first in that order is taken, if it is free.
+    """
+    is_testable = keys["num_words"] >= _MIN_WORDS
+    rows = np.flatnonzero(is_free & is_testable & is_among(keys["english"], held_out))
+    rows = rows[np.lexsort((keys["id"][rows], mix_keys(keys["pair"][rows], seed)))]
+    _, first = np.unique(keys["english"][rows], return_index=True)
+    return rows[np.sort(first)]

@@ -1,6 +1,7 @@
 """The manifest of a prepared directory: what is in it, from what, and whether it is finished."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -8,14 +9,16 @@ import re
 import shutil
 from typing import Any
 
+from gshard_mt.config import DataConfig
 from gshard_mt.errors import DataError
 
 FORMAT_VERSION = 1
 NAME = "manifest.json"
+WORK = ".work"  # what a preparation keeps on disk until it is done
 
 _PAIR_FOLDER = re.compile(r"[a-z]{2,3}(_[A-Z][a-z]{3})?-en")
-# Settings that only training reads: prepared data is the same whatever they are.
-_TRAINING_KEYS = {"recipe", "temperature"}
+# Settings that prepared data is the same for, whatever they are.
+_OTHER_KEYS = {"recipe", "temperature", "num_workers"}
 
 
 def read_manifest(data_dir: pathlib.Path) -> dict[str, Any]:
@@ -73,10 +76,12 @@ def claim_directory(data_dir: pathlib.Path, identity: dict[str, Any]) -> bool:
     return True
 
 
-def identity_of(config: dict[str, Any], recipe_fingerprint: str) -> dict[str, Any]:
+def identity_of(config: DataConfig, recipe_fingerprint: str) -> dict[str, Any]:
     """Returns all that prepared data depends on: settings that shape it, what the recipe says."""
-    settings = {key: value for key, value in config.items() if key not in _TRAINING_KEYS}
-    return {**settings, "recipe": recipe_fingerprint}
+    settings = dataclasses.asdict(config)
+    cleaning = {f"cleaning.{key}": value for key, value in settings.pop("cleaning").items()}
+    settings = {key: value for key, value in settings.items() if key not in _OTHER_KEYS}
+    return {**settings, **cleaning, "recipe": recipe_fingerprint}
 
 
 def _read_any(path: pathlib.Path) -> dict[str, Any]:
@@ -110,7 +115,7 @@ def _check_same(data_dir: pathlib.Path, found: dict[str, Any], identity: dict[st
 def _remove_unfinished(data_dir: pathlib.Path, names: list[str]) -> None:
     for name in names:
         path = data_dir / name
-        is_ours = name in ("tokenizer", "references") or _PAIR_FOLDER.fullmatch(name)
+        is_ours = name in ("tokenizer", "references", WORK) or _PAIR_FOLDER.fullmatch(name)
         if is_ours and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif name in (f".{NAME}.new", "report.md", "report.html"):

@@ -1,6 +1,7 @@
 """Records on disk: a pair's splits as a TFDS dataset in ArrayRecord files, read by index."""
 # SPDX-License-Identifier: Apache-2.0
 
+import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -17,7 +18,6 @@ _EXAMPLE = tf_example_pb2.Example  # type: ignore[attr-defined]
 _SUFFIX = "array_record"
 # Without threads and buffers: these make a read of one record a thousand times as slow.
 _RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
-_SHARD_RECORDS = 1_000_000  # records of a shard
 
 
 class Record(NamedTuple):
@@ -27,20 +27,52 @@ class Record(NamedTuple):
     target: np.ndarray
 
 
-def write_dataset(
-    folder: pathlib.Path,
-    splits: Mapping[str, Sequence[tuple[Sequence[int], Sequence[int]]]],
-    description: str,
-) -> None:
-    """Writes one pair's splits for `tfds.builder_from_directory`; empty ones are left out.
+class ShardInfo(NamedTuple):
+    """One file of a split: where it lies for now, and what is in it."""
 
-    A record is `id` (its place in the split), `source` and `target`.
+    path: pathlib.Path
+    num_records: int
+    num_bytes: int
+
+
+def write_shard(
+    path: pathlib.Path, records: Iterable[tuple[int, Sequence[int], Sequence[int]]]
+) -> ShardInfo:
+    """Writes records of `id`, `source` and `target` to an ArrayRecord file, as they come."""
+    num_records = num_bytes = 0
+    # A group is decompressed to read any record of it: 16 cost no more than one alone, and the
+    # index, which readers hold in memory, has an entry a group.
+    writer = array_record_module.ArrayRecordWriter(str(path), "group_size:16")
+    for id, source, target in records:
+        example = _EXAMPLE()
+        feature = example.features.feature
+        feature["id"].int64_list.value.append(id)
+        feature["source"].int64_list.value.extend(source)
+        feature["target"].int64_list.value.extend(target)
+        content = example.SerializeToString(deterministic=True)
+        num_records += 1
+        num_bytes += len(content)
+        writer.write(content)
+    writer.close()
+    return ShardInfo(path, num_records, num_bytes)
+
+
+def write_dataset(
+    folder: pathlib.Path, splits: Mapping[str, Sequence[ShardInfo]], description: str
+) -> None:
+    """Makes one pair's dataset of its shards, for `tfds.builder_from_directory`.
+
+    Shards are moved to their places in it; empty ones and splits without any are left out. A pair
+    without any record has no dataset.
     """
+    if not any(shard.num_records for shards in splits.values() for shard in shards):
+        return
     folder.mkdir(parents=True, exist_ok=True)
     name = folder.name.replace("-", "_").lower()
     infos = []
-    for split, records in splits.items():
-        if not records:
+    for split, shards in splits.items():
+        shards = [shard for shard in shards if shard.num_records]
+        if not shards:
             continue
         template = tfds.core.ShardedFileTemplate(
             data_dir=folder,  # type: ignore[arg-type]
@@ -48,19 +80,14 @@ def write_dataset(
             split=split,
             filetype_suffix=_SUFFIX,
         )
-        shard_lengths, num_bytes = [], 0
-        num_shards = -(-len(records) // _SHARD_RECORDS)
-        for shard in range(num_shards):
-            start = shard * _SHARD_RECORDS
-            part = records[start : start + _SHARD_RECORDS]
-            path = template.sharded_filepath(shard_index=shard, num_shards=num_shards)
-            num_bytes += _write_shard(str(path), start, part)
-            shard_lengths.append(len(part))
+        for number, shard in enumerate(shards):
+            place = template.sharded_filepath(shard_index=number, num_shards=len(shards))
+            os.replace(shard.path, str(place))
         infos.append(
             tfds.core.SplitInfo(
                 name=split,
-                shard_lengths=shard_lengths,
-                num_bytes=num_bytes,
+                shard_lengths=[shard.num_records for shard in shards],
+                num_bytes=sum(shard.num_bytes for shard in shards),
                 filename_template=template,
             )
         )
@@ -74,25 +101,6 @@ def write_dataset(
         description=description,
         check_data=False,
     )
-
-
-def _write_shard(
-    path: str, start: int, records: Iterable[tuple[Sequence[int], Sequence[int]]]
-) -> int:
-    num_bytes = 0
-    # Groups of one record: any record can be read alone.
-    writer = array_record_module.ArrayRecordWriter(path, "group_size:1")
-    for index, (source, target) in enumerate(records, start=start):
-        example = _EXAMPLE()
-        feature = example.features.feature
-        feature["id"].int64_list.value.append(index)
-        feature["source"].int64_list.value.extend(source)
-        feature["target"].int64_list.value.extend(target)
-        content = example.SerializeToString(deterministic=True)
-        num_bytes += len(content)
-        writer.write(content)
-    writer.close()
-    return num_bytes
 
 
 class RecordReader:

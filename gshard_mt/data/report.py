@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import jinja2
 
+from gshard_mt.data.drops import Drops
 from gshard_mt.data.mixture import temperature_shares
-from gshard_mt.data.splits import Drops
+from gshard_mt.data.shards import LENGTH_BIN, SideCounts, SplitCounts
 from gshard_mt.languages import english_name
 
 _TEMPERATURES = (1.0, 5.0, 100.0)
-_BIN = 8  # subwords of a bar in a length histogram
 
 _MARKDOWN = """\
 # {{ title }}
@@ -61,14 +61,15 @@ class Table(NamedTuple):
     rows: Sequence[Sequence[Any]]
 
 
-Lengths = Mapping[str, Sequence[tuple[int, int]]]  # pair -> (source, target) subwords of training
+Counts = Mapping[str, Mapping[str, SplitCounts]]  # language -> split
 
 
 def write_reports(
-    data_dir: pathlib.Path, manifest: Mapping[str, Any], drops: Drops, lengths: Lengths
+    data_dir: pathlib.Path, manifest: Mapping[str, Any], drops: Drops, counts: Counts
 ) -> None:
     """Writes report.md and report.html. The corpus' own text is escaped in both."""
     pairs = manifest["pairs"]
+    train = {name: splits["train"] for name, splits in counts.items()}
     total = sum(info["train"]["pairs"] for info in pairs.values())
     content = {
         "title": f"Prepared data: {manifest['recipe']['name']}",
@@ -80,8 +81,9 @@ def write_reports(
             _shares(pairs, manifest["config"]["temperature"]),
             _drops(pairs),
             _samples(drops),
-            _histogram("Source lengths", lengths, 0),
-            _histogram("Target lengths", lengths, 1),
+            _vocabulary(counts),
+            _histogram("Source lengths", {name: each.source for name, each in train.items()}),
+            _histogram("Target lengths", {name: each.target for name, each in train.items()}),
         ],
     }
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)
@@ -161,16 +163,47 @@ def _samples(drops: Drops) -> Table:
     return Table("Samples of dropped pairs", ("pair", "reason", "source", "English"), rows)
 
 
-def _histogram(title: str, lengths: Lengths, side: int) -> Table:
-    longest = max((pair[side] for each in lengths.values() for pair in each), default=0)
+def _vocabulary(counts: Counts) -> Table:
+    header = (
+        "pair",
+        "source tokens a word",
+        "a character",
+        "unknown characters",
+        "English tokens a word",
+        "unknown characters",
+    )
     rows = []
-    for name, each in lengths.items():
-        bins = [0] * (longest // _BIN + 1)
-        for pair in each:
-            bins[pair[side] // _BIN] += 1
-        rows.append((name, *bins))
-    header = ("pair", *(f"{i * _BIN}-{(i + 1) * _BIN - 1}" for i in range(longest // _BIN + 1)))
-    return Table(f"{title}: training pairs by subwords", header, rows)
+    for language, splits in counts.items():
+        source, target = splits["train"].source, splits["train"].target
+        rows.append(
+            (
+                f"{language}-en",
+                _ratio(source.tokens, source.words),
+                _ratio(source.tokens, source.characters),
+                _percent(source.unknown, source.characters),
+                _ratio(target.tokens, target.words),
+                _percent(target.unknown, target.characters),
+            )
+        )
+    return Table("What the vocabulary makes of the training text", header, rows)
+
+
+def _histogram(title: str, sides: Mapping[str, SideCounts]) -> Table:
+    num_bins = max((len(side.lengths) for side in sides.values()), default=0)
+    rows = [
+        (f"{language}-en", *side.lengths.tolist(), *[0] * (num_bins - len(side.lengths)))
+        for language, side in sides.items()
+    ]
+    bins = [f"{i * LENGTH_BIN}-{(i + 1) * LENGTH_BIN - 1}" for i in range(num_bins)]
+    return Table(f"{title}: training pairs by subwords", ("pair", *bins), rows)
+
+
+def _ratio(value: int, total: int) -> str:
+    return f"{value / total:.2f}" if total else ""
+
+
+def _percent(value: int, total: int) -> str:
+    return f"{100 * value / total:.3f}%" if total else ""
 
 
 def _cell(value: Any) -> str:

@@ -1,20 +1,22 @@
 """Subwords: SentencePiece models for the source languages and for English."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 import hashlib
 import io
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import sentencepiece
 
 from gshard_mt.errors import ConfigError, DataError
 
 pad_id, eos_id, bos_id, unk_id = 0, 1, 2, 3
 
-_NUM_THREADS = 2
+_TRAINING_THREADS = 8  # the same on every machine: the order of sums depends on it
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,16 @@ class Tokenizer:
     def target_size(self) -> int:
         return self.target.get_piece_size()
 
+    @functools.cached_property
+    def starts_unknown_source(self) -> np.ndarray:
+        """Tells for each id whether it begins a character that the source model doesn't know."""
+        return _starts_unknown(self.source)
+
+    @functools.cached_property
+    def starts_unknown_target(self) -> np.ndarray:
+        """The same for English."""
+        return _starts_unknown(self.target)
+
     def encode_source(self, lines: Sequence[str]) -> list[list[int]]:
         """Returns the ids of each line, no BOS or EOS among them."""
         return _encode(self.source, lines)
@@ -49,12 +61,18 @@ class Tokenizer:
         return self.target.decode([each for each in ids if each not in (pad_id, bos_id)])
 
 
-def train_model(sentences: Sequence[str], vocab_size: int, key: str) -> bytes:
+def train_model(
+    sentences: Iterable[str],
+    vocab_size: int,
+    key: str,
+    character_coverage: float = 0.9995,
+    user_symbols: Sequence[str] = (),
+) -> bytes:
     """Returns a trained SentencePiece model of exactly `vocab_size` pieces.
 
     No character is unknown to it: what it hasn't seen becomes bytes. Normalized text decodes to
-    itself. Raises ConfigError, with `key`, where the text can't give so many pieces or its
-    characters need more.
+    itself. User symbols are pieces that are never cut. Raises ConfigError, with `key`, where the
+    text can't give so many pieces or its characters need more.
     """
     model = io.BytesIO()
     try:
@@ -65,9 +83,10 @@ def train_model(sentences: Sequence[str], vocab_size: int, key: str) -> bytes:
             model_type="unigram",
             normalization_rule_name="identity",
             byte_fallback=True,
-            character_coverage=0.9995,
+            character_coverage=character_coverage,
+            user_defined_symbols=list(user_symbols),
             max_sentence_length=1 << 16,
-            num_threads=_NUM_THREADS,
+            num_threads=_TRAINING_THREADS,
             pad_id=pad_id,
             eos_id=eos_id,
             bos_id=bos_id,
@@ -104,7 +123,16 @@ def load_tokenizer(data_dir: pathlib.Path) -> Tokenizer:
 
 
 def _encode(model: sentencepiece.SentencePieceProcessor, lines: Sequence[str]) -> list[list[int]]:
-    return model.encode(list(lines), num_threads=_NUM_THREADS) if lines else []
+    return model.encode(list(lines), num_threads=1) if lines else []
+
+
+def _starts_unknown(model: sentencepiece.SentencePieceProcessor) -> np.ndarray:
+    starts = np.zeros(model.get_piece_size(), bool)
+    for id in range(len(starts)):
+        if model.is_byte(id):
+            byte = int(model.id_to_piece(id)[1:-1], 16)
+            starts[id] = byte & 0xC0 != 0x80  # no continuation byte of UTF-8
+    return starts
 
 
 def _what_fits(message: str) -> str:

@@ -12,6 +12,7 @@ from tests.made_up import write_made_up, write_recipe
 
 CONFIG = """
 from gshard_mt import config as c
+from gshard_mt.config import CleaningConfig
 
 def get_config():
     config = c.Config(data=c.DataConfig(**{data!r}))

@@ -249,14 +249,14 @@ def test_rows_shorter_than_the_data_are_refused(prepared, config):
 def test_a_process_ends_quietly_while_batches_are_made(prepared, config):
     program = (
         "import json, pathlib, sys; sys.modules['jax'] = None\n"
-        "from gshard_mt.config import DataConfig\n"
+        "from gshard_mt.config import from_json\n"
         "from gshard_mt.data import batches, prepared\n"
         "data = prepared.open_prepared(pathlib.Path(sys.argv[1]))\n"
-        "config = DataConfig(**json.loads(sys.argv[2]))\n"
+        "config = from_json({'data': json.loads(sys.argv[2])}).data\n"
         "stream = batches.train_batches(data, config, 4)\n"
         "print(next(stream).source_BL.shape)\n"
     )
-    arguments = [str(prepared.directory), json.dumps(vars(config))]
+    arguments = [str(prepared.directory), json.dumps(dataclasses.asdict(config))]
     result = subprocess.run(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
     )

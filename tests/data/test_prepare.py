@@ -2,15 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import errno
 import json
 import pathlib
 import re
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from gshard_mt.data.dedup import overlap_key
+from gshard_mt.data import clean_rows
+from gshard_mt.data.cleaning.fold import fold
 from gshard_mt.data.prepare import prepare
 from gshard_mt.data.prepared import open_prepared
 from gshard_mt.data.tokenizer import load_tokenizer
@@ -34,7 +39,7 @@ def _files(folder: pathlib.Path) -> dict[str, bytes]:
 
 def test_held_out_text_is_in_no_training_pair_of_any_language(prepared):
     held_out = {
-        overlap_key(text)
+        fold(text)
         for pair in prepared.pairs
         for split in ("dev", "test")
         for sentences in prepared.references(pair, split)
@@ -43,7 +48,7 @@ def test_held_out_text_is_in_no_training_pair_of_any_language(prepared):
     assert held_out
     for pair in prepared.pairs:
         for source, english in _decoded(prepared, pair, "train"):
-            assert overlap_key(source) not in held_out and overlap_key(english) not in held_out
+            assert fold(source) not in held_out and fold(english) not in held_out
 
 
 def test_every_language_gets_the_held_out_pairs_that_it_can_give(prepared, config):
@@ -157,8 +162,7 @@ def test_every_pair_read_is_kept_or_counted_as_dropped(tmp_path):
     kept = sum(info[split]["pairs"] for split in ("train", "dev", "test"))
     assert kept + sum(info["drops"].values()) == num_lines
     assert (
-        info["drops"] | {"empty": 2, "identical": 1, "placeholders": 1, "too_long": 1}
-        == info["drops"]
+        info["drops"] | {"empty": 2, "copied": 1, "placeholders": 1, "too_long": 1} == info["drops"]
     )
 
 
@@ -204,3 +208,53 @@ def test_messages_are_one_line(tmp_path):
     with pytest.raises(ConfigError) as caught:
         prepare(config, tmp_path / "data")
     assert not re.search(r"\n", str(caught.value))
+
+
+def test_what_is_kept_out_is_in_no_training_pair(tmp_path):
+    config = write_made_up(tmp_path)
+    lines = (tmp_path / "de.tsv").read_text(encoding="utf-8").splitlines()
+    kept_out = [line.split("\t")[1].upper() + "!" for line in lines[:30]]
+    (tmp_path / "mine.txt").write_text("\n".join(kept_out) + "\n", encoding="utf-8")
+    config = dataclasses.replace(config, keep_out=f"{tmp_path}/mine.*", source_vocab_size=300)
+    prepare(config, tmp_path / "data")
+    prepared = open_prepared(tmp_path / "data")
+    trained = {fold(e) for pair in prepared.pairs for _, e in _decoded(prepared, pair, "train")}
+    assert trained.isdisjoint(map(fold, kept_out))
+    with pytest.raises(ConfigError, match="data.keep_out: .*none.*no such file"):
+        prepare(dataclasses.replace(config, keep_out=f"{tmp_path}/none"), tmp_path / "other")
+
+
+def test_the_same_comes_out_of_any_number_of_workers(prepared, config, tmp_path):
+    prepare(dataclasses.replace(config, num_workers=2), tmp_path / "data")
+    assert _files(tmp_path / "data") == _files(prepared.directory)
+
+
+def test_a_preparation_that_was_killed_starts_clean(prepared, config, tmp_path):
+    program = (
+        "import json, pathlib, os, signal, sys\n"
+        "from gshard_mt.config import from_json\n"
+        "from gshard_mt.data import prepare, report\n"
+        "prepare.write_reports = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "config = from_json({'data': json.loads(sys.argv[2])}).data\n"
+        "prepare.prepare(config, pathlib.Path(sys.argv[1]))\n"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path / "data")]
+    done = subprocess.run([*words, json.dumps(dataclasses.asdict(config))], capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "data" / ".work").is_dir()
+    with pytest.raises(DataError, match="not finished"):
+        open_prepared(tmp_path / "data")
+    prepare(config, tmp_path / "data")
+    assert _files(tmp_path / "data") == _files(prepared.directory)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_finished(config, tmp_path, monkeypatch):
+    def no_space(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(clean_rows, "write_block", no_space)
+    with pytest.raises(DataError, match="No space left on device; make room"):
+        prepare(config, tmp_path / "data")
+    assert sorted(_files(tmp_path / "data")) == ["manifest.json"]
+    with pytest.raises(DataError, match="not finished"):
+        open_prepared(tmp_path / "data")

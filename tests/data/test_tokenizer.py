@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gshard_mt.data import tokenizer as subwords
-from gshard_mt.data.cleaning import normalize
+from gshard_mt.data.cleaning.clean import normalize
 from gshard_mt.data.tokenizer import bos_id, eos_id, load_tokenizer, pad_id
 from gshard_mt.errors import DataError
 

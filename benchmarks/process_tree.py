@@ -1,0 +1,115 @@
+"""Memory of a command: it and all its children are looked at 20 times a second until it ends."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+import re
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import psutil
+
+_EVERY = 0.05  # seconds between two looks
+_CHILDREN_EVERY = 0.25  # seconds between two looks at all processes of the machine for children
+_EXACT_EVERY = 1.0  # seconds between two looks that cost more than RSS, at least
+_HIGH_WATER = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
+
+
+@dataclass
+class Usage:
+    """Peaks are bytes of physical memory.
+
+    PSS counts a page once that many processes share, those of other people too: on a busy machine
+    it is a little low, and the sum of RSS is high.
+    """
+
+    measure: str = "rss"  # pss | uss | rss, of the next two
+    peak: int = 0  # of the tree without the marked processes
+    marked_peak: int = 0  # of the marked processes
+    rss_peak: int = 0  # sum of RSS over the tree without the marked processes
+    # RSS of the largest single process, marked ones too, as the kernel keeps it between two looks;
+    # ru_maxrss starts from that of the program that forked, so it would be ours.
+    largest: int = 0
+    seconds: float = 0.0
+    marked: list[float] = field(default_factory=list)  # looks with a marked process, from the start
+
+
+def run_and_watch(command: Sequence[str], log: pathlib.Path, mark: pathlib.Path) -> Usage:
+    """Runs a command, its output to `log`; returns its time and peaks.
+
+    Processes whose ids stand in the file `mark` while it is there are summed apart until they end.
+    PSS walks a process's page table, so it is read when RSS is higher than ever and once a second.
+    Raises SystemExit, with the end of the log, where the command fails.
+    """
+    usage, marked, alive = Usage(_best_measure()), set(), []
+    highest = [0, 0]
+    with open(log, "wb") as output:
+        start = exact = time.perf_counter()
+        looked = 0.0
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            now = time.perf_counter()
+            if now - looked > _CHILDREN_EVERY:
+                alive, looked = _tree(process.pid), now
+            marked |= _ids(mark)
+            rss = _sums(alive, marked, "rss")
+            if rss[1]:
+                usage.marked.append(now - start)
+            is_higher = any(new > old for new, old in zip(rss, highest, strict=True))
+            if is_higher or now - exact > _EXACT_EVERY:
+                highest = [max(each) for each in zip(rss, highest, strict=True)]
+                rest, apart = _sums(alive, marked, usage.measure)
+                exact = now
+                usage.peak = max(usage.peak, rest)
+                usage.marked_peak = max(usage.marked_peak, apart)
+            usage.largest = max([usage.largest, *map(_high_water, alive)])
+            time.sleep(_EVERY)
+        usage.seconds, usage.rss_peak = time.perf_counter() - start, highest[0]
+    if process.returncode:
+        end = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+        raise SystemExit(f"{' '.join(command)}: exit status {process.returncode}\n{end}")
+    return usage
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _high_water(process: psutil.Process) -> int:
+    try:
+        found = _HIGH_WATER.search(pathlib.Path(f"/proc/{process.pid}/status").read_text())
+    except OSError:
+        return 0
+    return int(found[1]) << 10 if found else 0
+
+
+def _ids(mark: pathlib.Path) -> set[int]:
+    try:
+        return {int(word) for word in mark.read_text().split()}
+    except (OSError, ValueError):
+        return set()
+
+
+def _best_measure() -> str:
+    names = psutil.Process().memory_full_info()._fields
+    return next(name for name in ("pss", "uss", "rss") if name in names)
+
+
+def _sums(processes: Sequence[psutil.Process], marked: set[int], measure: str) -> list[int]:
+    """Returns bytes of (the others, the marked); a process that has just ended has none."""
+    sums = [0, 0]
+    for process in processes:
+        try:
+            if measure == "rss":
+                memory = process.memory_info()
+            else:
+                memory = process.memory_full_info()
+        except psutil.Error:
+            continue
+        sums[process.pid in marked] += getattr(memory, measure)
+    return sums

@@ -1,0 +1,74 @@
+"""Clean rows: a block as read becomes the pairs that can be trained on, with their keys."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from gshard_mt.config import CleaningConfig
+from gshard_mt.data.blocks import Block, RawBlock, write_block
+from gshard_mt.data.cleaning.clean import REASONS, clean, normalize_all
+from gshard_mt.data.cleaning.fold import fold_all, hash_texts, near_forms
+from gshard_mt.data.cleaning.placeholders import is_testable_all, num_words_all
+from gshard_mt.data.drops import NUM_SAMPLES, Drops
+from gshard_mt.data.keys import KEYS, join_keys
+
+
+class Rows(NamedTuple):
+    """Clean pairs of one tag and split; `keys` has the fields of keys.KEYS."""
+
+    source: list[str]
+    english: list[str]
+    keys: np.ndarray
+
+
+def clean_rows(raw: RawBlock, config: CleaningConfig) -> tuple[Rows, Drops]:
+    """Returns the pairs that pass, and what was dropped (by tag).
+
+    Ready-made dev and test pairs are scored as they are: only those with an empty side go.
+    """
+    drops = Drops()
+    if raw.split == "train":
+        source, english, reason = clean(raw.source, raw.english, raw.tag, config)
+        reasons = dict(enumerate(REASONS, 1))
+    else:
+        source, english = normalize_all(raw.source), normalize_all(raw.english)
+        is_empty = [not (a and b) for a, b in zip(source, english, strict=True)]
+        reason, reasons = np.array(is_empty, np.uint8), {1: "empty"}
+    for number, name in reasons.items():
+        places = np.flatnonzero(reason == number)
+        if len(places):
+            samples = [(source[i], english[i]) for i in places[:NUM_SAMPLES]]
+            drops.add(raw.tag, name, len(places), samples)
+    kept = np.flatnonzero(reason == 0)
+    if len(kept) < len(source):
+        source, english = ([side[i] for i in kept] for side in (source, english))
+    return Rows(source, english, _keys(raw.id[kept], source, english)), drops
+
+
+def clean_block(
+    raw: RawBlock, config: CleaningConfig, folder: pathlib.Path
+) -> tuple[int, Block | None, Drops]:
+    """Cleans a block and writes it to `folder`; returns its pairs as read, and what is left."""
+    rows, drops = clean_rows(raw, config)
+    block = write_block(raw, *rows, folder) if len(rows.keys) else None
+    return len(raw.source), block, drops
+
+
+def _keys(id: np.ndarray, source: list[str], english: list[str]) -> np.ndarray:
+    keys = np.zeros(len(id), KEYS)
+    if not len(id):
+        return keys
+    keys["id"] = id
+    near = []
+    for name, texts in (("source", source), ("english", english)):
+        folded = fold_all(texts)
+        keys[name] = hash_texts(folded)
+        near.append(hash_texts(near_forms(folded)))
+    keys["near"] = join_keys(*near)
+    keys["pair"] = hash_texts([f"{s}\t{e}" for s, e in zip(source, english, strict=True)])
+    num_words = num_words_all(english)
+    is_test = is_testable_all(english, num_words)
+    keys["num_words"] = np.where(is_test, np.minimum(num_words, 255), 0)
+    return keys

@@ -1,0 +1,134 @@
+"""Characters: what each of Unicode's is to cleaning, in tables that NumPy looks a text up in."""
+# SPDX-License-Identifier: Apache-2.0
+
+import functools
+import unicodedata
+from collections.abc import Callable
+
+import numpy as np
+import regex
+
+# Classes of characters, bits of a uint16.
+BROKEN = 1  # a sign that bytes were read in the wrong encoding
+CHANGED = 2  # not itself in normalized text
+MARKUP = 4  # where a placeholder, a tag, an entity or an address is
+DIGIT = 8
+LETTER = 16  # of some script
+LATIN = 32  # a letter
+OWN = 64  # a letter in a script of the language
+DENSE = 128  # a letter that says as much as three Latin ones
+COMPOSES = 256  # NFC may change it, or join it to what comes before
+MARK = 512  # two of these in a row may change places in NFC
+
+NUM_CODES = 0x110000
+NOTHING = 0xFFFFFFFF  # in a table of code points: the character goes
+
+# What is not here is unassigned, or private use: itself in every table, and broken.
+_ASSIGNED = (range(0x32400), range(0xE0000, 0xE0200))
+# Every Unicode has new emoji and Han there: not assigned yet isn't broken.
+_GROWING = (range(0x1F000, 0x1FC00), range(0x20000, 0x40000))
+_SPACING = "\t\n\v\f\r"  # control characters that are honest spaces
+_SOFT = "\u00ad\u200b\u200e\u200f\u2060\ufeff"  # invisible, and no letter is lost without them
+_WORD_MARK = "\u2581"  # SentencePiece writes a space so; as text it couldn't be told from one
+_DENSE_SCRIPTS = ("Hani", "Hira", "Kana", "Hang", "Bopo", "Yiii")
+
+
+def code_points(text: str) -> np.ndarray:
+    """Returns the text as uint32, lone surrogates too."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+
+
+def to_text(codes: np.ndarray) -> str:
+    """Returns the text of code points."""
+    return codes.tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def become(character: str) -> str:
+    """Returns what a character is in normalized text: itself, a space, `_` or nothing."""
+    code, category = ord(character), unicodedata.category(character)
+    if character.isspace():
+        return " "
+    if category in ("Cc", "Cs") or character in _SOFT:
+        return ""
+    if 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069:  # marks of writing direction
+        return ""
+    return "_" if character == _WORD_MARK else character
+
+
+def is_broken(character: str) -> bool:
+    """Tells whether a character only comes of text that was read in the wrong encoding."""
+    category = unicodedata.category(character)
+    if category == "Cn":
+        return not any(ord(character) in growing for growing in _GROWING)
+    if category == "Cc":
+        return character not in _SPACING
+    return category in ("Cs", "Co") or character == "\ufffd"
+
+
+@functools.cache
+def assigned() -> str:
+    """Returns every character of Unicode but private ones and planes where none is assigned."""
+    return "".join([chr(code) for codes in _ASSIGNED for code in codes])
+
+
+@functools.cache
+def classes_of(scripts: frozenset[str]) -> np.ndarray:
+    """Returns the classes of all code points, uint16, for a language of these scripts."""
+    table = _classes().copy()
+    for script in scripts:
+        _mark(table, _letters_of(script), OWN)
+    return table
+
+
+@functools.cache
+def composing() -> frozenset[str]:
+    """Returns the characters that NFC changes, or may join to what comes before."""
+    found = {each for each in assigned() if unicodedata.normalize("NFC", each) != each}
+    found.update(map(chr, [*range(0x1161, 0x1176), *range(0x11A8, 0x11C3)]))  # of Hangul syllables
+    for each in assigned():
+        parts = unicodedata.decomposition(each).split()
+        if len(parts) == 2 and not parts[0].startswith("<"):
+            found.add(chr(int(parts[1], 16)))
+    return frozenset(found)
+
+
+def mapping(become: Callable[[str], str]) -> np.ndarray:
+    """Returns a table of what each code point becomes, uint32; NOTHING for no character."""
+    table = np.arange(NUM_CODES, dtype=np.uint32)
+    for character in assigned():
+        if (becomes := become(character)) != character:
+            table[ord(character)] = ord(becomes) if becomes else NOTHING
+    table[10] = 10  # ends a line
+    return table
+
+
+@functools.cache
+def _classes() -> np.ndarray:
+    table = np.full(NUM_CODES, BROKEN, np.uint16)
+    for codes in (*_ASSIGNED, *_GROWING):
+        table[codes.start : codes.stop] = 0
+    _mark(table, "".join(filter(is_broken, assigned())), BROKEN)
+    _mark(table, "".join([each for each in assigned() if become(each) != each]), CHANGED)
+    _mark(table, "".join(filter(str.isdecimal, assigned())), DIGIT)
+    _mark(table, "".join(composing()), COMPOSES)
+    _mark(table, "".join(filter(unicodedata.combining, assigned())), MARK)
+    _mark(table, _found(r"[\p{L}--[\p{sc=Zyyy}\p{sc=Zinh}]]"), LETTER)
+    _mark(table, _letters_of("Latn"), LATIN)
+    for script in _DENSE_SCRIPTS:
+        _mark(table, _letters_of(script), DENSE)
+    _mark(table, "${%<&/", MARKUP)
+    table[10] = 0
+    return table
+
+
+def _mark(table: np.ndarray, characters: str, value: int) -> None:
+    table[code_points(characters)] |= value
+
+
+@functools.cache
+def _letters_of(script: str) -> str:
+    return _found(rf"[\p{{L}}&&\p{{sc={script}}}]")
+
+
+def _found(characters: str) -> str:
+    return "".join(regex.findall(rf"(?V1){characters}+", assigned()))

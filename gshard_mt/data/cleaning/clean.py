@@ -1,0 +1,85 @@
+"""Clean: a block of pairs of one language in normal form, and the reason to drop each."""
+# SPDX-License-Identifier: Apache-2.0
+
+import unicodedata
+from typing import NamedTuple
+
+import numpy as np
+
+from gshard_mt.config import CleaningConfig
+from gshard_mt.data.cleaning.characters import BROKEN, become
+from gshard_mt.data.cleaning.filters import FILTERS
+from gshard_mt.data.cleaning.lines import normalize_lines, read_lines
+from gshard_mt.data.cleaning.pairs import Pairs, make_side
+from gshard_mt.languages import scripts_of
+
+SHORT_SUBWORDS = 10  # no ratio is asked of sentences up to here
+
+# Why a pair is no training pair, in the order in which reasons are looked for.
+REASONS: tuple[str, ...] = tuple(FILTERS)
+
+
+class Cleaned(NamedTuple):
+    """A block of pairs, dropped ones too, and the number of the reason to drop each."""
+
+    source: list[str]  # normalized; what is too long is cut to `max_characters` before
+    english: list[str]
+    reason: np.ndarray  # uint8; 0 keeps the pair, else the first reason that holds, REASONS[n - 1]
+
+
+def clean(source: list[str], english: list[str], language: str, config: CleaningConfig) -> Cleaned:
+    """Returns a block of pairs normalized, with the reason to drop each.
+
+    What happens to a pair depends on it alone, not on the block it is in; a block of some
+    thousand pairs is much quicker than pairs one by one. `language` is a code, or a locale.
+    """
+    is_long = np.zeros(len(source), bool)
+    if most := config.max_characters:
+        is_long |= np.array([len(text) > most for text in source], bool)
+        is_long |= np.array([len(text) > most for text in english], bool)
+        # The length comes before all else, so that no long line costs more than a short one.
+        if is_long.any():
+            source, english = _cut(source, is_long, most), _cut(english, is_long, most)
+    scripts = scripts_of(language)
+    raw = read_lines(source, scripts), read_lines(english, scripts)
+    pairs = Pairs(
+        source=make_side(normalize_lines(raw[0], scripts), scripts),
+        english=make_side(normalize_lines(raw[1], scripts), scripts),
+        language=language,
+        is_long=is_long,
+        is_broken=raw[0].has(BROKEN) | raw[1].has(BROKEN),
+    )
+    reason = np.zeros(len(source), np.uint8)
+    for number, (name, is_bad) in enumerate(FILTERS.items(), 1):
+        if getattr(config, name, True):  # empty and too_long are no switches
+            rows = np.flatnonzero(reason == 0)
+            reason[rows[is_bad(pairs, rows)]] = number
+    return Cleaned(pairs.source.texts, pairs.english.texts, reason)
+
+
+def normalize_all(texts: list[str]) -> list[str]:
+    """Returns `normalize` of each text, all at once."""
+    none = frozenset()
+    return normalize_lines(read_lines(texts, none), none).split()
+
+
+def normalize(text: str) -> str:
+    """Returns the text in NFC, no control characters, single spaces and none around it."""
+    if not text.isascii() or not text.isprintable():
+        text = "".join(map(become, text))
+    # NFC comes last: what stood apart around an invisible character may compose now.
+    return unicodedata.normalize("NFC", " ".join(text.split()))
+
+
+def is_ratio_above(length: np.ndarray, other: np.ndarray, max_ratio: float) -> np.ndarray:
+    """Tells whether the longer of two lengths (in subwords) is more than `max_ratio` of the other.
+
+    Never for two short ones, a single English word may well take ten subwords elsewhere; and
+    never where `max_ratio` is 0, which is no limit.
+    """
+    longer, shorter = np.maximum(length, other), np.minimum(length, other)
+    return (max_ratio > 0) & (longer > SHORT_SUBWORDS) & (longer > max_ratio * shorter)
+
+
+def _cut(texts: list[str], is_long: np.ndarray, most: int) -> list[str]:
+    return [text[:most] if cut else text for text, cut in zip(texts, is_long, strict=True)]

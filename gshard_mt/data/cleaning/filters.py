@@ -1,0 +1,87 @@
+"""Filters: one small function for each reason to drop a pair, in a table in order of precedence."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gshard_mt.data.cleaning.characters import DIGIT, MARKUP
+from gshard_mt.data.cleaning.fold import fold_all
+from gshard_mt.data.cleaning.markup import has_html, is_html
+from gshard_mt.data.cleaning.numerals import do_numbers_differ
+from gshard_mt.data.cleaning.pairs import Pairs
+from gshard_mt.data.cleaning.placeholders import placeholders
+from gshard_mt.data.cleaning.tongues import are_swapped, is_other_language, is_other_script
+
+
+def _is_too_long(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+    return pairs.is_long[rows]
+
+
+def _is_empty(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+    return np.array(
+        [not pairs.source.texts[row] or not pairs.english.texts[row] for row in rows], bool
+    )
+
+
+def _has_control_characters(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+    return pairs.is_broken[rows]
+
+
+def _is_copied(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+    source = fold_all([pairs.source.texts[row] for row in rows])
+    english = fold_all([pairs.english.texts[row] for row in rows])
+    return np.array([mine == its for mine, its in zip(source, english, strict=True)], bool)
+
+
+def _has_html(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+    return _each(has_html, pairs, rows, _has_markup(pairs))
+
+
+def _have_other_placeholders(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+    def differ(source: str, english: str) -> bool:
+        mine, its = (
+            {each for each in placeholders(text) if not is_html(each)} for text in (source, english)
+        )
+        return mine != its
+
+    return _each(differ, pairs, rows, _has_markup(pairs))
+
+
+def _have_other_numbers(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+    has_digits = pairs.source.lines.has(DIGIT) & pairs.english.lines.has(DIGIT)
+    return _each(do_numbers_differ, pairs, rows, has_digits)
+
+
+Filter = Callable[[Pairs, np.ndarray], np.ndarray]
+
+# Each tells of the pairs in `rows` whether its reason holds. The names but the first two are the
+# keys of `config.data.cleaning` that switch them. A pair goes by the most telling one: swapped
+# columns, say, are in another script and language too.
+FILTERS: dict[str, Filter] = {
+    "too_long": _is_too_long,
+    "empty": _is_empty,
+    "control_characters": _has_control_characters,
+    "copied": _is_copied,
+    "html": _has_html,
+    "placeholders": _have_other_placeholders,
+    "numbers": _have_other_numbers,
+    "swapped": are_swapped,
+    "script": is_other_script,
+    "language": is_other_language,
+}
+
+
+def _each(
+    is_bad: Callable[[str, str], bool], pairs: Pairs, rows: np.ndarray, can_be: np.ndarray
+) -> np.ndarray:
+    """Returns, for `rows`, whether `is_bad`; asked only where it can be."""
+    found = can_be[rows]
+    for place in np.flatnonzero(found):
+        row = rows[place]
+        found[place] = is_bad(pairs.source.texts[row], pairs.english.texts[row])
+    return found
+
+
+def _has_markup(pairs: Pairs) -> np.ndarray:
+    return pairs.source.lines.has(MARKUP) | pairs.english.lines.has(MARKUP)

@@ -1,0 +1,115 @@
+"""Lines: a block of lines as arrays of characters, so that one call counts or mends them all."""
+# SPDX-License-Identifier: Apache-2.0
+
+import functools
+import unicodedata
+from typing import NamedTuple
+
+import numpy as np
+
+from gshard_mt.data.cleaning.characters import (
+    CHANGED,
+    COMPOSES,
+    DENSE,
+    MARK,
+    NOTHING,
+    become,
+    classes_of,
+    code_points,
+    mapping,
+    to_text,
+)
+
+_FEED, _SPACE = 10, 32
+
+
+class Lines(NamedTuple):
+    """A block of lines, each with a line feed behind it, as text, code points and classes."""
+
+    text: str
+    codes: np.ndarray  # uint32
+    classes: np.ndarray  # uint16
+    starts: np.ndarray  # int64, where each line starts
+
+    def split(self) -> list[str]:
+        """Returns the lines."""
+        return self.text.split("\n")[:-1]
+
+    def count(self, kind: int) -> np.ndarray:
+        """Returns how many characters of all the given classes each line has."""
+        if not len(self.starts):
+            return np.zeros(0, np.int64)
+        return np.add.reduceat((self.classes & kind) == kind, self.starts, dtype=np.int64)
+
+    def weigh(self, kind: int) -> np.ndarray:
+        """Returns `count` of letters of a class, in Latin letters that would say as much."""
+        return self.count(kind) + 2 * self.count(kind | DENSE)
+
+    def has(self, kind: int) -> np.ndarray:
+        """Tells of each line whether it has a character of a class; quick where few are."""
+        return self._at(np.flatnonzero(self.classes & kind))
+
+    def is_settled(self) -> np.ndarray:
+        """Tells of each line whether it surely is in NFC, by Unicode's quick check."""
+        is_mark = (self.classes & MARK) != 0
+        is_odd = (self.classes & COMPOSES) != 0
+        is_odd[1:] |= is_mark[1:] & is_mark[:-1]
+        return ~self._at(np.flatnonzero(is_odd))
+
+    def _at(self, places: np.ndarray) -> np.ndarray:
+        found = np.zeros(len(self.starts), bool)
+        found[np.searchsorted(self.starts, places, side="right") - 1] = True
+        return found
+
+
+def join_lines(texts: list[str]) -> str:
+    """Returns texts with a line feed behind each; those within them become spaces."""
+    text = "\n".join([*texts, ""])
+    if text.count("\n") != len(texts):
+        text = "\n".join([*(each.replace("\n", " ") for each in texts), ""])
+    return text
+
+
+def read_lines(texts: list[str], scripts: frozenset[str]) -> Lines:
+    """Returns texts as a block; line feeds within them become spaces."""
+    return _lines(join_lines(texts), scripts)
+
+
+def normalize_lines(lines: Lines, scripts: frozenset[str]) -> Lines:
+    """Returns the block with each line as `normalize` has it."""
+    text = lines.text
+    has_odd_spaces = any(odd in text for odd in ("  ", " \n", "\n ")) or text.startswith(" ")
+    if has_odd_spaces or (lines.classes & CHANGED).any():
+        lines = _lines(to_text(_with_single_spaces(_becomes()[lines.codes])), scripts)
+    if (is_settled := lines.is_settled()).all():
+        return lines
+    texts, rows = lines.split(), np.flatnonzero(~is_settled)
+    # NFC of a block is NFC of its lines: nothing composes with a line feed or moves across it.
+    block = unicodedata.normalize("NFC", "\n".join([texts[row] for row in rows]))
+    for row, mended in zip(rows, block.split("\n"), strict=True):
+        texts[row] = mended
+    return read_lines(texts, scripts)
+
+
+def _lines(text: str, scripts: frozenset[str]) -> Lines:
+    codes = code_points(text)
+    ends = np.flatnonzero(codes == _FEED)
+    starts = np.concatenate([np.zeros(1, np.int64), ends + 1])[:-1]
+    return Lines(text, codes, np.take(classes_of(scripts), codes), starts)
+
+
+def _with_single_spaces(codes: np.ndarray) -> np.ndarray:
+    codes = codes[codes != NOTHING]
+    is_space = codes == _SPACE
+    is_edge = is_space | (codes == _FEED)
+    keeps = ~is_space  # and a first space, if anything is before it and behind it in its line
+    keeps[1:] |= ~is_edge[:-1]
+    codes = codes[keeps]
+    keeps = np.ones(len(codes), bool)
+    keeps[:-1] = (codes[:-1] != _SPACE) | (codes[1:] != _FEED)
+    return codes[keeps]
+
+
+@functools.cache
+def _becomes() -> np.ndarray:
+    return mapping(become)

@@ -1,0 +1,45 @@
+"""Pairs: a block of normalized pairs as the filters see it."""
+# SPDX-License-Identifier: Apache-2.0
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from gshard_mt.data.cleaning.characters import MARKUP
+from gshard_mt.data.cleaning.lines import Lines, read_lines
+from gshard_mt.data.cleaning.placeholders import PLACEHOLDER
+
+
+class Side(NamedTuple):
+    """One side of a block: normalized text, and what is left without placeholders, as words."""
+
+    texts: list[str]
+    lines: Lines
+    words: list[str]
+    word_lines: Lines
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of one language, and what was seen of them before they were normalized."""
+
+    source: Side
+    english: Side
+    language: str
+    is_long: np.ndarray  # bool
+    is_broken: np.ndarray  # bool
+    # The label of the language that a side is in instead, once it was asked for; object arrays.
+    found: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def make_side(lines: Lines, scripts: frozenset[str]) -> Side:
+    """Returns a side of a block of normalized lines. Names in placeholders are no words."""
+    texts = lines.split()
+    marked = np.flatnonzero(lines.has(MARKUP))
+    if not len(marked):
+        return Side(texts, lines, texts, lines)
+    words = list(texts)
+    for row in marked:
+        words[row] = PLACEHOLDER.sub(" ", texts[row])
+    return Side(texts, lines, words, read_lines(words, scripts))

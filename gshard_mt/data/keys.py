@@ -1,0 +1,39 @@
+"""Keys: 64-bit hashes that stand for sentences and pairs where their text need not be read."""
+# SPDX-License-Identifier: Apache-2.0
+
+import numpy as np
+
+# Of a hundred million different texts, some two in a thousand share a hash by chance.
+KEYS = np.dtype(
+    [
+        ("id", "<i8"),
+        ("source", "<u8"),  # the folded source
+        ("english", "<u8"),  # the folded English
+        ("pair", "<u8"),  # both sides as they are
+        ("near", "<u8"),  # both sides in their near-duplicate form
+        ("num_words", "u1"),  # of an English that is a test of translation; else 0
+    ]
+)
+
+_ODD = 0x9E3779B97F4A7C15
+
+
+def mix_keys(keys: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Returns 64-bit keys scrambled one to one (SplitMix64), otherwise for every seed."""
+    z = keys + np.uint64((seed + 1) * _ODD % (1 << 64))
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def join_keys(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Returns one key for two, of which it matters which is left."""
+    return mix_keys(mix_keys(left) + right)
+
+
+def is_among(keys: np.ndarray, sorted_keys: np.ndarray) -> np.ndarray:
+    """Tells for each key whether it is among sorted ones."""
+    if not len(sorted_keys):
+        return np.zeros(len(keys), bool)
+    place = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
+    return sorted_keys[place] == keys
