@@ -35,6 +35,7 @@ class DataConfig:
     """Which text, how it is cleaned and cut into subwords, and how languages are mixed."""
 
     recipe: str = "data/home_assistant_smoke.toml"  # corpus recipe, relative to where you stand
+    tokenizer: str = ""  # prepared data whose tokenizer is used again; none: one is trained
     joint_vocabulary: bool = False  # one SentencePiece model for both sides
     source_vocab_size: int = 8000  # subwords of the source model (or of the joint one)
     target_vocab_size: int = 8000  # subwords of the English model

@@ -76,11 +76,12 @@ def claim_directory(data_dir: pathlib.Path, identity: dict[str, Any]) -> bool:
     return True
 
 
-def identity_of(config: DataConfig, recipe_fingerprint: str) -> dict[str, Any]:
+def identity_of(config: DataConfig, recipe_fingerprint: str, tokenizer_hash: str) -> dict[str, Any]:
     """Returns all that prepared data depends on: settings that shape it, what the recipe says."""
     settings = dataclasses.asdict(config)
     cleaning = {f"cleaning.{key}": value for key, value in settings.pop("cleaning").items()}
     settings = {key: value for key, value in settings.items() if key not in _OTHER_KEYS}
+    settings["tokenizer"] = tokenizer_hash  # wherever it lies
     return {**settings, **cleaning, "recipe": recipe_fingerprint}
 
 

@@ -29,7 +29,7 @@ from gshard_mt.data.recipe import Recipe, load_recipe
 from gshard_mt.data.records import write_dataset
 from gshard_mt.data.report import write_reports
 from gshard_mt.data.shards import SplitCounts
-from gshard_mt.data.tokenizer import load_tokenizer
+from gshard_mt.data.tokenizer import copy_models, load_tokenizer
 from gshard_mt.errors import DataError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -47,13 +47,16 @@ def prepare(
     runs. Raises DataError or ConfigError for what the user can mend.
     """
     recipe = load_recipe(pathlib.Path(config.recipe))
-    identity = identity_of(config, recipe.fingerprint())
+    given = load_tokenizer(pathlib.Path(config.tokenizer)) if config.tokenizer else None
+    identity = identity_of(config, recipe.fingerprint(), given.hash if given else "")
     keep_out = read_keep_out(config.keep_out)
     if not claim_directory(data_dir, identity):
         return read_manifest(data_dir), True
     job = Job(config, recipe, data_dir, keep_out)
     try:
         job.work.mkdir()
+        if given:
+            copy_models(given, config, pathlib.Path(config.tokenizer), data_dir)
         manifest = _finish(job, run(job))
         write_manifest(data_dir, manifest | {"identity": identity})
     except OSError as error:

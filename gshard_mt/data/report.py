@@ -47,7 +47,7 @@ td { overflow-wrap: anywhere } th { text-align: left } td.number { text-align: r
 <tr>{% for cell in table.header %}<th>{{ cell }}</th>{% endfor %}</tr>
 {% for row in table.rows -%}
 <tr>{% for cell in row -%}
-<td{% if cell is number %} class="number"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
+<td dir="auto"{% if cell is number %} class="number"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
 {% endfor -%}
 </table>
 {% endfor %}
@@ -76,14 +76,14 @@ def write_reports(
         "summary": f"{total} training pairs, {len(pairs)} languages to English. "
         f"Tokenizer {manifest['tokenizer']['hash'][:16]}.",
         "tables": [
-            _corpora(manifest),
             _counts(pairs),
-            _shares(pairs, manifest["config"]["temperature"]),
             _drops(pairs),
             _samples(drops),
             _vocabulary(counts),
+            _shares(pairs, manifest["config"]["temperature"]),
             _histogram("Source lengths", {name: each.source for name, each in train.items()}),
             _histogram("Target lengths", {name: each.target for name, each in train.items()}),
+            _corpora(manifest),
         ],
     }
     environment = jinja2.Environment(autoescape=False, undefined=jinja2.StrictUndefined)

@@ -6,16 +6,19 @@ import hashlib
 import io
 import pathlib
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import sentencepiece
 
+from gshard_mt.config import DataConfig
 from gshard_mt.errors import ConfigError, DataError
 
 pad_id, eos_id, bos_id, unk_id = 0, 1, 2, 3
 
+_FOLDER = "tokenizer"
 _TRAINING_THREADS = 8  # the same on every machine: the order of sums depends on it
 
 
@@ -105,14 +108,32 @@ def save_models(models: dict[str, bytes], folder: pathlib.Path) -> None:
         (folder / f"{name}.model").write_bytes(model)
 
 
+def copy_models(
+    tokenizer: Tokenizer, config: DataConfig, source: pathlib.Path, target: pathlib.Path
+) -> None:
+    """Copies the models of prepared data into other data. Raises ConfigError for other sizes."""
+    is_joint = tokenizer.source is tokenizer.target
+    found = {
+        "joint_vocabulary": is_joint,
+        "source_vocab_size": tokenizer.source_size,
+        "target_vocab_size": config.target_vocab_size if is_joint else tokenizer.target_size,
+    }
+    for key, value in found.items():
+        if getattr(config, key) != value:
+            raise ConfigError(
+                f"data.{key} is {getattr(config, key)}, the tokenizer of {source} has {value}; "
+                f"accepted: {value}, or no data.tokenizer"
+            )
+    (target / _FOLDER).mkdir()
+    for path in _model_paths(source):
+        shutil.copyfile(path, target / _FOLDER / path.name)
+
+
 def load_tokenizer(data_dir: pathlib.Path) -> Tokenizer:
     """Loads the models of a prepared data directory. Raises DataError where they can't be read."""
-    folder = data_dir / "tokenizer"
-    joint = folder / "joint.model"
-    paths = [joint] if joint.exists() else [folder / "source.model", folder / "target.model"]
     digest = hashlib.sha256()
     models = []
-    for path in paths:
+    for path in _model_paths(data_dir):
         try:
             content = path.read_bytes()
             models.append(sentencepiece.SentencePieceProcessor(model_proto=content))
@@ -120,6 +141,12 @@ def load_tokenizer(data_dir: pathlib.Path) -> Tokenizer:
             raise DataError(f"{path}: not a SentencePiece model: {error}") from None
         digest.update(hashlib.sha256(content).digest())
     return Tokenizer(models[0], models[-1], digest.hexdigest())
+
+
+def _model_paths(data_dir: pathlib.Path) -> list[pathlib.Path]:
+    folder = data_dir / _FOLDER
+    joint = folder / "joint.model"
+    return [joint] if joint.exists() else [folder / "source.model", folder / "target.model"]
 
 
 def _encode(model: sentencepiece.SentencePieceProcessor, lines: Sequence[str]) -> list[list[int]]:

@@ -46,6 +46,8 @@ def train_models(
     read: Callable[[int], Iterable[str]], config: DataConfig, folder: pathlib.Path
 ) -> None:
     """The same from what `read` gives for side 0, the sources, and for side 1, the English."""
+    if config.tokenizer:
+        return  # it is there already
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / TRAINING_MARK
     mark.write_text(str(os.getpid()))

@@ -258,3 +258,14 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_finished(config, tmp_path, m
     assert sorted(_files(tmp_path / "data")) == ["manifest.json"]
     with pytest.raises(DataError, match="not finished"):
         open_prepared(tmp_path / "data")
+
+
+def test_the_tokenizer_of_other_data_is_used_again(prepared, config, tmp_path):
+    again = dataclasses.replace(config, tokenizer=str(prepared.directory), num_dev=3)
+    prepare(again, tmp_path / "data")
+    assert open_prepared(tmp_path / "data").tokenizer_hash == prepared.tokenizer_hash
+    assert prepare(again, tmp_path / "data")[1]
+    with pytest.raises(ConfigError, match="data.source_vocab_size is 331, .* has 330"):
+        prepare(dataclasses.replace(again, source_vocab_size=331), tmp_path / "other")
+    with pytest.raises(DataError, match="none/tokenizer/source.model"):
+        prepare(dataclasses.replace(again, tokenizer=f"{tmp_path}/none"), tmp_path / "other")
