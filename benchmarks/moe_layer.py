@@ -46,7 +46,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     flags = parser.parse_args()
     absl.flags.FLAGS.mark_as_parsed()
-    keep_buffers()  # as the commands do
+    # As the commands do for such weights.
+    keep_buffers(4 * max(flags.experts) * flags.model_dim * flags.ffn_dim)
     machine = describe_machine()
     for num_experts in flags.experts:
         sizes = Sizes(

@@ -14,7 +14,7 @@ from absl import flags
 
 from benchmarks.machine import describe_machine
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.cli.memory import keep_buffers
+from gshard_mt.cli.memory import keep_buffers, largest_weight
 from gshard_mt.config import mesh_shape
 from gshard_mt.data.batches import train_batches
 from gshard_mt.data.prepared import open_prepared
@@ -34,7 +34,7 @@ _STEPS = flags.DEFINE_integer("steps", 20, "Steps timed one by one, after three 
 def main(argv) -> None:
     """Prints one row."""
     del argv
-    keep_buffers()
+    keep_buffers(largest_weight(cli_flags.read_config()))
     config, prepared = cli_flags.read_config(), open_prepared(pathlib.Path(_DATA_DIR.value))
     meshes.simulate_cpu_devices(config.mesh.num_cpu_devices)
     mesh = meshes.build_mesh(*mesh_shape(config))

@@ -6,7 +6,7 @@ import pathlib
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.cli.memory import keep_buffers
+from gshard_mt.cli.memory import keep_buffers, largest_weight
 from gshard_mt.config import mesh_shape
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
@@ -26,7 +26,7 @@ def main(argv) -> None:
     run = read_run(workdir)
     data_dir = pathlib.Path(_DATA_DIR.value) if _DATA_DIR.value else run.data_dir
 
-    keep_buffers()
+    keep_buffers(largest_weight(run.config))
     from gshard_mt.evaluate.evaluate import evaluate
     from gshard_mt.partitioning import mesh
 

@@ -6,7 +6,7 @@ import pathlib
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.cli.memory import keep_buffers
+from gshard_mt.cli.memory import keep_buffers, largest_weight
 from gshard_mt.config import mesh_shape
 
 cli_flags.define_config()
@@ -30,7 +30,7 @@ def main(argv) -> None:
     config = cli_flags.read_config()
     prepared = open_prepared(pathlib.Path(_DATA_DIR.value))
 
-    if keep_buffers():
+    if keep_buffers(largest_weight(config)):
         print("memory      kept between steps (--nokeep_buffers gives it back)")
     from gshard_mt.partitioning import mesh
     from gshard_mt.train.loop import train

@@ -8,7 +8,7 @@ import sys
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.cli.memory import keep_buffers
+from gshard_mt.cli.memory import keep_buffers, largest_weight
 from gshard_mt.config import mesh_shape
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
@@ -32,7 +32,7 @@ def main(argv) -> None:
     if _LANGUAGE.value:
         run.check_language(_LANGUAGE.value)
 
-    keep_buffers()
+    keep_buffers(largest_weight(run.config))
     from gshard_mt.decode.translate import Translator
     from gshard_mt.partitioning import mesh
 

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from gshard_mt.cli.memory import TUNABLES
+from gshard_mt.cli.memory import ONE_ARENA, TUNABLES, largest_weight
+from gshard_mt.config import Config
 
 COMMAND = """
 import os, sys
@@ -16,7 +17,7 @@ from absl import app
 from gshard_mt.cli.memory import keep_buffers
 
 def main(argv):
-    kept = keep_buffers()
+    kept = keep_buffers(int(os.environ.get("LARGEST", 0)))
     print(kept, os.environ.get("GLIBC_TUNABLES"), argv[1:], sys.stdin.read())
 
 app.run(main)
@@ -53,3 +54,18 @@ def test_the_command_starts_again_with_its_arguments_and_its_input(tmp_path):
 )
 def test_it_can_be_switched_off(tmp_path, arguments, environment):
     assert call(tmp_path, *arguments, **environment).startswith("False")
+
+
+def test_threads_share_an_arena_where_buffers_are_large(tmp_path):
+    for largest, more in (((1 << 26) - 1, ""), (1 << 26, ONE_ARENA)):
+        found = call(tmp_path, LARGEST=str(largest))
+        assert found == f"True {TUNABLES}{more} [] the input"
+
+
+def test_the_largest_weight_is_that_of_a_devices_experts():
+    config = Config()
+    config.model.model_dim, config.model.ffn_dim = 256, 1024
+    config.model.moe.num_experts, config.mesh.num_cpu_devices = 64, 0
+    assert largest_weight(config) == 1 << 26
+    config.mesh.num_cpu_devices = 8
+    assert largest_weight(config) == 1 << 23
