@@ -23,7 +23,7 @@ class CleaningConfig:
     placeholders: bool = True  # {entity}, %(name)s or addresses that differ
     numbers: bool = True  # each side has a number that the other has not
     swapped: bool = True  # the source is English and the English side is not
-    script: bool = True  # fewer than half of a side's letters are in a script of its language
+    script: bool = True  # hardly a letter of a side is in a script of its language
     language: bool = True  # identification is sure that a side is in another language
     max_length_ratio: float = 4.0  # more times the other side's subwords (and over 10); 0: no limit
     duplicates: bool = True  # the same pair was there before

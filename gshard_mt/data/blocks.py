@@ -10,7 +10,6 @@ import zstandard
 
 from gshard_mt.data.corpora.entry import Entry, Pair
 from gshard_mt.data.corpora.readers import SCHEMES
-from gshard_mt.errors import DataError
 
 BLOCK_PAIRS = 8192
 _BLOCK_CHARACTERS = 1 << 23  # a block of very long lines is full before
@@ -48,12 +47,7 @@ class _Buffer:
 
 def read_blocks(entry: Entry, corpus: int) -> Iterator[RawBlock]:
     """Yields all of the recipe's n-th corpus. Raises DataError where nothing is in it."""
-    is_empty = True
-    for raw in cut_blocks(SCHEMES[entry.scheme].read(entry), corpus, entry.split):
-        is_empty = False
-        yield raw
-    if is_empty:
-        raise DataError(f"{entry.scheme}:{entry.location}: no pairs in it")
+    return cut_blocks(SCHEMES[entry.scheme].read(entry), corpus, entry.split)
 
 
 def cut_blocks(pairs: Iterable[Pair], corpus: int, split: str) -> Iterator[RawBlock]:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from gshard_mt.config import DataConfig
+from gshard_mt.data.cleaning.placeholders import MIN_WORDS
 from gshard_mt.data.keys import is_among, mix_keys
 
 CANDIDATES = 1 << 15  # English strings of a language that are remembered to draw from
 
-_MIN_WORDS = 2  # a held-out English sentence has so many words, and rather one more
 _MAX_SHARE = 3  # at most a third of a language's pairs is held out
 _SPLITS = ("test", "dev")
 
@@ -25,13 +25,13 @@ class Candidates(NamedTuple):
     """
 
     key: Keys  # sorted
-    is_short: np.ndarray  # bool: has no more than _MIN_WORDS words, wherever it is written
+    is_short: np.ndarray  # bool: has no more than MIN_WORDS words, wherever it is written
 
 
 def candidates(keys: np.ndarray, seed: int) -> Candidates:
     """Returns what can be drawn from rows of keys.KEYS."""
-    keys = keys[keys["num_words"] >= _MIN_WORDS]
-    return _first(Candidates(keys["english"], keys["num_words"] <= _MIN_WORDS), seed)
+    keys = keys[keys["num_words"] >= MIN_WORDS]
+    return _first(Candidates(keys["english"], keys["num_words"] <= MIN_WORDS), seed)
 
 
 def merge_candidates(parts: Iterable[Candidates], seed: int) -> Candidates:
@@ -104,7 +104,7 @@ def pick_rows(keys: np.ndarray, is_free: np.ndarray, held_out: Keys, seed: int) 
 
     Of several translations the pair that comes first in that order is taken, if it is free.
     """
-    is_testable = keys["num_words"] >= _MIN_WORDS
+    is_testable = keys["num_words"] >= MIN_WORDS
     rows = np.flatnonzero(is_free & is_testable & is_among(keys["english"], held_out))
     rows = rows[np.lexsort((keys["id"][rows], mix_keys(keys["pair"][rows], seed)))]
     _, first = np.unique(keys["english"][rows], return_index=True)
