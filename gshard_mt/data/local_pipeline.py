@@ -11,6 +11,8 @@ from tqdm import tqdm
 from gshard_mt.data.blocks import Block, RawBlock, read_blocks
 from gshard_mt.data.clean_rows import clean_block
 from gshard_mt.data.corpora.entry import SPLITS
+from gshard_mt.data.corpora.files import num_bytes_read
+from gshard_mt.data.corpora.readers import num_bytes
 from gshard_mt.data.drops import Drops
 from gshard_mt.data.held_out import choose_held_out, wanted_pairs
 from gshard_mt.data.job import Encoded, Job, no_training_pair
@@ -75,11 +77,18 @@ def _clean(stage: _Stage, drops: Drops) -> Blocks:
 
 
 def _read(recipe: Recipe, tags: set[str], bar: tqdm) -> Iterator[RawBlock]:
-    for number, entry in enumerate(recipe.entries):
+    sizes = [num_bytes(entry) for entry in recipe.entries]
+    num_pairs = done = 0
+    for number, (entry, size) in enumerate(zip(recipe.entries, sizes, strict=True)):
         bar.set_postfix_str(f"corpus {number + 1} of {len(recipe.entries)}", refresh=False)
+        start = num_bytes_read()
         for raw in read_blocks(entry, number):
             tags.add(raw.tag)
+            num_pairs += len(raw.source)
+            if so_far := done + min(size, num_bytes_read() - start):
+                bar.total = num_pairs * sum(sizes) // so_far  # so that it shows the time left
             yield raw
+        done += size
 
 
 def _select(stage: _Stage, blocks: Blocks, drops: Drops) -> tuple[HeldOut, dict[str, int]]:

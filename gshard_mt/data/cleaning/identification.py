@@ -15,6 +15,11 @@ from gshard_mt.errors import DataError
 
 MIN_LETTERS = 20  # a text with fewer isn't judged
 _ENOUGH = 100  # characters; what comes behind wouldn't change the answer, only cost time
+# A text whose first words most likely are in its own language isn't judged as a whole, which takes
+# three times as long. Measured as below that is enough for three of four right texts, and one in
+# 700 of the wrong ones that the whole text shows gets through.
+_GLANCE = 24  # characters
+_LIKELY = 0.7
 
 # The best language, with its relatives, has so much of the probability ...
 _SURE = 0.4
@@ -42,6 +47,9 @@ def contradictions(
     rivals -= own
     found = []
     for text, letters in zip(texts, num_letters, strict=True):
+        if len(text) > 2 * _GLANCE and _label(_first_words(_line(text)), _LIKELY) in own:
+            found.append("")
+            continue
         best = best_label(text)
         is_sure = best in rivals and (
             _is_sure(_line(text), letters, best, own)
@@ -54,8 +62,18 @@ def contradictions(
 
 def best_label(text: str) -> str:
     """Returns the label of the language that a text most likely is in, "" for an empty one."""
-    labels, _ = _model().predict(_line(text), k=1)
+    return _label(_line(text))
+
+
+def _label(line: str, least: float = 0.0) -> str:
+    """Returns the best label, "" where it hasn't `least` of the probability."""
+    labels, _ = _model().predict(line, k=1, threshold=least)
     return labels[0][_PREFIX:] if labels else ""
+
+
+def _first_words(line: str) -> str:
+    words, space, _ = line[:_GLANCE].rpartition(" ")
+    return words if space else line[:_GLANCE]
 
 
 def _line(text: str) -> str:

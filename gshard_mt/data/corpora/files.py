@@ -45,8 +45,8 @@ def open_bytes(path: pathlib.Path) -> Iterator[IO[bytes]]:
     Raises DataError where it can't be read, is cut short or is no such archive.
     """
     try:
-        with _open(path) as file:
-            yield file
+        with _open(path) as file, _expand(file, path.suffix) as content:
+            yield content
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -67,14 +67,32 @@ def bare_name(path: pathlib.Path) -> str:
     return path.stem if path.suffix in COMPRESSED else path.name
 
 
+def num_bytes_read() -> int:
+    """Returns how much of all files this process has read so far, as they are on disk."""
+    return _CountedFile.num_bytes
+
+
 def _open(path: pathlib.Path) -> IO[bytes]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    if path.suffix == ".xz":
-        return lzma.open(path, "rb")
-    if path.suffix == ".zst":
-        return io.BufferedReader(_ZstdFile(path), _CHUNK_BYTES)
-    return open(path, "rb")
+    return io.BufferedReader(_CountedFile(path), _CHUNK_BYTES)
+
+
+def _expand(file: IO[bytes], suffix: str) -> IO[bytes]:
+    if suffix == ".gz":
+        return gzip.open(file, "rb")  # type: ignore[return-value]
+    if suffix == ".xz":
+        return lzma.open(file, "rb")
+    if suffix == ".zst":
+        return io.BufferedReader(_ZstdFile(file), _CHUNK_BYTES)
+    return file
+
+
+class _CountedFile(io.FileIO):
+    num_bytes = 0  # of all files
+
+    def readinto(self, buffer) -> int | None:
+        size = super().readinto(buffer)
+        _CountedFile.num_bytes += size or 0
+        return size
 
 
 class _ZstdFile(io.RawIOBase):
@@ -83,8 +101,8 @@ class _ZstdFile(io.RawIOBase):
     zstandard's own stream reader takes a file that is cut short for one that ends there.
     """
 
-    def __init__(self, path: pathlib.Path):
-        self._file = open(path, "rb")
+    def __init__(self, file: IO[bytes]):
+        self._file = file
         self._decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
         self._frame: zstandard.ZstdDecompressionObj | None = None
         self._waiting = b""  # compressed
@@ -108,7 +126,3 @@ class _ZstdFile(io.RawIOBase):
         buffer[:size] = self._ready[:size]
         self._ready = self._ready[size:]
         return size
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()

@@ -1,6 +1,8 @@
 """The table of source schemes: a new format is one file beside this one and one row here."""
 # SPDX-License-Identifier: Apache-2.0
 
+import glob
+import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -47,3 +49,19 @@ SCHEMES = {
     "tsv": Scheme(never_empty(read_tsv)),
     "wheel": Scheme(never_empty(read_wheel), has_languages=True),
 }
+
+# Schemes of large files, whose sizes say how much there is to read.
+_FILES = ("jsonl", "moses", "parquet", "tmx", "tsv")
+
+
+def num_bytes(entry: Entry) -> int:
+    """Returns the size on disk of an entry's files; 0 where it isn't known."""
+    if entry.scheme not in _FILES:
+        return 0
+    locations = entry.location.split(",") if entry.scheme == "moses" else [entry.location]
+    names = [
+        name
+        for location in locations
+        for name in glob.glob(str(entry.folder / location.strip()), recursive=True)
+    ]
+    return sum(path.stat().st_size for path in map(pathlib.Path, names) if path.is_file())

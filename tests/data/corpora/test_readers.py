@@ -13,6 +13,9 @@ import zstandard
 
 from gshard_mt.data.corpora import archive, fetch, text_lines
 from gshard_mt.data.corpora.entry import Entry, Pair
+from gshard_mt.data.corpora.files import num_bytes_read
+from gshard_mt.data.corpora.moses import read_moses
+from gshard_mt.data.corpora.readers import num_bytes
 from gshard_mt.data.corpora.tsv import read_tsv
 from gshard_mt.data.corpora.wheel import read_wheel
 from gshard_mt.errors import DataError
@@ -34,6 +37,24 @@ def test_compressed_text_is_read_as_it_is(tmp_path, suffix, compress):
     path.write_bytes(compress("\ufeffHaus\thouse\r\nÄrger\tanger".encode()))
     found = list(read_tsv(_entry(tmp_path, path.name)))
     assert found == [Pair("de", "Haus", "house"), Pair("de", "Ärger", "anger")]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".zst"])
+def test_how_much_there_is_and_how_much_is_read_are_known(tmp_path, suffix):
+    compress = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
+    compress[".zst"] = zstandard.ZstdCompressor().compress
+    for name in ("a.de", "a.en"):
+        (tmp_path / f"{name}{suffix}").write_bytes(compress[suffix](b"one line\n" * 20_000))
+    entries = [
+        _entry(tmp_path, f"a.de{suffix}, a.en{suffix}", scheme="moses"),
+        _entry(tmp_path, "**/a.*", scheme="jsonl"),
+        _entry(tmp_path, "a.whl", scheme="wheel"),
+    ]
+    size = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert [num_bytes(entry) for entry in entries] == [size, size, 0]
+    before = num_bytes_read()
+    assert sum(1 for _ in read_moses(entries[0])) == 20_000
+    assert num_bytes_read() - before == size
 
 
 def test_a_glob_is_read_in_the_order_of_names(tmp_path):
