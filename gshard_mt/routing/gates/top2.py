@@ -42,8 +42,9 @@ def top2(
     gates_GSE = jax.nn.softmax(logits_GSE.astype(jnp.float32))  # 2
     expert_GSK = find_largest(gates_GSE, 2)  # 5, 15
     is_first_GSE = is_expert(expert_GSK[..., 0], num_experts)
-    g1_GS = pick(gates_GSE, expert_GSK[..., :1])[..., 0]
-    g2_GS = pick(jnp.where(is_first_GSE, 0.0, gates_GSE), expert_GSK[..., 1:])[..., 0]
+    g1_GS, g2_GS = jnp.unstack(pick(gates_GSE, expert_GSK), axis=-1)
+    if num_experts == 1:
+        g2_GS = jnp.zeros_like(g2_GS)
     total_GS = g1_GS + g2_GS
     g1_GS, g2_GS = g1_GS / total_GS, g2_GS / total_GS  # 6, 16: before anything is dropped
 
