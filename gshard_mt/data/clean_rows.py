@@ -30,10 +30,11 @@ def clean_rows(raw: RawBlock, config: CleaningConfig) -> tuple[Rows, Drops]:
     """
     drops = Drops()
     if raw.split == "train":
-        source, english, reason = clean(raw.source, raw.english, raw.tag, config)
+        source, english, reason, folded = clean(raw.source, raw.english, raw.tag, config)
         reasons = dict(enumerate(REASONS, 1))
     else:
         source, english = normalize_all(raw.source), normalize_all(raw.english)
+        folded = fold_all(source), fold_all(english)
         is_empty = [not (a and b) for a, b in zip(source, english, strict=True)]
         reason, reasons = np.array(is_empty, np.uint8), {1: "empty"}
     for number, name in reasons.items():
@@ -41,10 +42,11 @@ def clean_rows(raw: RawBlock, config: CleaningConfig) -> tuple[Rows, Drops]:
         if len(places):
             samples = [(source[i], english[i]) for i in places[:NUM_SAMPLES]]
             drops.add(raw.tag, name, len(places), samples)
+    sides = [source, english, *folded]
     kept = np.flatnonzero(reason == 0)
     if len(kept) < len(source):
-        source, english = ([side[i] for i in kept] for side in (source, english))
-    return Rows(source, english, _keys(raw.id[kept], source, english)), drops
+        sides = [[side[row] for row in kept] for side in sides]
+    return Rows(sides[0], sides[1], _keys(raw.id[kept], *sides)), drops
 
 
 def clean_block(
@@ -56,16 +58,19 @@ def clean_block(
     return len(raw.source), block, drops
 
 
-def _keys(id: np.ndarray, source: list[str], english: list[str]) -> np.ndarray:
+def _keys(
+    id: np.ndarray,
+    source: list[str],
+    english: list[str],
+    folded_source: list[str],
+    folded_english: list[str],
+) -> np.ndarray:
     keys = np.zeros(len(id), KEYS)
     if not len(id):
         return keys
     keys["id"] = id
-    near = []
-    for name, texts in (("source", source), ("english", english)):
-        folded = fold_all(texts)
-        keys[name] = hash_texts(folded)
-        near.append(hash_texts(near_forms(folded)))
+    keys["source"], keys["english"] = hash_texts(folded_source), hash_texts(folded_english)
+    near = [hash_texts(near_forms(folded)) for folded in (folded_source, folded_english)]
     keys["near"] = join_keys(*near)
     keys["pair"] = hash_texts([f"{s}\t{e}" for s, e in zip(source, english, strict=True)])
     num_words = num_words_all(english)

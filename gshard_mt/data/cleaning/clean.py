@@ -25,6 +25,7 @@ class Cleaned(NamedTuple):
     source: list[str]  # normalized; what is too long is cut to `max_characters` before
     english: list[str]
     reason: np.ndarray  # uint8; 0 keeps the pair, else the first reason that holds, REASONS[n - 1]
+    folded: tuple[list[str], list[str]]  # both sides in their overlap form
 
 
 def clean(source: list[str], english: list[str], language: str, config: CleaningConfig) -> Cleaned:
@@ -54,7 +55,8 @@ def clean(source: list[str], english: list[str], language: str, config: Cleaning
         if getattr(config, name, True):  # empty and too_long are no switches
             rows = np.flatnonzero(reason == 0)
             reason[rows[is_bad(pairs, rows)]] = number
-    return Cleaned(pairs.source.texts, pairs.english.texts, reason)
+    folded = pairs.source.folded, pairs.english.folded
+    return Cleaned(pairs.source.texts, pairs.english.texts, reason, folded)
 
 
 def normalize_all(texts: list[str]) -> list[str]:

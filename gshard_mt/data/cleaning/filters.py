@@ -6,7 +6,6 @@ from collections.abc import Callable
 import numpy as np
 
 from gshard_mt.data.cleaning.characters import DIGIT, MARKUP
-from gshard_mt.data.cleaning.fold import fold_all
 from gshard_mt.data.cleaning.markup import has_html, is_html
 from gshard_mt.data.cleaning.numerals import do_numbers_differ
 from gshard_mt.data.cleaning.pairs import Pairs
@@ -29,9 +28,8 @@ def _has_control_characters(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
 
 
 def _is_copied(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
-    source = fold_all([pairs.source.texts[row] for row in rows])
-    english = fold_all([pairs.english.texts[row] for row in rows])
-    return np.array([mine == its for mine, its in zip(source, english, strict=True)], bool)
+    source, english = pairs.source.folded, pairs.english.folded
+    return np.array([source[row] == english[row] for row in rows], bool)
 
 
 def _has_html(pairs: Pairs, rows: np.ndarray) -> np.ndarray:

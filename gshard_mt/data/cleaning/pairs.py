@@ -7,17 +7,19 @@ from typing import NamedTuple
 import numpy as np
 
 from gshard_mt.data.cleaning.characters import MARKUP
+from gshard_mt.data.cleaning.fold import fold_all
 from gshard_mt.data.cleaning.lines import Lines, read_lines
 from gshard_mt.data.cleaning.placeholders import PLACEHOLDER
 
 
 class Side(NamedTuple):
-    """One side of a block: normalized text, and what is left without placeholders, as words."""
+    """One side of a block: normalized text, what is left without placeholders as words, folded."""
 
     texts: list[str]
     lines: Lines
     words: list[str]
     word_lines: Lines
+    folded: list[str]
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,11 @@ class Pairs:
 def make_side(lines: Lines, scripts: frozenset[str]) -> Side:
     """Returns a side of a block of normalized lines. Names in placeholders are no words."""
     texts = lines.split()
+    folded = fold_all(texts)
     marked = np.flatnonzero(lines.has(MARKUP))
     if not len(marked):
-        return Side(texts, lines, texts, lines)
+        return Side(texts, lines, texts, lines, folded)
     words = list(texts)
     for row in marked:
         words[row] = PLACEHOLDER.sub(" ", texts[row])
-    return Side(texts, lines, words, read_lines(words, scripts))
+    return Side(texts, lines, words, read_lines(words, scripts), folded)

@@ -1,9 +1,13 @@
 """Placeholders: what a translator copies as it stands; how many words there are beside."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 import re
 
 import numpy as np
+
+from gshard_mt.data.cleaning.characters import NUM_CODES, assigned, code_points
+from gshard_mt.data.cleaning.lines import join_lines
 
 MIN_WORDS = 2  # of a string that tests translation
 
@@ -23,30 +27,20 @@ def placeholders(text: str) -> frozenset[str]:
     return frozenset(PLACEHOLDER.findall(text))
 
 
-def num_words(text: str) -> int:
-    """Returns how many words of letters the text has."""
-    return sum(any(character.isalpha() for character in word) for word in text.split())
-
-
 def num_words_all(texts: list[str]) -> np.ndarray:
-    """Returns `num_words` of each text, int64."""
-    # Most words are letters alone, and C says so.
-    return np.array(
-        [
-            sum(word.isalpha() or any(map(str.isalpha, word)) for word in text.split())
-            for text in texts
-        ],
-        np.int64,
-    )
-
-
-def is_testable(english: str) -> bool:
-    """Tells whether a string is a test of translation: words, and nothing a model just copies."""
-    return num_words(english) >= MIN_WORDS and not placeholders(english)
+    """Returns of each text how many words of letters it has, int64."""
+    codes = code_points(join_lines(texts))
+    is_space, is_letter = _spaces_and_letters()
+    space_before = np.cumsum(np.take(is_space, codes))  # the number of the word, in a way
+    letters = np.flatnonzero(np.take(is_letter, codes))
+    word = space_before[letters]
+    firsts = letters[np.flatnonzero(np.diff(word, prepend=-1))]
+    ends = np.flatnonzero(codes == ord("\n"))
+    return np.bincount(np.searchsorted(ends, firsts), minlength=len(texts))
 
 
 def is_testable_all(texts: list[str], num_words: np.ndarray) -> np.ndarray:
-    """Tells `is_testable` of each text, given its number of words."""
+    """Tells of each text whether it is a test of translation: words, and nothing just to copy."""
     found = num_words >= MIN_WORDS
     for row in np.flatnonzero(found):
         text = texts[row]
@@ -57,3 +51,11 @@ def is_testable_all(texts: list[str], num_words: np.ndarray) -> np.ndarray:
 
 
 _MARKS = ("{", "%", "<", "&", "://", "$t(")
+
+
+@functools.cache
+def _spaces_and_letters() -> tuple[np.ndarray, np.ndarray]:
+    tables = np.zeros((2, NUM_CODES), bool)
+    for table, is_it in zip(tables, (str.isspace, str.isalpha), strict=True):
+        table[code_points("".join(filter(is_it, assigned())))] = True
+    return tables[0], tables[1]

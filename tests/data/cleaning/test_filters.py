@@ -124,7 +124,7 @@ def test_the_switches_are_the_reasons():
 
 
 def test_a_dropped_pair_is_normalized_too_and_a_long_one_cut():
-    source, english, _ = clean(["  a\x00 b", "x" * 99], ["c", " y"], "de", CleaningConfig(9))
+    source, english, *_ = clean(["  a\x00 b", "x" * 99], ["c", " y"], "de", CleaningConfig(9))
     assert (source, english) == (["a b", "x" * 9], ["c", "y"])
 
 
