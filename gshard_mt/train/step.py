@@ -79,8 +79,6 @@ def make_train_step(
     The routing of `num_pairs` language pairs is counted apart.
     """
     schedule = learning_rate_schedule(config.train)
-    run_key = jax.random.fold_in(jax.random.key(config.train.seed), 1)
-
     groups, moe = training_groups(config.model, num_pairs), config.model.moe
 
     def loss(params, batch, key):
@@ -94,6 +92,7 @@ def make_train_step(
         return total, (token_loss, aux_loss, counters)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        run_key = jax.random.fold_in(jax.random.key(config.train.seed), 1)
         key = jax.random.fold_in(run_key, state.step)
         gradient, sums = jax.grad(loss, has_aux=True)(state.params, batch, key)
         updates, slots = optimizer.update(gradient, state.optimizer, state.params)
