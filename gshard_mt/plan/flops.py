@@ -1,0 +1,47 @@
+"""The arithmetic of a traced program: multiplications and additions of its matrix products."""
+# SPDX-License-Identifier: Apache-2.0
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+
+def count_flops(jaxpr: Jaxpr) -> float:
+    """Returns the FLOPs of all matrix products, of all devices together; a loop's body by its turns.
+
+    What is computed again in the backward pass counts again. Element by element work doesn't count,
+    nor does what a loop of unknown length does more than once.
+    """
+    return sum(_flops_of(equation) for equation in jaxpr.eqns)
+
+
+def _flops_of(equation: Any) -> float:
+    name = equation.primitive.name
+    if name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        shape = equation.invars[0].aval.shape
+        summed = math.prod(shape[axis] for axis in contracted)
+        return 2.0 * math.prod(equation.outvars[0].aval.shape) * summed
+    if name.startswith("ragged_dot"):
+        rows, weights = (equation.invars[n].aval.shape for n in (0, 1))
+        return 2.0 * math.prod(rows) * weights[-1]
+    inner = sum(count_flops(jaxpr) for jaxpr in _inner(equation.params))
+    if name == "scan":
+        return inner * equation.params["length"]
+    if name == "shard_map":  # its shapes are those of one device
+        mesh = equation.params["mesh"]
+        return inner * math.prod(mesh.shape[axis] for axis in equation.params["manual_axes"])
+    return inner
+
+
+def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
+    for name, value in params.items():
+        if name == "cond_jaxpr":
+            continue
+        for each in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(each, ClosedJaxpr):
+                yield each.jaxpr
+            elif isinstance(each, Jaxpr):
+                yield each

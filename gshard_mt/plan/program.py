@@ -1,0 +1,109 @@
+"""A compiled program read as text: what it moves between devices, and how often."""
+# SPDX-License-Identifier: Apache-2.0
+
+import math
+import re
+from collections import defaultdict
+from typing import NamedTuple
+
+COLLECTIVES = (
+    "all-to-all",
+    "all-reduce",
+    "all-gather",
+    "reduce-scatter",
+    "collective-permute",
+)
+_BITS = {"pred": 8, "s4": 4, "u4": 4, "s8": 8, "u8": 8, "s16": 16, "u16": 16, "bf16": 16, "f16": 16}
+_BITS |= {"s32": 32, "u32": 32, "f32": 32, "s64": 64, "u64": 64, "f64": 64, "c64": 64, "c128": 128}
+_MIN_BYTES = 1024  # a smaller collective carries sums and counters
+
+_HEAD = re.compile(r"^(ENTRY )?%?([\w.$-]+) \(.*\{$")
+_SHAPE = re.compile(r"\b(pred|bf16|[sufc]\d+)\[([\d,]*)\]")
+_OPERATION = re.compile(r"^\s*(?:ROOT )?%?[\w.$-]+ = (.*?)\s([\w-]+)\(")
+_CALLED = re.compile(r"(?:calls|to_apply|called_computations=\{?)=?%?([\w.$-]+)")
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_LOOP = re.compile(r"condition=%?([\w.$-]+), body=%?([\w.$-]+)")
+_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_LIMIT = re.compile(r"constant\((\d+)\)")
+
+
+class Traffic(NamedTuple):
+    """The collectives of one kind in one run of the program."""
+
+    instructions: int  # in the program's text, large ones
+    bytes: float  # of one device, its results, loops counted as often as they turn
+
+
+def read_traffic(text: str) -> dict[str, Traffic]:
+    """Returns the collectives of a compiled program (its HLO text), by kind.
+
+    The body of a loop counts as often as the loop turns, which the text says: XLA's own cost
+    analysis counts it once. A loop of unknown length counts once.
+    """
+    computations, entry = _split(text)
+    times = _times(computations, entry)
+    instructions: dict[str, int] = defaultdict(int)
+    moved: dict[str, float] = defaultdict(float)
+    for name, lines in computations.items():
+        for line in lines:
+            match = _OPERATION.match(line)
+            if not match:
+                continue
+            kind = match[2].removesuffix("-start")
+            if kind not in COLLECTIVES or not times[name]:
+                continue
+            size = _num_bytes(match[1])
+            if match[2].endswith("-start"):  # its result holds the operand too
+                size /= 2
+            moved[kind] += size * times[name]
+            instructions[kind] += size >= _MIN_BYTES
+    return {kind: Traffic(instructions[kind], moved[kind]) for kind in COLLECTIVES if moved[kind]}
+
+
+def _split(text: str) -> tuple[dict[str, list[str]], str]:
+    """Returns the lines of every computation, and which one is run."""
+    computations: dict[str, list[str]] = {}
+    entry, lines = "", []
+    for line in text.splitlines():
+        if match := _HEAD.match(line):
+            lines = computations[match[2]] = []
+            entry = match[2] if match[1] else entry
+        elif " = " in line:
+            lines.append(line)
+    return computations, entry
+
+
+def _times(computations: dict[str, list[str]], entry: str) -> dict[str, float]:
+    """Returns how often each computation is run; those within a fusion as often as it is."""
+    calls: dict[str, list[tuple[str, int]]] = {name: [] for name in computations}
+    for name, lines in computations.items():
+        for line in lines:
+            if loop := _LOOP.search(line):
+                calls[name].append((loop[2], _trips(line, computations.get(loop[1], []))))
+            called = _CALLED.findall(line)
+            for branches in _BRANCHES.findall(line):
+                called += [each.strip().lstrip("%") for each in branches.split(",")]
+            calls[name] += [(each, 1) for each in called if each in computations]
+    times = dict.fromkeys(computations, 0.0)
+
+    def visit(name: str, number: float) -> None:
+        times[name] += number
+        for called, trips in calls.get(name, []):
+            visit(called, number * trips)
+
+    visit(entry, 1.0)
+    return times
+
+
+def _trips(loop: str, condition: list[str]) -> int:
+    if match := _TRIPS.search(loop):
+        return int(match[1])
+    limits = [int(each) for line in condition for each in _LIMIT.findall(line)]
+    return limits[0] if len(limits) == 1 else 1
+
+
+def _num_bytes(shapes: str) -> float:
+    return sum(
+        _BITS.get(kind, 32) / 8 * math.prod(int(size) for size in sizes.split(",") if size)
+        for kind, sizes in _SHAPE.findall(shapes)
+    )

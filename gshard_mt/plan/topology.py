@@ -1,0 +1,89 @@
+"""A topology by name, as `v3:32x32` or `cpu:8`: the devices of hardware that may not be here."""
+# SPDX-License-Identifier: Apache-2.0
+
+import importlib.util
+import math
+import os
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from gshard_mt.errors import ConfigError
+from gshard_mt.partitioning.chips import CHIPS, Chip, find_chip
+
+# Chips by the name a topology begins with, and how a device of it calls itself.
+GENERATIONS = {
+    "v2": "TPU v2",
+    "v3": "TPU v3",
+    "v4": "TPU v4",
+    "v5e": "TPU v5 lite",
+    "v5p": "TPU v5",
+    "v6e": "TPU v6 lite",
+}
+MAX_CPU_DEVICES = 1024
+
+_NAME = re.compile(r"(cpu):(\d+)|(v\d\w?):(\d+(?:x\d+){1,2})")
+
+
+class Topology(NamedTuple):
+    """So many devices in a grid of chips."""
+
+    name: str
+    platform: str  # tpu | cpu
+    grid: tuple[int, ...]  # of chips
+    num_devices: int
+    chip: Chip | None  # None for a CPU
+
+    def devices(self) -> Sequence[Any]:
+        """Returns the devices for XLA to compile for. Raises ConfigError where it can't."""
+        import jax
+
+        if self.platform == "cpu":
+            return jax.devices()
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # no metadata server is asked
+        os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+        from jax.experimental import topologies
+
+        try:
+            found = topologies.get_topology_desc(platform="tpu", topology_name=self.name)
+        except Exception as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"--topology: found {self.name!r}: {reason}") from None
+        return found.devices
+
+
+def parse_topology(name: str) -> Topology:
+    """Returns the topology of a name. Raises ConfigError with the names accepted."""
+    match = _NAME.fullmatch(name)
+    if not match or (match[3] and match[3] not in GENERATIONS):
+        raise ConfigError(
+            f"--topology: found {name!r}, accepted: cpu:8, or a TPU's generation and its grid of "
+            f"chips, as v3:32x32 or v5p:4x4x8 ({', '.join(GENERATIONS)})"
+        )
+    if match[1]:
+        number = int(match[2])
+        if not 1 <= number <= MAX_CPU_DEVICES:
+            raise ConfigError(f"--topology: found {name!r}, accepted: cpu:1 to cpu:1024")
+        return Topology(name, "cpu", (number,), number, None)
+    grid = tuple(int(size) for size in match[4].split("x"))
+    chip = CHIPS[GENERATIONS[match[3]]]
+    if len(grid) != chip.torus_axes or min(grid) < 1:
+        shape = "x".join("248"[: chip.torus_axes])
+        raise ConfigError(
+            f"--topology: found {name!r}, accepted: {chip.torus_axes} sizes for {match[3]}, as "
+            f"{match[3]}:{shape}"
+        )
+    return Topology(name, "tpu", grid, math.prod(grid) * chip.devices, chip)
+
+
+def has_compiler() -> bool:
+    """Tells whether XLA's compiler for TPUs is installed."""
+    return importlib.util.find_spec("libtpu") is not None
+
+
+def chip_of(topology: Topology, devices: Sequence[Any]) -> Chip | None:
+    """Returns the topology's chip with as many devices as the compiler makes of it."""
+    chip = find_chip(devices[0].device_kind)
+    if chip is None:
+        return None
+    return chip._replace(devices=max(1, len(devices) // math.prod(topology.grid)))
