@@ -93,6 +93,7 @@ class ModelConfig:
     tie_embeddings: bool = False  # source and target share one table (needs data.joint_vocabulary)
     tie_softmax: bool = True  # the softmax uses the target embedding
     dtype: str = "float32"  # of activations: float32 | bfloat16
+    remat: str = "none"  # recompute in the backward pass: none | full | experts (all but exchanges)
 
 
 @dataclass
@@ -149,6 +150,7 @@ class Config:
 OPTIMIZERS = ("adafactor", "adamw")
 SCHEDULES = ("inverse_sqrt", "linear", "cosine", "constant", "paper")
 DTYPES = ("float32", "bfloat16")
+REMATS = ("none", "full", "experts")
 SECOND_POLICIES = ("random", "all")
 ALL_TO_ALL_DTYPES = ("same", "bfloat16", "int8")
 
@@ -395,6 +397,7 @@ ACCEPTED: dict[str, Accepted] = {
     "model.dropout_rate": _rate(),
     "model.expert_dropout_rate": _rate(),
     "model.dtype": _one_of(DTYPES),
+    "model.remat": _one_of(REMATS),
     "model.moe.num_experts": (lambda value: value == 0 or value >= 2, "0 (dense), or 2 or more"),
     "model.moe.num_choices": _at_least(1),
     "model.moe.num_expert_groups": _at_least(0),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gshard_mt.config import ModelConfig
+from gshard_mt.model.depth import keep
 from gshard_mt.model.feed_forward import FeedForward
 from gshard_mt.model.layers import Sizes, contract, dropout, split_key, uniform_parameter
 from gshard_mt.partitioning.all_to_all import change_owners
@@ -172,10 +173,10 @@ class MixtureOfExperts(nnx.Module):
         parts = []
         # With several chunks the experts work on one while another is under way.
         for chunk_GECM in jnp.array_split(x_GECM, min(moe.all_to_all_chunks, capacity), axis=2):
-            x_EGCM = change_owners(chunk_GECM, "GECM", moe.all_to_all_dtype)
+            x_EGCM = keep(change_owners(chunk_GECM, "GECM", moe.all_to_all_dtype))
             chunk_key = key if key is None else jax.random.fold_in(key, len(parts))
             y_EGCM = self._apply_experts(x_EGCM, chunk_key)
-            parts.append(change_owners(y_EGCM, "EGCM", moe.all_to_all_dtype))
+            parts.append(keep(change_owners(y_EGCM, "EGCM", moe.all_to_all_dtype)))
         y_GECM = parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis=2)
         return form.combine(y_GECM, routing)
 
@@ -204,7 +205,7 @@ class MixtureOfExperts(nnx.Module):
         dtype = x_GSM.dtype
         num_experts = wi_EMH.shape[0]  # of this device
         x_NM, expert_NK, weight_NK = (
-            mesh_gather(array.reshape(-1, array.shape[-1]), "E")
+            keep(mesh_gather(array.reshape(-1, array.shape[-1]), "E"))
             for array in (x_GSM, expert_GSK, weight_GSK)
         )
         expert_NK = expert_NK - mesh_index("E") * num_experts
@@ -217,5 +218,5 @@ class MixtureOfExperts(nnx.Module):
         h_FH = dropout(h_FH, self.config.expert_dropout_rate, key)
         y_FM = grouped_product(h_FH, wo_EHM.astype(dtype), size_E)
         y_NM = fetch_outputs(y_FM[None], weight_NK[None], *tables)[0]
-        y_NM = mesh_sum_scatter(mesh_sum(y_NM, "H"), "E")
+        y_NM = keep(mesh_sum_scatter(mesh_sum(y_NM, "H"), "E"))
         return y_NM.reshape(x_GSM.shape).astype(dtype)

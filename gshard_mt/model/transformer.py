@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,6 +10,7 @@ from flax import nnx
 
 from gshard_mt.config import ModelConfig
 from gshard_mt.model.attention import Attention, causal_mask, segment_mask
+from gshard_mt.model.depth import scan_blocks, stack_blocks
 from gshard_mt.model.feed_forward import FeedForward
 from gshard_mt.model.layers import (
     Norm,
@@ -141,40 +141,11 @@ class Block(nnx.Module):
     """What a stack repeats: a layer with experts and a dense one, or one dense layer."""
 
     def __init__(self, config: ModelConfig, sizes: Sizes, rngs: nnx.Rngs, *, is_decoder: bool):
+        self.remat = config.remat
         gates = (gate_of(config, is_decoder), "") if config.moe.num_experts else ("",)
         self.layers = nnx.List(
             Layer(config, sizes, rngs, gate=gate, is_decoder=is_decoder) for gate in gates
         )
-
-
-def stack_blocks(make: Callable[[nnx.Rngs], Block], num_blocks: int, rngs: nnx.Rngs) -> Block:
-    """`num_blocks` blocks in one: every parameter has a leading axis P, the depth."""
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
-    keys = jax.random.split(rngs.params(), num_blocks)
-    return nnx.merge(graphdef, jax.vmap(lambda key: nnx.state(make(nnx.Rngs(key))))(keys))
-
-
-def scan_blocks(stack: Block, function, x, key, *extra):
-    """Threads x through `function(layer, x, key, *extra of the block) -> (x, out)` layer by layer.
-
-    One program for any depth: a scan over the leading axis P of the parameters and of `extra`.
-    Returns x and, a layer of the block, its outs stacked over P.
-    """
-    graphdef, params = nnx.split(stack)
-    num_blocks = jax.tree.leaves(params)[0].shape[0]
-    keys = None if key is None else jax.random.split(key, num_blocks)
-
-    def apply(x, slices):
-        block_params, block_key, block_extra = slices
-        block = nnx.merge(graphdef, block_params)
-        layer_keys = split_key(block_key, len(block.layers))
-        outs = []
-        for index, layer in enumerate(block.layers):
-            x, out = function(layer, x, layer_keys[index], *(e[index] for e in block_extra))
-            outs.append(out)
-        return x, outs
-
-    return jax.lax.scan(apply, x, (params, keys, extra))
 
 
 class Transformer(nnx.Module):

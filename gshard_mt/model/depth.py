@@ -1,0 +1,62 @@
+"""Depth: blocks stacked on a leading axis, scanned, and recomputed in the backward pass."""
+# SPDX-License-Identifier: Apache-2.0
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+
+from gshard_mt.model.layers import split_key
+
+KEPT = "kept"  # the name of what `model.remat=experts` keeps from the forward pass
+
+
+def keep(x: jax.Array) -> jax.Array:
+    """Marks what came from other devices: `model.remat=experts` doesn't ask for it twice."""
+    return checkpoint_name(x, KEPT)
+
+
+# What the backward pass has of a block's forward pass. In a scan nothing merges what is recomputed
+# with what was computed first, so `prevent_cse` and its barriers are not needed.
+_checkpoint = functools.partial(jax.checkpoint, prevent_cse=False)
+REMATS: dict[str, Callable[[Callable], Callable]] = {
+    "none": lambda apply: apply,  # everything
+    "full": _checkpoint,  # the block's input
+    "experts": functools.partial(
+        _checkpoint, policy=jax.checkpoint_policies.save_only_these_names(KEPT)
+    ),
+}
+
+
+def stack_blocks(make: Callable[[nnx.Rngs], Any], num_blocks: int, rngs: nnx.Rngs) -> Any:
+    """`num_blocks` blocks in one: every parameter has a leading axis P, the depth."""
+    graphdef = nnx.graphdef(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
+    keys = jax.random.split(rngs.params(), num_blocks)
+    return nnx.merge(graphdef, jax.vmap(lambda key: nnx.state(make(nnx.Rngs(key))))(keys))
+
+
+def scan_blocks(stack: Any, function: Callable, x: Any, key, *extra) -> tuple[Any, list]:
+    """Threads x through `function(layer, x, key, *extra of the block) -> (x, out)` layer by layer.
+
+    One program for any depth: a scan over the leading axis P of the parameters and of `extra`.
+    Returns x and, a layer of the block, its outs stacked over P. `stack.remat` names what the
+    backward pass recomputes; values and gradients don't depend on it.
+    """
+    graphdef, params = nnx.split(stack)
+    num_blocks = jax.tree.leaves(params)[0].shape[0]
+    keys = None if key is None else jax.random.split(key, num_blocks)
+
+    def apply(x, slices):
+        block_params, block_key, block_extra = slices
+        block = nnx.merge(graphdef, block_params)
+        layer_keys = split_key(block_key, len(block.layers))
+        outs = []
+        for index, layer in enumerate(block.layers):
+            x, out = function(layer, x, layer_keys[index], *(e[index] for e in block_extra))
+            outs.append(out)
+        return x, outs
+
+    return jax.lax.scan(REMATS[stack.remat](apply), x, (params, keys, extra))

@@ -1,0 +1,92 @@
+"""What the backward pass recomputes changes memory and communication, never a value."""
+# SPDX-License-Identifier: Apache-2.0
+
+import collections
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gshard_mt.model.blueprint import draw_blueprint
+from gshard_mt.model.moe import training_groups
+from gshard_mt.partitioning.mesh import build_mesh
+from gshard_mt.partitioning.params import sharding
+from tests.model import tiny
+from tests.partitioning.test_moe_sharding import find_collectives
+
+LENGTH, DEPTH = 16, 5
+ROWS = [[tiny.sentence(2 * row, 6, 4), tiny.sentence(2 * row + 1, 7, 5)] for row in range(8)]
+BATCH = tiny.pack(ROWS, LENGTH)
+
+
+def make_config(remat: str, dispatch: str = "slots"):
+    """A deep encoder with dropout, random second experts, and too few slots for all choices."""
+    config = dataclasses.replace(
+        tiny.MOE, num_layers=4 * DEPTH, dropout_rate=0.1, expert_dropout_rate=0.1, remat=remat
+    )
+    return tiny.with_moe(
+        config, num_experts=8, group_size=16, capacity_factor=1.5, dispatch=dispatch
+    )
+
+
+def two_meshes():
+    return {"one": tiny.one_device(), "eight": build_mesh(2, 4)}
+
+
+@functools.cache
+def run(mesh_name: str, remat: str, dispatch: str = "slots"):
+    """Value and gradients of a sum over the encoder's outputs, and the compiled program."""
+    config, mesh = make_config(remat, dispatch), two_meshes()[mesh_name]
+    blueprint = draw_blueprint(config, tiny.VOCABULARY, mesh)
+
+    def total(params, batch, key):
+        memory_BLM, sums = blueprint.build(params).encode(
+            batch.source_BL,
+            batch.source_segment_BL,
+            batch.source_position_BL,
+            training_groups(config),
+            key,
+        )
+        value = jnp.mean(memory_BLM * jnp.cos(memory_BLM)) + jnp.sum(sums[0].aux_loss) / 100
+        return value, sums
+
+    params = jax.tree.map(
+        lambda array, like: jax.device_put(np.asarray(array), like.sharding),
+        tiny.make(make_config("none")).params,
+        blueprint.params,
+    )
+    batch = jax.device_put(BATCH, sharding(mesh, "BL", 2))
+    with jax.set_mesh(mesh):
+        step = jax.jit(jax.value_and_grad(total, has_aux=True))
+        compiled = step.lower(params, batch, jax.random.key(0)).compile()
+        return jax.device_get(compiled(params, batch, jax.random.key(0))), compiled
+
+
+@pytest.mark.parametrize(
+    ("mesh_name", "remat"), [("one", "full"), ("eight", "full"), ("eight", "experts")]
+)
+def test_what_is_recomputed_is_what_was_computed(mesh_name, remat):
+    found, _ = run(mesh_name, remat)
+    wanted, _ = run("one", "none")
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
+
+
+def test_memory_goes_down_with_what_is_recomputed():
+    def measure(mesh_name: str, remat: str) -> int:
+        return run(mesh_name, remat)[1].memory_analysis().temp_size_in_bytes
+
+    assert measure("one", "full") < 0.4 * measure("one", "none")
+    none, full, experts = (measure("eight", remat) for remat in ("none", "full", "experts"))
+    assert full < experts < none
+    assert full < 0.6 * none
+
+
+@pytest.mark.parametrize(("remat", "num_all_to_alls"), [("none", 4), ("full", 6), ("experts", 4)])
+def test_the_backward_pass_repeats_no_all_to_all_if_what_came_is_kept(remat, num_all_to_alls):
+    _, compiled = run("eight", remat)
+    kinds = collections.Counter(kind for kind, _ in find_collectives(compiled.as_text()))
+    assert kinds["all-to-all"] == num_all_to_alls
