@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from gshard_mt.partitioning.annotate import platform
+
 Sizes = dict[str, int]  # letter of the alphabet -> size of that axis
 
 
@@ -42,7 +44,7 @@ def _product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """
     letters_a, letters_b, letters_y = spec.replace("->", ",").split(",")
     is_batched = set(letters_a) & set(letters_b) & set(letters_y)
-    if is_batched and jax.default_backend() == "cpu":
+    if is_batched and platform() == "cpu":
         a, b = a.astype(jnp.float32), b.astype(jnp.float32)
     return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
 

@@ -12,7 +12,7 @@ from gshard_mt.model.depth import keep
 from gshard_mt.model.feed_forward import FeedForward
 from gshard_mt.model.layers import Sizes, contract, dropout, split_key, uniform_parameter
 from gshard_mt.partitioning.all_to_all import change_owners
-from gshard_mt.partitioning.annotate import map_shards, shard
+from gshard_mt.partitioning.annotate import map_shards, platform, shard
 from gshard_mt.partitioning.collectives import (
     mesh_gather,
     mesh_index,
@@ -104,7 +104,7 @@ class MixtureOfExperts(nnx.Module):
         size = groups.size or x_BLM.shape[1]
         x_GSM = shard(x_BLM.reshape(-1, size, x_BLM.shape[-1]), "GSM")
         tokens_GS = Tokens(*(shard(array.reshape(-1, size), "GS") for array in tokens))
-        name = choose_dispatch(config.moe.dispatch, jax.default_backend())
+        name = choose_dispatch(config.moe.dispatch, platform())
         if name == DROPLESS:
             groups = groups._replace(has_room_for_all=True)
         routing, sums = self._route(x_GSM, tokens_GS, groups, gate_key)

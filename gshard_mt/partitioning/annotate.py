@@ -49,6 +49,16 @@ def _constrain(x: jax.Array, entries: tuple[AxisSpec, ...]) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*entries))
 
 
+def platform() -> str:
+    """Returns cpu, gpu or tpu: what the ambient mesh is made of, else what JAX runs on.
+
+    A program can be compiled for TPUs where there is none.
+    """
+    device = getattr(get_abstract_mesh(), "abstract_device", None)
+    is_tpu = device is not None and str(device.device_kind).startswith("TPU")
+    return "tpu" if is_tpu else jax.default_backend()
+
+
 def _automatic_axes() -> tuple[str, ...]:
     """All axes of the mesh; inside `map_shards` and `map_split` those that stay automatic."""
     return get_abstract_mesh().auto_axes  # without them an annotation has nothing to say

@@ -9,10 +9,10 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
 def count_flops(jaxpr: Jaxpr) -> float:
-    """Returns the FLOPs of all matrix products, of all devices together; a loop's body by its turns.
+    """Returns the FLOPs of all matrix products, of all devices together.
 
-    What is computed again in the backward pass counts again. Element by element work doesn't count,
-    nor does what a loop of unknown length does more than once.
+    The body of a scan counts as often as it turns; what the backward pass computes again counts
+    again. Work element by element doesn't count, nor what a loop of unknown length repeats.
     """
     return sum(_flops_of(equation) for equation in jaxpr.eqns)
 
@@ -32,7 +32,7 @@ def _flops_of(equation: Any) -> float:
         return inner * equation.params["length"]
     if name == "shard_map":  # its shapes are those of one device
         mesh = equation.params["mesh"]
-        return inner * math.prod(mesh.shape[axis] for axis in equation.params["manual_axes"])
+        return inner * math.prod(mesh.shape[axis] for axis in equation.params["newly_manual_axes"])
     return inner
 
 

@@ -1,0 +1,50 @@
+"""What lies on each device: exactly where it has a shape, estimated where only XLA knows."""
+# SPDX-License-Identifier: Apache-2.0
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gshard_mt.config import Config
+
+
+def bytes_per_device(tree: Any) -> float:
+    """Returns the bytes that a device holds of a tree of shapes with shardings."""
+    return float(
+        sum(
+            math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+            for leaf in jax.tree.leaves(tree)
+        )
+    )
+
+
+def estimate_temporaries(config: Config, params_bytes: float, num_devices: int) -> float:
+    """Returns about what a step needs beside its arguments: gradients, updates, activations.
+
+    Of a recomputed block its input is kept, and one block is there as a whole.
+    """
+    model = config.model
+    source, target = config.data.source_length, config.data.target_length
+    width = model.num_heads * model.head_dim
+    rows = config.train.batch_rows / num_devices
+    itemsize = jnp.dtype(model.dtype).itemsize
+
+    def layer(length: int, memory_length: int) -> float:
+        """Bytes of a layer that the backward pass needs, a token."""
+        attention = itemsize * (6 * model.model_dim + 4 * width) + 8 * model.num_heads * length
+        if memory_length:
+            attention += itemsize * 4 * width + 8 * model.num_heads * memory_length
+        choices = model.moe.capacity_factor if model.moe.num_experts else 1.0
+        hidden = itemsize * (1.0 + choices) / 2.0 * (2 * model.ffn_dim + 2 * model.model_dim)
+        return attention + hidden
+
+    blocks = model.num_layers // (4 if model.moe.num_experts else 2)
+    layers_of_block = 2 if model.moe.num_experts else 1
+    activations = 0.0
+    for length, memory_length in ((source, 0), (target, source)):
+        block = rows * length * layers_of_block * layer(length, memory_length)
+        kept = rows * length * model.model_dim * 4
+        activations += blocks * block if model.remat == "none" else blocks * kept + block
+    return 2.0 * params_bytes + activations

@@ -1,0 +1,189 @@
+"""A plan: what one training step would be on hardware that need not be here."""
+# SPDX-License-Identifier: Apache-2.0
+
+import copy
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from gshard_mt.config import Config, mesh_shape
+from gshard_mt.data.batches import Batch
+from gshard_mt.model.blueprint import count_parameters, draw_blueprint
+from gshard_mt.model.cost import step_flops
+from gshard_mt.model.transformer import Vocabulary
+from gshard_mt.partitioning.mesh import build_mesh, simulate_cpu_devices
+from gshard_mt.partitioning.params import sharding
+from gshard_mt.plan.flops import count_flops
+from gshard_mt.plan.memory import bytes_per_device, estimate_temporaries
+from gshard_mt.plan.program import read_traffic
+from gshard_mt.plan.roofline import Roofline, roofline
+from gshard_mt.plan.topology import Topology, chip_of
+from gshard_mt.plan.traffic import estimate_traffic
+from gshard_mt.routing.dispatch import choose_dispatch
+from gshard_mt.train.loop import check_geometry
+from gshard_mt.train.optimizer import make_optimizer
+from gshard_mt.train.state import shape_state
+from gshard_mt.train.step import make_train_step
+
+GIB = float(1 << 30)
+
+_NEEDED = re.compile(r"([\d.]+)([MG])\)? (?:exceeds|of|which)|Used ([\d.]+)([MG])")
+_UNITS = {"M": 2.0**20, "G": 2.0**30}
+
+
+@dataclass
+class Plan:
+    """Bytes, FLOPs and collectives are those of one device and step."""
+
+    topology: str
+    chip: str | None
+    devices: int
+    mesh: dict[str, int]
+    parameters: int
+    active_parameters: int  # of a token
+    source_tokens: int  # of a step, all devices
+    target_tokens: int
+    parameter_bytes: float
+    optimizer_bytes: float
+    temporary_bytes: float  # gradients, activations, buffers
+    program_bytes: float
+    memory_bytes: float | None  # of the device; None where it isn't known
+    flops: float  # matrix products that the program does
+    model_flops: float  # those that the model asks for
+    collective_bytes: dict[str, float]
+    collective_instructions: dict[str, int]
+    trace_seconds: float
+    compile_seconds: float | None  # None: not compiled
+    roofline: Roofline | None = None
+    estimated: list[str] = field(default_factory=list)  # fields that are not the compiler's
+    does_not_fit: str = ""  # what the compiler said
+
+    @property
+    def total_bytes(self) -> float:
+        parts = (self.parameter_bytes, self.optimizer_bytes, self.temporary_bytes)
+        return sum(parts) + self.program_bytes
+
+    @property
+    def missing_bytes(self) -> float:
+        """By how much it doesn't fit; 0 where it does, or where nobody knows."""
+        return max(0.0, self.total_bytes - self.memory_bytes) if self.memory_bytes else 0.0
+
+
+def make_plan(config: Config, topology: Topology, is_compiled: bool) -> Plan:
+    """Plans one step, compiled by XLA for the topology, or only traced: then much is estimated.
+
+    To be called before JAX touches a device. Raises ConfigError where the mesh doesn't fit the
+    topology or the config the mesh.
+    """
+    config = copy.deepcopy(config)
+    moe = config.model.moe
+    if moe.num_experts:
+        moe.dispatch = choose_dispatch(moe.dispatch, topology.platform)
+    is_here = topology.platform == "cpu" or not is_compiled
+    simulate_cpu_devices(topology.num_devices if is_here else 1)
+    devices = jax.devices() if is_here else topology.devices()
+    chip = topology.chip if is_here else chip_of(topology, devices)
+    mesh = build_mesh(*mesh_shape(config), devices=devices)
+    check_geometry(config, mesh)
+    data = config.data
+    target_size = data.source_vocab_size if data.joint_vocabulary else data.target_vocab_size
+    vocabulary = Vocabulary(data.source_vocab_size, target_size)
+    with jax.set_mesh(mesh):
+        start = time.monotonic()
+        blueprint = draw_blueprint(config.model, vocabulary, mesh)
+        optimizer = make_optimizer(config.train, blueprint.letters)
+        state = shape_state(blueprint, optimizer, mesh)
+        step = make_train_step(config, blueprint, optimizer)
+        traced = step.trace(state, _shape_batch(config, mesh))
+        trace_seconds = time.monotonic() - start
+        total, active = count_parameters(config.model, blueprint)
+        plan = Plan(
+            topology=topology.name,
+            chip=chip.name if chip else None,
+            devices=len(devices),
+            mesh=dict(mesh.shape),
+            parameters=total,
+            active_parameters=active,
+            source_tokens=config.train.batch_rows * data.source_length,
+            target_tokens=config.train.batch_rows * data.target_length,
+            parameter_bytes=bytes_per_device(state.params),
+            optimizer_bytes=bytes_per_device(state.optimizer),
+            temporary_bytes=0.0,
+            program_bytes=0.0,
+            memory_bytes=chip.memory_bytes / chip.devices if chip else None,
+            flops=count_flops(traced.jaxpr.jaxpr) / len(devices),
+            model_flops=step_flops(config, vocabulary) / len(devices),
+            collective_bytes={},
+            collective_instructions={},
+            trace_seconds=trace_seconds,
+            compile_seconds=None,
+        )
+        if is_compiled:
+            memory_traffic = _compile(traced, plan)
+        else:
+            memory_traffic = _estimate(plan, config)
+    if chip and not plan.does_not_fit:
+        plan.roofline = roofline(
+            chip, topology.grid, plan.flops, memory_traffic, plan.collective_bytes
+        )
+        plan.estimated.append("roofline")
+    return plan
+
+
+def _compile(traced: Any, plan: Plan) -> float:
+    """Adds what the compiler says; returns about how many bytes of memory a step touches."""
+    start = time.monotonic()
+    try:
+        compiled = traced.lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        plan.compile_seconds = time.monotonic() - start
+        plan.does_not_fit = " ".join(str(error).split()).removeprefix("RESOURCE_EXHAUSTED: ")
+        plan.temporary_bytes = _needed(plan.does_not_fit)
+        return 0.0
+    plan.compile_seconds = time.monotonic() - start
+    memory = compiled.memory_analysis()
+    kept = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    plan.temporary_bytes = float(memory.temp_size_in_bytes + max(0, kept))
+    plan.program_bytes = float(memory.generated_code_size_in_bytes)
+    for kind, traffic in read_traffic(compiled.as_text()).items():
+        plan.collective_bytes[kind] = traffic.bytes
+        plan.collective_instructions[kind] = traffic.instructions
+    # XLA counts the body of a loop once, which leaves out of bytes and FLOPs about the same share.
+    cost = compiled.cost_analysis() or {}
+    share = plan.flops / cost["flops"] if cost.get("flops") else 1.0
+    return cost.get("bytes accessed", 0.0) * max(1.0, share)
+
+
+def _estimate(plan: Plan, config: Config) -> float:
+    plan.temporary_bytes = estimate_temporaries(config, plan.parameter_bytes, plan.devices)
+    plan.collective_bytes = estimate_traffic(config, plan.mesh, plan.parameter_bytes)
+    plan.estimated += ["temporary_bytes", "program_bytes", "collective_bytes"]
+    # Parameters are read twice, gradients and slots written and read; activations likewise.
+    return 4.0 * plan.parameter_bytes + 2.0 * plan.optimizer_bytes + 2.0 * plan.temporary_bytes
+
+
+def _needed(message: str) -> float:
+    """Returns the bytes that the compiler asked for in vain."""
+    match = _NEEDED.search(message)
+    if not match:
+        return 0.0
+    number, unit = (match[1], match[2]) if match[1] else (match[3], match[4])
+    return float(number) * _UNITS[unit]
+
+
+def _shape_batch(config: Config, mesh: Mesh) -> Batch:
+    rows = config.train.batch_rows
+
+    def shape(name: str) -> jax.ShapeDtypeStruct:
+        is_source = name.startswith("source")
+        length = config.data.source_length if is_source else config.data.target_length
+        return jax.ShapeDtypeStruct((rows, length), jnp.int32, sharding=sharding(mesh, "BL", 2))
+
+    return Batch(*map(shape, Batch._fields))

@@ -1,0 +1,97 @@
+"""A plan as lines for the terminal, and as one JSON object."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+from typing import Any
+
+from gshard_mt.config import Config
+from gshard_mt.plan.plan import GIB, Plan
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Returns the plan's fields and what follows from them; bytes, seconds, FLOPs."""
+    found = dataclasses.asdict(plan) | {
+        "total_bytes": plan.total_bytes,
+        "fits": not (plan.does_not_fit or plan.missing_bytes),
+        "missing_bytes": plan.missing_bytes,
+    }
+    if line := plan.roofline:
+        found["roofline"] = {
+            "compute_seconds": line.compute,
+            "memory_seconds": line.memory,
+            "communication_seconds": line.communication,
+            "step_seconds": line.step,
+            "bound_by": line.bound_by,
+        }
+    return found
+
+
+def as_lines(plan: Plan, config: Config) -> list[str]:
+    """Returns the plan for people; `~` stands before what is an estimate."""
+
+    def about(name: str) -> str:
+        return "~" if name in plan.estimated else ""
+
+    grid = " x ".join(f"{name}={size}" for name, size in plan.mesh.items())
+    tokens = f"{plan.source_tokens:,} source and {plan.target_tokens:,} target tokens"
+    lines = [
+        f"topology    {plan.topology}: {plan.devices:,} devices{_of(plan.chip)}, mesh {grid}",
+        f"parameters  {plan.parameters:,} ({plan.active_parameters:,} active per token)",
+        f"batch       {config.train.batch_rows:,} rows: {tokens}",
+        "memory of each device",
+        f"  parameters   {_gib(plan.parameter_bytes)}",
+        f"  optimizer    {_gib(plan.optimizer_bytes)}",
+        f"  temporaries  {about('temporary_bytes')}{_gib(plan.temporary_bytes)}",
+    ]
+    if "program_bytes" not in plan.estimated:
+        lines.append(f"  program      {_gib(plan.program_bytes)}")
+    room = f" of {_gib(plan.memory_bytes)}" if plan.memory_bytes else ""
+    lines.append(f"  in all       {about('temporary_bytes')}{_gib(plan.total_bytes)}{room}")
+    if plan.does_not_fit or plan.missing_bytes:
+        lines += _what_helps(plan, config)
+    lines += [
+        "one step of each device",
+        f"  FLOPs        {plan.flops:.3e} ({plan.model_flops:.3e} by the model)",
+    ]
+    for kind, size in sorted(plan.collective_bytes.items()):
+        number = plan.collective_instructions.get(kind)
+        times = f" ({number} in the program)" if number is not None else ""
+        lines.append(f"  {kind:<12} {about('collective_bytes')}{size / 1e6:,.1f} MB{times}")
+    if plan.compile_seconds is None:
+        lines.append("compiled     not; pip install 'gshard-mt[tpu]' has the compiler")
+    else:
+        lines.append(f"compiled     in {plan.trace_seconds + plan.compile_seconds:.1f} s")
+    if line := plan.roofline:
+        seconds = {"compute": line.compute, "memory": line.memory, **line.communication}
+        lines.append("roofline     at the published peaks, nothing sent under other work")
+        lines += [f"  {name:<12} {value * 1e3:,.1f} ms" for name, value in seconds.items()]
+        lines.append(
+            f"  step         {line.step * 1e3:,.1f} ms, {1 / line.step:,.2f} a second; "
+            f"most of it {line.bound_by}"
+        )
+    if plan.estimated:
+        lines.append("~ is an estimate from shapes" if plan.compile_seconds is None else "")
+    return [line for line in lines if line]
+
+
+def _what_helps(plan: Plan, config: Config) -> list[str]:
+    lines = ["does not fit"]
+    if plan.missing_bytes:
+        lines[0] += f": {_gib(plan.missing_bytes)} too much"
+    elif plan.does_not_fit:
+        lines[0] += f": {plan.does_not_fit}"
+    keys = []
+    if config.model.remat != "full":
+        keys.append("config.model.remat=full")
+    if config.model.dtype != "bfloat16":
+        keys.append("config.model.dtype=bfloat16")
+    keys += ["a smaller config.train.batch_rows", "more devices"]
+    return [*lines, f"  what helps: {', '.join(keys)}"]
+
+
+def _of(chip: str | None) -> str:
+    return f" of {chip}" if chip else ""
+
+
+def _gib(num_bytes: float) -> str:
+    return f"{num_bytes / GIB:.2f} GiB"
