@@ -102,6 +102,7 @@ class TrainConfig:
 
     num_steps: int = 1000
     batch_rows: int = 64  # B, packed rows in a step over all devices
+    accumulation_steps: int = 1  # micro-batches of a step, one after another; divides batch_rows
     optimizer: str = "adafactor"  # adafactor | adamw
     learning_rate: float = 0.01  # the peak of the schedule
     schedule: str = "inverse_sqrt"  # inverse_sqrt | linear (to 0) | cosine | constant | paper
@@ -324,16 +325,24 @@ def _check_embeddings(config: Config) -> None:
 
 
 def _check_groups(config: Config) -> None:
+    rows, num_parts = config.train.batch_rows, config.train.accumulation_steps
+    if rows % num_parts:
+        raise ConfigError(
+            f"config.train.accumulation_steps: found {num_parts}, "
+            f"accepted: a divisor of train.batch_rows={rows}"
+        )
     if not config.model.moe.num_experts:
         return
     size = config.model.moe.group_size
     lengths = {"source": config.data.source_length, "target": config.data.target_length}
     for side, length in lengths.items():
-        tokens = config.train.batch_rows * length
+        tokens = rows // num_parts * length
         if tokens % size:
+            part = "batch" if num_parts == 1 else "micro-batch"
+            by = "" if num_parts == 1 else " / train.accumulation_steps"
             raise ConfigError(
                 f"config.model.moe.group_size: found {size}, accepted: a divisor of the {tokens} "
-                f"{side} tokens of a batch (train.batch_rows x data.{side}_length)"
+                f"{side} tokens of a {part} (train.batch_rows{by} x data.{side}_length)"
             )
 
 
@@ -414,6 +423,7 @@ ACCEPTED: dict[str, Accepted] = {
     "model.moe.all_to_all_chunks": _at_least(1),
     "train.num_steps": _at_least(1),
     "train.batch_rows": _at_least(1),
+    "train.accumulation_steps": _at_least(1),
     "train.optimizer": _one_of(OPTIMIZERS),
     "train.learning_rate": _above_zero(),
     "train.schedule": _one_of(SCHEDULES),

@@ -17,7 +17,7 @@ FORMAT_VERSION = 1
 # Keys that may change when a run goes on; every other one would make it another experiment.
 FREE_KEYS = frozenset(
     {f"train.{name}" for name in ("log_every", "eval_every", "save_every", "max_checkpoints")}
-    | {"model.remat"}
+    | {"model.remat", "train.accumulation_steps"}
 )
 FREE_SECTIONS = ("mesh.", "decode.")
 SCHEDULES_WITHOUT_END = ("inverse_sqrt", "constant", "paper")  # train.num_steps may change too

@@ -57,6 +57,15 @@ def test_values_that_work_are_accepted(values):
         ({"mesh__data": -1}, "accepted: only one axis is -1"),
         ({"mesh__expert": 3}, "accepted: a divisor of model.moe.num_experts=8"),
         ({"mesh__expert": 0}, "config.mesh.expert: found 0, accepted: 1 or more, or -1"),
+        (
+            {"train__accumulation_steps": 3},
+            "config.train.accumulation_steps: found 3, accepted: a divisor of train.batch_rows=64",
+        ),
+        (
+            {"train__accumulation_steps": 16, "model__moe__group_size": 512},
+            "tokens of a micro-batch (train.batch_rows / train.accumulation_steps x data.source",
+        ),
+        ({"model__remat": "some"}, "found 'some', accepted: none, full, experts"),
         ({"train__optimizer": "sgd"}, "found 'sgd', accepted: adafactor, adamw"),
         ({"train__schedule": "step"}, "accepted: inverse_sqrt, linear, cosine, constant, paper"),
         ({"train__num_steps": "many"}, "train.num_steps: found 'many', accepted: an integer"),

@@ -137,15 +137,18 @@ def check_geometry(config: Config, mesh: Mesh) -> None:
     """Refuses unknown gates, what the mesh does not divide, windows a restart would cut."""
     if config.model.moe.num_experts:
         check_moe(config.model)
-    sizes = [("train.batch_rows", "B", config.train.batch_rows)]
+    rows, key = config.train.batch_rows, "train.batch_rows"
+    if config.train.accumulation_steps > 1:
+        rows, key = rows // config.train.accumulation_steps, f"{key} / train.accumulation_steps"
+    sizes = [(key, "B", rows)]
     if config.model.moe.num_experts:
         sizes.append(("model.moe.num_experts", "E", config.model.moe.num_experts))
         for side, length in (
             ("source", config.data.source_length),
             ("target", config.data.target_length),
         ):
-            groups = num_groups(config.train.batch_rows * length, config.model.moe.group_size)
-            name = f"groups (train.batch_rows x data.{side}_length / model.moe.group_size)"
+            groups = num_groups(rows * length, config.model.moe.group_size)
+            name = f"groups ({key} x data.{side}_length / model.moe.group_size)"
             sizes.append((name, "G", groups))
     check_fits(mesh.shape, sizes)
     if config.train.save_every % config.train.log_every:

@@ -15,6 +15,7 @@ from gshard_mt.model.moe import Groups, RoutingSums, evaluation_groups, training
 from gshard_mt.model.transformer import Transformer
 from gshard_mt.partitioning.annotate import shard
 from gshard_mt.routing.counters import Counters
+from gshard_mt.train.accumulation import add_up, cut_batch, unit_rows
 from gshard_mt.train.loss import TokenLoss, cross_entropy
 from gshard_mt.train.optimizer import learning_rate_schedule
 from gshard_mt.train.state import TrainState, shape_state
@@ -67,6 +68,49 @@ def forward(
     return token_loss, {name: sums for name, sums in stacks.items() if sums is not None}
 
 
+def make_gradient(config: Config, blueprint: Blueprint, num_pairs: int = 1) -> Callable:
+    """Returns `(params, batch, key) -> (gradient, (TokenLoss, aux_loss, routing))` of a batch.
+
+    With `train.accumulation_steps` micro-batches go through the model one after another. What is a
+    mean over the batch's tokens stays one; a balance loss that is no such mean, as the squared
+    variation of noisy_top_k and hierarchical, becomes the mean of the micro-batches' own.
+    """
+    groups, moe = training_groups(config.model, num_pairs), config.model.moe
+    num_parts = config.train.accumulation_steps
+
+    def loss(params, batch, key, num_tokens):
+        token_loss, sums = forward(blueprint.build(params), config, batch, groups, key)
+        share = {stack: n / num_tokens[stack] for stack, n in count_tokens(batch).items()}
+        aux_losses = [share[name] * jnp.sum(stack.aux_loss) for name, stack in sums.items()]
+        aux_loss = sum(aux_losses, jnp.zeros(()))
+        total = token_loss.smoothed / num_tokens["decoder"]
+        total += moe.aux_loss_weight * aux_loss
+        if moe.z_loss_weight:
+            z_losses = [share[name] * jnp.sum(stack.z_loss) for name, stack in sums.items()]
+            total += moe.z_loss_weight * sum(z_losses)
+        counters = {name: stack.counters for name, stack in sums.items()}
+        return total, (token_loss, aux_loss, counters)
+
+    def differentiate(params, batch: Batch, key):
+        num_tokens = {stack: jnp.maximum(n, 1.0) for stack, n in count_tokens(batch).items()}
+
+        def one(batch, key):
+            return jax.grad(loss, has_aux=True)(params, batch, key, num_tokens)
+
+        if num_parts == 1:
+            return one(batch, key)
+        unit = unit_rows(batch, moe.group_size) if moe.num_experts else 1
+        return add_up(one, cut_batch(batch, num_parts, unit), key)
+
+    return differentiate
+
+
+def count_tokens(batch: Batch) -> dict[str, jax.Array]:
+    """The real tokens that each stack reads."""
+    segments = {"encoder": batch.source_segment_BL, "decoder": batch.target_segment_BT}
+    return {stack: jnp.sum(x != 0, dtype=jnp.float32) for stack, x in segments.items()}
+
+
 def make_train_step(
     config: Config,
     blueprint: Blueprint,
@@ -79,27 +123,17 @@ def make_train_step(
     The routing of `num_pairs` language pairs is counted apart.
     """
     schedule = learning_rate_schedule(config.train)
-    groups, moe = training_groups(config.model, num_pairs), config.model.moe
-
-    def loss(params, batch, key):
-        token_loss, sums = forward(blueprint.build(params), config, batch, groups, key)
-        aux_loss = sum((jnp.sum(stack.aux_loss) for stack in sums.values()), jnp.zeros(()))
-        total = token_loss.smoothed / jnp.maximum(token_loss.num_tokens, 1.0)
-        total += moe.aux_loss_weight * aux_loss
-        if moe.z_loss_weight:
-            total += moe.z_loss_weight * sum(jnp.sum(stack.z_loss) for stack in sums.values())
-        counters = {name: stack.counters for name, stack in sums.items()}
-        return total, (token_loss, aux_loss, counters)
+    differentiate = make_gradient(config, blueprint, num_pairs)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         run_key = jax.random.fold_in(jax.random.key(config.train.seed), 1)
         key = jax.random.fold_in(run_key, state.step)
-        gradient, sums = jax.grad(loss, has_aux=True)(state.params, batch, key)
+        gradient, (token_loss, aux_loss, routing) = differentiate(state.params, batch, key)
         updates, slots = optimizer.update(gradient, state.optimizer, state.params)
         metrics = StepMetrics(
-            sums[0],
-            sums[1],
-            sums[2],
+            token_loss,
+            aux_loss,
+            routing,
             jnp.sum(batch.source_segment_BL != 0),
             optax.tree.norm(gradient),
             jnp.asarray(schedule(state.step)),

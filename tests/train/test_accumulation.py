@@ -1,0 +1,141 @@
+"""Micro-batches add up to the batch: loss, gradients, counters, on every mesh."""
+# SPDX-License-Identifier: Apache-2.0
+
+import collections
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from gshard_mt.config import Config
+from gshard_mt.data.batches import Batch
+from gshard_mt.model.blueprint import draw_blueprint
+from gshard_mt.partitioning.mesh import build_mesh
+from gshard_mt.partitioning.params import sharding
+from gshard_mt.train.accumulation import cut_batch, unit_rows
+from gshard_mt.train.optimizer import make_optimizer
+from gshard_mt.train.step import make_gradient
+from tests.model import tiny
+from tests.partitioning.test_moe_sharding import find_collectives
+
+LENGTH, NUM_ROWS, NUM_PAIRS = 16, 64, 2
+
+
+def make_config(num_parts: int) -> Config:
+    """Slots are scarce, a group is two rows, and what can be random is, where there is a key."""
+    config = Config()
+    config.model = dataclasses.replace(
+        tiny.with_moe(
+            tiny.MOE, num_experts=8, group_size=32, capacity_factor=1.0, z_loss_weight=0.1
+        ),
+        dropout_rate=0.1,
+        expert_dropout_rate=0.1,
+    )
+    config.model.moe.aux_loss_weight = 0.5
+    config.train.accumulation_steps = num_parts
+    return config
+
+
+def make_batch() -> Batch:
+    """Rows of very different fill, in two language pairs."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 14, (NUM_ROWS, 2))
+    lengths[3] = 1
+    rows = [[tiny.sentence(row, *lengths[row])] for row in range(NUM_ROWS)]
+    pair_BL = np.tile(rng.integers(0, NUM_PAIRS, (NUM_ROWS, 1)).astype(np.int32), (1, LENGTH))
+    return tiny.pack(rows, LENGTH)._replace(source_pair_BL=pair_BL, target_pair_BT=pair_BL)
+
+
+def make_mesh(num_devices: int):
+    return tiny.one_device() if num_devices == 1 else build_mesh(2, 4)
+
+
+def lower(num_devices: int, num_parts: int, key):
+    """The lowered `(params, batch, key) -> gradient, sums, new parameters` with its arguments."""
+    config, mesh = make_config(num_parts), make_mesh(num_devices)
+    blueprint = draw_blueprint(config.model, tiny.VOCABULARY, mesh)
+    optimizer = make_optimizer(config.train, blueprint.letters)
+    differentiate = make_gradient(config, blueprint, NUM_PAIRS)
+
+    def step(params, batch, key):
+        gradient, sums = differentiate(params, batch, key)
+        updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+        return gradient, sums, optax.apply_updates(params, updates)
+
+    params = jax.tree.map(
+        lambda array, like: jax.device_put(np.asarray(array), like.sharding),
+        tiny.make(config.model).params,
+        blueprint.params,
+    )
+    arguments = params, jax.device_put(make_batch(), sharding(mesh, "BL", 2)), key
+    with jax.set_mesh(mesh):
+        return jax.jit(step).lower(*arguments), arguments
+
+
+@functools.cache
+def run(num_devices: int, num_parts: int, is_random: bool):
+    """Gradient, sums and new parameters, and the compiled program's text."""
+    lowered, arguments = lower(num_devices, num_parts, jax.random.key(0) if is_random else None)
+    compiled = lowered.compile()
+    return jax.device_get(compiled(*arguments)), compiled.as_text()
+
+
+def assert_equal(found, wanted):
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        if np.issubdtype(other.dtype, np.integer):
+            np.testing.assert_array_equal(one, other)
+        else:
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
+
+
+def test_four_micro_batches_are_one_batch():
+    (found, _), (wanted, _) = run(1, 4, False), run(1, 1, False)
+    assert_equal(found, wanted)
+    token_loss, aux_loss, routing = wanted[1]
+    num_target = np.count_nonzero(make_batch().target_segment_BT)
+    assert token_loss.num_tokens == num_target == routing["decoder"].num_tokens_X.sum()
+    assert np.all(routing["decoder"].num_tokens_X > 0)  # both pairs
+    assert aux_loss > 1
+
+
+def test_what_is_random_depends_on_no_mesh():
+    (found, _), (wanted, _) = run(8, 4, True), run(1, 4, True)
+    assert_equal(found, wanted)
+    plain = run(1, 4, False)[0]
+    assert np.any(found[0]["target_embedding_VM"] != plain[0]["target_embedding_VM"])
+
+
+def test_rows_stay_on_their_devices():
+    def count(text: str) -> collections.Counter:
+        return collections.Counter(kind for kind, _ in find_collectives(text))
+
+    found, wanted = count(run(8, 4, True)[1]), count(run(8, 1, True)[1])
+    for kind in ("all-to-all", "all-gather", "collective-permute", "reduce-scatter"):
+        assert found[kind] == wanted[kind], kind
+
+
+def test_the_program_does_not_grow_with_the_number_of_micro_batches():
+    lengths = [lower(1, num_parts, None)[0].as_text().count("\n") for num_parts in (2, 16)]
+    # Sizes that happen to be the same share a function here and there.
+    assert abs(lengths[0] - lengths[1]) < 0.02 * lengths[0]
+
+
+@pytest.mark.parametrize(("group_size", "unit"), [(4, 1), (12, 3), (16, 1), (32, 2)])
+def test_the_groups_of_the_micro_batches_are_those_of_the_batch(group_size, unit):
+    batch = make_batch()
+    assert unit_rows(batch, group_size) == unit
+    rows_BL = np.arange(48 * LENGTH).reshape(48, LENGTH)
+    batch = Batch(*(jnp.asarray(rows_BL) for _ in Batch._fields))
+
+    def groups(rows_BL) -> set:
+        return {tuple(map(int, group)) for group in np.reshape(rows_BL, (-1, group_size))}
+
+    parts = cut_batch(batch, 4, unit).label_BT
+    assert parts.shape == (4, 12, LENGTH)
+    found = [groups(part_BL) for part_BL in parts]
+    assert set().union(*found) == groups(rows_BL)
+    assert [len(part) for part in found] == [12 * LENGTH // group_size] * 4
