@@ -16,7 +16,7 @@ FLOORS = [
     {"errors"},
     {"partitioning", "routing", "checkpoint", "languages"},
     {"config"},
-    {"model", "data", "run"},
+    {"model", "data", "run", "m4"},
     {"train", "decode"},
     {"evaluate", "plan"},
     {"cli"},

@@ -1,0 +1,150 @@
+"""Plans the GShard paper's ladder of models on its own hardware, and writes docs/scale.md.
+
+    python scripts/plan_ladder.py --workdir PLANS [--doc docs/scale.md]
+
+Needs the extra `tpu` (XLA's compiler, no TPU) and some minutes a model. A plan that is in PLANS
+already is not made again.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import json
+import pathlib
+import platform
+import resource
+import subprocess
+import sys
+import time
+from typing import Any, NamedTuple
+
+import jinja2
+
+ROOT = pathlib.Path(__file__).parents[1]
+GIB = float(1 << 30)
+
+
+class Rung(NamedTuple):
+    """A config on its topology; what the paper has of it."""
+
+    config: str
+    topology: str
+    name: str
+    parameters: str = ""
+    steps_per_second: str = "–"
+    overrides: tuple[str, ...] = ()
+
+
+LADDER = [
+    Rung("moe_128e_12l", "v3:8x8", "MoE(128E, 12L)", "12.5B", "2.16"),
+    Rung("moe_128e_36l", "v3:8x8", "MoE(128E, 36L)", "37B", "0.67"),
+    Rung("moe_512e_12l", "v3:16x16", "MoE(512E, 12L)", "50B", "3.28"),
+    Rung("moe_512e_36l", "v3:16x16", "MoE(512E, 36L)", "150B", "1.05"),
+    Rung("moe_2048e_12l", "v3:32x32", "MoE(2048E, 12L)", "200B", "2.15"),
+    Rung("moe_2048e_36l", "v3:32x32", "MoE(2048E, 36L)", "600B", "0.72"),
+    Rung("moe_2048e_60l", "v3:32x32", "MoE(2048E, 60L), bfloat16", "1T"),
+    Rung("dense_96l", "v3:32x32", "T(96L)", "2.3B"),
+]
+# The tokens of a core that the larger ones have: 8 rows of 256.
+_SAME_TOKENS = ("train.batch_rows=1024",)
+SCALING = {
+    layers: [
+        Rung(f"moe_128e_{layers}l", "v3:8x8", "128", overrides=_SAME_TOKENS),
+        Rung(f"moe_512e_{layers}l", "v3:16x16", "512"),
+        Rung(f"moe_2048e_{layers}l", "v3:32x32", "2,048"),
+    ]
+    for layers in (12, 36)
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="keeps the plans")
+    parser.add_argument("--doc", type=pathlib.Path, default=ROOT / "docs" / "scale.md")
+    options = parser.parse_args()
+    options.workdir.mkdir(parents=True, exist_ok=True)
+    every = [*LADDER, *(rung for rungs in SCALING.values() for rung in rungs)]
+    plans = {rung: plan(rung, options.workdir) for rung in every}
+    template = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
+        (ROOT / "scripts" / "scale.md.jinja").read_text(encoding="utf-8")
+    )
+    text = template.render(
+        ladder=[row(rung, plans[rung]) for rung in LADDER],
+        scaling={
+            layers: [row(rung, plans[rung]) for rung in rungs] for layers, rungs in SCALING.items()
+        },
+        date=time.strftime("%Y-%m-%d"),
+        machine=f"{platform.machine()}, Python {platform.python_version()}",
+        jax=next(iter(plans.values()))["jax"],
+    )
+    options.doc.write_text(text, encoding="utf-8")
+
+
+def plan(rung: Rung, workdir: pathlib.Path) -> dict[str, Any]:
+    """Returns the plan of gshard-plan, with the CPU seconds that it took in all."""
+    path = workdir / f"{'-'.join((rung.config, *rung.overrides))}.json"
+    if not path.exists():
+        print(f"{rung.config} on {rung.topology}", file=sys.stderr, flush=True)
+        command = [sys.executable, "-m", "gshard_mt.cli.plan", "--json"]
+        command += ["--config", str(ROOT / "configs" / f"{rung.config}.py")]
+        command += [f"--config.{each}" for each in rung.overrides]
+        command += ["--topology", rung.topology]
+        before = _cpu_seconds()
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        made = json.loads(done.stdout) | {"cpu_seconds": _cpu_seconds() - before, "jax": _jax()}
+        path.write_text(json.dumps(made, indent=1), encoding="utf-8")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def row(rung: Rung, found: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the tables say of a plan, in the units they have."""
+    line = found["roofline"] or {}
+    seconds = line.get("communication_seconds", {})
+    step = line.get("step_seconds")
+    share = 100 * seconds.get("all-to-all", 0.0) / step if step else None
+    moved = found["collective_bytes"]
+    return {
+        "rung": rung,
+        "billions": found["parameters"] / 1e9,
+        "cores": found["devices"],
+        "source_tokens": found["source_tokens"] // found["devices"],
+        "arguments": (found["parameter_bytes"] + found["optimizer_bytes"]) / GIB,
+        "temporaries": found["temporary_bytes"] / GIB,
+        "total": found["total_bytes"] / GIB,
+        "fits": found["fits"],
+        "compile_seconds": found["compile_seconds"] + found["trace_seconds"],
+        "cpu_seconds": found["cpu_seconds"],
+        "teraflops": found["flops"] / 1e12,
+        "useful": 100 * found["model_flops"] / found["flops"],
+        "all_to_all": moved.get("all-to-all", 0.0) / 1e6,
+        "all_reduce": moved.get("all-reduce", 0.0) / 1e6,
+        "others": {
+            kind: size / 1e6
+            for kind, size in moved.items()
+            if kind not in ("all-to-all", "all-reduce")
+        },
+        "num_all_to_all": found["collective_instructions"].get("all-to-all", 0),
+        "compute": 1e3 * line.get("compute_seconds", 0.0),
+        "memory": 1e3 * line.get("memory_seconds", 0.0),
+        "all_to_all_ms": 1e3 * seconds.get("all-to-all", 0.0),
+        "all_reduce_ms": 1e3 * seconds.get("all-reduce", 0.0),
+        "step": 1e3 * step if step else None,
+        "steps_per_second": 1 / step if step else None,
+        "share": share,
+    }
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _jax() -> str:
+    import jax
+
+    return jax.__version__
+
+
+if __name__ == "__main__":
+    main()
