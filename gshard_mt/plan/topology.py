@@ -22,6 +22,15 @@ GENERATIONS = {
 }
 MAX_CPU_DEVICES = 1024
 
+# The compiler is a driver too, which would look for a machine around it, or for its one user.
+_ALONE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v3-8",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_LOG_DIR": "disabled",
+}
+
 _NAME = re.compile(r"(cpu):(\d+)|(v\d\w?):(\d+(?:x\d+){1,2})")
 
 
@@ -40,8 +49,8 @@ class Topology(NamedTuple):
 
         if self.platform == "cpu":
             return jax.devices()
-        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # no metadata server is asked
-        os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+        for name, value in _ALONE.items():
+            os.environ.setdefault(name, value)
         from jax.experimental import topologies
 
         try:

@@ -1,0 +1,129 @@
+"""A plan says of a program what the program is, and its estimates come near to it."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+
+import pytest
+
+from gshard_mt.config import Config, DataConfig, ModelConfig, MoeConfig, TrainConfig
+from gshard_mt.errors import ConfigError
+from gshard_mt.plan.plan import Plan, make_plan
+from gshard_mt.plan.table import as_json, as_lines
+from gshard_mt.plan.topology import parse_topology
+
+
+def small(**moe) -> Config:
+    config = Config(
+        data=DataConfig(
+            source_vocab_size=96, target_vocab_size=64, source_length=32, target_length=16
+        ),
+        model=ModelConfig(
+            num_layers=8,
+            model_dim=32,
+            ffn_dim=64,
+            num_heads=2,
+            head_dim=16,
+            moe=MoeConfig(**{"num_experts": 8, "group_size": 32} | moe),
+        ),
+        train=TrainConfig(batch_rows=32, optimizer="adamw"),
+    )
+    return config
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return make_plan(small(), parse_topology("cpu:8"), is_compiled=True)
+
+
+def test_products_are_counted_as_the_model_asks_for_them(plan):
+    # With C = 2 S / E slots there are as many rows as tokens have choices; the counters add a bit.
+    assert plan.model_flops < plan.flops < 1.001 * plan.model_flops
+
+
+def test_a_recomputed_layer_costs_up_to_a_third_more(plan):
+    config = small()
+    config.model.remat = "full"
+    again = make_plan(config, parse_topology("cpu:8"), is_compiled=False)
+    # Not the softmax, nor the last product of a block, whose result no gradient needs.
+    assert 1.25 < again.flops / plan.flops < 4 / 3
+    assert again.model_flops == plan.model_flops
+
+
+def test_dense_products_are_counted_too():
+    traced = make_plan(small(num_experts=0), parse_topology("cpu:8"), is_compiled=False)
+    assert traced.flops == pytest.approx(traced.model_flops, rel=1e-12)
+
+
+def test_bytes_are_those_of_each_device(plan):
+    # A device has one of eight experts of every MoE layer, and all of the rest.
+    experts = 4 * (2 * 8 * 32 * 64) * 4  # layers, matrices, bytes
+    assert plan.parameter_bytes == 4 * plan.parameters - experts * 7 / 8
+    assert plan.optimizer_bytes == pytest.approx(2 * plan.parameter_bytes, rel=1e-3)  # and counts
+    assert plan.temporary_bytes > plan.parameter_bytes
+    assert plan.memory_bytes is None and plan.missing_bytes == 0
+
+
+def test_collectives_are_counted_as_often_as_layers_have_them(plan):
+    # Four MoE layers: two all-to-alls forward, two back, of [E, G/8, C, M] each.
+    slots = {"source": 32 * 32 // 32 // 8 * 8 * 8, "target": 32 * 16 // 32 // 8 * 8 * 8}
+    size = sum(2 * 4 * count * 32 * 4 for count in slots.values())
+    assert plan.collective_bytes["all-to-all"] == size
+    assert plan.collective_instructions["all-to-all"] == 8  # whatever the depth
+    dense = plan.parameter_bytes - 4 * (2 * 32 * 64) * 4  # what no device owns alone
+    assert dense <= plan.collective_bytes["all-reduce"] <= 1.1 * dense + 20_000
+
+
+def test_what_is_only_traced_comes_near_and_says_so(plan):
+    traced = make_plan(small(), parse_topology("cpu:8"), is_compiled=False)
+    for name in ("flops", "model_flops", "parameter_bytes", "optimizer_bytes", "parameters"):
+        assert getattr(traced, name) == getattr(plan, name), name
+    assert traced.collective_bytes["all-to-all"] == plan.collective_bytes["all-to-all"]
+    assert traced.temporary_bytes == pytest.approx(plan.temporary_bytes, rel=0.6)
+    assert traced.compile_seconds is None and plan.compile_seconds > 0
+    assert {"temporary_bytes", "collective_bytes"} <= set(traced.estimated)
+    assert not set(plan.estimated) & {"temporary_bytes", "collective_bytes"}
+    text = "\n".join(as_lines(traced, small()))
+    assert "~" in text and "gshard-mt[tpu]" in text
+
+
+def test_what_does_not_fit_says_by_how_much_and_what_helps(plan):
+    tight = dataclasses.replace(plan, memory_bytes=plan.total_bytes / 2)
+    lines = "\n".join(as_lines(tight, small()))
+    assert "does not fit" in lines and "too much" in lines and "config.model.remat=full" in lines
+    assert as_json(tight)["fits"] is False
+    assert as_json(plan)["fits"] is True
+    refused = dataclasses.replace(plan, does_not_fit="Used 17.02G of 15.48G hbm.")
+    assert as_json(refused)["fits"] is False
+
+
+def test_a_tpu_has_a_roofline():
+    found = as_json(make_plan(small(), parse_topology("v3:2x2"), is_compiled=False))
+    assert found["devices"] == 8 and found["memory_bytes"] == 16 << 30
+    line = found["roofline"]
+    moved = sum(line["communication_seconds"].values())
+    assert line["step_seconds"] == max(line["compute_seconds"], line["memory_seconds"]) + moved
+    assert line["compute_seconds"] == found["flops"] / 61.5e12
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("v9:2x2", "found 'v9:2x2', accepted: cpu:8"),
+        ("v3", "accepted: cpu:8"),
+        ("v3:4", "accepted: cpu:8"),
+        ("v4:2x2", "3 sizes for v4, as v4:2x4x8"),
+        ("v3:2x2x2", "2 sizes for v3, as v3:2x4"),
+        ("v3:0x2", "2 sizes for v3"),
+        ("cpu:0", "cpu:1 to cpu:1024"),
+    ],
+)
+def test_a_topology_that_there_is_not_is_refused(name, said):
+    with pytest.raises(ConfigError, match=f"--topology: .*{said}"):
+        parse_topology(name)
+
+
+def test_a_mesh_that_does_not_divide_is_refused():
+    config = small()
+    config.mesh.data = 3
+    with pytest.raises(ConfigError, match="mesh.data = 3"):
+        make_plan(config, parse_topology("cpu:8"), is_compiled=False)
