@@ -124,6 +124,7 @@ class MeshConfig:
     data: int = 1  # shares the batch
     expert: int = -1  # shares the batch, and every device owns some experts
     model: int = 1  # shares every wide layer: hidden units and attention heads
+    shard_parameters: bool = False  # data and expert share parameters and optimizer state, too
     num_cpu_devices: int = 0  # simulate so many devices on the CPU; 0 takes what is there
 
 

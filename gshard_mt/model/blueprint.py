@@ -10,10 +10,9 @@ from jax.sharding import Mesh
 from gshard_mt.config import ModelConfig
 from gshard_mt.model.moe_checks import gate_of
 from gshard_mt.model.transformer import Transformer, Vocabulary
-from gshard_mt.partitioning.params import check_shape, sharding
+from gshard_mt.partitioning.axes import PARAMETER_RULES, RULES
+from gshard_mt.partitioning.params import check_shape, sharding, split_letters
 from gshard_mt.routing.gating import GATINGS
-
-GATE = "ME"  # the letters of the only parameter that has E but no expert owns
 
 
 class Blueprint(NamedTuple):
@@ -28,10 +27,13 @@ class Blueprint(NamedTuple):
         return nnx.merge(self.graphdef, params)
 
 
-def draw_blueprint(config: ModelConfig, vocabulary: Vocabulary, mesh: Mesh) -> Blueprint:
+def draw_blueprint(
+    config: ModelConfig, vocabulary: Vocabulary, mesh: Mesh, shard_parameters: bool = False
+) -> Blueprint:
     """Shapes everything, computes nothing. A parameter is sharded by the letters its name ends in.
 
-    But for the gate, which the paper replicates: every device gates its own tokens.
+    With `shard_parameters` (the config's `mesh.shard_parameters`) by `axes.PARAMETER_RULES`, which
+    store it in as many parts as there are devices, else by `axes.RULES`.
 
     Raises ConfigError where the mesh does not divide an axis.
     """
@@ -39,11 +41,12 @@ def draw_blueprint(config: ModelConfig, vocabulary: Vocabulary, mesh: Mesh) -> B
     graphdef, variables = nnx.split(model)
     shapes = nnx.to_pure_dict(variables)
     letters = jax.tree.map_with_path(lambda path, _: path[-1].key.rsplit("_", 1)[1], shapes)
+    rules = PARAMETER_RULES if shard_parameters else RULES
 
     def place(shape, axes: str) -> jax.ShapeDtypeStruct:
-        axes = "" if axes == GATE else axes
-        check_shape(mesh.shape, axes, shape.shape)
-        placed = sharding(mesh, axes, len(shape.shape))
+        axes = split_letters(axes)
+        check_shape(mesh.shape, axes, shape.shape, rules)
+        placed = sharding(mesh, axes, len(shape.shape), rules)
         return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placed)
 
     return Blueprint(graphdef, letters, jax.tree.map(place, shapes, letters))

@@ -10,6 +10,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from gshard_mt.model.layers import split_key
+from gshard_mt.partitioning.params import fetch
 
 KEPT = "kept"  # the name of what `model.remat=experts` keeps from the forward pass
 
@@ -45,13 +46,14 @@ def scan_blocks(stack: Any, function: Callable, x: Any, key, *extra) -> tuple[An
     Returns x and, a layer of the block, its outs stacked over P. `stack.remat` names what the
     backward pass recomputes; values and gradients don't depend on it.
     """
-    graphdef, params = nnx.split(stack)
+    graphdef, variables = nnx.split(stack)
+    params = nnx.to_pure_dict(variables)
     num_blocks = jax.tree.leaves(params)[0].shape[0]
     keys = None if key is None else jax.random.split(key, num_blocks)
 
     def apply(x, slices):
         block_params, block_key, block_extra = slices
-        block = nnx.merge(graphdef, block_params)
+        block = nnx.merge(graphdef, jax.tree.map_with_path(_fetch, block_params))
         layer_keys = split_key(block_key, len(block.layers))
         outs = []
         for index, layer in enumerate(block.layers):
@@ -60,3 +62,7 @@ def scan_blocks(stack: Any, function: Callable, x: Any, key, *extra) -> tuple[An
         return x, outs
 
     return jax.lax.scan(REMATS[stack.remat](apply), x, (params, keys, extra))
+
+
+def _fetch(path, param: jax.Array) -> jax.Array:
+    return fetch(param, path[-1].key.rsplit("_", 1)[1])

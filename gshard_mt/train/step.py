@@ -77,6 +77,7 @@ def make_gradient(config: Config, blueprint: Blueprint, num_pairs: int = 1) -> C
     """
     groups, moe = training_groups(config.model, num_pairs), config.model.moe
     num_parts = config.train.accumulation_steps
+    stored = jax.tree.map(lambda x: x.sharding, blueprint.params)
 
     def loss(params, batch, key, num_tokens):
         token_loss, sums = forward(blueprint.build(params), config, batch, groups, key)
@@ -95,7 +96,8 @@ def make_gradient(config: Config, blueprint: Blueprint, num_pairs: int = 1) -> C
         num_tokens = {stack: jnp.maximum(n, 1.0) for stack, n in count_tokens(batch).items()}
 
         def one(batch, key):
-            return jax.grad(loss, has_aux=True)(params, batch, key, num_tokens)
+            gradient, sums = jax.grad(loss, has_aux=True)(params, batch, key, num_tokens)
+            return jax.lax.with_sharding_constraint(gradient, stored), sums
 
         if num_parts == 1:
             return one(batch, key)
