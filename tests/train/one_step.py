@@ -1,4 +1,4 @@
-"""One step in a function of parameters, batch and key, to be compared across meshes and settings."""
+"""One step as a function of parameters, batch and key, to compare meshes and settings by."""
 # SPDX-License-Identifier: Apache-2.0
 
 import jax
