@@ -10,8 +10,8 @@ from jax.sharding import Mesh
 from gshard_mt.config import ModelConfig
 from gshard_mt.model.moe_checks import gate_of
 from gshard_mt.model.transformer import Transformer, Vocabulary
-from gshard_mt.partitioning.axes import PARAMETER_RULES, RULES
-from gshard_mt.partitioning.params import check_shape, sharding, split_letters
+from gshard_mt.partitioning.axes import parameter_rules
+from gshard_mt.partitioning.params import check_shape, sharding
 from gshard_mt.routing.gating import GATINGS
 
 
@@ -41,15 +41,15 @@ def draw_blueprint(
     graphdef, variables = nnx.split(model)
     shapes = nnx.to_pure_dict(variables)
     letters = jax.tree.map_with_path(lambda path, _: path[-1].key.rsplit("_", 1)[1], shapes)
-    rules = PARAMETER_RULES if shard_parameters else RULES
 
-    def place(shape, axes: str) -> jax.ShapeDtypeStruct:
-        axes = split_letters(axes)
+    def place(path, shape, axes: str) -> jax.ShapeDtypeStruct:
+        rules = parameter_rules(axes, shard_parameters)
+        axes = "P" + axes if path[0].key in ("encoder", "decoder") else axes
         check_shape(mesh.shape, axes, shape.shape, rules)
         placed = sharding(mesh, axes, len(shape.shape), rules)
         return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placed)
 
-    return Blueprint(graphdef, letters, jax.tree.map(place, shapes, letters))
+    return Blueprint(graphdef, letters, jax.tree.map_with_path(place, shapes, letters))
 
 
 def draw_params(config: ModelConfig, vocabulary: Vocabulary, seed: int) -> Any:

@@ -10,18 +10,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.annotate import shard
-from gshard_mt.partitioning.axes import ALPHABET, RULES, names, spec
+from gshard_mt.partitioning.axes import ALPHABET, RULES, WHOLE, names, spec
 
 Rules = Mapping[str, tuple[str, ...]]
-
-# Whole on every device, whatever the rules: the gate, since every device gates its own tokens
-# (section 3.1 of the paper replicates it), and the scales of norms, which are small.
-WHOLE = ("ME", "M")
-
-
-def split_letters(letters: str) -> str:
-    """Returns the letters by which a parameter of these axes is split; "" is replicated."""
-    return "" if letters in WHOLE else letters
 
 
 def sharding(mesh: Mesh, letters: str, ndim: int, rules: Rules = RULES) -> NamedSharding:
@@ -66,7 +57,7 @@ def fetch(array: jax.Array, letters: str) -> jax.Array:
     Where it is stored in more parts than that, an all-gather. Nothing is said of its gradient,
     which then goes to where it is added: with `PARAMETER_RULES` reduced and cut.
     """
-    return shard(array, split_letters(letters))
+    return shard(array, "" if letters in WHOLE else letters)
 
 
 fetch.defvjp(lambda array, letters: (fetch(array, letters), None), lambda letters, _, d: (d,))
