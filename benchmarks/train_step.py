@@ -41,7 +41,7 @@ def main(argv) -> None:
     vocabulary = Vocabulary(prepared.source_size, prepared.target_size)
     seconds, words = [], []
     with jax.set_mesh(mesh):
-        blueprint = draw_blueprint(config.model, vocabulary, mesh)
+        blueprint = draw_blueprint(config.model, vocabulary, mesh, config.mesh.shard_parameters)
         optimizer = make_optimizer(config.train, blueprint.letters)
         like = shape_state(blueprint, optimizer, mesh)
         state = initial_state(config, vocabulary, optimizer, like)

@@ -119,11 +119,13 @@ class TrainConfig:
 
 @dataclass
 class MeshConfig:
-    """Devices as a (data, expert, model) grid; -1 takes what is left."""
+    """Devices as a (data, expert, model) grid, in stages or not; -1 takes what is left."""
 
     data: int = 1  # shares the batch
     expert: int = -1  # shares the batch, and every device owns some experts
     model: int = 1  # shares every wide layer: hidden units and attention heads
+    shard_parameters: bool = False  # data and expert share parameters and optimizer state, too
+    stage: int = 1  # has a part of the layers each (dense models); micro-batches flow through
     num_cpu_devices: int = 0  # simulate so many devices on the CPU; 0 takes what is there
 
 
@@ -242,9 +244,15 @@ def _from_json(record: Any, values: Any, prefix: str) -> Any:
     return record(**made)
 
 
-def mesh_shape(config: Config) -> tuple[int, int, int]:
-    """Returns what is asked of the grid of devices: data, expert, model."""
-    return config.mesh.data, config.mesh.expert, config.mesh.model
+def mesh_shape(config: Config) -> tuple[int, int, int, int]:
+    """Returns what is asked of the grid of devices: data, expert, model, stage."""
+    return config.mesh.data, config.mesh.expert, config.mesh.model, config.mesh.stage
+
+
+def decoding_mesh_shape(config: Config) -> tuple[int, int, int]:
+    """Returns the same devices as a grid without stages, which translation does not have."""
+    data, expert, model, stage = mesh_shape(config)
+    return data * stage if data > 0 else data, expert, model
 
 
 def differing_keys(first: Config, second: Config) -> list[str]:
@@ -355,6 +363,17 @@ def _check_mesh(config: Config) -> None:
             f"config.mesh.expert: found {mesh.expert}, "
             f"accepted: a divisor of model.moe.num_experts={num_experts}"
         )
+    if mesh.stage > 1 and num_experts:
+        raise ConfigError(
+            f"config.mesh.stage: found {mesh.stage}, accepted: 1 with experts (a pipeline is for "
+            "dense models, model.moe.num_experts=0)"
+        )
+    depth = config.model.num_layers // 2
+    if depth % mesh.stage:
+        raise ConfigError(
+            f"config.mesh.stage: found {mesh.stage}, accepted: a divisor of the {depth} layers of "
+            "encoder and decoder (model.num_layers / 2)"
+        )
 
 
 Accepted = tuple[Callable[[Any], bool], str]
@@ -439,6 +458,7 @@ ACCEPTED: dict[str, Accepted] = {
     "mesh.data": _axis_size(),
     "mesh.expert": _axis_size(),
     "mesh.model": _axis_size(),
+    "mesh.stage": _at_least(1),
     "mesh.num_cpu_devices": _at_least(0),
     "decode.beam_size": _at_least(1),
     "decode.length_penalty": _at_least(0),

@@ -31,6 +31,7 @@ def test_the_defaults_are_accepted():
         {"model__num_layers": 36, "model__moe__num_experts": 2048, "train__batch_rows": 8},
         {"model__tie_embeddings": True, "data__joint_vocabulary": True},
         {"mesh__data": -1, "mesh__expert": 8},
+        {"mesh__stage": 2, "model__moe__num_experts": 0},
         {"train__learning_rate": 1},
         {"train__max_grad_norm": 0.0, "train__warmup_steps": 0},
     ],
@@ -56,6 +57,11 @@ def test_values_that_work_are_accepted(values):
         ({"model__tie_embeddings": True}, "set config.data.joint_vocabulary=true too"),
         ({"mesh__data": -1}, "accepted: only one axis is -1"),
         ({"mesh__expert": 3}, "accepted: a divisor of model.moe.num_experts=8"),
+        ({"mesh__stage": 2}, "config.mesh.stage: found 2, accepted: 1 with experts"),
+        (
+            {"mesh__stage": 2, "model__moe__num_experts": 0, "model__num_layers": 6},
+            "config.mesh.stage: found 2, accepted: a divisor of the 3 layers of encoder and",
+        ),
         ({"mesh__expert": 0}, "config.mesh.expert: found 0, accepted: 1 or more, or -1"),
         (
             {"train__accumulation_steps": 3},

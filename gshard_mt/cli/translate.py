@@ -9,7 +9,7 @@ from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.memory import keep_buffers, largest_weight
-from gshard_mt.config import mesh_shape
+from gshard_mt.config import decoding_mesh_shape
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
 _STEP = flags.DEFINE_string(
@@ -37,7 +37,7 @@ def main(argv) -> None:
     from gshard_mt.partitioning import mesh
 
     mesh.simulate_cpu_devices(run.config.mesh.num_cpu_devices)
-    grid = mesh.build_mesh(*mesh_shape(run.config))
+    grid = mesh.build_mesh(*decoding_mesh_shape(run.config))
     translator = Translator(workdir, run.config, _STEP.value, grid)
     lines = (line.decode("utf-8", errors="replace").rstrip("\r\n") for line in sys.stdin.buffer)
     while window := list(itertools.islice(lines, WINDOW)):

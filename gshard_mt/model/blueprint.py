@@ -10,10 +10,9 @@ from jax.sharding import Mesh
 from gshard_mt.config import ModelConfig
 from gshard_mt.model.moe_checks import gate_of
 from gshard_mt.model.transformer import Transformer, Vocabulary
+from gshard_mt.partitioning.axes import parameter_rules
 from gshard_mt.partitioning.params import check_shape, sharding
 from gshard_mt.routing.gating import GATINGS
-
-GATE = "ME"  # the letters of the only parameter that has E but no expert owns
 
 
 class Blueprint(NamedTuple):
@@ -28,10 +27,13 @@ class Blueprint(NamedTuple):
         return nnx.merge(self.graphdef, params)
 
 
-def draw_blueprint(config: ModelConfig, vocabulary: Vocabulary, mesh: Mesh) -> Blueprint:
+def draw_blueprint(
+    config: ModelConfig, vocabulary: Vocabulary, mesh: Mesh, shard_parameters: bool = False
+) -> Blueprint:
     """Shapes everything, computes nothing. A parameter is sharded by the letters its name ends in.
 
-    But for the gate, which the paper replicates: every device gates its own tokens.
+    With `shard_parameters` (the config's `mesh.shard_parameters`) by `axes.PARAMETER_RULES`, which
+    store it in as many parts as there are devices, else by `axes.RULES`.
 
     Raises ConfigError where the mesh does not divide an axis.
     """
@@ -40,13 +42,14 @@ def draw_blueprint(config: ModelConfig, vocabulary: Vocabulary, mesh: Mesh) -> B
     shapes = nnx.to_pure_dict(variables)
     letters = jax.tree.map_with_path(lambda path, _: path[-1].key.rsplit("_", 1)[1], shapes)
 
-    def place(shape, axes: str) -> jax.ShapeDtypeStruct:
-        axes = "" if axes == GATE else axes
-        check_shape(mesh.shape, axes, shape.shape)
-        placed = sharding(mesh, axes, len(shape.shape))
+    def place(path, shape, axes: str) -> jax.ShapeDtypeStruct:
+        rules = parameter_rules(axes, shard_parameters)
+        axes = "P" + axes if path[0].key in ("encoder", "decoder") else axes
+        check_shape(mesh.shape, axes, shape.shape, rules)
+        placed = sharding(mesh, axes, len(shape.shape), rules)
         return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placed)
 
-    return Blueprint(graphdef, letters, jax.tree.map(place, shapes, letters))
+    return Blueprint(graphdef, letters, jax.tree.map_with_path(place, shapes, letters))
 
 
 def draw_params(config: ModelConfig, vocabulary: Vocabulary, seed: int) -> Any:

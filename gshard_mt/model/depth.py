@@ -10,6 +10,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from gshard_mt.model.layers import split_key
+from gshard_mt.partitioning.params import fetch
 
 KEPT = "kept"  # the name of what `model.remat=experts` keeps from the forward pass
 
@@ -45,13 +46,25 @@ def scan_blocks(stack: Any, function: Callable, x: Any, key, *extra) -> tuple[An
     Returns x and, a layer of the block, its outs stacked over P. `stack.remat` names what the
     backward pass recomputes; values and gradients don't depend on it.
     """
-    graphdef, params = nnx.split(stack)
+    graphdef, params = split_stack(stack)
     num_blocks = jax.tree.leaves(params)[0].shape[0]
     keys = None if key is None else jax.random.split(key, num_blocks)
+    apply = apply_block(graphdef, function)
+    return jax.lax.scan(REMATS[stack.remat](apply), x, (params, keys, extra))
+
+
+def split_stack(stack: Any) -> tuple[Any, Any]:
+    """The modules of a stack without parameters, and these as nested dicts by name."""
+    graphdef, variables = nnx.split(stack)
+    return graphdef, nnx.to_pure_dict(variables)
+
+
+def apply_block(graphdef: Any, function: Callable) -> Callable:
+    """The body of the scan: `(x, (parameters, key, extra) of a block) -> (x, outs)`."""
 
     def apply(x, slices):
         block_params, block_key, block_extra = slices
-        block = nnx.merge(graphdef, block_params)
+        block = nnx.merge(graphdef, jax.tree.map_with_path(_fetch, block_params))
         layer_keys = split_key(block_key, len(block.layers))
         outs = []
         for index, layer in enumerate(block.layers):
@@ -59,4 +72,8 @@ def scan_blocks(stack: Any, function: Callable, x: Any, key, *extra) -> tuple[An
             outs.append(out)
         return x, outs
 
-    return jax.lax.scan(REMATS[stack.remat](apply), x, (params, keys, extra))
+    return apply
+
+
+def _fetch(path, param: jax.Array) -> jax.Array:
+    return fetch(param, path[-1].key.rsplit("_", 1)[1])

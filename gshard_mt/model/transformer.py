@@ -185,9 +185,7 @@ class Transformer(nnx.Module):
         `pair_BL` numbers the language pairs that `groups` counts apart.
         """
         key_in, key_stack = split_key(key, 2)
-        embedding = self.source_embedding_VM
-        table_VM = (self.target_embedding_VM if embedding is None else embedding)[...]
-        x_BLM = self._embed(table_VM, source_BL, position_BL, key_in)
+        x_BLM = self.embed_source(source_BL, position_BL, key_in)
         tokens = _describe(source_BL, segment_BL != 0, pair_BL)
         x_BLM, routings = scan_blocks(
             self.encoder,
@@ -213,7 +211,7 @@ class Transformer(nnx.Module):
         Position t sees inputs up to t of its own sentence, and that sentence's memory.
         """
         key_in, key_stack = split_key(key, 2)
-        x_BTM = self._embed(self.target_embedding_VM[...], input_BT, position_BT, key_in)
+        x_BTM = self.embed_target(input_BT, position_BT, key_in)
         segments = (segment_BL, segment_BT)
         tokens = _describe(input_BT, segment_BT != 0, pair_BT)
         x_BTM, routings = scan_blocks(
@@ -257,7 +255,7 @@ class Transformer(nnx.Module):
     def step(self, token_BW, position, cache: Cache, memory: Memory, groups: Groups):
         """Feeds token_BW at `position`; returns hidden [B, W, M] of the next one and the cache."""
         position_BW = jnp.full(token_BW.shape, position, jnp.int32)
-        x_BWM = self._embed(self.target_embedding_VM[...], token_BW, position_BW, None)
+        x_BWM = self.embed_target(token_BW, position_BW, None)
         tokens = _describe(token_BW, jnp.ones(token_BW.shape, bool), None)
         num_rows, num_beams = token_BW.shape
         mask_BWL = jnp.broadcast_to(
@@ -271,6 +269,16 @@ class Transformer(nnx.Module):
             self.decoder, apply, x_BWM, None, cache.keys_and_values, memory.keys_and_values
         )
         return self.decoder_norm(x_BWM), Cache(cache_kv)
+
+    def embed_source(self, source_BL, position_BL, key) -> jax.Array:
+        """What the encoder reads: [B, L, M]."""
+        embedding = self.source_embedding_VM
+        table_VM = (self.target_embedding_VM if embedding is None else embedding)[...]
+        return self._embed(table_VM, source_BL, position_BL, key)
+
+    def embed_target(self, input_BT, position_BT, key) -> jax.Array:
+        """What the decoder reads: [B, T, M]."""
+        return self._embed(self.target_embedding_VM[...], input_BT, position_BT, key)
 
     def _embed(self, table_VM, token_BL, position_BL, key) -> jax.Array:
         model_dim = table_VM.shape[1]

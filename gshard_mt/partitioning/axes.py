@@ -1,7 +1,7 @@
 """The alphabet of array axes, and the one table of the mesh axes each letter is split over."""
 # SPDX-License-Identifier: Apache-2.0
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 # Every array axis here is one of these letters; stacked depth is a leading axis without one.
 ALPHABET = {
@@ -21,11 +21,13 @@ ALPHABET = {
     "V": "vocabulary",
     "W": "beams",
     "X": "language pairs",
+    "P": "depth: blocks of a stack",
 }
 
 # The devices are a grid of these axes. `data` and `expert` share the batch, `expert` also owns
-# experts, and the devices along `model` share every wide layer.
-MESH_AXES = ("data", "expert", "model")
+# experts, and the devices along `model` share every wide layer. Those along `stage` have a part of
+# the depth each; a mesh has this axis only where a pipeline is asked for.
+MESH_AXES = ("stage", "data", "expert", "model")
 
 # Letter -> the mesh axes it asks for. A letter that is not here is never split.
 RULES = {
@@ -34,13 +36,28 @@ RULES = {
     "E": ("expert",),
     "H": ("model",),
     "N": ("model",),
+    "P": ("stage",),
 }
+
+# Where `mesh.shard_parameters` says so, parameters and what the optimizer keeps of them are stored
+# by this table instead: the devices that share the batch share every matrix too, and have it whole
+# only while they use it. The experts' matrices lie by experts first.
+PARAMETER_RULES = RULES | {"M": ("data", "expert")}
+
+# Every device has these whole: the gate, since it gates its own tokens (the paper replicates it,
+# section 3.2), and the scales of norms, which are small.
+WHOLE = ("ME", "M")
+WHOLE_RULES = {"P": RULES["P"]}
 
 # One array axis in a spec: not split, split over one mesh axis, or over several of them.
 AxisSpec = None | str | tuple[str, ...]
 
 
-def spec(letters: str, mesh_axis_names: Iterable[str] = MESH_AXES) -> tuple[AxisSpec, ...]:
+def spec(
+    letters: str,
+    mesh_axis_names: Iterable[str] = MESH_AXES,
+    rules: Mapping[str, tuple[str, ...]] = RULES,
+) -> tuple[AxisSpec, ...]:
     """Returns how an array with these axes is split: one entry a letter.
 
     Read from left to right, and a mesh axis goes to the first letter that claims it. So in `GSM`
@@ -53,10 +70,17 @@ def spec(letters: str, mesh_axis_names: Iterable[str] = MESH_AXES) -> tuple[Axis
     for letter in letters:
         if letter not in ALPHABET:
             raise ValueError(f"{letters!r}: {letter!r} is not a letter of {''.join(ALPHABET)}")
-        claimed = tuple(name for name in RULES.get(letter, ()) if name in free)
+        claimed = tuple(name for name in rules.get(letter, ()) if name in free)
         free = [name for name in free if name not in claimed]
         entries.append(claimed if len(claimed) > 1 else claimed[0] if claimed else None)
     return tuple(entries)
+
+
+def parameter_rules(letters: str, shard_parameters: bool) -> Mapping[str, tuple[str, ...]]:
+    """Returns the table by which a parameter with these axes is stored."""
+    if letters in WHOLE:
+        return WHOLE_RULES
+    return PARAMETER_RULES if shard_parameters else RULES
 
 
 def names(entry: AxisSpec) -> tuple[str, ...]:

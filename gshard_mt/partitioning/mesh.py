@@ -33,12 +33,18 @@ def simulate_cpu_devices(num_cpu_devices: int) -> None:
             ) from error
 
 
-def solve_shape(data: int, expert: int, model: int, num_devices: int) -> dict[str, int]:
+def solve_shape(
+    data: int, expert: int, model: int, num_devices: int, stage: int = 1
+) -> dict[str, int]:
     """Returns the size of each mesh axis; -1 takes what is left of `num_devices`.
 
-    Touches no device. Every device must be used: ConfigError otherwise.
+    The axis `stage` is there only if it has more than one part. Touches no device. Every device
+    must be used: ConfigError otherwise.
     """
-    asked: dict[str, int] = dict(zip(MESH_AXES, (data, expert, model), strict=True))
+    asked: dict[str, int] = dict(zip(MESH_AXES, (stage, data, expert, model), strict=True))
+    if stage == 1:
+        del asked["stage"]
+    wanted = ", ".join(f"mesh.{key} = {size}" for key, size in asked.items())
     for key, size in asked.items():
         if size < 1 and size != -1:
             raise ConfigError(f"mesh.{key} = {size}: must be 1 or more, or -1 for what is left")
@@ -57,19 +63,25 @@ def solve_shape(data: int, expert: int, model: int, num_devices: int) -> dict[st
             asked[key] = num_devices // known
     if math.prod(asked.values()) != num_devices:
         raise ConfigError(
-            f"mesh.data = {data}, mesh.expert = {expert}, mesh.model = {model}: {known} devices "
-            f"asked, but {num_devices} there; the product must be the devices there (-1 takes what "
-            "is left)"
+            f"{wanted}: {known} devices asked, but {num_devices} there; the product must be the "
+            "devices there (-1 takes what is left)"
         )
     return asked
 
 
 def build_mesh(
-    data: int, expert: int, model: int = 1, devices: Sequence[Any] | None = None
+    data: int,
+    expert: int,
+    model: int = 1,
+    stage: int = 1,
+    devices: Sequence[Any] | None = None,
 ) -> Mesh:
-    """Returns the (data, expert, model) mesh over `devices`, by default all, of all processes."""
+    """Returns the (data, expert, model) mesh over `devices`, by default all, of all processes.
+
+    With stages it is a (stage, data, expert, model) mesh.
+    """
     devices = jax.devices() if devices is None else devices
-    shape = solve_shape(data, expert, model, len(devices))
+    shape = solve_shape(data, expert, model, len(devices), stage)
     return jax.make_mesh(
         tuple(shape.values()),
         tuple(shape),
@@ -93,5 +105,5 @@ def check_fits(shape: Mapping[str, int], sizes: Iterable[tuple[str, str, int]]) 
             grid = " x ".join(f"mesh.{name} = {shape[name]}" for name in axes)
             raise ConfigError(
                 f"{key} = {size}: {ALPHABET[letter]} ({letter}) are split over {grid}; "
-                f"use a multiple of {num_parts}"
+                f"use a multiple of {num_parts}, or another grid"
             )

@@ -19,7 +19,7 @@ def unit_rows(batch: Batch, group_size: int) -> int:
 
 
 def cut_batch(batch: Batch, num_parts: int, unit: int) -> Batch:
-    """Returns the batch as `num_parts` micro-batches: [A, B / A, L] of every [B, L].
+    """Returns the batch as `num_parts` micro-batches: [num_parts, rows, L] of every [B, L].
 
     Units of so many rows are dealt out in turn. So every device has its share of each micro-batch
     in its own rows, nothing travels, groups of tokens stay whole, and which rows are together

@@ -50,7 +50,7 @@ def train(
     start_run(workdir, run, change_mixture)
     vocabulary = Vocabulary(prepared.source_size, prepared.target_size)
     with jax.set_mesh(mesh):
-        blueprint = draw_blueprint(config.model, vocabulary, mesh)
+        blueprint = draw_blueprint(config.model, vocabulary, mesh, config.mesh.shard_parameters)
         optimizer = make_optimizer(config.train, blueprint.letters)
         like = shape_state(blueprint, optimizer, mesh)
         checkpoints = Checkpoints(workdir, config.train.max_checkpoints)

@@ -18,6 +18,7 @@ from gshard_mt.routing.counters import Counters
 from gshard_mt.train.accumulation import add_up, cut_batch, unit_rows
 from gshard_mt.train.loss import TokenLoss, cross_entropy
 from gshard_mt.train.optimizer import learning_rate_schedule
+from gshard_mt.train.pipeline import forward_in_stages
 from gshard_mt.train.state import TrainState, shape_state
 
 
@@ -37,6 +38,8 @@ def forward(
 ) -> tuple[TokenLoss, dict[str, RoutingSums]]:
     """Token losses of a batch, and by stack the routing sums of its MoE layers, stacked."""
     batch = Batch(*(shard(array, "BL") for array in batch))
+    if config.mesh.stage > 1:
+        return forward_in_stages(model, config, batch, key), {}
     encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
     memory_BLM, encoder_sums = model.encode(
         batch.source_BL,
@@ -77,6 +80,7 @@ def make_gradient(config: Config, blueprint: Blueprint, num_pairs: int = 1) -> C
     """
     groups, moe = training_groups(config.model, num_pairs), config.model.moe
     num_parts = config.train.accumulation_steps
+    stored = jax.tree.map(lambda x: x.sharding, blueprint.params)
 
     def loss(params, batch, key, num_tokens):
         token_loss, sums = forward(blueprint.build(params), config, batch, groups, key)
@@ -95,9 +99,10 @@ def make_gradient(config: Config, blueprint: Blueprint, num_pairs: int = 1) -> C
         num_tokens = {stack: jnp.maximum(n, 1.0) for stack, n in count_tokens(batch).items()}
 
         def one(batch, key):
-            return jax.grad(loss, has_aux=True)(params, batch, key, num_tokens)
+            gradient, sums = jax.grad(loss, has_aux=True)(params, batch, key, num_tokens)
+            return jax.lax.with_sharding_constraint(gradient, stored), sums
 
-        if num_parts == 1:
+        if num_parts == 1 or config.mesh.stage > 1:  # a pipeline takes them at the same time
             return one(batch, key)
         unit = unit_rows(batch, moe.group_size) if moe.num_experts else 1
         return add_up(one, cut_batch(batch, num_parts, unit), key)

@@ -14,6 +14,7 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 from gshard_mt.config import ModelConfig, MoeConfig
+from gshard_mt.errors import ConfigError
 from gshard_mt.model.blueprint import draw_blueprint
 from gshard_mt.model.moe import (
     Groups,
@@ -30,7 +31,7 @@ from gshard_mt.routing.gates.top2 import top2
 from gshard_mt.routing.gating import GATINGS
 from tests.model.tiny import with_moe
 
-SIZES = {"M": 16, "H": 24, "E": 8, "A": 4}
+SIZES = {"M": 16, "H": 24, "A": 4}
 MESHES = [(1, 8, 1), (2, 4, 1), (4, 2, 1), (2, 2, 2)]  # data, expert, model
 CONFIG = ModelConfig(
     model_dim=16,
@@ -49,7 +50,8 @@ GATES = {
 
 
 def make_layer(config: ModelConfig):
-    graphdef, state = nnx.split(MixtureOfExperts(config, SIZES, nnx.Rngs(0), config.moe.gate))
+    sizes = SIZES | {"E": config.moe.num_experts}
+    graphdef, state = nnx.split(MixtureOfExperts(config, sizes, nnx.Rngs(0), config.moe.gate))
     params = nnx.to_pure_dict(state)
     rng = np.random.default_rng(7)
     for name, weight in params.items():
@@ -229,6 +231,27 @@ def test_eight_devices_compute_what_one_does(shape):
     assert_near(gradients, expected_gradients)
 
 
+# More experts than devices, fewer of them, and each of the two with the other axes in use.
+@pytest.mark.parametrize(
+    ("num_experts", "shape"),
+    [(16, (1, 8, 1)), (4, (2, 4, 1)), (2, (2, 2, 2))],
+)
+def test_experts_may_be_more_or_fewer_than_devices(num_experts, shape):
+    config = with_moe(CONFIG, num_experts=num_experts)
+    (y_BLM, aux_loss, counters), gradients = eight_devices(config, shape)
+    expected, expected_gradients = one_device("top2", num_experts=num_experts)
+    assert_near((y_BLM, aux_loss), expected[:2])
+    np.testing.assert_array_equal(counters.load_XE, expected[2].load_XE)
+    assert np.all(counters.load_XE.sum(0) > 0) and counters.load_XE.shape[1] == num_experts
+    assert_near(gradients, expected_gradients)
+
+
+def test_fewer_experts_than_devices_of_their_axis_are_refused():
+    config = with_moe(CONFIG, num_experts=4)
+    with pytest.raises(ConfigError, match="^mesh.expert = 8: doesn't divide E = 4"):
+        draw_blueprint(config, Vocabulary(8, 8), build_mesh(1, 8))
+
+
 @pytest.mark.parametrize("gate", sorted(set(GATINGS) - {"top2"}))
 def test_eight_devices_compute_what_one_does_whatever_the_gate(gate):
     aux, gradients = eight_devices(GATES[gate], (2, 2, 2))
@@ -327,6 +350,6 @@ def test_jitter_moves_the_gate_in_training_and_nothing_else():
 
 def test_zero_weights_of_noisy_gates_leave_all_experts_alike():
     for gate in ("noisy_top_k", "hierarchical"):
-        layer = MixtureOfExperts(GATES[gate], SIZES, nnx.Rngs(0), gate)
+        layer = MixtureOfExperts(GATES[gate], SIZES | {"E": 8}, nnx.Rngs(0), gate)
         params = nnx.to_pure_dict(nnx.state(layer))
         assert not np.any(params["wg_ME"]) and not np.any(params["wnoise_ME"])

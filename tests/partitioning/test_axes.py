@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from gshard_mt.partitioning.axes import ALPHABET, MESH_AXES, RULES, names, spec
+from gshard_mt.partitioning.axes import ALPHABET, MESH_AXES, PARAMETER_RULES, RULES, names, spec
 
 BOTH = ("data", "expert")
 
@@ -26,6 +26,20 @@ BOTH = ("data", "expert")
 )
 def test_a_mesh_axis_goes_to_the_first_letter_that_claims_it(letters, expected):
     assert spec(letters) == expected
+
+
+@pytest.mark.parametrize(
+    ("letters", "expected"),
+    [
+        ("MND", (BOTH, "model", None)),
+        ("HM", ("model", BOTH)),
+        ("VM", (None, BOTH)),
+        ("EMH", ("expert", "data", "model")),
+        ("EHM", ("expert", "model", "data")),
+    ],
+)
+def test_shared_parameters_are_cut_by_experts_first_then_by_width(letters, expected):
+    assert spec(letters, rules=PARAMETER_RULES) == expected
 
 
 def test_mesh_axes_that_are_not_there_are_left_out():

@@ -39,6 +39,16 @@ def test_the_mesh_has_the_asked_axes_and_is_auto():
     assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
 
 
+def test_stages_come_first_and_only_where_they_are_asked_for():
+    assert list(build_mesh(-1, 1, 2, 2).shape.items()) == [
+        *(("stage", 2), ("data", 2), ("expert", 1), ("model", 2)),
+    ]
+    with pytest.raises(ConfigError, match="^mesh.stage = 3: does not divide the 8 devices there"):
+        build_mesh(-1, 1, 1, 3)
+    with pytest.raises(ConfigError, match="^mesh.stage = 2, mesh.data = 8, .* 16 devices asked"):
+        build_mesh(8, 1, 1, 2)
+
+
 def test_a_mesh_of_one_device_is_a_mesh():
     assert build_mesh(1, 1, devices=jax.devices()[:1]).size == 1
 

@@ -8,19 +8,15 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from gshard_mt.config import Config
 from gshard_mt.data.batches import Batch
-from gshard_mt.model.blueprint import draw_blueprint
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.partitioning.params import sharding
 from gshard_mt.train.accumulation import cut_batch, unit_rows
-from gshard_mt.train.optimizer import make_optimizer
-from gshard_mt.train.step import make_gradient
 from tests.model import tiny
 from tests.partitioning.test_moe_sharding import find_collectives
+from tests.train.one_step import assert_equal, lower
 
 LENGTH, NUM_ROWS, NUM_PAIRS = 16, 64, 2
 
@@ -54,42 +50,19 @@ def make_mesh(num_devices: int):
     return tiny.one_device() if num_devices == 1 else build_mesh(2, 4)
 
 
-def lower(num_devices: int, num_parts: int, key):
-    """The lowered `(params, batch, key) -> gradient, sums, new parameters` with its arguments."""
-    config, mesh = make_config(num_parts), make_mesh(num_devices)
-    blueprint = draw_blueprint(config.model, tiny.VOCABULARY, mesh)
-    optimizer = make_optimizer(config.train, blueprint.letters)
-    differentiate = make_gradient(config, blueprint, NUM_PAIRS)
-
-    def step(params, batch, key):
-        gradient, sums = differentiate(params, batch, key)
-        updates, _ = optimizer.update(gradient, optimizer.init(params), params)
-        return gradient, sums, optax.apply_updates(params, updates)
-
-    params = jax.tree.map(
-        lambda array, like: jax.device_put(np.asarray(array), like.sharding),
-        tiny.make(config.model).params,
-        blueprint.params,
-    )
-    arguments = params, jax.device_put(make_batch(), sharding(mesh, "BL", 2)), key
-    with jax.set_mesh(mesh):
-        return jax.jit(step).lower(*arguments), arguments
+def lower_parts(num_devices: int, num_parts: int, key):
+    mesh = make_mesh(num_devices)
+    return lower(make_config(num_parts), mesh, make_batch(), key, NUM_PAIRS)
 
 
 @functools.cache
 def run(num_devices: int, num_parts: int, is_random: bool):
     """Gradient, sums and new parameters, and the compiled program's text."""
-    lowered, arguments = lower(num_devices, num_parts, jax.random.key(0) if is_random else None)
+    lowered, arguments = lower_parts(
+        num_devices, num_parts, jax.random.key(0) if is_random else None
+    )
     compiled = lowered.compile()
     return jax.device_get(compiled(*arguments)), compiled.as_text()
-
-
-def assert_equal(found, wanted):
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        if np.issubdtype(other.dtype, np.integer):
-            np.testing.assert_array_equal(one, other)
-        else:
-            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 
 
 def test_four_micro_batches_are_one_batch():
@@ -119,7 +92,7 @@ def test_rows_stay_on_their_devices():
 
 
 def test_the_program_does_not_grow_with_the_number_of_micro_batches():
-    lengths = [lower(1, num_parts, None)[0].as_text().count("\n") for num_parts in (2, 16)]
+    lengths = [lower_parts(1, num_parts, None)[0].as_text().count("\n") for num_parts in (2, 16)]
     # Sizes that happen to be the same share a function here and there.
     assert abs(lengths[0] - lengths[1]) < 0.02 * lengths[0]
 

@@ -19,10 +19,10 @@ from tests.model import tiny
 DATA_STATE = {"next": 17, "sources": [{"seed": 2**40, "name": "de-en"}], "rest": None}
 
 
-def shapes_on(mesh):
+def shapes_on(mesh, shard_parameters: bool = False):
     """The state of a tiny MoE model with factored and unfactored experts, as it lies on a mesh."""
     config = dataclasses.replace(tiny.MOE, model_dim=128, ffn_dim=128)
-    blueprint = draw_blueprint(config, tiny.VOCABULARY, mesh)
+    blueprint = draw_blueprint(config, tiny.VOCABULARY, mesh, shard_parameters)
     return shape_state(blueprint, make_optimizer(TrainConfig(), blueprint.letters), mesh)
 
 
@@ -65,6 +65,20 @@ def test_a_state_saved_on_eight_devices_comes_back_bit_for_bit_on_any_mesh(tmp_p
         params = reader.restore_params(5, wanted_like.params)
         assert_same_bits(params, state.params, wanted_like.params)
         reader.close()
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_shared_parameters_come_back_whole_and_whole_ones_shared(tmp_path, is_cut):
+    mesh = build_mesh(2, 4)
+    state, wanted_like = fill(shapes_on(mesh, is_cut), seed=0), shapes_on(mesh, not is_cut)
+    writer = Checkpoints(tmp_path, max_checkpoints=1)
+    writer.save(5, state.params, state.optimizer, DATA_STATE, nll=None)
+    writer.close()
+    reader = Checkpoints(tmp_path)
+    params, optimizer, _ = reader.restore(5, wanted_like.params, wanted_like.optimizer)
+    assert_same_bits(params, state.params, wanted_like.params)
+    assert_same_bits(optimizer, state.optimizer, wanted_like.optimizer)
+    reader.close()
 
 
 @pytest.fixture(scope="module")

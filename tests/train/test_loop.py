@@ -8,7 +8,15 @@ import numpy as np
 import orbax.checkpoint
 import pytest
 
-from gshard_mt.config import Config, MeshConfig, ModelConfig, MoeConfig, TrainConfig
+from gshard_mt.config import (
+    Config,
+    MeshConfig,
+    ModelConfig,
+    MoeConfig,
+    TrainConfig,
+    check,
+    mesh_shape,
+)
 from gshard_mt.data.batches import train_batches
 from gshard_mt.errors import CheckpointError, ConfigError
 from gshard_mt.partitioning.mesh import build_mesh
@@ -48,6 +56,44 @@ def run_config(config) -> Config:
 def run(config: Config, prepared, workdir, steps: int, mesh=None, change_mixture=False) -> None:
     config.train.num_steps = steps
     train(config, prepared, workdir, mesh or build_mesh(1, 8), change_mixture)
+
+
+def test_a_run_goes_on_without_its_stages_and_shared_parameters(config, prepared, tmp_path):
+    """A dense model with dropout: two steps in a pipeline, two on one device, or all on that."""
+    alone = build_mesh(1, 1, devices=jax.devices()[:1])
+
+    def make(mesh: MeshConfig) -> Config:
+        model = ModelConfig(model_dim=16, ffn_dim=32, num_heads=2, head_dim=8)
+        model.moe.num_experts = 0
+        return Config(
+            data=config,
+            model=model,
+            train=TrainConfig(
+                batch_rows=16,
+                accumulation_steps=4,
+                schedule="constant",
+                optimizer="adamw",
+                log_every=2,
+                eval_every=2,
+                save_every=2,
+            ),
+            mesh=mesh,
+        )
+
+    in_stages = make(MeshConfig(data=4, expert=1, stage=2, shard_parameters=True))
+    check(in_stages)
+    run(in_stages, prepared, tmp_path / "both", 2, build_mesh(*mesh_shape(in_stages)))
+    run(make(MeshConfig()), prepared, tmp_path / "both", 4, alone)
+    run(make(MeshConfig()), prepared, tmp_path / "one", 4, alone)
+    wanted = saved_arrays(tmp_path / "one", 4)
+    for name, array in saved_arrays(tmp_path / "both", 4).items():
+        scale = np.abs(wanted[name]).max()
+        np.testing.assert_allclose(array, wanted[name], rtol=0, atol=1e-5 * scale, err_msg=name)
+    nlls = [
+        [json.loads(line)["nll"] for line in (tmp_path / name / "metrics.jsonl").open()]
+        for name in ("both", "one")
+    ]
+    np.testing.assert_allclose(*nlls, rtol=1e-5)
 
 
 def saved_arrays(workdir, step: int) -> dict[str, np.ndarray]:
