@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from gshard_mt.config import Config, mesh_shape
 from gshard_mt.data.batches import Batch
-from gshard_mt.model.blueprint import count_parameters, draw_blueprint
+from gshard_mt.model.blueprint import Blueprint, count_parameters, draw_blueprint
 from gshard_mt.model.cost import step_flops
 from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.mesh import build_mesh, simulate_cpu_devices
@@ -95,7 +95,7 @@ def make_plan(config: Config, topology: Topology, is_compiled: bool) -> Plan:
     vocabulary = Vocabulary(data.source_vocab_size, target_size)
     with jax.set_mesh(mesh):
         start = time.monotonic()
-        blueprint = draw_blueprint(config.model, vocabulary, mesh)
+        blueprint = draw_blueprint(config.model, vocabulary, mesh, config.mesh.shard_parameters)
         optimizer = make_optimizer(config.train, blueprint.letters)
         state = shape_state(blueprint, optimizer, mesh)
         step = make_train_step(config, blueprint, optimizer)
@@ -126,7 +126,7 @@ def make_plan(config: Config, topology: Topology, is_compiled: bool) -> Plan:
         if is_compiled:
             memory_traffic = _compile(traced, plan)
         else:
-            memory_traffic = _estimate(plan, config)
+            memory_traffic = _estimate(plan, config, blueprint)
     if chip and not plan.does_not_fit:
         plan.roofline = roofline(
             chip, topology.grid, plan.flops, memory_traffic, plan.collective_bytes
@@ -161,9 +161,9 @@ def _compile(traced: Any, plan: Plan) -> float:
     return cost.get("bytes accessed", 0.0) * max(1.0, share)
 
 
-def _estimate(plan: Plan, config: Config) -> float:
+def _estimate(plan: Plan, config: Config, blueprint: Blueprint) -> float:
     plan.temporary_bytes = estimate_temporaries(config, plan.parameter_bytes, plan.devices)
-    plan.collective_bytes = estimate_traffic(config, plan.mesh, plan.parameter_bytes)
+    plan.collective_bytes = estimate_traffic(config, plan.mesh, blueprint)
     plan.estimated += ["temporary_bytes", "program_bytes", "collective_bytes"]
     # Parameters are read twice, gradients and slots written and read; activations likewise.
     return 4.0 * plan.parameter_bytes + 2.0 * plan.optimizer_bytes + 2.0 * plan.temporary_bytes

@@ -85,6 +85,10 @@ def _what_helps(plan: Plan, config: Config) -> list[str]:
         keys.append("config.model.remat=full")
     if config.model.dtype != "bfloat16":
         keys.append("config.model.dtype=bfloat16")
+    if not config.mesh.shard_parameters:
+        keys.append("config.mesh.shard_parameters=true")
+    if config.train.accumulation_steps == 1:
+        keys.append("config.train.accumulation_steps=2")
     keys += ["a smaller config.train.batch_rows", "more devices"]
     return [*lines, f"  what helps: {', '.join(keys)}"]
 

@@ -1,28 +1,44 @@
 """What a step moves between devices, estimated from shapes where nothing is compiled."""
 # SPDX-License-Identifier: Apache-2.0
 
+import math
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 
 from gshard_mt.config import Config
+from gshard_mt.model.blueprint import Blueprint
 from gshard_mt.model.moe import group_capacity, training_groups
 
 
 def estimate_traffic(
-    config: Config, mesh: Mapping[str, int], parameter_bytes: float
+    config: Config, mesh: Mapping[str, int], blueprint: Blueprint
 ) -> dict[str, float]:
     """Returns the bytes that a device gets in a step, by kind of collective.
 
     An MoE layer has two all-to-alls of its slots, their gradients two more, and a layer that is
-    computed again two more. The gradients of what all devices hold are added up: at most those of
-    all that lies on a device.
+    computed again two more. The gradients of what every device uses are added up. With
+    `mesh.shard_parameters` it is fetched for each pass instead, and a device gets its part of sums.
     """
     moe, dtype = config.model.moe, config.model.dtype
     found: dict[str, float] = {}
     shares = mesh["data"] * mesh["expert"]
     if shares > 1:
-        found["all-reduce"] = parameter_bytes
+        common = 0.0
+        sizes = jax.tree.map(lambda leaf: 4.0 * leaf.size, blueprint.params)
+        pairs = zip(jax.tree.leaves(sizes), jax.tree.leaves(blueprint.letters), strict=True)
+        for size, letters in pairs:
+            if not letters.startswith("E"):
+                parts = math.prod(mesh.get(axis, 1) for axis in ("model", "stage"))
+                common += size / parts
+            elif mesh["data"] > 1:
+                common += size / mesh["expert"] / mesh["model"]
+        if config.mesh.shard_parameters:
+            num_passes = 2 if config.model.remat == "none" else 3
+            found |= {"all-gather": num_passes * common, "reduce-scatter": common}
+        else:
+            found["all-reduce"] = common
     if moe.num_experts and mesh["expert"] > 1:
         if moe.all_to_all_dtype != "same":
             dtype = moe.all_to_all_dtype
