@@ -122,7 +122,7 @@ class MeshConfig:
     data: int = 1  # shares the batch
     expert: int = -1  # shares the batch, and every device owns some experts
     model: int = 1  # shares every wide layer: hidden units and attention heads
-    num_cpu_devices: int = 0  # simulate so many devices on the CPU; 0 takes what is there
+    num_cpu_devices: int = 0  # simulate so many on the CPU of each process; 0 takes what is there
 
 
 @dataclass
