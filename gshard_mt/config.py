@@ -126,7 +126,7 @@ class MeshConfig:
     model: int = 1  # shares every wide layer: hidden units and attention heads
     shard_parameters: bool = False  # data and expert share parameters and optimizer state, too
     stage: int = 1  # has a part of the layers each (dense models); micro-batches flow through
-    num_cpu_devices: int = 0  # simulate so many devices on the CPU; 0 takes what is there
+    num_cpu_devices: int = 0  # simulate so many on the CPU of each process; 0 takes what is there
 
 
 @dataclass

@@ -70,16 +70,21 @@ def read_run(workdir: pathlib.Path) -> Run:
     )
 
 
-def start_run(workdir: pathlib.Path, run: Run, change_mixture: bool = False) -> bool:
+def start_run(
+    workdir: pathlib.Path, run: Run, change_mixture: bool = False, is_writer: bool = True
+) -> bool:
     """Writes `config.json`, or checks that the run there is the same; returns whether it was new.
 
     Raises ConfigError with the differing keys, CheckpointError if data differ. `change_mixture`
     lets other data in, and other keys that are about their mixture, if the tokenizer is the same.
+    Of many processes one is the writer; the others check alone.
     """
     path = pathlib.Path(workdir) / "config.json"
     is_new = not path.exists()
     if not is_new:
         _check_same(path, read_run(workdir), run, change_mixture)
+    if not is_writer:
+        return is_new
     record = {
         "format_version": FORMAT_VERSION,
         "config": configs.to_json(run.config),

@@ -6,6 +6,8 @@ import pathlib
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
+from gshard_mt.cli import processes
+from gshard_mt.cli.compilation import use_cache
 from gshard_mt.cli.memory import keep_buffers, largest_weight
 from gshard_mt.config import mesh_shape
 
@@ -20,6 +22,9 @@ _CHANGE_MIXTURE = flags.DEFINE_bool(
     "Go on with other prepared data (of the same tokenizer) or another data.temperature from the "
     "last checkpoint on: languages that stay keep their place, new ones begin.",
 )
+_PROFILE_STEPS = flags.DEFINE_string(
+    "profile_steps", "", "FIRST:LAST, such as 10:15: a trace of these steps in WORKDIR/profile."
+)
 
 
 def main(argv) -> None:
@@ -28,21 +33,24 @@ def main(argv) -> None:
     from gshard_mt.data.prepared import open_prepared
 
     config = cli_flags.read_config()
+    place = processes.read_place()
     prepared = open_prepared(pathlib.Path(_DATA_DIR.value))
 
-    if keep_buffers(largest_weight(config)):
-        print("memory      kept between steps (--nokeep_buffers gives it back)")
+    is_kept = keep_buffers(largest_weight(config))
     from gshard_mt.partitioning import mesh
-    from gshard_mt.train.loop import train
+    from gshard_mt.train.loop import Options, train
+    from gshard_mt.train.metrics import say
+    from gshard_mt.train.profile import parse_steps
 
+    options = Options(_CHANGE_MIXTURE.value, parse_steps(_PROFILE_STEPS.value, config))
+    workdir = pathlib.Path(_WORKDIR.value)
+    use_cache(workdir)
+    processes.join(place, config.mesh.num_cpu_devices)
     mesh.simulate_cpu_devices(config.mesh.num_cpu_devices)
-    train(
-        config,
-        prepared,
-        pathlib.Path(_WORKDIR.value),
-        mesh.build_mesh(*mesh_shape(config)),
-        _CHANGE_MIXTURE.value,
-    )
+    grid = mesh.build_mesh(*mesh_shape(config))
+    if is_kept:
+        say("memory      kept between steps (--nokeep_buffers gives it back)")
+    train(config, prepared, workdir, grid, options)
 
 
 def entry() -> None:

@@ -36,7 +36,7 @@ class _Source:
     readers: Sequence[RecordReader | None]
     config: DataConfig
     batch_rows: int
-    rows: range  # of a batch, this host's
+    rows: np.ndarray  # of a batch, this host's, ascending
 
 
 class TrainBatches:
@@ -102,20 +102,19 @@ class TrainBatches:
 
 
 def train_batches(
-    prepared: Prepared, config: DataConfig, batch_rows: int, host: int = 0, num_hosts: int = 1
+    prepared: Prepared,
+    config: DataConfig,
+    batch_rows: int,
+    rows: Sequence[int] | np.ndarray | None = None,
 ) -> TrainBatches:
     """Returns the training stream: the mixture's chunks, packed, their rows shuffled, in batches.
 
     Batches run across chunks; a thread prepares them ahead. The stream is a function of the
     prepared data, `temperature`, `source_length`, `target_length`, `seed` and `batch_rows`. Of
-    each batch, host h of n gets the rows from h / n to (h + 1) / n; together they are the batch
-    that one host would get. Raises ConfigError where the hosts don't divide the rows.
+    each batch, a host gets the `rows` it asks for, ascending, by default all: those of all hosts
+    together are the batch that one host would get.
     """
     check_row_lengths(prepared, config)
-    if batch_rows % num_hosts:
-        raise ConfigError(
-            f"train.batch_rows is {batch_rows}; accepted: a multiple of the {num_hosts} hosts"
-        )
     counts = [prepared.num_pairs[pair]["train"] for pair in prepared.pairs]
     if not any(counts):
         raise DataError(f"{prepared.directory}: no training pairs")
@@ -123,34 +122,42 @@ def train_batches(
         prepared.reader(pair, "train") if count else None
         for pair, count in zip(prepared.pairs, counts, strict=True)
     ]
-    rows_each = batch_rows // num_hosts
-    rows = range(host * rows_each, (host + 1) * rows_each)
-    source = _Source(readers, config, batch_rows, rows)
+    own = np.arange(batch_rows) if rows is None else np.asarray(rows)
+    source = _Source(readers, config, batch_rows, own)
     return TrainBatches(source, first_place(prepared, config, CHUNK_PAIRS))
 
 
 def split_batches(
-    prepared: Prepared, pair: str, split: str, config: DataConfig, batch_rows: int
+    prepared: Prepared,
+    pair: str,
+    split: str,
+    config: DataConfig,
+    batch_rows: int,
+    rows: Sequence[int] | np.ndarray | None = None,
 ) -> Iterator[Batch]:
-    """Yields one pair's split once, packed; rows of padding (all 0) fill the last batch up."""
+    """Yields one pair's split once, packed; rows of padding (all 0) fill the last batch up.
+
+    Of each batch, a host gets the `rows` it asks for, by default all.
+    """
     check_row_lengths(prepared, config)
     if not prepared.num_pairs[pair][split]:
         return
     reader, lengths = prepared.reader(pair, split), (config.source_length, config.target_length)
+    own = np.arange(batch_rows) if rows is None else np.asarray(rows)
     held: list[Batch] = []
     for start in range(0, len(reader), CHUNK_PAIRS):
         indices = range(start, min(start + CHUNK_PAIRS, len(reader)))
         pair_of = np.full(len(indices), prepared.pairs.index(pair), np.int32)
         packing = pack(parse_records(reader.read_contents(indices)), pair_of, *lengths)
-        rows = _join([*held, lay_out(packing, np.arange(packing.num_rows), *lengths)])
-        num_full = len(rows.source_BL) // batch_rows * batch_rows
+        packed = _join([*held, lay_out(packing, np.arange(packing.num_rows), *lengths)])
+        num_full = len(packed.source_BL) // batch_rows * batch_rows
         for first in range(0, num_full, batch_rows):
-            yield _cut(rows, first, first + batch_rows)
-        held = [_cut(rows, num_full, None)]
+            yield Batch(*(array[first + own] for array in packed))
+        held = [_cut(packed, num_full, None)]
     num_missing = -len(held[0].source_BL) % batch_rows
     if num_missing:
         sizes = [(0, num_missing), (0, 0)]
-        yield Batch(*(np.pad(array, sizes) for array in held[0]))
+        yield Batch(*(np.pad(array, sizes)[own] for array in held[0]))
 
 
 def check_row_lengths(prepared: Prepared, config: DataConfig) -> None:
@@ -177,7 +184,7 @@ def _make_batches(source: _Source, place: Place) -> Iterator[tuple[Batch, Place]
         packing, order = _pack_chunk(place.chunk, mixture, source)
         order = order[place.row :]
         row_in_batch = (num_rows + np.arange(len(order))) % source.batch_rows
-        is_ours = (row_in_batch >= source.rows.start) & (row_in_batch < source.rows.stop)
+        is_ours = np.isin(row_in_batch, source.rows)
         lengths = (source.config.source_length, source.config.target_length)
         rows = lay_out(packing, order[is_ours], *lengths)
         num_ours = np.cumsum(is_ours)

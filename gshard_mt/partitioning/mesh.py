@@ -15,7 +15,8 @@ from gshard_mt.partitioning.axes import ALPHABET, MESH_AXES, names, spec
 def simulate_cpu_devices(num_cpu_devices: int) -> None:
     """Makes the CPU look like `num_cpu_devices` devices and chooses it; 0 leaves everything alone.
 
-    To be called before JAX touches a device; later it is a ConfigError, unless so many are there.
+    In a run of many processes each has so many. To be called before JAX touches a device; later it
+    is a ConfigError, unless so many are there.
     """
     if num_cpu_devices < 0:
         raise ConfigError(f"mesh.num_cpu_devices = {num_cpu_devices}: must be 0 or more")
@@ -25,7 +26,7 @@ def simulate_cpu_devices(num_cpu_devices: int) -> None:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", num_cpu_devices)
     except RuntimeError as error:
-        found = jax.devices()
+        found = jax.local_devices()
         if found[0].platform != "cpu" or len(found) != num_cpu_devices:
             raise ConfigError(
                 f"mesh.num_cpu_devices = {num_cpu_devices}: JAX already runs with {len(found)} "

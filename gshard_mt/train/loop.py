@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
+from typing import NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from gshard_mt.checkpoint import Checkpoints
-from gshard_mt.config import Config
+from gshard_mt.config import Config, to_json
 from gshard_mt.data.batches import (
     TrainBatches,
     check_row_lengths,
@@ -22,13 +24,38 @@ from gshard_mt.model.moe_checks import check_moe, gate_of
 from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.mesh import check_fits
 from gshard_mt.partitioning.params import sharding
+from gshard_mt.partitioning.processes import (
+    Rows,
+    check_agreement,
+    is_writer,
+    place_rows,
+    share_rows,
+)
 from gshard_mt.routing.capacity import num_groups
 from gshard_mt.routing.dispatch import choose_dispatch
 from gshard_mt.run import Run, start_run
-from gshard_mt.train.metrics import JsonLines, MetricsLog, StepSums, progress_bar, routing_lines
+from gshard_mt.train.metrics import (
+    JsonLines,
+    MetricsLog,
+    StepSums,
+    progress_bar,
+    routing_lines,
+    say,
+)
 from gshard_mt.train.optimizer import make_optimizer
+from gshard_mt.train.profile import trace_steps
 from gshard_mt.train.state import TrainState, initial_state, shape_state
 from gshard_mt.train.step import make_dev_step, make_train_step
+
+
+class Options(NamedTuple):
+    """What is said of one start of a run, and not of the run."""
+
+    change_mixture: bool = False  # go on with other data or another temperature than it had
+    profile_steps: range = range(0)  # leave a trace of these in `profile/`
+
+
+USUAL = Options()
 
 
 def train(
@@ -36,45 +63,48 @@ def train(
     prepared: Prepared,
     workdir: pathlib.Path,
     mesh: Mesh,
-    change_mixture: bool = False,
+    options: Options = USUAL,
 ) -> None:
     """Trains to `train.num_steps`, going on from the last checkpoint if the run has one.
 
     Raises ConfigError or CheckpointError before anything is computed if the run directory is
-    another experiment's or the mesh does not fit. `change_mixture` goes on with other data or
-    another temperature than the run had.
+    another experiment's or the mesh does not fit. Of many processes each calls it; the first
+    writes, checkpoints are saved by all.
     """
     check_geometry(config, mesh)
     check_row_lengths(prepared, config.data)
     run = Run(config, prepared.directory, prepared.fingerprint, prepared.train_pairs)
-    start_run(workdir, run, change_mixture)
+    check_agreement({"--config": str(to_json(config)), "--data_dir": prepared.fingerprint})
+    start_run(workdir, run, options.change_mixture, is_writer())
     vocabulary = Vocabulary(prepared.source_size, prepared.target_size)
     with jax.set_mesh(mesh):
         blueprint = draw_blueprint(config.model, vocabulary, mesh, config.mesh.shard_parameters)
         optimizer = make_optimizer(config.train, blueprint.letters)
         like = shape_state(blueprint, optimizer, mesh)
         checkpoints = Checkpoints(workdir, config.train.max_checkpoints)
-        batches = train_batches(prepared, config.data, config.train.batch_rows)
+        rows = share_rows(sharding(mesh, "BL", 2), config.train.batch_rows)
+        batches = train_batches(prepared, config.data, rows.num_rows, rows.own)
         if checkpoints.steps():
             start = checkpoints.choose("latest")
             params, slots, data_state = checkpoints.restore(start, like.params, like.optimizer)
-            step = jax.device_put(jax.numpy.int32(start), like.step.sharding)
+            step = jax.device_put(np.int32(start), like.step.sharding)
             state = TrainState(step, params, slots)
             resume_batches(batches, data_state, workdir, start)
         else:
             start, state = 0, initial_state(config, vocabulary, optimizer, like)
         describe(config, blueprint, mesh, start)
         train_step = make_train_step(config, blueprint, optimizer, len(prepared.pairs))
+        train_step = trace_steps(train_step, workdir / "profile", options.profile_steps, start)
         dev_step = make_dev_step(config, blueprint)
         log, sums, bar = (
             MetricsLog(workdir, start),
             StepSums(),
             progress_bar(start, config.train.num_steps),
         )
-        rows, every = sharding(mesh, "BL", 2), config.train.eval_every
+        every = config.train.eval_every
         num_moe_layers = config.model.num_layers // 2 if config.model.moe.num_experts else 0
         for step in range(start + 1, config.train.num_steps + 1):
-            state, metrics = train_step(state, jax.device_put(next(batches), rows))
+            state, metrics = train_step(state, place_rows(next(batches), rows))
             sums.add(metrics)
             bar.update()
             is_last = step == config.train.num_steps
@@ -91,7 +121,7 @@ def train(
             if step % config.train.eval_every == 0 or is_last:
                 nll = evaluate_dev(config, prepared, dev_step, state, rows, step, log)
                 if nll is not None:
-                    bar.write(f"step {step}: dev nll {nll:.4f}")
+                    say(f"step {step}: dev nll {nll:.4f}")
                 sums.skip_time()
             if step % config.train.save_every == 0 or is_last:
                 checkpoints.save(step, state.params, state.optimizer, batches.get_state(), nll)
@@ -115,16 +145,16 @@ def resume_batches(
         batches.set_state(data_state)
     else:
         log.write({"step": step, "old": data_state, "new": batches.change_mixture(data_state)})
-        print(f"mixture     changed after step {step} (mixtures.jsonl has the old one)")
+        say(f"mixture     changed after step {step} (mixtures.jsonl has the old one)")
     log.close()
 
 
-def evaluate_dev(config, prepared, dev_step, state, rows, step, log) -> float | None:
+def evaluate_dev(config, prepared, dev_step, state, rows: Rows, step, log) -> float | None:
     """Writes every pair's dev nll, returns their mean; None if no pair has dev sentences."""
     nlls = []
     for pair in prepared.pairs:
-        batches = split_batches(prepared, pair, "dev", config.data, config.train.batch_rows)
-        losses = [dev_step(state.params, jax.device_put(batch, rows)) for batch in batches]
+        batches = split_batches(prepared, pair, "dev", config.data, rows.num_rows, rows.own)
+        losses = [dev_step(state.params, place_rows(batch, rows)) for batch in batches]
         tokens = sum(float(loss.num_tokens) for loss in losses)
         if tokens:
             nlls.append(sum(float(loss.nll) for loss in losses) / tokens)
@@ -162,12 +192,14 @@ def describe(config: Config, blueprint: Blueprint, mesh: Mesh, start: int) -> No
     """Prints the numbers that follow from the config, before the first step."""
     total, active = count_parameters(config.model, blueprint)
     grid = " x ".join(f"{name}={size}" for name, size in mesh.shape.items())
-    print(f"parameters  {total:,} ({active:,} active per token)")
-    print(f"mesh        {grid} ({mesh.devices.flat[0].platform})")
+    say(f"parameters  {total:,} ({active:,} active per token)")
+    say(f"mesh        {grid} ({mesh.devices.flat[0].platform})")
+    if jax.process_count() > 1:
+        say(f"processes   {jax.process_count()}, each with {jax.local_device_count()} devices")
     rows = config.train.batch_rows
     lengths = {"source": config.data.source_length, "target": config.data.target_length}
     tokens = ", ".join(f"{rows * length:,} {side} tokens" for side, length in lengths.items())
-    print(f"batch       {rows} rows: {tokens}")
+    say(f"batch       {rows} rows: {tokens}")
     if config.model.moe.num_experts:
         moe, size = config.model.moe, config.model.moe.group_size
         capacity = group_capacity(config.model, training_groups(config.model), size)
@@ -176,7 +208,7 @@ def describe(config: Config, blueprint: Blueprint, mesh: Mesh, start: int) -> No
             dict.fromkeys(gate_of(config.model, is_dec) for is_dec in (False, True))
         )
         dispatch = choose_dispatch(moe.dispatch, mesh.devices.flat[0].platform)
-        print(f"experts     {moe.num_experts} in every other layer, {gates}, {dispatch}")
-        print(f"groups      {groups} of {size} tokens, capacity {capacity} per expert and group")
+        say(f"experts     {moe.num_experts} in every other layer, {gates}, {dispatch}")
+        say(f"groups      {groups} of {size} tokens, capacity {capacity} per expert and group")
     if start:
-        print(f"resuming    from step {start}")
+        say(f"resuming    from step {start}")

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import tensorboardX
 import tqdm
 
+from gshard_mt.partitioning.processes import is_writer
 from gshard_mt.routing.counters import Counters
 from gshard_mt.train.step import StepMetrics
 
@@ -19,10 +20,14 @@ from gshard_mt.train.step import StepMetrics
 class JsonLines:
     """A file of one JSON object a line, each with its `step`, continued from a step.
 
-    Lines of later steps, left by a run that was killed after its last checkpoint, are dropped.
+    Lines of later steps, left by a run that was killed after its last checkpoint, are dropped. Of
+    many processes the first writes, the others drop every line.
     """
 
     def __init__(self, path: pathlib.Path, from_step: int):
+        if not is_writer():
+            self._file = open(os.devnull, "a", encoding="utf-8")
+            return
         kept = []
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -52,7 +57,7 @@ class MetricsLog:
         self._metrics = JsonLines(workdir / "metrics.jsonl", from_step)
         self._routing = JsonLines(workdir / "routing.jsonl", from_step)
         self._board = tensorboardX.SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=from_step + 1
+            str(workdir / "tensorboard"), purge_step=from_step + 1, write_to_disk=is_writer()
         )
 
     def write(self, line: dict) -> None:
@@ -175,7 +180,19 @@ def _add(first: dict[str, Counters], second: dict[str, Counters]) -> dict[str, C
 
 
 def progress_bar(start: int, end: int) -> tqdm.tqdm:
-    """Steps done and to do, with time left, on standard error."""
+    """Steps done and to do, with time left, on standard error of the first process."""
     return tqdm.tqdm(
-        initial=start, total=end, desc="train", unit="step", dynamic_ncols=True, mininterval=1.0
+        initial=start,
+        total=end,
+        desc="train",
+        unit="step",
+        dynamic_ncols=True,
+        mininterval=1.0,
+        disable=not is_writer(),
     )
+
+
+def say(line: str) -> None:
+    """Prints a line above the progress bar, in the first process only."""
+    if is_writer():
+        tqdm.tqdm.write(line)

@@ -146,11 +146,12 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, slots), metrics
 
-    # Said of the results too: left to XLA, some would lie otherwise, and step 2 compile anew.
+    # Said of the results too: left to XLA, some would lie otherwise, and step 2 compile anew, and a
+    # process could not read counts that others hold.
     mesh = jax.tree.leaves(blueprint.params)[0].sharding.mesh
     like = shape_state(blueprint, optimizer, mesh)
     placed = jax.tree.map(lambda x: x.sharding, like)
-    return jax.jit(step, donate_argnums=0, out_shardings=(placed, None))
+    return jax.jit(step, donate_argnums=0, out_shardings=(placed, like.step.sharding))
 
 
 def make_dev_step(config: Config, blueprint: Blueprint) -> Callable:

@@ -79,14 +79,19 @@ def test_each_epoch_of_a_language_holds_every_pair_once(prepared, config, monkey
 
 def _host_streams(prepared, config, batch_rows, num_hosts):
     return [
-        train_batches(prepared, config, batch_rows, host, num_hosts) for host in range(num_hosts)
+        train_batches(prepared, config, batch_rows, range(host, batch_rows, num_hosts))
+        for host in range(num_hosts)
     ]
 
 
 def _take_together(streams, number):
-    """Global batches: the hosts' rows, one host below the other."""
+    """Global batches: the hosts' rows, dealt out to them in turn as `_host_streams` has it."""
     parts = zip(*(_take(stream, number) for stream in streams), strict=True)
-    return [Batch(*map(np.concatenate, zip(*hosts, strict=True))) for hosts in parts]
+    return [Batch(*map(_deal, zip(*hosts, strict=True))) for hosts in parts]
+
+
+def _deal(arrays):
+    return np.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:])
 
 
 @pytest.mark.parametrize("chunk_pairs", [7, 64, 4096])
@@ -123,9 +128,15 @@ def test_a_state_is_restored_on_another_number_of_hosts(prepared, config, monkey
         stream.close()
 
 
-def test_hosts_that_dont_divide_a_batch_are_refused(prepared, config):
-    with pytest.raises(ConfigError, match=r"train.batch_rows is 8; .* multiple of the 3 hosts"):
-        train_batches(prepared, config, 8, 0, 3)
+def test_hosts_together_read_the_same_held_out_batches(prepared, config):
+    for batch_rows in (4, 6):
+        expected = list(split_batches(prepared, "de-en", "dev", config, batch_rows))
+        parts = [
+            split_batches(prepared, "de-en", "dev", config, batch_rows, range(host, batch_rows, 2))
+            for host in (0, 1)
+        ]
+        hosts = zip(*parts, strict=True)
+        assert _same([Batch(*map(_deal, zip(*host, strict=True))) for host in hosts], expected)
 
 
 def test_a_state_says_what_was_given_out_not_what_was_made_ahead(prepared, config, monkeypatch):

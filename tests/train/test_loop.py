@@ -20,7 +20,7 @@ from gshard_mt.config import (
 from gshard_mt.data.batches import train_batches
 from gshard_mt.errors import CheckpointError, ConfigError
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.train.loop import train
+from gshard_mt.train.loop import Options, train
 from tests.less_data import leave_out
 
 STEPS = 8
@@ -55,7 +55,7 @@ def run_config(config) -> Config:
 
 def run(config: Config, prepared, workdir, steps: int, mesh=None, change_mixture=False) -> None:
     config.train.num_steps = steps
-    train(config, prepared, workdir, mesh or build_mesh(1, 8), change_mixture)
+    train(config, prepared, workdir, mesh or build_mesh(1, 8), Options(change_mixture))
 
 
 def test_a_run_goes_on_without_its_stages_and_shared_parameters(config, prepared, tmp_path):

@@ -1,0 +1,70 @@
+"""What one process of many has to know: whether it writes, which rows it feeds, who disagrees."""
+# SPDX-License-Identifier: Apache-2.0
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding
+
+from gshard_mt.errors import ConfigError
+
+
+def is_writer() -> bool:
+    """Says whether this process writes files and lines of the terminal: process 0 does."""
+    return jax.process_index() == 0
+
+
+class Rows(NamedTuple):
+    """How the rows of a batch are shared among the devices of all processes."""
+
+    own: np.ndarray  # ascending, those of this process's devices; not always side by side
+    num_rows: int
+    sharding: NamedSharding
+
+
+def share_rows(sharding: NamedSharding, num_rows: int) -> Rows:
+    """Returns who holds which rows. Processes that `mesh.model` joins hold the same ones."""
+    held = sharding.addressable_devices_indices_map((num_rows, 1))
+    own = [np.arange(num_rows)[index[0]] for index in held.values() if index]
+    return Rows(np.unique(np.concatenate(own)), num_rows, sharding)
+
+
+def place_rows(batch: Any, rows: Rows) -> Any:
+    """Returns a batch on the devices of all processes, of which this one has its own rows.
+
+    Arrays [own rows, ...] become global ones [all rows, ...]. Nothing is sent: every process has
+    its own and calls this too.
+    """
+
+    def place(array: np.ndarray) -> jax.Array:
+        def cut(index) -> np.ndarray:
+            return array[np.searchsorted(rows.own, np.arange(rows.num_rows)[index[0]])]
+
+        shape = (rows.num_rows, *array.shape[1:])
+        return jax.make_array_from_callback(shape, rows.sharding, cut)
+
+    return jax.tree.map(place, batch)
+
+
+def check_agreement(texts: Mapping[str, str]) -> None:
+    """Raises ConfigError on all processes where one has another text than process 0 has.
+
+    Every process calls it with the same names; `{"--config": ...}` says what the text is of.
+    """
+    if jax.process_count() == 1:
+        return
+    digests = [hashlib.sha256(text.encode()).digest() for text in texts.values()]
+    own = np.frombuffer(b"".join(digests), np.uint8).reshape(len(texts), -1)
+    found = np.asarray(multihost_utils.process_allgather(own))  # processes x texts x bytes
+    is_other = (found != found[0]).any(axis=2)
+    for name, is_other_here in zip(texts, is_other.T, strict=True):
+        if is_other_here.any():
+            processes = ", ".join(map(str, np.flatnonzero(is_other_here)))
+            raise ConfigError(
+                f"{name}: process {processes} of {len(found)} has another than process 0; "
+                "give all processes the same"
+            )

@@ -1,0 +1,207 @@
+"""Two processes of four devices train as one of eight and as one device do, and take turns."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from gshard_mt.checkpoint import Checkpoints
+from gshard_mt.data.prepared import open_prepared
+from gshard_mt.model.blueprint import draw_blueprint
+from gshard_mt.model.transformer import Vocabulary
+from gshard_mt.partitioning.mesh import build_mesh
+from gshard_mt.run import read_run
+
+STEPS = 20
+CONFIG = """
+from gshard_mt import config as c
+from gshard_mt.config import CleaningConfig
+
+def get_config():
+    return c.Config(
+        data=c.DataConfig(**{data!r}),
+        model=c.ModelConfig(
+            model_dim=16, ffn_dim=32, num_heads=2, head_dim=8,
+            moe=c.MoeConfig(num_experts=8, group_size=16),
+        ),
+        train=c.TrainConfig(
+            num_steps=20, batch_rows=16, optimizer="adamw", schedule="constant", warmup_steps=2,
+            log_every=1, eval_every=10, save_every=5, max_checkpoints=9,
+        ),
+    )
+"""
+
+
+class Home:
+    """A folder with a config, made-up data and runs, and the command to make them."""
+
+    def __init__(self, folder: pathlib.Path, data: dict, data_dir: pathlib.Path):
+        self.folder, self.data_dir = folder, data_dir
+        (folder / "config.py").write_text(CONFIG.format(data=data), encoding="utf-8")
+
+    def start(self, run: str, devices: int, *flags: str) -> subprocess.Popen:
+        words = [sys.executable, "-m", "gshard_mt.cli.train", "--config", self.folder / "config.py"]
+        words += ["--data_dir", self.data_dir, "--workdir", self.folder / run]
+        words += [f"--config.mesh.num_cpu_devices={devices}", *flags]
+        # What is compared is the arithmetic, not how well it is compiled.
+        environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            [str(word) for word in words], env=environment, text=True, stdout=pipe, stderr=pipe
+        )
+
+    def on_one(self, run: str, devices: int, steps: int = STEPS, *flags: str) -> list[str]:
+        """Trains with one process; returns what it printed."""
+        return finish([self.start(run, devices, f"--config.train.num_steps={steps}", *flags)])
+
+    def on_two(self, run: str, steps: int = STEPS, *flags: str) -> list[str]:
+        """Trains with two processes of four devices; returns what each printed."""
+        address = f"--coordinator_address=localhost:{free_port()}"
+        flags = (address, "--num_processes=2", f"--config.train.num_steps={steps}", *flags)
+        return finish([self.start(run, 4, *flags, f"--process_id={id}") for id in (0, 1)])
+
+    def lines(self, run: str) -> list[dict]:
+        text = (self.folder / run / "metrics.jsonl").read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+
+def finish(processes: list[subprocess.Popen]) -> list[str]:
+    said = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), said
+    for _, errors in said:
+        others = [
+            line for line in errors.splitlines() if "step/s" not in line and "s/step" not in line
+        ]
+        assert not "".join(others).strip()  # nothing but the bar, also of a cache that is used
+    return [printed for printed, _ in said]
+
+
+def free_port() -> int:
+    with socket.create_server(("localhost", 0)) as server:
+        return server.getsockname()[1]
+
+
+def assert_same(found: list[dict], expected: list[dict]) -> None:
+    """Every line of both logs agrees: the losses to 1e-5, what was read and when exactly."""
+    assert len(found) == len(expected)
+    for line, other in zip(found, expected, strict=True):
+        assert line.keys() == other.keys()
+        for key in ("step", "split", "pair", "source_tokens", "target_tokens"):
+            assert line.get(key) == other.get(key)
+        for key in line.keys() & {"loss", "nll", "aux_loss"}:
+            assert line[key] == pytest.approx(other[key], rel=1e-5), (line["step"], key)
+
+
+@pytest.fixture(scope="module")
+def home(config, prepared, tmp_path_factory) -> Home:
+    return Home(tmp_path_factory.mktemp("home"), vars(config), prepared.directory)
+
+
+@pytest.fixture(scope="module")
+def of_two(home) -> list[str]:
+    return home.on_two("two")
+
+
+@pytest.fixture(scope="module")
+def of_one(home) -> list[str]:
+    return home.on_one("one", 8, STEPS, "--profile_steps=3:4")
+
+
+def test_two_processes_train_as_one_does_and_as_one_device_does(home, of_two, of_one):
+    home.on_one("alone", 1)
+    training = [line for line in home.lines("two") if line["split"] == "train"]
+    assert [line["step"] for line in training] == list(range(1, STEPS + 1))
+    assert training[-1]["loss"] < training[0]["loss"]
+    assert_same(home.lines("two"), home.lines("one"))
+    assert_same(home.lines("alone"), home.lines("one"))
+
+
+def test_the_first_process_alone_speaks(of_two, of_one):
+    first, second = of_two
+    assert second == ""
+    (line,) = (line for line in first.splitlines() if line.startswith("processes"))
+    assert line.split() == ["processes", "2,", "each", "with", "4", "devices"]
+    spoken = [line for line in first.splitlines() if not line.startswith("processes")]
+    assert spoken == of_one[0].splitlines()
+
+
+def test_the_first_process_alone_writes(home, of_two):
+    (record,) = (home.folder / "two" / "tensorboard").iterdir()
+    assert record.stat().st_size > 1000
+    routing = (home.folder / "two" / "routing.jsonl").read_text(encoding="utf-8").splitlines()
+    places = [[json.loads(line)[key] for key in ("step", "stack", "layer")] for line in routing]
+    assert places == [[step, stack, 0] for step in (10, 20) for stack in ("decoder", "encoder")]
+
+
+def test_a_checkpoint_of_two_processes_is_read_whole_on_eight_devices_and_on_one(home, of_two):
+    run = read_run(home.folder / "two")
+    data = open_prepared(run.data_dir)
+    vocabulary = Vocabulary(data.source_size, data.target_size)
+    checkpoints, read = Checkpoints(home.folder / "two"), []
+    for size in (8, 1):
+        mesh = build_mesh(1, size, devices=jax.devices()[:size])
+        like = draw_blueprint(run.config.model, vocabulary, mesh).params
+        params = checkpoints.restore_params(STEPS, like)
+        assert all(x.sharding.num_devices == size for x in jax.tree.leaves(params))
+        read.append(jax.tree.map(np.asarray, params))
+    checkpoints.close()
+    jax.tree.map(np.testing.assert_array_equal, *read)
+    assert all(np.abs(leaf).sum() > 0 for leaf in jax.tree.leaves(read[0]))
+
+
+def test_two_processes_one_and_two_take_turns_as_if_nothing_had_happened(home, of_two, of_one):
+    run = home.folder / "turns"
+    shutil.copytree(home.folder / "two", run)
+    for step in (10, 15, 20):  # as if it had been stopped after step 5
+        shutil.rmtree(run / "checkpoints" / str(step))
+    before, expected = cached(home), home.lines("one")
+    home.on_one("turns", 8, 12)
+    assert cached(home) == before  # the second start of a program compiles nothing
+    home.on_two("turns", STEPS)
+    lines = home.lines("turns")
+    assert_same([line for line in lines if (line["step"], line["split"]) != (12, "dev")], expected)
+    states = [
+        json.loads((folder / "checkpoints" / "20" / "data" / "metadata").read_text())
+        for folder in (run, home.folder / "one", home.folder / "two")
+    ]
+    assert states[0] == states[1] == states[2]
+
+
+def cached(home: Home) -> set[str]:
+    return {path.name for path in (home.folder / ".compilation_cache").iterdir()}
+
+
+def test_the_profiler_leaves_a_trace_of_the_steps_asked_for(home, of_one):
+    (trace,) = (home.folder / "one" / "profile").rglob("*.xplane.pb")
+    assert b"PjitFunction(step)" in trace.read_bytes()
+
+
+def test_processes_that_disagree_are_one_line_in_each_and_nothing_is_written(home):
+    address = f"--coordinator_address=localhost:{free_port()}"
+    flags = (address, "--num_processes=2")
+    rates = ("--config.model.dropout_rate=0.2", "--config.model.dropout_rate=0.3")
+    processes = [home.start("odd", 4, *flags, f"--process_id={id}", rates[id]) for id in (0, 1)]
+    for process in processes:
+        printed, errors = process.communicate(timeout=300)
+        expected = "error: --config: process 1 of 2 has another than process 0; "
+        assert process.returncode == 2 and errors.startswith(expected), errors
+        assert errors.count("\n") == 1 and len(printed.splitlines()) <= 1
+    assert not (home.folder / "odd").exists()
+
+
+@pytest.mark.parametrize(
+    "flag", ["--profile_steps=15:10", "--profile_steps=1:21", "--num_processes=2"]
+)
+def test_a_flag_that_cant_work_is_one_line(home, flag):
+    process = home.start("odd", 8, flag)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2 and errors.count("\n") == 1, errors
+    assert not (home.folder / "odd").exists()
