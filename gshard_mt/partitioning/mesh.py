@@ -10,6 +10,7 @@ from jax.sharding import AxisType, Mesh
 
 from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.axes import ALPHABET, MESH_AXES, names, spec
+from gshard_mt.partitioning.chips import find_chip
 
 
 def simulate_cpu_devices(num_cpu_devices: int) -> None:
@@ -89,6 +90,12 @@ def build_mesh(
         axis_types=(AxisType.Auto,) * len(shape),  # the default is Explicit since jax 0.9
         devices=devices,
     )
+
+
+def peak_flops(mesh: Mesh) -> float:
+    """Returns the FLOPs a second of all devices at their published peak; 0 where it isn't known."""
+    chip = find_chip(mesh.devices.flat[0].device_kind)
+    return chip.flops_per_second / chip.devices * mesh.size if chip else 0.0
 
 
 def check_fits(shape: Mapping[str, int], sizes: Iterable[tuple[str, str, int]]) -> None:

@@ -19,10 +19,11 @@ from gshard_mt.data.batches import (
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.errors import ConfigError
 from gshard_mt.model.blueprint import Blueprint, count_parameters, draw_blueprint
+from gshard_mt.model.cost import step_flops
 from gshard_mt.model.moe import group_capacity, training_groups
 from gshard_mt.model.moe_checks import check_moe, gate_of
 from gshard_mt.model.transformer import Vocabulary
-from gshard_mt.partitioning.mesh import check_fits
+from gshard_mt.partitioning.mesh import check_fits, peak_flops
 from gshard_mt.partitioning.params import sharding
 from gshard_mt.partitioning.processes import (
     Rows,
@@ -98,7 +99,7 @@ def train(
         dev_step = make_dev_step(config, blueprint)
         log, sums, bar = (
             MetricsLog(workdir, start),
-            StepSums(),
+            StepSums(step_flops(config, vocabulary), peak_flops(mesh)),
             progress_bar(start, config.train.num_steps),
         )
         every = config.train.eval_every

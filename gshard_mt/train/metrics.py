@@ -123,9 +123,14 @@ COLUMNS = ("sent", "wanted", "over_capacity", "load")
 
 
 class StepSums:
-    """Adds up what steps return until a line is due; fetches it from the device only then."""
+    """Adds up what steps return until a line is due; fetches it from the device only then.
 
-    def __init__(self):
+    `step_flops` are what the model asks for, `peak_flops` what all devices could do in a second; 0
+    where nobody knows.
+    """
+
+    def __init__(self, step_flops: float = 0.0, peak_flops: float = 0.0):
+        self._step_flops, self._peak_flops = step_flops, peak_flops
         self._steps: list[StepMetrics] = []
         self._routing: dict[str, Counters] = {}
         self._since = time.monotonic()
@@ -142,7 +147,8 @@ class StepSums:
 
         `loss` (with label smoothing, without the auxiliary loss) and `nll` are nats per target
         token, `aux_loss` is the mean over MoE layers, `learning_rate` and `grad_norm` are of the
-        last step.
+        last step. `mfu`, the share of the devices' peak that the model's FLOPs take, is there where
+        the peak is known.
         """
         steps, self.routing = jax.device_get((self._steps, self._routing))
         self._routing = {}
@@ -163,6 +169,8 @@ class StepSums:
             "moe_dropped_fraction": 0.0,
             "seconds": seconds,
         }
+        if self._peak_flops:
+            line["mfu"] = self._step_flops * len(steps) / seconds / self._peak_flops
         if self.routing:
             routed = sum(int(c.num_tokens_X.sum()) for c in self.routing.values())
             lost = sum(int(c.num_sent_XK[..., 0].sum()) for c in self.routing.values())

@@ -1,11 +1,21 @@
 """The device grid is solved and refused before a device is touched."""
 # SPDX-License-Identifier: Apache-2.0
 
+import types
+from typing import NamedTuple
+
 import jax
+import numpy as np
 import pytest
 
 from gshard_mt.errors import ConfigError
-from gshard_mt.partitioning.mesh import build_mesh, check_fits, simulate_cpu_devices, solve_shape
+from gshard_mt.partitioning.mesh import (
+    build_mesh,
+    check_fits,
+    peak_flops,
+    simulate_cpu_devices,
+    solve_shape,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +61,21 @@ def test_stages_come_first_and_only_where_they_are_asked_for():
 
 def test_a_mesh_of_one_device_is_a_mesh():
     assert build_mesh(1, 1, devices=jax.devices()[:1]).size == 1
+
+
+class _Devices(NamedTuple):
+    """As much of a mesh as its peak depends on."""
+
+    devices: np.ndarray
+    size: int
+
+
+@pytest.mark.parametrize(
+    ("kind", "peak"), [("TPU v3", 8 * 61.5e12), ("NVIDIA H200", 8 * 989e12), ("cpu", 0.0)]
+)
+def test_a_mesh_can_do_what_its_devices_can(kind, peak):
+    device = types.SimpleNamespace(device_kind=kind)
+    assert peak_flops(_Devices(np.array([device] * 8), 8)) == peak  # type: ignore[arg-type]
 
 
 def test_sizes_that_divide_fit():

@@ -109,6 +109,17 @@ def test_a_line_has_the_steps_since_the_last_one_alone():
     json.dumps(line)
 
 
+def test_utilisation_is_what_the_model_asks_for_over_the_peak():
+    sums = StepSums(step_flops=5e12, peak_flops=8e12)
+    for number in (1, 2):
+        sums.add(metrics(number))
+    line = sums.drain(2, 2)
+    assert line["mfu"] == pytest.approx(2 * 5e12 / 8e12 / line["seconds"])
+    sums = StepSums(step_flops=5e12)  # of hardware without a known peak
+    sums.add(metrics(1))
+    assert "mfu" not in sums.drain(1, 2)
+
+
 def test_a_dense_model_drops_nothing():
     sums = StepSums()
     sums.add(metrics(1, routing=False)._replace(aux_loss=scalar(0)))
