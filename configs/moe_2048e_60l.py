@@ -14,4 +14,5 @@ from gshard_mt.m4 import m4_config
 def get_config() -> Config:
     config = m4_config(num_experts=2048, num_layers=60, batch_tokens=4 << 20)
     config.model.dtype = "bfloat16"
+    config.mesh.model = 2  # what every core has of the dense layers would not fit
     return config

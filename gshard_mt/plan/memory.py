@@ -48,3 +48,15 @@ def estimate_temporaries(config: Config, params_bytes: float, num_devices: int) 
         kept = rows * length * model.model_dim * 4
         activations += blocks * block if model.remat == "none" else blocks * kept + block
     return 2.0 * params_bytes + activations
+
+
+def least_traffic(
+    config: Config, parameter_bytes: float, optimizer_bytes: float, temporary_bytes: float
+) -> float:
+    """Returns the bytes that a step has to move from and to a device's memory at least.
+
+    Parameters are read in every pass over the layers, then read and written with what the
+    optimizer keeps; gradients and activations are written once and read once.
+    """
+    num_passes = 2 if config.model.remat == "none" else 3
+    return (num_passes + 2) * parameter_bytes + 2 * optimizer_bytes + 2 * temporary_bytes

@@ -19,7 +19,7 @@ from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.mesh import build_mesh, simulate_cpu_devices
 from gshard_mt.partitioning.params import sharding
 from gshard_mt.plan.flops import count_flops
-from gshard_mt.plan.memory import bytes_per_device, estimate_temporaries
+from gshard_mt.plan.memory import bytes_per_device, estimate_temporaries, least_traffic
 from gshard_mt.plan.program import read_traffic
 from gshard_mt.plan.roofline import Roofline, roofline
 from gshard_mt.plan.topology import Topology, chip_of
@@ -124,19 +124,20 @@ def make_plan(config: Config, topology: Topology, is_compiled: bool) -> Plan:
             compile_seconds=None,
         )
         if is_compiled:
-            memory_traffic = _compile(traced, plan)
+            _compile(traced, plan)
         else:
-            memory_traffic = _estimate(plan, config, blueprint)
+            _estimate(plan, config, blueprint)
     if chip and not plan.does_not_fit:
-        plan.roofline = roofline(
-            chip, topology.grid, plan.flops, memory_traffic, plan.collective_bytes
+        touched = least_traffic(
+            config, plan.parameter_bytes, plan.optimizer_bytes, plan.temporary_bytes
         )
+        plan.roofline = roofline(chip, topology.grid, plan.flops, touched, plan.collective_bytes)
         plan.estimated.append("roofline")
     return plan
 
 
-def _compile(traced: Any, plan: Plan) -> float:
-    """Adds what the compiler says; returns about how many bytes of memory a step touches."""
+def _compile(traced: Any, plan: Plan) -> None:
+    """Adds what the compiler says."""
     start = time.monotonic()
     try:
         compiled = traced.lower().compile()
@@ -146,7 +147,7 @@ def _compile(traced: Any, plan: Plan) -> float:
         plan.compile_seconds = time.monotonic() - start
         plan.does_not_fit = " ".join(str(error).split()).removeprefix("RESOURCE_EXHAUSTED: ")
         plan.temporary_bytes = _needed(plan.does_not_fit)
-        return 0.0
+        return
     plan.compile_seconds = time.monotonic() - start
     memory = compiled.memory_analysis()
     kept = memory.output_size_in_bytes - memory.alias_size_in_bytes
@@ -155,18 +156,13 @@ def _compile(traced: Any, plan: Plan) -> float:
     for kind, traffic in read_traffic(compiled.as_text()).items():
         plan.collective_bytes[kind] = traffic.bytes
         plan.collective_instructions[kind] = traffic.instructions
-    # XLA counts the body of a loop once, which leaves out of bytes and FLOPs about the same share.
-    cost = compiled.cost_analysis() or {}
-    share = plan.flops / cost["flops"] if cost.get("flops") else 1.0
-    return cost.get("bytes accessed", 0.0) * max(1.0, share)
 
 
-def _estimate(plan: Plan, config: Config, blueprint: Blueprint) -> float:
+def _estimate(plan: Plan, config: Config, blueprint: Blueprint) -> None:
+    """Adds what can be said of a program that is not compiled."""
     plan.temporary_bytes = estimate_temporaries(config, plan.parameter_bytes, plan.devices)
     plan.collective_bytes = estimate_traffic(config, plan.mesh, blueprint)
     plan.estimated += ["temporary_bytes", "program_bytes", "collective_bytes"]
-    # Parameters are read twice, gradients and slots written and read; activations likewise.
-    return 4.0 * plan.parameter_bytes + 2.0 * plan.optimizer_bytes + 2.0 * plan.temporary_bytes
 
 
 def _needed(message: str) -> float:
