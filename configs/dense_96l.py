@@ -4,8 +4,8 @@ gshard-plan --config configs/dense_96l.py --topology v3:32x32
 
 The paper's figures: 4 million tokens a step, some 235.5 core years in six weeks for 300,000 steps,
 BLEU 36.9 into English on average, 6.1 more than bilingual models. It ran as a pipeline (GPipe)
-whose other settings are not told; heads of 64 come nearest to its size. Here eight cores share every
-layer (`mesh.stage` would make a pipeline, too).
+whose other settings are not told; heads of 64 come nearest to its size. Here eight cores share
+every layer (`mesh.stage` would make a pipeline, too).
 """
 # SPDX-License-Identifier: Apache-2.0
 
