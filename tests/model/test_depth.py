@@ -114,7 +114,9 @@ def test_a_scan_is_a_loop_over_the_blocks(monkeypatch):
 
 def test_memory_goes_down_with_what_is_recomputed():
     def measure(mesh_name: str, remat: str) -> int:
-        return run(mesh_name, remat)[1].memory_analysis().temp_size_in_bytes
+        memory = run(mesh_name, remat)[1].memory_analysis()
+        assert memory
+        return memory.temp_size_in_bytes
 
     assert measure("one", "full") < 0.4 * measure("one", "none")
     none, full, experts = (measure("eight", remat) for remat in ("none", "full", "experts"))

@@ -12,7 +12,7 @@ from gshard_mt.plan.table import as_json, as_lines
 from gshard_mt.plan.topology import parse_topology
 
 
-def small(**moe) -> Config:
+def small(num_experts: int = 8) -> Config:
     config = Config(
         data=DataConfig(
             source_vocab_size=96, target_vocab_size=64, source_length=32, target_length=16
@@ -23,7 +23,7 @@ def small(**moe) -> Config:
             ffn_dim=64,
             num_heads=2,
             head_dim=16,
-            moe=MoeConfig(**{"num_experts": 8, "group_size": 32} | moe),
+            moe=MoeConfig(num_experts=num_experts, group_size=32),
         ),
         train=TrainConfig(batch_rows=32, optimizer="adamw"),
     )

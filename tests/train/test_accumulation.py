@@ -83,7 +83,8 @@ def test_what_is_random_depends_on_no_mesh():
 
 
 def test_rows_stay_on_their_devices():
-    def count(text: str) -> collections.Counter:
+    def count(text: str | None) -> collections.Counter:
+        assert text
         return collections.Counter(kind for kind, _ in find_collectives(text))
 
     found, wanted = count(run(8, 4, True)[1]), count(run(8, 1, True)[1])

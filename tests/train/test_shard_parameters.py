@@ -97,7 +97,7 @@ def test_a_fetched_parameter_lies_as_the_rules_have_it_and_its_gradient_is_left_
     stored = jax.device_put(w_EMH, sharding(mesh, "EMH", 3, PARAMETER_RULES))
     with jax.set_mesh(mesh):
         found = jax.jit(lambda w_EMH: fetch(w_EMH, "EMH"))(stored)
-        gradient = jax.jit(jax.grad(lambda w_EMH: jnp.sum(fetch(w_EMH, "EMH") ** 2)))(stored)
+        gradient = jax.jit(jax.grad(lambda w_EMH: jnp.sum(jnp.square(fetch(w_EMH, "EMH")))))(stored)
     assert stored.sharding.shard_shape(stored.shape) == (2, 8, 24)
     assert found.sharding.shard_shape(found.shape) == (2, 16, 24)
     np.testing.assert_array_equal(found, w_EMH)
