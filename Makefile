@@ -32,7 +32,7 @@ smoke: $(INSTALLED) ## real data to BLEU table: prepare, train a small MoE on 8 
 	$(BIN)/gshard-eval --workdir $(SMOKE)/run --split test
 
 test: $(INSTALLED) ## run the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED) ## lint (ruff), types (pyright), import floors
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from benchmarks.machine import describe_machine
 from gshard_mt.cli.memory import keep_buffers
 from gshard_mt.model.layers import contract
+from gshard_mt.partitioning.annotate import platform
 from gshard_mt.routing.capacity import expert_capacity
 from gshard_mt.routing.dispatch import DISPATCHES, DROPLESS
 from gshard_mt.routing.dropless import sort_choices
@@ -128,8 +129,9 @@ def make_programs(sizes: Sizes, forms):
         choices = sort_choices(expert_NK, weight_NK > 0, num_experts)
         tables = (choices.place_NK[None], choices.choice_F[None])
         x_FM = fetch_tokens(x_GSM.reshape(1, -1, model_dim), *tables)[0]
-        h_FH = jax.nn.relu(grouped_product(x_FM, wi_EMH, choices.size_E).astype(dtype))
-        y_FM = grouped_product(h_FH, wo_EHM, choices.size_E)
+        multiply = functools.partial(grouped_product, size_E=choices.size_E, platform=platform())
+        h_FH = jax.nn.relu(multiply(x_FM, wi_EMH).astype(dtype))
+        y_FM = multiply(h_FH, wo_EHM)
         y_NM = fetch_outputs(y_FM[None], weight_NK[None], *tables)
         return y_NM.reshape(x_GSM.shape).astype(dtype), routing.aux_loss
 

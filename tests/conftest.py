@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import os
 
 import pytest
 
@@ -9,6 +10,9 @@ from gshard_mt.config import DataConfig
 from gshard_mt.data.prepare import prepare
 from gshard_mt.data.prepared import Prepared, open_prepared
 from tests.made_up import write_made_up
+
+# Most of the suite's time is compiling; LLVM's optimisation of what runs once is a third of it.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
 
 try:
     import jax

@@ -1,6 +1,7 @@
 """The Mixture-of-Experts feed-forward: GShard's Algorithm 2 with its sharding annotations."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -212,11 +213,12 @@ class MixtureOfExperts(nnx.Module):
         place_NK, choice_F, size_E = sort_choices(expert_NK, weight_NK > 0, num_experts)
         tables = (place_NK[None], choice_F[None])
         x_FM = fetch_tokens(x_NM[None], *tables)[0]
-        h_FH = jax.nn.relu(grouped_product(x_FM, wi_EMH.astype(dtype), size_E).astype(dtype))
+        multiply = functools.partial(grouped_product, size_E=size_E, platform=platform())
+        h_FH = jax.nn.relu(multiply(x_FM, wi_EMH.astype(dtype)).astype(dtype))
         if key is not None:
             key = jax.random.fold_in(key, mesh_index("EH"))
         h_FH = dropout(h_FH, self.config.expert_dropout_rate, key)
-        y_FM = grouped_product(h_FH, wo_EHM.astype(dtype), size_E)
+        y_FM = multiply(h_FH, wo_EHM.astype(dtype))
         y_NM = fetch_outputs(y_FM[None], weight_NK[None], *tables)[0]
         y_NM = keep(mesh_sum_scatter(mesh_sum(y_NM, "H"), "E"))
         return y_NM.reshape(x_GSM.shape).astype(dtype)

@@ -10,14 +10,17 @@ import jax.numpy as jnp
 _BLOCK_SIZES = (16, 512)  # rows of one product on CPUs, at least and at most
 
 
-def grouped_product(x_FM: jax.Array, w_EMH: jax.Array, size_E: jax.Array) -> jax.Array:
+def grouped_product(
+    x_FM: jax.Array, w_EMH: jax.Array, size_E: jax.Array, platform: str
+) -> jax.Array:
     """Returns `x_f · w_e` [F, H] in float32 for the rows f of every group e.
 
     Rows of a group stand together, in the order of groups; zeros come out past the last group. The
-    work follows the rows there are, not F. XLA:CPU multiplies all rows with all matrices in
-    `ragged_dot`, so there blocks of rows are multiplied one after the other.
+    work follows the rows there are, not F. `platform` is what it is compiled for: in `ragged_dot`
+    XLA:CPU multiplies all rows with all matrices, so for "cpu" blocks of rows are multiplied one
+    after the other.
     """
-    if jax.default_backend() == "cpu":
+    if platform == "cpu":
         return _blocked(x_FM, w_EMH, size_E)
     return jax.lax.ragged_dot(x_FM, w_EMH, size_E, preferred_element_type=jnp.float32)
 

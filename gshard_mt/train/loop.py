@@ -105,7 +105,7 @@ def train(
         every = config.train.eval_every
         num_moe_layers = config.model.num_layers // 2 if config.model.moe.num_experts else 0
         for step in range(start + 1, config.train.num_steps + 1):
-            state, metrics = train_step(state, place_rows(next(batches), rows))
+            state, metrics = train_step(state, place_rows(sums.wait_for(batches), rows))
             sums.add(metrics)
             bar.update()
             is_last = step == config.train.num_steps

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import tensorboardX
 import tqdm
 
+from gshard_mt.data.packing import Batch
 from gshard_mt.partitioning.processes import is_writer
 from gshard_mt.routing.counters import Counters
 from gshard_mt.train.step import StepMetrics
@@ -134,7 +135,15 @@ class StepSums:
         self._steps: list[StepMetrics] = []
         self._routing: dict[str, Counters] = {}
         self._since = time.monotonic()
+        self._input_seconds = 0.0
         self.routing: dict[str, Counters] = {}  # what the last line is about
+
+    def wait_for(self, batches: Iterator[Batch]) -> Batch:
+        """Returns the next batch and adds up how long it took."""
+        since = time.monotonic()
+        batch = next(batches)
+        self._input_seconds += time.monotonic() - since
+        return batch
 
     def add(self, metrics: StepMetrics) -> None:
         """Takes the metrics of one step, still on their way."""
@@ -147,8 +156,9 @@ class StepSums:
 
         `loss` (with label smoothing, without the auxiliary loss) and `nll` are nats per target
         token, `aux_loss` is the mean over MoE layers, `learning_rate` and `grad_norm` are of the
-        last step. `mfu`, the share of the devices' peak that the model's FLOPs take, is there where
-        the peak is known.
+        last step. `input_seconds` of the `seconds` went by until batches were there, while devices
+        may have had steps to do. `mfu`, the share of the devices' peak that the model's FLOPs take,
+        is there where the peak is known.
         """
         steps, self.routing = jax.device_get((self._steps, self._routing))
         self._routing = {}
@@ -168,7 +178,9 @@ class StepSums:
             "tokens_per_second": tokens / seconds,
             "moe_dropped_fraction": 0.0,
             "seconds": seconds,
+            "input_seconds": self._input_seconds,
         }
+        self._input_seconds = 0.0
         if self._peak_flops:
             line["mfu"] = self._step_flops * len(steps) / seconds / self._peak_flops
         if self.routing:

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import time
 from typing import Any
 
 import jax
@@ -173,3 +174,18 @@ def test_routing_lines_go_on_where_the_checkpoint_was(tmp_path):
         log.close()
     lines = (tmp_path / "routing.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 1, 2, 2]
+
+
+def test_time_until_batches_are_there_is_told():
+    def slow():
+        for number in range(3):
+            time.sleep(0.02)
+            yield number
+
+    sums, batches = StepSums(), slow()
+    assert [sums.wait_for(batches) for _ in range(2)] == [0, 1]
+    sums.add(metrics(1))
+    line = sums.drain(1, 2)
+    assert 0.04 <= line["input_seconds"] <= line["seconds"]
+    sums.add(metrics(2))
+    assert sums.drain(2, 2)["input_seconds"] == 0
