@@ -3,6 +3,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -177,7 +178,7 @@ def test_routing_lines_go_on_where_the_checkpoint_was(tmp_path):
 
 
 def test_time_until_batches_are_there_is_told():
-    def slow():
+    def slow() -> Iterator[Any]:
         for number in range(3):
             time.sleep(0.02)
             yield number
