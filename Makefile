@@ -34,6 +34,9 @@ smoke: $(INSTALLED) ## real data to BLEU table: prepare, train a small MoE on 8 
 test: $(INSTALLED) ## run the whole test suite
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
+soak: $(INSTALLED) ## the long form of tests/faults: kills, signals, corruptions, a million lines
+	$(BIN)/python -m pytest tests/faults --soak
+
 check: $(INSTALLED) ## lint (ruff), types (pyright), import floors
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python

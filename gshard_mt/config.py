@@ -110,10 +110,13 @@ class TrainConfig:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0  # clips the global norm of the gradient; 0 is off
     label_smoothing: float = 0.1
+    bad_steps: str = "stop"  # stop | skip: where loss or gradient is no number, or the loss a spike
+    spike_sigmas: float = 0.0  # a spike: so many deviations above the last 128 steps; 0: none is
     seed: int = 0  # parameters, dropout, random second expert
     log_every: int = 10  # steps between two lines of metrics.jsonl
     eval_every: int = 200  # steps between two dev evaluations
     save_every: int = 200  # steps between two checkpoints
+    save_minutes: float = 0.0  # one more at the next line of metrics if so long none came; 0: none
     max_checkpoints: int = 3  # the last so many are kept, and the best by dev nll
 
 
@@ -153,6 +156,7 @@ class Config:
 OPTIMIZERS = ("adafactor", "adamw")
 SCHEDULES = ("inverse_sqrt", "linear", "cosine", "constant", "paper")
 DTYPES = ("float32", "bfloat16")
+BAD_STEPS = ("stop", "skip")
 REMATS = ("none", "full", "experts")
 SECOND_POLICIES = ("random", "all")
 ALL_TO_ALL_DTYPES = ("same", "bfloat16", "int8")
@@ -454,6 +458,9 @@ ACCEPTED: dict[str, Accepted] = {
     "train.log_every": _at_least(1),
     "train.eval_every": _at_least(1),
     "train.save_every": _at_least(1),
+    "train.save_minutes": _at_least(0),
+    "train.bad_steps": _one_of(BAD_STEPS),
+    "train.spike_sigmas": _at_least(0),
     "train.max_checkpoints": _at_least(1),
     "mesh.data": _axis_size(),
     "mesh.expert": _axis_size(),

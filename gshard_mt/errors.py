@@ -27,6 +27,14 @@ class CheckpointError(UserError):
     """A run directory or checkpoint can't be used; the message starts with the path."""
 
 
+class DamagedError(CheckpointError):
+    """A checkpoint is not what was saved; another one may be."""
+
+
+class TrainingError(UserError):
+    """Training can't go on as it is: a bad step, devices that disagree, a disk that is full."""
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Returns `; did you mean X?` for the nearest known word, else the accepted words."""
     known = sorted(known)

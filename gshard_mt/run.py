@@ -1,22 +1,27 @@
 """A run directory's own record of what it is: its config, its data, its tokenizer."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import pathlib
 import shutil
+import socket
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from gshard_mt import config as configs
 from gshard_mt.config import Config
 from gshard_mt.errors import CheckpointError, ConfigError, suggest
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 # Keys that may change when a run goes on; every other one would make it another experiment.
 FREE_KEYS = frozenset(
-    {f"train.{name}" for name in ("log_every", "eval_every", "save_every", "max_checkpoints")}
+    {f"train.{name}" for name in ("log_every", "eval_every", "save_every", "save_minutes")}
+    | {f"train.{name}" for name in ("max_checkpoints", "bad_steps", "spike_sigmas")}
     | {"model.remat", "train.accumulation_steps"}
 )
 FREE_SECTIONS = ("mesh.", "decode.")
@@ -101,6 +106,29 @@ def start_run(
     return is_new
 
 
+@contextlib.contextmanager
+def lock_run(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps others from training in a run directory; the lock goes with the process.
+
+    Raises CheckpointError if another process has it.
+    """
+    path = pathlib.Path(workdir) / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise CheckpointError(
+                f"{workdir}: another gshard-train is at work in it ({file.read().strip()}); "
+                "end that one, or give another --workdir"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
 def _check_same(path: pathlib.Path, old: Run, new: Run, change_mixture: bool) -> None:
     differing = [
         key
@@ -119,7 +147,7 @@ def _check_same(path: pathlib.Path, old: Run, new: Run, change_mixture: bool) ->
         raise ConfigError(
             f"{path}: this run has another config: {', '.join(differing)} "
             f"({differing[0]}: found {found!r}, the run has {expected!r}); "
-            f"give the run's own values{flag} or another --workdir"
+            f"give the run's own values{flag} or another --workdir. May change: {_may_change()}"
         )
     if old.data_fingerprint != new.data_fingerprint:
         if not change_mixture:
@@ -129,6 +157,11 @@ def _check_same(path: pathlib.Path, old: Run, new: Run, change_mixture: bool) ->
                 "or another --workdir"
             )
         _check_tokenizer(path.parent / "tokenizer", new.data_dir / "tokenizer")
+
+
+def _may_change() -> str:
+    sections = ", ".join(f"{section}*" for section in FREE_SECTIONS)
+    return f"{', '.join(sorted(FREE_KEYS))}, {sections}"
 
 
 def _is_of_mixture(key: str) -> bool:

@@ -22,6 +22,10 @@ else:
     jax.config.update("jax_num_cpu_devices", 8)  # before JAX is used for the first time
 
 
+def pytest_addoption(parser) -> None:
+    parser.addoption("--soak", action="store_true", help="the long form of tests/faults")
+
+
 @pytest.fixture(scope="session")
 def config(tmp_path_factory) -> DataConfig:
     return write_made_up(tmp_path_factory.mktemp("corpus"))

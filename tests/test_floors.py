@@ -14,9 +14,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A room is a folder or a file right under gshard_mt/. Rooms of one floor don't know each other.
 FLOORS = [
     {"errors"},
-    {"partitioning", "routing", "checkpoint", "languages"},
+    {"partitioning", "routing", "languages"},
     {"config"},
-    {"model", "data", "run", "m4"},
+    {"model", "data", "run", "m4", "checkpoint"},
     {"train", "decode"},
     {"evaluate", "plan"},
     {"cli"},

@@ -1,10 +1,12 @@
 """What every command shares: the --config flag, --help, and one-line errors (exit status 2)."""
 # SPDX-License-Identifier: Apache-2.0
 
+import errno
 import logging as python_logging
 import os
 import pathlib
 import re
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -52,8 +54,8 @@ def read_config() -> Config:
 def run(main: Callable[[Sequence[str]], Any]) -> NoReturn:
     """Parses the command line, runs `main(argv)` and exits.
 
-    A UserError is one line on standard error and exit status 2, Ctrl-C is exit status 130; any
-    other exception is a bug and keeps its traceback.
+    A UserError or a full disk is one line on standard error and exit status 2, Ctrl-C is exit
+    status 130, a reader that left 141; any other exception is a bug and keeps its traceback.
     """
     if any(argument in _HELP for argument in _before_end(sys.argv[1:])):
         print(_help_text(main))
@@ -66,6 +68,17 @@ def run(main: Callable[[Sequence[str]], Any]) -> NoReturn:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever reads has enough, as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"error: {where}{error.strerror}; make room, the same command goes on", file=sys.stderr
+        )
+        sys.exit(2)
     sys.exit(0)
 
 

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
+import signal
+import sys
 
 from absl import flags
 
@@ -10,6 +12,8 @@ from gshard_mt.cli import processes
 from gshard_mt.cli.compilation import use_cache
 from gshard_mt.cli.memory import keep_buffers, largest_weight
 from gshard_mt.config import mesh_shape
+
+STOPPED = 128 + signal.SIGTERM  # the exit status, whichever signal it was
 
 cli_flags.define_config()
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "What gshard-prepare-data wrote.", required=True)
@@ -50,7 +54,8 @@ def main(argv) -> None:
     grid = mesh.build_mesh(*mesh_shape(config))
     if is_kept:
         say("memory      kept between steps (--nokeep_buffers gives it back)")
-    train(config, prepared, workdir, grid, options)
+    if not train(config, prepared, workdir, grid, options):
+        sys.exit(STOPPED)
 
 
 def entry() -> None:

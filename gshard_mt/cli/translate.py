@@ -5,6 +5,7 @@ import itertools
 import pathlib
 import sys
 
+import tqdm
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
@@ -40,10 +41,12 @@ def main(argv) -> None:
     grid = mesh.build_mesh(*decoding_mesh_shape(run.config))
     translator = Translator(workdir, run.config, _STEP.value, grid)
     lines = (line.decode("utf-8", errors="replace").rstrip("\r\n") for line in sys.stdin.buffer)
-    while window := list(itertools.islice(lines, WINDOW)):
-        for text in translator.translate(window):
-            print(text)
-        sys.stdout.flush()
+    with tqdm.tqdm(desc="translate", unit="line", mininterval=1.0, dynamic_ncols=True) as bar:
+        while window := list(itertools.islice(lines, WINDOW)):
+            texts = translator.translate(window, bar.update)
+            # Whatever the locale is, and one line each whatever a model says.
+            sys.stdout.buffer.write("".join(f"{text}\n" for text in texts).encode())
+            sys.stdout.buffer.flush()
 
 
 def entry() -> None:

@@ -22,7 +22,7 @@ from gshard_mt.data.place import (
     to_json,
 )
 from gshard_mt.data.prepared import Prepared
-from gshard_mt.data.records import RecordReader, parse_records
+from gshard_mt.data.records import RecordReader, parse_records, record_id
 from gshard_mt.errors import CheckpointError, ConfigError, DataError
 
 CHUNK_PAIRS = 4096  # packed together; more fill rows no better and cost more
@@ -86,6 +86,25 @@ class TrainBatches:
         """
         self._go_to(change_mixture(from_json(state), self._place, self._source.config.seed))
         return self.get_state()
+
+    def list_records(self, state: dict[str, Any]) -> list[tuple[str, int]]:
+        """Returns the language pair and the record's `id` of every sentence of a batch, all hosts'.
+
+        `state` is what `get_state` gave before the batch.
+        """
+        place = from_json(state)
+        mixture, pairs = mixture_of(place, self._source.config.seed), list(place.pairs)
+        found: list[tuple[str, int]] = []
+        num_left = self._source.batch_rows
+        while num_left:
+            contents, pair_of = _read_chunk(place.chunk, mixture, self._source)
+            packing, order = _pack_chunk(place.chunk, contents, pair_of, self._source)
+            rows = order[place.row : place.row + num_left]
+            for number in np.flatnonzero(np.isin(packing.row_of, rows)).tolist():
+                found.append((pairs[pair_of[number]], record_id(contents[number])))
+            num_left -= len(rows)
+            place = place._replace(chunk=place.chunk + 1, row=0)
+        return found
 
     def close(self) -> None:
         """Ends the thread; no batch can be read any more."""
@@ -181,7 +200,8 @@ def _make_batches(source: _Source, place: Place) -> Iterator[tuple[Batch, Place]
     parts: list[Batch] = []
     num_rows = 0  # of the batch under way, on all hosts
     while True:
-        packing, order = _pack_chunk(place.chunk, mixture, source)
+        contents, pair_of = _read_chunk(place.chunk, mixture, source)
+        packing, order = _pack_chunk(place.chunk, contents, pair_of, source)
         order = order[place.row :]
         row_in_batch = (num_rows + np.arange(len(order))) % source.batch_rows
         is_ours = np.isin(row_in_batch, source.rows)
@@ -201,15 +221,21 @@ def _make_batches(source: _Source, place: Place) -> Iterator[tuple[Batch, Place]
         place = next_chunk
 
 
-def _pack_chunk(chunk: int, mixture: Mixture, source: _Source) -> tuple[Packing, np.ndarray]:
-    """Returns a chunk's rows and the order in which they are given out."""
+def _read_chunk(chunk: int, mixture: Mixture, source: _Source) -> tuple[list[bytes], np.ndarray]:
+    """Returns a chunk's records and the number of each one's language pair."""
     contents: list[bytes] = []
     numbers = []
     for reader, indices in zip(source.readers, mixture.indices(chunk), strict=True):
         if reader is not None:
             contents += reader.read_contents(np.sort(indices))  # as they lie on the disk
         numbers.append(len(contents))
-    pair_of = np.repeat(np.arange(len(numbers), dtype=np.int32), np.diff(numbers, prepend=0))
+    return contents, np.repeat(np.arange(len(numbers), dtype=np.int32), np.diff(numbers, prepend=0))
+
+
+def _pack_chunk(
+    chunk: int, contents: list[bytes], pair_of: np.ndarray, source: _Source
+) -> tuple[Packing, np.ndarray]:
+    """Returns a chunk's rows and the order in which they are given out."""
     config = source.config
     packing = pack(parse_records(contents), pair_of, config.source_length, config.target_length)
     count = np.full(packing.num_rows, packing.num_rows)

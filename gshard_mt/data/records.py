@@ -162,6 +162,11 @@ def parse_records(contents: Sequence[bytes]) -> Columns:
         return _parse_plainly(contents)
 
 
+def record_id(content: bytes) -> int:
+    """Returns the `id` of a serialized record."""
+    return _EXAMPLE.FromString(content).features.feature["id"].int64_list.value[0]
+
+
 def _parse_plainly(contents: Sequence[bytes]) -> Columns:
     """Does the same as `parse_examples`, for whatever layout, by protobuf."""
     sides = []

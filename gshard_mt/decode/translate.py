@@ -28,11 +28,11 @@ class Translator:
         """Loads a step (`latest`, `best` or a number). Raises CheckpointError or DataError."""
         checkpoints = Checkpoints(workdir)
         self.config, self.mesh = config, mesh
-        self.step = checkpoints.choose(step)
+        checkpoints.choose(step)  # refused before anything is computed
         self.tokenizer: Tokenizer = load_tokenizer(pathlib.Path(workdir))
         vocabulary = Vocabulary(self.tokenizer.source_size, self.tokenizer.target_size)
         self.blueprint: Blueprint = draw_blueprint(config.model, vocabulary, mesh)
-        self._params = checkpoints.restore_params(self.step, self.blueprint.params)
+        self.step, self._params = checkpoints.restore_params(step, self.blueprint.params)
         self._search = _compile_search(config, self.blueprint)
         devices = mesh.devices.size
         self._num_rows = -(-config.decode.batch_size // devices) * devices

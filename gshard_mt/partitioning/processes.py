@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gshard_mt.errors import ConfigError
 
@@ -68,3 +69,35 @@ def check_agreement(texts: Mapping[str, str]) -> None:
                 f"{name}: process {processes} of {len(found)} has another than process 0; "
                 "give all processes the same"
             )
+
+
+def all_say(is_so: bool) -> bool:
+    """Says whether all processes do; each of them calls it, and waits for the others."""
+    if jax.process_count() == 1:
+        return is_so
+    return bool(np.all(multihost_utils.process_allgather(np.array(is_so))))
+
+
+class Poll:
+    """Whether any process says yes to some questions, asked at every step without waiting.
+
+    Of many processes all get the same answers at the same call: those to what was asked one call
+    before, which the devices have found meanwhile.
+    """
+
+    def __init__(self, mesh: Mesh, num_questions: int):
+        self._is_alone = jax.process_count() == 1
+        self._shape = (mesh.size, num_questions)
+        self._own = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+        whole = NamedSharding(mesh, PartitionSpec())
+        self._any = jax.jit(lambda asked: jnp.any(asked, axis=0), out_shardings=whole)
+        self._asked: jax.Array | None = None
+
+    def __call__(self, *own: bool) -> list[bool]:
+        """Asks, and returns the last answers; none says yes before the first."""
+        if self._is_alone:
+            return list(own)
+        row = np.array([own])
+        asked = jax.make_array_from_callback(self._shape, self._own, lambda index: row)
+        last, self._asked = self._asked, self._any(asked)
+        return [False] * len(own) if last is None else np.asarray(last).tolist()

@@ -1,6 +1,7 @@
 """The training loop: from prepared data and a config to checkpoints and metrics."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
 import pathlib
 from typing import NamedTuple
 
@@ -17,16 +18,18 @@ from gshard_mt.data.batches import (
     train_batches,
 )
 from gshard_mt.data.prepared import Prepared
-from gshard_mt.errors import ConfigError
+from gshard_mt.errors import CheckpointError, ConfigError, TrainingError
 from gshard_mt.model.blueprint import Blueprint, count_parameters, draw_blueprint
 from gshard_mt.model.cost import step_flops
 from gshard_mt.model.moe import group_capacity, training_groups
 from gshard_mt.model.moe_checks import check_moe, gate_of
 from gshard_mt.model.transformer import Vocabulary
+from gshard_mt.partitioning.checksums import check_copies
 from gshard_mt.partitioning.mesh import check_fits, peak_flops
 from gshard_mt.partitioning.params import sharding
 from gshard_mt.partitioning.processes import (
     Rows,
+    all_say,
     check_agreement,
     is_writer,
     place_rows,
@@ -34,7 +37,8 @@ from gshard_mt.partitioning.processes import (
 )
 from gshard_mt.routing.capacity import num_groups
 from gshard_mt.routing.dispatch import choose_dispatch
-from gshard_mt.run import Run, start_run
+from gshard_mt.run import Run, lock_run, start_run
+from gshard_mt.train.guard import Guard, write_bad_step
 from gshard_mt.train.metrics import (
     JsonLines,
     MetricsLog,
@@ -47,6 +51,8 @@ from gshard_mt.train.optimizer import make_optimizer
 from gshard_mt.train.profile import trace_steps
 from gshard_mt.train.state import TrainState, initial_state, shape_state
 from gshard_mt.train.step import make_dev_step, make_train_step
+from gshard_mt.train.stop import Wishes
+from gshard_mt.train.watch import Watch
 
 
 class Options(NamedTuple):
@@ -65,71 +71,159 @@ def train(
     workdir: pathlib.Path,
     mesh: Mesh,
     options: Options = USUAL,
-) -> None:
+) -> bool:
     """Trains to `train.num_steps`, going on from the last checkpoint if the run has one.
 
-    Raises ConfigError or CheckpointError before anything is computed if the run directory is
-    another experiment's or the mesh does not fit. Of many processes each calls it; the first
-    writes, checkpoints are saved by all.
+    Returns whether it came to the end: a signal ends it before, with a checkpoint. Raises
+    ConfigError or CheckpointError before anything is computed if the run directory is another
+    experiment's or the mesh does not fit, TrainingError at a bad step or where a save fails. Of
+    many processes each calls it; the first writes, checkpoints are saved by all.
     """
     check_geometry(config, mesh)
     check_row_lengths(prepared, config.data)
     run = Run(config, prepared.directory, prepared.fingerprint, prepared.train_pairs)
     check_agreement({"--config": str(to_json(config)), "--data_dir": prepared.fingerprint})
-    start_run(workdir, run, options.change_mixture, is_writer())
+    with contextlib.ExitStack() as stack:
+        own_run(workdir, stack)
+        start_run(workdir, run, options.change_mixture, is_writer())
+        stack.enter_context(jax.set_mesh(mesh))
+        wishes = stack.enter_context(Wishes(mesh, config.train.save_minutes))
+        return run_steps(config, prepared, workdir, mesh, options, wishes, stack)
+
+
+def own_run(workdir: pathlib.Path, stack: contextlib.ExitStack) -> None:
+    """Locks the run directory while the stack is open. Raises CheckpointError on all processes."""
+    error = None
+    if is_writer():
+        try:
+            stack.enter_context(lock_run(workdir))
+        except CheckpointError as refusal:
+            error = refusal
+    if not all_say(error is None):
+        raise error or CheckpointError(f"{workdir}: process 0 can't have it")
+
+
+def run_steps(
+    config: Config,
+    prepared: Prepared,
+    workdir: pathlib.Path,
+    mesh: Mesh,
+    options: Options,
+    wishes: Wishes,
+    stack: contextlib.ExitStack,
+) -> bool:
+    """The steps from the last checkpoint on; what it opens, the stack closes."""
     vocabulary = Vocabulary(prepared.source_size, prepared.target_size)
-    with jax.set_mesh(mesh):
-        blueprint = draw_blueprint(config.model, vocabulary, mesh, config.mesh.shard_parameters)
-        optimizer = make_optimizer(config.train, blueprint.letters)
-        like = shape_state(blueprint, optimizer, mesh)
-        checkpoints = Checkpoints(workdir, config.train.max_checkpoints)
-        rows = share_rows(sharding(mesh, "BL", 2), config.train.batch_rows)
-        batches = train_batches(prepared, config.data, rows.num_rows, rows.own)
-        if checkpoints.steps():
-            start = checkpoints.choose("latest")
-            params, slots, data_state = checkpoints.restore(start, like.params, like.optimizer)
-            step = jax.device_put(np.int32(start), like.step.sharding)
-            state = TrainState(step, params, slots)
-            resume_batches(batches, data_state, workdir, start)
-        else:
-            start, state = 0, initial_state(config, vocabulary, optimizer, like)
-        describe(config, blueprint, mesh, start)
-        train_step = make_train_step(config, blueprint, optimizer, len(prepared.pairs))
-        train_step = trace_steps(train_step, workdir / "profile", options.profile_steps, start)
-        dev_step = make_dev_step(config, blueprint)
-        log, sums, bar = (
-            MetricsLog(workdir, start),
-            StepSums(step_flops(config, vocabulary), peak_flops(mesh)),
-            progress_bar(start, config.train.num_steps),
+    blueprint = draw_blueprint(config.model, vocabulary, mesh, config.mesh.shard_parameters)
+    optimizer = make_optimizer(config.train, blueprint.letters)
+    like = shape_state(blueprint, optimizer, mesh)
+    checkpoints = stack.enter_context(
+        contextlib.closing(Checkpoints(workdir, config.train.max_checkpoints))
+    )
+    rows = share_rows(sharding(mesh, "BL", 2), config.train.batch_rows)
+    batches = stack.enter_context(
+        contextlib.closing(train_batches(prepared, config.data, rows.num_rows, rows.own))
+    )
+    found = checkpoints.restore_newest(like.params, like.optimizer, say)
+    if found is None:
+        start, state = 0, initial_state(config, vocabulary, optimizer, like)
+    else:
+        start, params, slots, saved = found
+        numbers = (np.int32(start), Watch(*map(np.float32, (*saved["watch"], 0))))
+        step, watch = jax.device_put(numbers, like.step.sharding)
+        state = TrainState(step, params, slots, watch)
+        resume_batches(batches, saved["batches"], workdir, start)
+    describe(config, blueprint, mesh, start)
+    train_step = make_train_step(config, blueprint, optimizer, len(prepared.pairs))
+    train_step = trace_steps(train_step, workdir / "profile", options.profile_steps, start)
+    dev_step = make_dev_step(config, blueprint)
+    log = stack.enter_context(contextlib.closing(MetricsLog(workdir, start)))
+    sums = StepSums(step_flops(config, vocabulary), peak_flops(mesh))
+    guard = Guard()
+    bar = stack.enter_context(contextlib.closing(progress_bar(start, config.train.num_steps)))
+    num_moe_layers = config.model.num_layers // 2 if config.model.moe.num_experts else 0
+
+    def write_line(step: int, with_routing: bool) -> None:
+        line = sums.drain(step, num_moe_layers)
+        if not line:
+            return
+        log.write(line)
+        if with_routing:
+            for line_of_layer in routing_lines(step, sums.routing, prepared.pairs):
+                log.write_routing(line_of_layer)
+        bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tok/s")
+
+    def save(step: int, place: dict, nll: float | None) -> None:
+        *watch, _ = (float(number) for number in jax.device_get(state.watch))
+        checkpoints.save(
+            step, state.params, state.optimizer, {"batches": place, "watch": watch}, nll
         )
-        every = config.train.eval_every
-        num_moe_layers = config.model.num_layers // 2 if config.model.moe.num_experts else 0
-        for step in range(start + 1, config.train.num_steps + 1):
-            state, metrics = train_step(state, place_rows(sums.wait_for(batches), rows))
-            sums.add(metrics)
-            bar.update()
-            is_last = step == config.train.num_steps
-            if step % config.train.log_every == 0 or is_last:
-                line = sums.drain(step, num_moe_layers)
-                log.write(line)
-                if step // every != (step - config.train.log_every) // every or is_last:
-                    for line_of_layer in routing_lines(step, sums.routing, prepared.pairs):
-                        log.write_routing(line_of_layer)
-                bar.set_postfix_str(
-                    f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tok/s"
-                )
-            nll = None
-            if step % config.train.eval_every == 0 or is_last:
-                nll = evaluate_dev(config, prepared, dev_step, state, rows, step, log)
-                if nll is not None:
-                    say(f"step {step}: dev nll {nll:.4f}")
-                sums.skip_time()
-            if step % config.train.save_every == 0 or is_last:
-                checkpoints.save(step, state.params, state.optimizer, batches.get_state(), nll)
-                sums.skip_time()
-        bar.close()
-        checkpoints.close()
-        log.close()
+        wishes.note_save()
+        sums.skip_time()
+
+    for step in range(start + 1, config.train.num_steps + 1):
+        place = batches.get_state()
+        state, metrics = train_step(state, place_rows(sums.wait_for(batches), rows))
+        sums.add(metrics)
+        guard.add(step, place, metrics.verdict)
+        bar.update()
+        wish, due = wishes.ask(), due_after(step, config)
+        stops = wish.stops and step < config.train.num_steps
+        saves = due.save or stops or (due.line and wish.saves)
+        for bad in guard.find_bad(num_open=0 if due.line or saves or due.evaluation else 1):
+            told = write_bad_step(workdir, bad, batches)
+            if config.train.bad_steps == "skip":
+                say(f"skipped     {told}")
+                continue
+            write_line(bad.step - 1, True)
+            if bad.step - 1 > start:
+                if bad.step - 1 not in checkpoints.steps():
+                    save(bad.step - 1, bad.place, None)
+                checkpoints.wait()
+            raise TrainingError(
+                f"{told}; it is not taken: the same command comes to it again, with "
+                "--config.train.bad_steps=skip it is passed over"
+            )
+        if due.line or stops:
+            check_copies("gradient norm", metrics.grad_norm)
+            write_line(step, due.routing or stops)
+            checkpoints.check()
+        nll = None
+        if due.evaluation:
+            nll = evaluate_dev(config, prepared, dev_step, state, rows, step, log)
+            if nll is not None:
+                say(f"step {step}: dev nll {nll:.4f}")
+            sums.skip_time()
+        if saves:
+            save(step, batches.get_state(), nll)
+        if stops:
+            checkpoints.wait()
+            say(f"stopped     after step {step}, which is saved; the same command goes on")
+            return False
+    return True
+
+
+class Due(NamedTuple):
+    """What the config has after a step."""
+
+    line: bool
+    routing: bool  # with the first line at or behind an evaluation
+    evaluation: bool
+    save: bool
+
+
+def due_after(step: int, config: Config) -> Due:
+    """Says what is due after a step; after the last one everything is."""
+    lengths = config.train
+    is_last = step == lengths.num_steps
+    line = step % lengths.log_every == 0 or is_last
+    before = (step - lengths.log_every) // lengths.eval_every
+    return Due(
+        line,
+        line and (step // lengths.eval_every != before or is_last),
+        step % lengths.eval_every == 0 or is_last,
+        step % lengths.save_every == 0 or is_last,
+    )
 
 
 def resume_batches(

@@ -154,16 +154,23 @@ class StepSums:
     def drain(self, step: int, num_moe_layers: int) -> dict:
         """Returns the line of metrics.jsonl for the steps added since the last one.
 
+        Bad steps have no part in it but are counted, as `skipped_steps`; if no other is there, it
+        is empty.
+
         `loss` (with label smoothing, without the auxiliary loss) and `nll` are nats per target
         token, `aux_loss` is the mean over MoE layers, `learning_rate` and `grad_norm` are of the
         last step. `input_seconds` of the `seconds` went by until batches were there, while devices
         may have had steps to do. `mfu`, the share of the devices' peak that the model's FLOPs take,
         is there where the peak is known.
         """
-        steps, self.routing = jax.device_get((self._steps, self._routing))
+        all_steps, self.routing = jax.device_get((self._steps, self._routing))
         self._routing = {}
         now = time.monotonic()
         seconds, self._since, self._steps = now - self._since, now, []
+        input_seconds, self._input_seconds = self._input_seconds, 0.0
+        steps = [m for m in all_steps if not (m.verdict.is_bad or m.verdict.is_halted)]
+        if not steps:
+            return {}
         tokens = sum(float(m.token_loss.num_tokens) for m in steps)
         line = {
             "step": step,
@@ -178,9 +185,10 @@ class StepSums:
             "tokens_per_second": tokens / seconds,
             "moe_dropped_fraction": 0.0,
             "seconds": seconds,
-            "input_seconds": self._input_seconds,
+            "input_seconds": input_seconds,
         }
-        self._input_seconds = 0.0
+        if len(steps) < len(all_steps):
+            line["skipped_steps"] = len(all_steps) - len(steps)
         if self._peak_flops:
             line["mfu"] = self._step_flops * len(steps) / seconds / self._peak_flops
         if self.routing:

@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from gshard_mt.config import Config
 from gshard_mt.model.blueprint import Blueprint, draw_params
 from gshard_mt.model.transformer import Vocabulary
+from gshard_mt.train.watch import Watch, first_watch
 
 
 class TrainState(NamedTuple):
@@ -21,6 +22,7 @@ class TrainState(NamedTuple):
     )
     params: Any
     optimizer: Any
+    watch: Watch
 
 
 def shape_state(blueprint: Blueprint, optimizer: optax.GradientTransformation, mesh: Mesh):
@@ -28,7 +30,12 @@ def shape_state(blueprint: Blueprint, optimizer: optax.GradientTransformation, m
     replicated = NamedSharding(mesh, PartitionSpec())
     step = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated)
     slots = jax.eval_shape(optimizer.init, blueprint.params)
-    return TrainState(step, blueprint.params, _place_like_params(slots, blueprint.params, mesh))
+    watch = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated),
+        jax.eval_shape(first_watch),
+    )
+    slots = _place_like_params(slots, blueprint.params, mesh)
+    return TrainState(step, blueprint.params, slots, watch)
 
 
 def initial_state(
@@ -41,7 +48,7 @@ def initial_state(
 
     def init() -> TrainState:
         params = draw_params(config.model, vocabulary, config.train.seed)
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), first_watch())
 
     return jax.jit(init, out_shardings=jax.tree.map(lambda x: x.sharding, like))()
 

@@ -20,6 +20,7 @@ from gshard_mt.train.loss import TokenLoss, cross_entropy
 from gshard_mt.train.optimizer import learning_rate_schedule
 from gshard_mt.train.pipeline import forward_in_stages
 from gshard_mt.train.state import TrainState, shape_state
+from gshard_mt.train.watch import Verdict, judge, remember
 
 
 class StepMetrics(NamedTuple):
@@ -31,6 +32,7 @@ class StepMetrics(NamedTuple):
     source_tokens: jax.Array
     grad_norm: jax.Array
     learning_rate: jax.Array
+    verdict: Verdict
 
 
 def forward(
@@ -125,7 +127,8 @@ def make_train_step(
     """Returns the jitted `(state, batch) -> (state, StepMetrics)`; the old state is given up.
 
     Randomness is a function of `train.seed` and the step, so a restart draws what it would have.
-    The routing of `num_pairs` language pairs is counted apart.
+    The routing of `num_pairs` language pairs is counted apart. A bad step changes nothing but the
+    number of steps; where `train.bad_steps` is stop, neither do those after it.
     """
     schedule = learning_rate_schedule(config.train)
     differentiate = make_gradient(config, blueprint, num_pairs)
@@ -135,16 +138,27 @@ def make_train_step(
         key = jax.random.fold_in(run_key, state.step)
         gradient, (token_loss, aux_loss, routing) = differentiate(state.params, batch, key)
         updates, slots = optimizer.update(gradient, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        loss = token_loss.smoothed / jnp.maximum(token_loss.num_tokens, 1.0)
+        grad_norm = optax.tree.norm(gradient)
+        verdict = judge(state.watch, loss, grad_norm, config.train.spike_sigmas)
+        counts = ~(verdict.is_bad | verdict.is_halted)
+        params, slots = jax.tree.map(
+            lambda new, old: jnp.where(counts, new, old),
+            (params, slots),
+            (state.params, state.optimizer),
+        )
         metrics = StepMetrics(
             token_loss,
             aux_loss,
-            routing,
+            jax.tree.map(lambda sums: jnp.where(counts, sums, 0), routing),
             jnp.sum(batch.source_segment_BL != 0),
-            optax.tree.norm(gradient),
+            grad_norm,
             jnp.asarray(schedule(state.step)),
+            verdict,
         )
-        params = optax.apply_updates(state.params, updates)
-        return TrainState(state.step + 1, params, slots), metrics
+        watch = remember(state.watch, verdict, config.train.bad_steps == "stop")
+        return TrainState(state.step + 1, params, slots, watch), metrics
 
     # Said of the results too: left to XLA, some would lie otherwise, and step 2 compile anew, and a
     # process could not read counts that others hold.

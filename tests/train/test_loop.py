@@ -193,8 +193,8 @@ def test_a_run_goes_on_with_an_added_language(run_config, prepared, tmp_path):
     (found,) = (line for line in metrics(workdir) if (line["step"], line["split"]) == (4, "train"))
     assert found["target_tokens"] == sum(int((b.target_segment_BT != 0).sum()) for b in read)
     assert found["source_tokens"] == sum(int((b.source_segment_BL != 0).sum()) for b in read)
-    saved = (workdir / "checkpoints" / "4" / "data" / "metadata").read_text()
-    assert json.loads(saved) == batches.get_state()
+    saved = (workdir / "checkpoints" / "4" / "state" / "metadata").read_text()
+    assert json.loads(saved)["record"]["state"]["batches"] == batches.get_state()
     batches.close()
 
 

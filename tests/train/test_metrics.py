@@ -15,6 +15,7 @@ from gshard_mt.routing.counters import Counters
 from gshard_mt.train.loss import TokenLoss
 from gshard_mt.train.metrics import MetricsLog, StepSums, routing_lines, summarize
 from gshard_mt.train.step import StepMetrics
+from gshard_mt.train.watch import Verdict
 
 
 def scalar(value) -> Any:
@@ -65,6 +66,10 @@ def test_a_line_that_was_being_written_is_dropped(tmp_path, half):
     assert not list(tmp_path.glob("*.tmp"))
 
 
+NO = jnp.array(False)
+GOOD = Verdict(NO, NO, NO, scalar(0.0), scalar(np.inf))
+
+
 def metrics(number: int, routing=True) -> StepMetrics:
     layer = Counters(  # of two language pairs and three experts
         num_tokens_X=jnp.array([60, 40]),
@@ -82,6 +87,7 @@ def metrics(number: int, routing=True) -> StepMetrics:
         scalar(30 * number),
         scalar(number),
         scalar(0.1 * number),
+        GOOD,
     )
 
 

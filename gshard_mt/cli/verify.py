@@ -1,0 +1,67 @@
+"""gshard-verify: reads every checkpoint of a run and compares it with what was saved.
+
+gshard-verify --workdir RUN
+
+One line a checkpoint. Exit status 0 if all are whole, 2 if one is damaged. Nothing is changed.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+
+from absl import flags
+
+from gshard_mt.cli import flags as cli_flags
+from gshard_mt.config import decoding_mesh_shape
+from gshard_mt.errors import CheckpointError, DamagedError
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
+
+
+def main(argv) -> None:
+    """Restores the checkpoints one after another, on the devices that are there."""
+    del argv
+    from gshard_mt.run import read_run
+
+    workdir = pathlib.Path(_WORKDIR.value)
+    config = read_run(workdir).config
+    import jax
+
+    from gshard_mt.checkpoint import Checkpoints
+    from gshard_mt.data.tokenizer import load_tokenizer
+    from gshard_mt.model.blueprint import draw_blueprint
+    from gshard_mt.model.transformer import Vocabulary
+    from gshard_mt.partitioning import mesh
+    from gshard_mt.train.optimizer import make_optimizer
+    from gshard_mt.train.state import shape_state
+
+    mesh.simulate_cpu_devices(config.mesh.num_cpu_devices)
+    grid = mesh.build_mesh(*decoding_mesh_shape(config))
+    tokenizer = load_tokenizer(workdir)
+    vocabulary = Vocabulary(tokenizer.source_size, tokenizer.target_size)
+    damaged = []
+    with jax.set_mesh(grid):
+        blueprint = draw_blueprint(config.model, vocabulary, grid, config.mesh.shard_parameters)
+        like = shape_state(blueprint, make_optimizer(config.train, blueprint.letters), grid)
+        checkpoints = Checkpoints(workdir)
+        checkpoints.choose("latest")  # there is one
+        for step in checkpoints.steps():
+            try:
+                checkpoints.restore(step, like.params, like.optimizer)
+                print(f"{step:>10}  whole", flush=True)
+            except DamagedError as error:
+                print(f"{step:>10}  damaged: {error}", flush=True)
+                damaged.append(step)
+    if damaged:
+        raise CheckpointError(
+            f"{checkpoints.directory}: damaged: {', '.join(map(str, damaged))}; gshard-train "
+            "passes over them and goes on from the newest whole one"
+        )
+
+
+def entry() -> None:
+    """The console script."""
+    cli_flags.run(main)
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,106 @@
+"""Checksums of sharded arrays: the same on any mesh, and a look at whether replicas agree."""
+# SPDX-License-Identifier: Apache-2.0
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from gshard_mt.errors import TrainingError
+from gshard_mt.partitioning.axes import names
+
+_MIX = 0x9E3779B1  # 2^32 over the golden ratio: neighbours get weights far apart
+
+
+def checksums(tree: Any) -> dict[str, int]:
+    """Returns 32 bits for every array of a tree, by its path, whatever mesh the arrays are on.
+
+    Every word counts with an odd weight that belongs to its place, so one that is changed, or
+    changes place, is seen. Computed where the arrays are. Raises TrainingError where two devices
+    hold other copies of what should be the same: one of them computes wrongly.
+    """
+    leaves = jax.tree.flatten_with_path(tree)[0]
+    if not leaves:
+        return {}
+    arrays = [array for _, array in leaves]
+    mesh = arrays[0].sharding.mesh
+    specs = tuple(array.sharding.spec for array in arrays)
+    sums = np.asarray(_sum_shards(arrays, specs, mesh)).reshape(len(leaves), -1)
+    found = {}
+    for (path, array), sums_of in zip(leaves, sums, strict=True):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        part_of = _parts(array.sharding, array.shape)
+        _, first = np.unique(part_of, return_index=True)
+        (odd,) = np.nonzero(sums_of != sums_of[first][part_of])
+        if len(odd):
+            devices = [mesh.devices.flat[place] for place in (odd[0], first[part_of[odd[0]]])]
+            one, other = (f"{device} (process {device.process_index})" for device in devices)
+            raise TrainingError(_disagreement(name, one, other))
+        found[name] = int(sums_of[first].sum(dtype=np.uint32))
+    return found
+
+
+def check_copies(name: str, array: jax.Array) -> None:
+    """Raises TrainingError where devices hold different bits of an array that all of them have."""
+    copies = [(str(shard.device), np.asarray(shard.data)) for shard in array.addressable_shards]
+    if jax.process_count() > 1:
+        of_all = multihost_utils.process_allgather(copies[0][1])
+        copies += [(f"process {number}", copy) for number, copy in enumerate(of_all)]
+    for device, copy in copies[1:]:
+        if copy.tobytes() != copies[0][1].tobytes():
+            raise TrainingError(_disagreement(name, device, copies[0][0]))
+
+
+def _disagreement(name: str, one: str, other: str) -> str:
+    return (
+        f"{name}: {one} holds another copy than {other}; one of them computes wrongly: take it "
+        "out, the same command goes on from the last checkpoint"
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _sum_shards(arrays: list[jax.Array], specs: tuple[PartitionSpec, ...], mesh: Mesh) -> jax.Array:
+    """Every device's sum over its own part of every array: uint32 [arrays, *mesh]."""
+
+    def sum_own(*parts: jax.Array) -> jax.Array:
+        sums = [_sum_part(part, spec, mesh) for part, spec in zip(parts, specs, strict=True)]
+        return jnp.stack(sums).reshape(-1, *(1 for _ in mesh.axis_names))
+
+    run = jax.shard_map(
+        sum_own,
+        mesh=mesh,
+        in_specs=specs,
+        out_specs=PartitionSpec(None, *mesh.axis_names),
+        check_vma=False,
+    )
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.lax.with_sharding_constraint(run(*arrays), whole)
+
+
+def _sum_part(part: jax.Array, spec: PartitionSpec, mesh: Mesh) -> jax.Array:
+    entries = (*spec, *(None for _ in range(part.ndim - len(spec))))
+    place = jnp.zeros(part.shape, jnp.uint32)  # in the whole array, in row-major order
+    stride = 1
+    for axis in reversed(range(part.ndim)):
+        own = jax.lax.broadcasted_iota(jnp.uint32, part.shape, axis)
+        axes = names(entries[axis])
+        if axes:
+            own += jnp.uint32(part.shape[axis]) * jax.lax.axis_index(axes).astype(jnp.uint32)
+        place += own * jnp.uint32(stride % (1 << 32))
+        stride *= part.shape[axis] * math.prod(mesh.shape[name] for name in axes)
+    word = jax.lax.bitcast_convert_type(part, jnp.dtype(f"uint{8 * part.dtype.itemsize}"))
+    weight = place * jnp.uint32(_MIX) * jnp.uint32(2) + jnp.uint32(1)
+    return jnp.sum(word.astype(jnp.uint32) * weight, dtype=jnp.uint32)
+
+
+@functools.cache
+def _parts(sharding: NamedSharding, shape: tuple[int, ...]) -> np.ndarray:
+    """For every device of the mesh, in order, the number of the part that it holds."""
+    held = sharding.devices_indices_map(shape)
+    keys = [str(index) for index in held.values()]
+    return np.unique(keys, return_inverse=True)[1].reshape(-1)

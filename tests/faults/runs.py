@@ -1,0 +1,130 @@
+"""Runs to be killed: a tiny model on made-up data, started as users start it."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint
+
+from tests.train.test_many_processes import free_port
+
+CONFIG = """
+from gshard_mt import config as c
+from gshard_mt.config import CleaningConfig
+
+def get_config():
+    return c.Config(
+        data=c.DataConfig(**{data!r}),
+        model=c.ModelConfig(
+            model_dim=16, ffn_dim=32, num_heads=2, head_dim=8,
+            moe=c.MoeConfig(num_experts=8, group_size=16),
+        ),
+        train=c.TrainConfig(
+            num_steps={steps}, batch_rows=16, schedule="constant", warmup_steps=2,
+            log_every=1, eval_every=20, save_every=4, max_checkpoints=3,
+        ),
+    )
+"""
+CLOCKS = ("seconds", "input_seconds", "tokens_per_second")
+HALF = ".orbax-checkpoint-tmp"  # in the name of what Orbax has not finished
+
+
+class Runs:
+    """A folder with a config, made-up data and runs, and the command to make them."""
+
+    def __init__(self, folder: pathlib.Path, data: dict, data_dir: pathlib.Path, steps: int):
+        self.folder, self.data_dir, self.steps = folder, data_dir, steps
+        folder.mkdir(exist_ok=True)
+        (folder / "config.py").write_text(CONFIG.format(data=data, steps=steps), encoding="utf-8")
+
+    def start(self, run: str, devices: int, *flags: str, before: str = "") -> subprocess.Popen:
+        """Starts a process; `before` is a line of the shell that it comes after."""
+        words = [sys.executable, "-m", "gshard_mt.cli.train", "--config", self.folder / "config.py"]
+        words += ["--data_dir", self.data_dir, "--workdir", self.folder / run]
+        words += [f"--config.mesh.num_cpu_devices={devices}", *flags]
+        # What is compared is the arithmetic, not how well it is compiled.
+        environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        pipe = subprocess.PIPE
+        command = [str(word) for word in words]
+        if before:
+            command = ["bash", "-c", f'{before}; exec "$@"', "bash", *command]
+        return subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=pipe)
+
+    def start_two(self, run: str) -> list[subprocess.Popen]:
+        """Starts two processes of four devices."""
+        flags = (f"--coordinator_address=localhost:{free_port()}", "--num_processes=2")
+        return [self.start(run, 4, *flags, f"--process_id={number}") for number in (0, 1)]
+
+    def lines(self, run: str) -> list[dict]:
+        """What is in metrics.jsonl, without what the clock says; a half line is left out."""
+        path, found = self.folder / run / "metrics.jsonl", []
+        for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            found.append({key: value for key, value in line.items() if key not in CLOCKS})
+        return found
+
+    def last_step(self, run: str) -> int:
+        return max((line["step"] for line in self.lines(run)), default=0)
+
+    def checkpoints(self, run: str) -> pathlib.Path:
+        return self.folder / run / "checkpoints"
+
+    def half_saved(self, run: str) -> set[str]:
+        """The saves under way."""
+        try:
+            return {name for name in os.listdir(self.checkpoints(run)) if HALF in name}
+        except FileNotFoundError:
+            return set()
+
+    def arrays(self, run: str, step: int) -> dict[str, np.ndarray]:
+        """Every array of a checkpoint, by its name, as NumPy."""
+        arrays = {}
+        for item in ("params", "optimizer"):
+            folder = self.checkpoints(run) / str(step) / item
+            with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+                tree = checkpointer.restore(folder.resolve())
+            for path, leaf in jax.tree.flatten_with_path(tree)[0]:
+                arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
+        assert arrays
+        return arrays
+
+
+def wait_until(is_so, processes: list[subprocess.Popen], seconds: float = 120) -> bool:
+    """Looks again and again; returns False if the processes end first."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        if any(process.poll() is not None for process in processes):
+            return False
+        assert time.monotonic() < end, "nothing happens any more"
+        time.sleep(0.0005)
+    return True
+
+
+def kill(processes: list[subprocess.Popen], number: int = signal.SIGKILL) -> list[tuple[str, str]]:
+    """Sends all of them a signal; returns what they printed."""
+    for process in processes:
+        process.send_signal(number)
+    return [process.communicate(timeout=120) for process in processes]
+
+
+def finish(processes: list[subprocess.Popen]) -> list[tuple[str, str]]:
+    """Waits for the end; returns what was printed."""
+    said = [process.communicate(timeout=600) for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), said
+    return said
+
+
+def assert_same_bits(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert found[name].tobytes() == array.tobytes(), name

@@ -1,0 +1,156 @@
+"""Steps whose loss is no number, or far above those before: stopped at or skipped, and named."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gshard_mt.config import Config, MeshConfig, ModelConfig, MoeConfig, TrainConfig
+from gshard_mt.data.batches import train_batches
+from gshard_mt.errors import TrainingError
+from gshard_mt.partitioning.mesh import build_mesh
+from gshard_mt.train import step as step_module
+from gshard_mt.train.loop import train
+from gshard_mt.train.watch import WINDOW, Watch, first_watch, judge, remember
+from tests.train.test_loop import saved_arrays
+
+BAD = 6  # the step whose batch is poisoned
+
+
+@pytest.fixture(scope="module")
+def run_config(config) -> Config:
+    return Config(
+        data=config,
+        model=ModelConfig(
+            model_dim=16,
+            ffn_dim=32,
+            num_heads=2,
+            head_dim=8,
+            moe=MoeConfig(num_experts=4, group_size=16),
+        ),
+        train=TrainConfig(
+            num_steps=10,
+            batch_rows=16,
+            schedule="constant",
+            warmup_steps=2,
+            log_every=2,
+            eval_every=100,
+            save_every=4,
+        ),
+        mesh=MeshConfig(data=1, expert=1),
+    )
+
+
+@pytest.fixture
+def poison(run_config, prepared, monkeypatch):
+    """Makes the loss of one batch what it is told, wherever that batch turns up."""
+    batches = train_batches(prepared, run_config.data, run_config.train.batch_rows)
+    wanted = [next(batches) for _ in range(BAD)][-1].source_BL.sum()
+    batches.close()
+    original = step_module.forward
+
+    def set_loss(value: float) -> None:
+        def forward(model, config, batch, groups, key):
+            loss, sums = original(model, config, batch, groups, key)
+            is_it = jnp.sum(batch.source_BL) == wanted
+            smoothed = loss.smoothed * jnp.where(is_it, value, 1.0)
+            return loss._replace(smoothed=smoothed), sums
+
+        monkeypatch.setattr(step_module, "forward", forward)
+
+    return set_loss
+
+
+def start(config: Config, prepared, workdir, **changes) -> bool:
+    changed = dataclasses.replace(config, train=dataclasses.replace(config.train, **changes))
+    return train(changed, prepared, workdir, build_mesh(1, 1, devices=jax.devices()[:1]))
+
+
+def read_lines(workdir) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_stops_the_run_and_comes_again(
+    value, run_config, prepared, poison, monkeypatch, tmp_path
+):
+    poison(value)
+    message = rf"^step {BAD}: loss .*no finite number.*de-en \d+, .*bad_steps/{BAD}\.json.*=skip"
+    with pytest.raises(TrainingError, match=message):
+        start(run_config, prepared, tmp_path)
+    saved = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert saved == {"4", str(BAD - 1)}
+    (line,) = (line for line in read_lines(tmp_path) if line["step"] == BAD - 1)
+    assert np.isfinite(line["loss"])
+    with pytest.raises(TrainingError, match=message):  # the same command, the same step
+        start(run_config, prepared, tmp_path)
+    assert start(run_config, prepared, tmp_path, bad_steps="skip")
+    monkeypatch.undo()
+    assert {line["step"] for line in read_lines(tmp_path)} == {2, 4, BAD - 1, 6, 8, 10} - {6}
+
+
+def test_the_file_of_a_bad_step_has_the_records_of_its_batch(
+    run_config, prepared, poison, tmp_path
+):
+    poison(np.nan)
+    with pytest.raises(TrainingError):
+        start(run_config, prepared, tmp_path)
+    record = json.loads((tmp_path / "bad_steps" / f"{BAD}.json").read_text())
+    batches = train_batches(prepared, run_config.data, run_config.train.batch_rows)
+    batch = [next(batches) for _ in range(BAD)][-1]
+    batches.close()
+    starts = (batch.source_position_BL == 0) & (batch.source_segment_BL > 0)
+    for number, pair in enumerate(prepared.pairs):
+        num_sentences = np.sum(starts & (batch.source_pair_BL == number))
+        assert len(record["records"].get(pair, [])) == num_sentences
+    pair, ids = next(iter(record["records"].items()))
+    reader = prepared.reader(pair, "train")
+    assert len(set(ids)) > 1 and len(reader) >= len(set(ids))
+
+
+def test_a_skipped_step_changes_nothing_but_the_number_of_steps(
+    run_config, prepared, poison, tmp_path, capsys
+):
+    poison(np.nan)
+    assert start(run_config, prepared, tmp_path / "six", bad_steps="skip", num_steps=BAD)
+    assert start(run_config, prepared, tmp_path / "five", num_steps=BAD - 1)
+    before, after = saved_arrays(tmp_path / "five", BAD - 1), saved_arrays(tmp_path / "six", BAD)
+    for name, array in before.items():
+        np.testing.assert_array_equal(after[name], array, err_msg=name)
+    assert f"skipped     step {BAD}: loss" in capsys.readouterr().out
+    (line,) = (x for x in read_lines(tmp_path / "six") if (x["step"], x["split"]) == (BAD, "train"))
+    assert line["skipped_steps"] == 1 and np.isfinite(line["loss"])
+
+
+def test_a_spike_stops_the_run(run_config, prepared, poison, monkeypatch, tmp_path):
+    poison(3.0)
+    monkeypatch.setattr("gshard_mt.train.watch.WINDOW", 4)
+    with pytest.raises(TrainingError, match=rf"^step {BAD}: loss \d+\.\d+ is a spike"):
+        start(run_config, prepared, tmp_path / "on", spike_sigmas=6.0)
+    assert start(run_config, prepared, tmp_path / "off", num_steps=BAD + 1)
+
+
+def test_the_watch_knows_mean_and_deviation_of_the_steps_before():
+    rng = np.random.default_rng(0)
+    losses = rng.normal(4.0, 0.1, WINDOW).astype(np.float32)
+    watch, run = first_watch(), jax.jit(lambda watch, loss: take(watch, loss)[0])
+    for loss in losses:
+        watch = run(watch, loss)
+    assert watch.count == WINDOW
+    np.testing.assert_allclose(watch.mean, losses.mean(), rtol=1e-5)
+    np.testing.assert_allclose(np.sqrt(watch.variance), losses.std(), rtol=1e-4)
+    assert take(watch, 4.0 + 5 * 0.1)[1].is_bad == (0.5 > 6 * losses.std() + losses.mean() - 4.0)
+    assert take(watch, 5.0)[1].is_spike and not take(watch, 3.0)[1].is_bad
+    assert not take(first_watch(), 100.0)[1].is_bad  # nothing to compare with yet
+    kept, verdict = take(watch, np.nan)
+    assert verdict.is_not_finite and not verdict.is_spike
+    assert all(map(np.array_equal, kept, watch))
+
+
+def take(watch: Watch, loss):
+    verdict = judge(watch, jnp.float32(loss), jnp.float32(1.0), spike_sigmas=6.0)
+    return remember(watch, verdict, halts=False), verdict

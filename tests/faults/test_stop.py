@@ -1,0 +1,150 @@
+"""Signals, full disks, failed saves, locks: each ends as the manual has it, and nothing is lost."""
+# SPDX-License-Identifier: Apache-2.0
+
+import random
+import re
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gshard_mt.checkpoint import Checkpoints
+from gshard_mt.errors import CheckpointError, TrainingError
+from gshard_mt.partitioning.mesh import build_mesh
+from gshard_mt.run import lock_run
+from tests.faults.runs import Runs, assert_same_bits, finish, kill, wait_until
+from tests.train.test_checkpoint import fill, shapes_on
+
+STEPS = 40
+
+
+@pytest.fixture(scope="module")
+def runs(config, prepared, tmp_path_factory, soak) -> Runs:
+    folder = tmp_path_factory.mktemp("stopped")
+    return Runs(folder, vars(config), prepared.directory, steps=200 if soak else STEPS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(runs) -> Runs:
+    finish([runs.start("undisturbed", 8)])
+    return runs
+
+
+def test_a_signal_ends_a_run_after_the_step_with_a_checkpoint(undisturbed, soak, capsys):
+    runs, run = undisturbed, "signalled"
+    rng, cuts, stops = random.Random(5), set(), 0
+    while stops < (20 if soak else 2):
+        goal = runs.last_step(run) + rng.randrange(1, 6)
+        number = rng.choice([signal.SIGTERM, signal.SIGTERM, signal.SIGINT])
+        processes = [runs.start(run, 8)]
+        if not wait_until(lambda goal=goal: runs.last_step(run) >= goal, processes):
+            finish(processes)
+            break
+        ((printed, errors),) = kill(processes, number)
+        assert processes[0].returncode == 143, (printed, errors)
+        (step,) = re.findall(r"stopped     after step (\d+), which is saved", printed)
+        assert number.name in errors and "Traceback" not in errors
+        assert (runs.checkpoints(run) / step).is_dir()
+        cuts.add(int(step))
+        stops += 1
+    finish([runs.start(run, 8)])
+    with capsys.disabled():
+        print(f"\nsignals: {stops}")
+    assert_same_bits(runs.arrays(run, runs.steps), runs.arrays("undisturbed", runs.steps))
+    assert runs.lines(run) == runs.lines("undisturbed")  # a line for every step, so none is cut
+
+
+def test_one_process_of_two_gets_a_signal_and_both_save_and_end(undisturbed):
+    runs, run = undisturbed, "signalled_two"
+    processes = runs.start_two(run)
+    assert wait_until(lambda: runs.last_step(run) >= 2, processes)
+    processes[1].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [143, 143], said
+    assert "which is saved" in said[0][0]
+    assert not any("Traceback" in errors for _, errors in said)
+
+
+def test_a_second_signal_ends_at_once(runs):
+    processes = [runs.start("twice", 8, "--config.train.eval_every=1")]
+    assert wait_until(lambda: runs.last_step("twice") >= 1, processes)
+    processes[0].send_signal(signal.SIGTERM)
+    for line in processes[0].stderr:  # it is said that the first has come
+        if "SIGTERM" in line:
+            break
+    kill(processes, signal.SIGTERM)
+    assert processes[0].returncode in (-signal.SIGTERM, 143)
+
+
+def test_a_full_disk_leaves_older_checkpoints_whole_and_says_so(undisturbed):
+    runs, run = undisturbed, "full"
+    finish([runs.start(run, 8, "--config.train.num_steps=4")])
+    finish([runs.start("sizes", 8, "--config.train.num_steps=4")])
+    processes = [runs.start(run, 8, before="ulimit -f 16")]  # blocks of 1,024 bytes
+    ((printed, errors),) = [process.communicate(timeout=120) for process in processes]
+    assert processes[0].returncode == 2, (printed, errors)
+    last = errors.splitlines()[-1]
+    assert re.match(r"error: .*checkpoints: saving checkpoint 8 failed \(.*whole there: 4\.", last)
+    assert "Traceback" not in errors
+    finish([runs.start(run, 8)])
+    assert_same_bits(runs.arrays(run, runs.steps), runs.arrays("undisturbed", runs.steps))
+
+
+@pytest.fixture(scope="module")
+def state():
+    return fill(shapes_on(build_mesh(1, 1, devices=jax.devices()[:1])), seed=0)
+
+
+def test_a_save_that_fails_behind_the_scenes_fails_the_run(state, tmp_path, monkeypatch):
+    import orbax.checkpoint as ocp
+
+    def fail(*arguments, **options):
+        raise OSError("the storage went away")
+
+    checkpoints = Checkpoints(tmp_path, max_checkpoints=3)
+    checkpoints.save(1, state.params, state.optimizer, {}, None)
+    checkpoints.wait()
+    monkeypatch.setattr(ocp.AsyncCheckpointer, "check_for_errors", fail)
+    with pytest.raises(TrainingError, match=r"the storage went away; .*whole there: 1\."):
+        checkpoints.save(2, state.params, state.optimizer, {}, None)
+        checkpoints.check()
+    monkeypatch.undo()
+    checkpoints.close()
+
+
+def test_two_trainers_of_one_run_directory(undisturbed, tmp_path):
+    with lock_run(tmp_path):
+        with pytest.raises(CheckpointError, match=r"another gshard-train .*process \d+ on "):
+            with lock_run(tmp_path):
+                pass
+    with lock_run(tmp_path):  # it is free again
+        pass
+    with lock_run(undisturbed.folder / "undisturbed"):
+        processes = [undisturbed.start("undisturbed", 8)]
+        ((_, errors),) = [process.communicate(timeout=120) for process in processes]
+    assert processes[0].returncode == 2
+    assert "another gshard-train is at work in it" in errors and "Traceback" not in errors
+
+
+def test_devices_that_disagree_stop_the_run(tmp_path):
+    """A device whose copy of a parameter has one bit flipped."""
+    mesh = build_mesh(2, 4)
+    state = fill(shapes_on(mesh), seed=0)
+    good = state.params["source_embedding_VM"]
+    copies = [np.asarray(shard.data).copy() for shard in good.addressable_shards]
+    copies[5].view(np.uint32)[2, 3] ^= 1
+    bad = jax.make_array_from_single_device_arrays(
+        good.shape,
+        good.sharding,
+        [
+            jax.device_put(jnp.asarray(copy), shard.device)
+            for copy, shard in zip(copies, good.addressable_shards, strict=True)
+        ],
+    )
+    checkpoints = Checkpoints(tmp_path, max_checkpoints=1)
+    params = {**state.params, "source_embedding_VM": bad}
+    with pytest.raises(TrainingError, match=r"^params/source_embedding_VM: .* another copy than"):
+        checkpoints.save(1, params, state.optimizer, {}, None)
+    checkpoints.close()

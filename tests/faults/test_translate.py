@@ -1,0 +1,109 @@
+"""Whatever lines come, as many go out, in order, and memory stays flat."""
+# SPDX-License-Identifier: Apache-2.0
+
+import random
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+
+from tests.faults.runs import Runs, finish
+from tests.made_up import english_sentences, translated
+
+TRAIN = (
+    *("--config.train.num_steps=4", "--config.decode.beam_size=1"),
+    *("--config.decode.batch_size=512", "--config.decode.max_length_factor=0.5"),
+)
+WEIRD = [
+    b"",
+    b"   \t  ",
+    b"\xff\xfe broken \xc3( bytes",
+    "слово ".encode() * 10_000,
+    "中文 العربية ქართული 🙂 ᚠᚢᚦ".encode(),
+    b"a\x00b\x0bc\x0cd\x1ce",
+    "line\u2028separator\u0085inside".encode(),
+    b"<b>&amp;</b> {{ 7 * 7 }} %s $(id)",
+    b"ends with a carriage return\r",
+    b"x" * 100_000,
+]
+
+
+@pytest.fixture(scope="module")
+def runs(config, prepared, tmp_path_factory) -> Runs:
+    runs = Runs(tmp_path_factory.mktemp("under_fire"), vars(config), prepared.directory, steps=4)
+    finish([runs.start("run", 1, *TRAIN)])
+    return runs
+
+
+def start(runs: Runs, **options) -> subprocess.Popen:
+    words = [sys.executable, "-m", "gshard_mt.cli.translate", "--workdir", runs.folder / "run"]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [str(word) for word in words], stdin=pipe, stdout=pipe, stderr=pipe, **options
+    )
+
+
+def test_as_many_lines_come_out_as_go_in_and_in_their_order(runs):
+    plain = [translated(text, "de").encode() for text in english_sentences()[:20]]
+    lines = [line for pair in zip(WEIRD, plain, strict=False) for line in pair]
+    out, errors = start(runs).communicate(b"\n".join(lines))  # the last has no line end
+    found = out.split(b"\n")
+    assert found.pop() == b"" and len(found) == len(lines), errors
+    assert found[0] == found[2] == b""  # nothing to translate
+    assert b"Traceback" not in errors and b"Warning" not in errors
+    alone, _ = start(runs).communicate(b"\n".join(plain) + b"\n")
+    assert found[1::2] == alone.split(b"\n")[: len(WEIRD)]
+    for line in found:
+        line.decode("utf-8")
+        assert b"\r" not in line
+
+
+def test_a_reader_that_leaves_ends_it_quietly(runs):
+    process = start(runs)
+    assert process.stdin and process.stdout and process.stderr
+    process.stdout.close()
+    process.stdin.write(b"eins zwei\n" * 9000)
+    process.stdin.close()
+    errors = process.stderr.read()
+    assert process.wait(60) == 141
+    assert b"Traceback" not in errors and b"BrokenPipe" not in errors
+
+
+def test_memory_stays_flat(runs, soak, capsys):
+    num_lines = 1_000_000 if soak else 10_000
+    rng = random.Random(1)
+    texts = [translated(text, "de") for text in english_sentences()]
+    process = start(runs)
+    assert process.stdin and process.stdout and process.stderr
+    stdin, stderr = process.stdin, process.stderr
+    shown: list[bytes] = []
+
+    def write() -> None:
+        for _ in range(num_lines):
+            stdin.write(f"{rng.choice(texts)}\n".encode())
+        stdin.close()
+
+    def read_errors() -> None:
+        shown.extend(stderr)
+
+    threads = [threading.Thread(target=write), threading.Thread(target=read_errors)]
+    for thread in threads:
+        thread.start()
+    memory, count, since = [], 0, time.monotonic()
+    for line in process.stdout:
+        assert line.endswith(b"\n")
+        count += 1
+        if count % (num_lines // 20) == 0:
+            memory.append(psutil.Process(process.pid).memory_info().rss)
+    assert process.wait(60) == 0 and count == num_lines
+    for thread in threads:
+        thread.join()
+    assert b"line/s" in b"".join(shown)
+    with capsys.disabled():
+        seconds = time.monotonic() - since
+        mib = [round(size / 2**20) for size in memory]
+        print(f"\ntranslated: {count:,} lines in {seconds:.0f} s; MiB on the way: {mib}")
+    assert max(memory) <= 1.1 * memory[1]  # from a tenth of the way on
