@@ -57,9 +57,9 @@ class Runs:
             command = ["bash", "-c", f'{before}; exec "$@"', "bash", *command]
         return subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=pipe)
 
-    def start_two(self, run: str) -> list[subprocess.Popen]:
+    def start_two(self, run: str, *flags: str) -> list[subprocess.Popen]:
         """Starts two processes of four devices."""
-        flags = (f"--coordinator_address=localhost:{free_port()}", "--num_processes=2")
+        flags += (f"--coordinator_address=localhost:{free_port()}", "--num_processes=2")
         return [self.start(run, 4, *flags, f"--process_id={number}") for number in (0, 1)]
 
     def lines(self, run: str) -> list[dict]:

@@ -83,21 +83,23 @@ def test_a_run_killed_again_and_again_equals_an_undisturbed_one_bit_for_bit(
 
 
 def test_a_run_killed_and_moved_to_other_devices_has_the_same_losses(undisturbed, soak, capsys):
+    """As far as rounding, which is another on every mesh, has not chosen another expert: 40 steps."""
     runs, run = undisturbed, "moved"
-    rng = random.Random(7)
-    homes = [8, 4, "two processes", 2, 1] * (3 if soak else 1)
-    if not soak:
-        homes = ["two processes", 4]
+    rng, steps = random.Random(7), min(runs.steps, 40)
+    last = f"--config.train.num_steps={steps}"
+    homes = [8, 4, "two processes", 2, 1] * 2 if soak else ["two processes", 4, 1]
     kills = 0
-    for home in [*homes, "two processes" if soak else 1]:
-        goal = runs.last_step(run) + rng.randrange(5, 9)
-        processes = runs.start_two(run) if home == "two processes" else [runs.start(run, home)]
+    for home in homes:
+        goal = min(runs.last_step(run) + rng.randrange(4, 7), steps - 1)
+        is_two = home == "two processes"
+        processes = runs.start_two(run, last) if is_two else [runs.start(run, home, last)]
         if wait_until(lambda goal=goal: runs.last_step(run) >= goal, processes):
             kill(processes)
             kills += 1
         else:
             finish(processes)
-    finish([runs.start(run, 8)])
+    finish([runs.start(run, 8, last)])
     with capsys.disabled():
         print(f"\nkills, each on other devices: {kills}")
-    assert_same(runs.lines(run), runs.lines("undisturbed"))
+    expected = [line for line in runs.lines("undisturbed") if line["step"] <= steps]
+    assert_same(runs.lines(run), expected)
