@@ -83,7 +83,7 @@ def test_a_run_killed_again_and_again_equals_an_undisturbed_one_bit_for_bit(
 
 
 def test_a_run_killed_and_moved_to_other_devices_has_the_same_losses(undisturbed, soak, capsys):
-    """As far as rounding, which is another on every mesh, has not chosen another expert: 40 steps."""
+    """Over 40 steps: later, rounding, which is another on every mesh, chooses other experts."""
     runs, run = undisturbed, "moved"
     rng, steps = random.Random(7), min(runs.steps, 40)
     last = f"--config.train.num_steps={steps}"
