@@ -74,11 +74,10 @@ def read_lines(workdir) -> list[dict]:
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_loss_that_is_no_number_stops_the_run_and_comes_again(
-    value, run_config, prepared, poison, monkeypatch, tmp_path
+    run_config, prepared, poison, monkeypatch, tmp_path
 ):
-    poison(value)
+    poison(np.nan)
     message = rf"^step {BAD}: loss .*no finite number.*de-en \d+, .*bad_steps/{BAD}\.json.*=skip"
     with pytest.raises(TrainingError, match=message):
         start(run_config, prepared, tmp_path)
@@ -146,9 +145,10 @@ def test_the_watch_knows_mean_and_deviation_of_the_steps_before():
     assert take(watch, 4.0 + 5 * 0.1)[1].is_bad == (0.5 > 6 * losses.std() + losses.mean() - 4.0)
     assert take(watch, 5.0)[1].is_spike and not take(watch, 3.0)[1].is_bad
     assert not take(first_watch(), 100.0)[1].is_bad  # nothing to compare with yet
-    kept, verdict = take(watch, np.nan)
-    assert verdict.is_not_finite and not verdict.is_spike
-    assert all(map(np.array_equal, kept, watch))
+    for loss in (np.nan, np.inf, -np.inf):
+        kept, verdict = take(watch, loss)
+        assert verdict.is_not_finite and not verdict.is_spike
+        assert all(map(np.array_equal, kept, watch))
 
 
 def take(watch: Watch, loss):

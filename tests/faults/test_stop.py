@@ -1,9 +1,13 @@
 """Signals, full disks, failed saves, locks: each ends as the manual has it, and nothing is lost."""
 # SPDX-License-Identifier: Apache-2.0
 
+import os
 import random
 import re
+import shutil
 import signal
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -148,3 +152,27 @@ def test_devices_that_disagree_stop_the_run(tmp_path):
     with pytest.raises(TrainingError, match=r"^params/source_embedding_VM: .* another copy than"):
         checkpoints.save(1, params, state.optimizer, {}, None)
     checkpoints.close()
+
+
+def test_verify_says_which_checkpoints_are_whole(undisturbed, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed.folder / "undisturbed", run)
+
+    def verify() -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "gshard_mt.cli.verify", "--workdir", str(run)]
+        return subprocess.run(words, capture_output=True, text=True, check=False)
+
+    done = verify()
+    steps = sorted(map(int, os.listdir(run / "checkpoints")))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        [str(step), "whole"] for step in steps
+    ]
+    (run / "checkpoints" / str(steps[-1]) / "state" / "metadata").write_text("{}")
+    done = verify()
+    assert done.returncode == 2
+    assert [line.split()[1] for line in done.stdout.splitlines()] == [
+        *("whole" for _ in steps[1:]),
+        "damaged:",
+    ]
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

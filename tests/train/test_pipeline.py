@@ -41,7 +41,7 @@ def run(shape: tuple[int, ...], num_parts: int, is_random: bool = True):
     return jax.device_get(compiled(*arguments)), compiled.as_text()
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 1, 4), (2, 1, 2, 2)])
+@pytest.mark.parametrize("shape", [(2, 1, 2, 2)])
 def test_a_pipeline_is_its_micro_batches_one_after_another_dropout_and_all(shape):
     assert_equal(run(shape, 4)[0], run((1, 1, 1, 1), 4)[0])
 
