@@ -9,10 +9,9 @@ import subprocess
 import sys
 import time
 
-import jax
 import numpy as np
-import orbax.checkpoint
 
+from tests.train.test_loop import saved_arrays
 from tests.train.test_many_processes import free_port
 
 CONFIG = """
@@ -88,15 +87,7 @@ class Runs:
 
     def arrays(self, run: str, step: int) -> dict[str, np.ndarray]:
         """Every array of a checkpoint, by its name, as NumPy."""
-        arrays = {}
-        for item in ("params", "optimizer"):
-            folder = self.checkpoints(run) / str(step) / item
-            with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-                tree = checkpointer.restore(folder.resolve())
-            for path, leaf in jax.tree.flatten_with_path(tree)[0]:
-                arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
-        assert arrays
-        return arrays
+        return saved_arrays(self.folder / run, step)
 
 
 def wait_until(is_so, processes: list[subprocess.Popen], seconds: float = 120) -> bool:
