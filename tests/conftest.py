@@ -1,8 +1,9 @@
-"""Eight simulated CPU devices for every test, and prepared data made up once for all of them."""
+"""Eight simulated CPU devices for every test, no network, and data made up once for all of them."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
 import os
+import pathlib
 
 import pytest
 
@@ -10,6 +11,13 @@ from gshard_mt.config import DataConfig
 from gshard_mt.data.prepare import prepare
 from gshard_mt.data.prepared import Prepared, open_prepared
 from tests.made_up import write_made_up
+from tests.no_network import sitecustomize  # noqa: F401 (from now on in this process)
+
+# In every process that a test starts, too.
+_NO_NETWORK = str(pathlib.Path(__file__).parent / "no_network")
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, (_NO_NETWORK, os.environ.get("PYTHONPATH")))
+)
 
 # Most of the suite's time is compiling; LLVM's optimisation of what runs once is a third of it.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"

@@ -16,7 +16,7 @@ from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train import step as step_module
 from gshard_mt.train.loop import train
 from gshard_mt.train.watch import WINDOW, Watch, first_watch, judge, remember
-from tests.train.test_loop import saved_arrays
+from tests.runs import saved_arrays
 
 BAD = 6  # the step whose batch is poisoned
 

@@ -12,7 +12,7 @@ import pytest
 from gshard_mt.checkpoint import Checkpoints
 from gshard_mt.errors import CheckpointError, DamagedError
 from gshard_mt.partitioning.mesh import build_mesh
-from tests.faults.runs import assert_same_bits
+from tests.runs import assert_same_bits
 from tests.train.test_checkpoint import fill, shapes_on
 
 STEPS = (5, 10)

@@ -18,7 +18,7 @@ from gshard_mt.checkpoint import Checkpoints
 from gshard_mt.errors import CheckpointError, TrainingError
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run import lock_run
-from tests.faults.runs import Runs, assert_same_bits, finish, kill, wait_until
+from tests.runs import Runs, assert_same_bits, finish, kill, wait_until
 from tests.train.test_checkpoint import fill, shapes_on
 
 STEPS = 40
@@ -27,7 +27,7 @@ STEPS = 40
 @pytest.fixture(scope="module")
 def runs(config, prepared, tmp_path_factory, soak) -> Runs:
     folder = tmp_path_factory.mktemp("stopped")
-    return Runs(folder, vars(config), prepared.directory, steps=200 if soak else STEPS)
+    return Runs(folder, config, prepared, num_steps=200 if soak else STEPS)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import json
 
 import jax
 import numpy as np
-import orbax.checkpoint
 import pytest
 
 from gshard_mt.config import (
@@ -22,6 +21,7 @@ from gshard_mt.errors import CheckpointError, ConfigError
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train.loop import Options, train
 from tests.less_data import leave_out
+from tests.runs import saved_arrays
 
 STEPS = 8
 
@@ -94,19 +94,6 @@ def test_a_run_goes_on_without_its_stages_and_shared_parameters(config, prepared
         for name in ("both", "one")
     ]
     np.testing.assert_allclose(*nlls, rtol=1e-5)
-
-
-def saved_arrays(workdir, step: int) -> dict[str, np.ndarray]:
-    """Every array of a checkpoint, by its name, as NumPy."""
-    arrays = {}
-    for item in ("params", "optimizer"):
-        folder = workdir / "checkpoints" / str(step) / item
-        with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-            tree = checkpointer.restore(folder.resolve())
-        for path, leaf in jax.tree.flatten_with_path(tree)[0]:
-            arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
-    assert arrays
-    return arrays
 
 
 def metrics(workdir) -> list[dict]:

@@ -2,12 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
-import os
-import pathlib
 import shutil
-import socket
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -19,104 +14,40 @@ from gshard_mt.model.blueprint import draw_blueprint
 from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run import read_run
+from tests.runs import Runs, assert_same, finish, free_port
 
 STEPS = 20
-CONFIG = """
-from gshard_mt import config as c
-from gshard_mt.config import CleaningConfig
-
-def get_config():
-    return c.Config(
-        data=c.DataConfig(**{data!r}),
-        model=c.ModelConfig(
-            model_dim=16, ffn_dim=32, num_heads=2, head_dim=8,
-            moe=c.MoeConfig(num_experts=8, group_size=16),
-        ),
-        train=c.TrainConfig(
-            num_steps=20, batch_rows=16, optimizer="adamw", schedule="constant", warmup_steps=2,
-            log_every=1, eval_every=10, save_every=5, max_checkpoints=9,
-        ),
-    )
-"""
 
 
-class Home:
-    """A folder with a config, made-up data and runs, and the command to make them."""
-
-    def __init__(self, folder: pathlib.Path, data: dict, data_dir: pathlib.Path):
-        self.folder, self.data_dir = folder, data_dir
-        (folder / "config.py").write_text(CONFIG.format(data=data), encoding="utf-8")
-
-    def start(self, run: str, devices: int, *flags: str) -> subprocess.Popen:
-        words = [sys.executable, "-m", "gshard_mt.cli.train", "--config", self.folder / "config.py"]
-        words += ["--data_dir", self.data_dir, "--workdir", self.folder / run]
-        words += [f"--config.mesh.num_cpu_devices={devices}", *flags]
-        # What is compared is the arithmetic, not how well it is compiled.
-        environment = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-        pipe = subprocess.PIPE
-        return subprocess.Popen(
-            [str(word) for word in words], env=environment, text=True, stdout=pipe, stderr=pipe
-        )
-
-    def on_one(self, run: str, devices: int, steps: int = STEPS, *flags: str) -> list[str]:
-        """Trains with one process; returns what it printed."""
-        return finish([self.start(run, devices, f"--config.train.num_steps={steps}", *flags)])
-
-    def on_two(self, run: str, steps: int = STEPS, *flags: str) -> list[str]:
-        """Trains with two processes of four devices; returns what each printed."""
-        address = f"--coordinator_address=localhost:{free_port()}"
-        flags = (address, "--num_processes=2", f"--config.train.num_steps={steps}", *flags)
-        return finish([self.start(run, 4, *flags, f"--process_id={id}") for id in (0, 1)])
-
-    def lines(self, run: str) -> list[dict]:
-        text = (self.folder / run / "metrics.jsonl").read_text(encoding="utf-8")
-        return [json.loads(line) for line in text.splitlines()]
+def on_one(home: Runs, run: str, devices: int, steps: int = STEPS, *flags: str) -> list[str]:
+    """Trains with one process; returns what it printed."""
+    return finish([home.start(run, devices, f"--config.train.num_steps={steps}", *flags)])
 
 
-def finish(processes: list[subprocess.Popen]) -> list[str]:
-    said = [process.communicate(timeout=300) for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), said
-    for _, errors in said:
-        others = [
-            line for line in errors.splitlines() if "step/s" not in line and "s/step" not in line
-        ]
-        assert not "".join(others).strip()  # nothing but the bar, also of a cache that is used
-    return [printed for printed, _ in said]
-
-
-def free_port() -> int:
-    with socket.create_server(("localhost", 0)) as server:
-        return server.getsockname()[1]
-
-
-def assert_same(found: list[dict], expected: list[dict]) -> None:
-    """Every line of both logs agrees: the losses to 1e-5, what was read and when exactly."""
-    assert len(found) == len(expected)
-    for line, other in zip(found, expected, strict=True):
-        assert line.keys() == other.keys()
-        for key in ("step", "split", "pair", "source_tokens", "target_tokens"):
-            assert line.get(key) == other.get(key)
-        for key in line.keys() & {"loss", "nll", "aux_loss"}:
-            assert line[key] == pytest.approx(other[key], rel=1e-5), (line["step"], key)
+def on_two(home: Runs, run: str, steps: int = STEPS) -> list[str]:
+    """Trains with two processes of four devices; returns what each printed."""
+    return finish(home.start_two(run, f"--config.train.num_steps={steps}"))
 
 
 @pytest.fixture(scope="module")
-def home(config, prepared, tmp_path_factory) -> Home:
-    return Home(tmp_path_factory.mktemp("home"), vars(config), prepared.directory)
+def home(config, prepared, tmp_path_factory) -> Runs:
+    lengths = {"num_steps": STEPS, "eval_every": 10, "save_every": 5, "max_checkpoints": 9}
+    folder = tmp_path_factory.mktemp("home")
+    return Runs(folder, config, prepared, optimizer="adamw", **lengths)
 
 
 @pytest.fixture(scope="module")
 def of_two(home) -> list[str]:
-    return home.on_two("two")
+    return on_two(home, "two")
 
 
 @pytest.fixture(scope="module")
 def of_one(home) -> list[str]:
-    return home.on_one("one", 8, STEPS, "--profile_steps=3:4")
+    return on_one(home, "one", 8, STEPS, "--profile_steps=3:4")
 
 
 def test_two_processes_train_as_one_does_and_as_one_device_does(home, of_two, of_one):
-    home.on_one("alone", 1)
+    on_one(home, "alone", 1)
     training = [line for line in home.lines("two") if line["split"] == "train"]
     assert [line["step"] for line in training] == list(range(1, STEPS + 1))
     assert training[-1]["loss"] < training[0]["loss"]
@@ -163,9 +94,9 @@ def test_two_processes_one_and_two_take_turns_as_if_nothing_had_happened(home, o
     for step in (10, 15, 20):  # as if it had been stopped after step 5
         shutil.rmtree(run / "checkpoints" / str(step))
     before, expected = cached(home), home.lines("one")
-    home.on_one("turns", 8, 12)
+    on_one(home, "turns", 8, 12)
     assert cached(home) == before  # the second start of a program compiles nothing
-    home.on_two("turns", STEPS)
+    on_two(home, "turns", STEPS)
     lines = home.lines("turns")
     assert_same([line for line in lines if (line["step"], line["split"]) != (12, "dev")], expected)
     states = [
@@ -176,7 +107,7 @@ def test_two_processes_one_and_two_take_turns_as_if_nothing_had_happened(home, o
     assert places[0] == places[1] == places[2]
 
 
-def cached(home: Home) -> set[str]:
+def cached(home: Runs) -> set[str]:
     return {path.name for path in (home.folder / ".compilation_cache").iterdir()}
 
 

@@ -1,18 +1,22 @@
-"""Runs to be killed: a tiny model on made-up data, started as users start it."""
+"""A tiny model on made-up data, started as users start it."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
+import orbax.checkpoint
+import pytest
 
-from tests.train.test_loop import saved_arrays
-from tests.train.test_many_processes import free_port
+from gshard_mt.config import DataConfig
+from gshard_mt.data.prepared import Prepared
 
 CONFIG = """
 from gshard_mt import config as c
@@ -26,8 +30,7 @@ def get_config():
             moe=c.MoeConfig(num_experts=8, group_size=16),
         ),
         train=c.TrainConfig(
-            num_steps={steps}, batch_rows=16, schedule="constant", warmup_steps=2,
-            log_every=1, eval_every=20, save_every=4, max_checkpoints=3,
+            batch_rows=16, schedule="constant", warmup_steps=2, log_every=1, **{train!r}
         ),
     )
 """
@@ -38,10 +41,13 @@ HALF = ".orbax-checkpoint-tmp"  # in the name of what Orbax has not finished
 class Runs:
     """A folder with a config, made-up data and runs, and the command to make them."""
 
-    def __init__(self, folder: pathlib.Path, data: dict, data_dir: pathlib.Path, steps: int):
-        self.folder, self.data_dir, self.steps = folder, data_dir, steps
-        folder.mkdir(exist_ok=True)
-        (folder / "config.py").write_text(CONFIG.format(data=data, steps=steps), encoding="utf-8")
+    def __init__(self, folder: pathlib.Path, data: DataConfig, prepared: Prepared, **train):
+        """`train` are fields of TrainConfig; `num_steps` is one of them."""
+        train = {"eval_every": 20, "save_every": 4, "max_checkpoints": 3} | train
+        self.folder, self.data_dir = folder, prepared.directory
+        self.steps: int = train["num_steps"]
+        text = CONFIG.format(data=vars(data), train=train)
+        (folder / "config.py").write_text(text, encoding="utf-8")
 
     def start(self, run: str, devices: int, *flags: str, before: str = "") -> subprocess.Popen:
         """Starts a process; `before` is a line of the shell that it comes after."""
@@ -108,14 +114,47 @@ def kill(processes: list[subprocess.Popen], number: int = signal.SIGKILL) -> lis
     return [process.communicate(timeout=120) for process in processes]
 
 
-def finish(processes: list[subprocess.Popen]) -> list[tuple[str, str]]:
-    """Waits for the end; returns what was printed."""
+def finish(processes: list[subprocess.Popen]) -> list[str]:
+    """Waits for the end; returns what was printed. Nothing but the bar is on standard error."""
     said = [process.communicate(timeout=600) for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), said
-    return said
+    for _, errors in said:
+        lines = errors.splitlines()
+        others = [line for line in lines if "step/s" not in line and "s/step" not in line]
+        assert not "".join(others).strip(), errors
+    return [printed for printed, _ in said]
+
+
+def free_port() -> int:
+    with socket.create_server(("localhost", 0)) as server:
+        return server.getsockname()[1]
+
+
+def saved_arrays(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
+    """Every array of a checkpoint, by its name, as NumPy."""
+    arrays = {}
+    for item in ("params", "optimizer"):
+        folder = workdir / "checkpoints" / str(step) / item
+        with orbax.checkpoint.StandardCheckpointer() as checkpointer:
+            tree = checkpointer.restore(folder.resolve())
+        for path, leaf in jax.tree.flatten_with_path(tree)[0]:
+            arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
+    assert arrays
+    return arrays
 
 
 def assert_same_bits(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
     assert found.keys() == expected.keys()
     for name, array in expected.items():
         assert found[name].tobytes() == array.tobytes(), name
+
+
+def assert_same(found: list[dict], expected: list[dict]) -> None:
+    """Every line of both logs agrees: the losses to 1e-5, what was read and when exactly."""
+    assert len(found) == len(expected)
+    for line, other in zip(found, expected, strict=True):
+        assert line.keys() == other.keys()
+        for key in ("step", "split", "pair", "source_tokens", "target_tokens"):
+            assert line.get(key) == other.get(key)
+        for key in line.keys() & {"loss", "nll", "aux_loss"}:
+            assert line[key] == pytest.approx(other[key], rel=1e-5), (line["step"], key)
