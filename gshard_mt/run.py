@@ -9,7 +9,7 @@ import os
 import pathlib
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from gshard_mt import config as configs
@@ -107,10 +107,10 @@ def start_run(
 
 
 @contextlib.contextmanager
-def lock_run(workdir: pathlib.Path) -> Iterator[None]:
+def lock_run(workdir: pathlib.Path, tell: Callable[[str], None]) -> Iterator[None]:
     """Keeps others from training in a run directory; the lock goes with the process.
 
-    Raises CheckpointError if another process has it.
+    Raises CheckpointError if another process has it. A file system without locks is told of.
     """
     path = pathlib.Path(workdir) / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,6 +123,11 @@ def lock_run(workdir: pathlib.Path) -> Iterator[None]:
                 f"{workdir}: another gshard-train is at work in it ({file.read().strip()}); "
                 "end that one, or give another --workdir"
             ) from None
+        except OSError as error:
+            tell(
+                f"no lock     {workdir}: its file system has none ({error.strerror}); "
+                "see that no other gshard-train works in it"
+            )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

@@ -96,7 +96,7 @@ def own_run(workdir: pathlib.Path, stack: contextlib.ExitStack) -> None:
     error = None
     if is_writer():
         try:
-            stack.enter_context(lock_run(workdir))
+            stack.enter_context(lock_run(workdir, say))
         except CheckpointError as refusal:
             error = refusal
     if not all_say(error is None):

@@ -1,6 +1,7 @@
 """What a run writes while it trains: metrics.jsonl, TensorBoard, and the lines of the terminal."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
 import json
 import os
 import pathlib
@@ -9,12 +10,13 @@ from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
-import tensorboardX
 import tqdm
 
 from gshard_mt.data.packing import Batch
+from gshard_mt.errors import TrainingError
 from gshard_mt.partitioning.processes import is_writer
 from gshard_mt.routing.counters import Counters
+from gshard_mt.train.board import Board
 from gshard_mt.train.step import StepMetrics
 
 
@@ -51,34 +53,64 @@ class JsonLines:
 
 
 class MetricsLog:
-    """`metrics.jsonl`, `routing.jsonl` and TensorBoard of a run directory."""
+    """`metrics.jsonl`, `routing.jsonl` and TensorBoard of a run directory.
+
+    Writing raises TrainingError where it fails, as on a full disk.
+    """
 
     def __init__(self, workdir: pathlib.Path, from_step: int):
-        workdir = pathlib.Path(workdir)
-        self._metrics = JsonLines(workdir / "metrics.jsonl", from_step)
-        self._routing = JsonLines(workdir / "routing.jsonl", from_step)
-        self._board = tensorboardX.SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=from_step + 1, write_to_disk=is_writer()
-        )
+        self._workdir = pathlib.Path(workdir)
+        self._has_failed = False
+        with self._failing_in_a_line():
+            self._metrics = JsonLines(self._workdir / "metrics.jsonl", from_step)
+            self._routing = JsonLines(self._workdir / "routing.jsonl", from_step)
+            self._board = Board(self._workdir / "tensorboard", from_step) if is_writer() else None
 
     def write(self, line: dict) -> None:
-        """Appends one object and its scalars; `split` and `pair` become the scalar's folder."""
-        self._metrics.write(line)
+        """Appends one object and its scalars; `split` and `pair` become the scalar's folder.
+
+        Scalars of routing lines before it are on the disk then, too.
+        """
         folder = "/".join(line[key] for key in ("split", "pair") if key in line)
-        for key, value in line.items():
-            if key != "step" and isinstance(value, (int, float)):
-                self._board.add_scalar(f"{folder}/{key}", value, line["step"])
+        scalars = {
+            f"{folder}/{key}": value
+            for key, value in line.items()
+            if key != "step" and isinstance(value, (int, float))
+        }
+        self._append(self._metrics, line, scalars)
+        with self._failing_in_a_line():
+            if self._board:
+                self._board.flush()
 
     def write_routing(self, line: dict) -> None:
         """Appends what the router of one layer did, and its fractions over all languages."""
-        self._routing.write(line)
-        for key, value in summarize(line).items():
-            name = f"routing/{line['stack']}.{line['layer']}/{key}"
-            self._board.add_scalar(name, value, line["step"])
+        folder = f"routing/{line['stack']}.{line['layer']}"
+        scalars = {f"{folder}/{key}": value for key, value in summarize(line).items()}
+        self._append(self._routing, line, scalars)
 
     def close(self) -> None:
-        for file in (self._metrics, self._routing, self._board):
-            file.close()
+        """Lets the files go."""
+        for file in filter(None, (self._metrics, self._routing, self._board)):
+            # What a full disk didn't take is still there to be written; it was told of.
+            with contextlib.suppress(OSError) if self._has_failed else contextlib.nullcontext():
+                file.close()
+
+    def _append(self, file: JsonLines, line: dict, scalars: dict[str, float]) -> None:
+        with self._failing_in_a_line():
+            file.write(line)
+            if self._board:
+                self._board.write(scalars, line["step"])
+
+    @contextlib.contextmanager
+    def _failing_in_a_line(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._has_failed = True
+            raise TrainingError(
+                f"{self._workdir}: metrics can't be written ({error.strerror}); mend it, the same "
+                "command goes on from the last checkpoint"
+            ) from error
 
 
 def routing_lines(step: int, routing: dict[str, Counters], pairs: Sequence[str]) -> Iterator[dict]:

@@ -1,6 +1,8 @@
 """Signals, full disks, failed saves, locks: each ends as the manual has it, and nothing is lost."""
 # SPDX-License-Identifier: Apache-2.0
 
+import errno
+import fcntl
 import os
 import random
 import re
@@ -85,7 +87,6 @@ def test_a_second_signal_ends_at_once(runs):
 def test_a_full_disk_leaves_older_checkpoints_whole_and_says_so(undisturbed):
     runs, run = undisturbed, "full"
     finish([runs.start(run, 8, "--config.train.num_steps=4")])
-    finish([runs.start("sizes", 8, "--config.train.num_steps=4")])
     processes = [runs.start(run, 8, before="ulimit -f 16")]  # blocks of 1,024 bytes
     ((printed, errors),) = [process.communicate(timeout=120) for process in processes]
     assert processes[0].returncode == 2, (printed, errors)
@@ -119,17 +120,28 @@ def test_a_save_that_fails_behind_the_scenes_fails_the_run(state, tmp_path, monk
 
 
 def test_two_trainers_of_one_run_directory(undisturbed, tmp_path):
-    with lock_run(tmp_path):
+    with lock_run(tmp_path, print):
         with pytest.raises(CheckpointError, match=r"another gshard-train .*process \d+ on "):
-            with lock_run(tmp_path):
+            with lock_run(tmp_path, print):
                 pass
-    with lock_run(tmp_path):  # it is free again
+    with lock_run(tmp_path, print):  # it is free again
         pass
-    with lock_run(undisturbed.folder / "undisturbed"):
+    with lock_run(undisturbed.folder / "undisturbed", print):
         processes = [undisturbed.start("undisturbed", 8)]
         ((_, errors),) = [process.communicate(timeout=120) for process in processes]
     assert processes[0].returncode == 2
     assert "another gshard-train is at work in it" in errors and "Traceback" not in errors
+
+
+def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    told: list[str] = []
+    with lock_run(tmp_path, told.append):
+        (line,) = told
+    assert line.startswith(f"no lock     {tmp_path}: its file system has none (No locks available)")
 
 
 def test_devices_that_disagree_stop_the_run(tmp_path):

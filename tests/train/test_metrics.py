@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import resource
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from gshard_mt.errors import TrainingError
 from gshard_mt.routing.counters import Counters
 from gshard_mt.train.loss import TokenLoss
 from gshard_mt.train.metrics import MetricsLog, StepSums, routing_lines, summarize
@@ -64,6 +67,55 @@ def test_a_line_that_was_being_written_is_dropped(tmp_path, half):
     write(tmp_path, 2, [3])
     assert [line["step"] for line in read(tmp_path)] == [1, 2, 3]
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def events_of(path) -> list[Event]:
+    """What TensorBoard reads: records of a length, its checksum, the event, its checksum."""
+    content, events = path.read_bytes(), []
+    while content:
+        size = int.from_bytes(content[:8], "little")
+        events.append(Event.FromString(content[12 : 12 + size]))
+        content = content[16 + size :]
+    return events
+
+
+def test_tensorboard_shows_what_the_last_start_of_the_run_wrote(tmp_path):
+    write(tmp_path, 0, [1, 2, 3])
+    time.sleep(1.1)  # a file's name has the second it was opened in
+    write(tmp_path, 2, [3, 4])
+    first, second = map(events_of, sorted((tmp_path / "tensorboard").iterdir()))
+    for events, start in ((first, 0), (second, 2)):
+        assert events[0].file_version == "brain.Event:2"
+        assert events[1].session_log.status == SessionLog.START
+        assert events[1].step == start + 1  # from which on older files are not shown
+    found = [
+        (event.step, value.tag, value.simple_value)
+        for event in second[2:]
+        for value in event.summary.value
+    ]
+    assert found == [
+        (step, f"train/{key}", pytest.approx(value))
+        for step in (3, 4)
+        for key, value in (("loss", step / 10), ("from", 2))
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", [{"step": 1, "split": "train", "note": "x" * 90}, {"step": 1, "split": "a", "b": 1.0}]
+)
+def test_a_full_disk_is_one_line_whichever_file_it_hits(tmp_path, line):
+    log = MetricsLog(tmp_path, 0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(TrainingError, match=r"metrics can't be written \(File too large\)"):
+            for _ in range(1000):
+                log.write(line)
+        log.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    sizes = [path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()]
+    assert max(sizes) == 4096
 
 
 NO = jnp.array(False)
