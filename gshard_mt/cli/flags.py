@@ -23,6 +23,8 @@ from gshard_mt.errors import ConfigError, UserError
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 python_logging.getLogger("jax").setLevel(python_logging.WARNING)  # it lists absent accelerators
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 _TRUE_OR_FALSE = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _HELP = ("--help", "-help", "-h", "-?", "--helpshort", "-helpshort", "--helpfull", "-helpfull")
 
@@ -54,8 +56,9 @@ def read_config() -> Config:
 def run(main: Callable[[Sequence[str]], Any]) -> NoReturn:
     """Parses the command line, runs `main(argv)` and exits.
 
-    A UserError or a full disk is one line on standard error and exit status 2, Ctrl-C is exit
-    status 130, a reader that left 141; any other exception is a bug and keeps its traceback.
+    A UserError, a full disk or a path that is closed to us is one line on standard error and exit
+    status 2, Ctrl-C is exit status 130, a reader that left 141; any other exception is a bug and
+    keeps its traceback.
     """
     if any(argument in _HELP for argument in _before_end(sys.argv[1:])):
         print(_help_text(main))
@@ -72,12 +75,14 @@ def run(main: Callable[[Sequence[str]], Any]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in _FULL:
+            remedy = "make room, the same command goes on"
+        elif error.errno in _CLOSED and error.filename:
+            remedy = "give a path that can be read and written"
+        else:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        print(
-            f"error: {where}{error.strerror}; make room, the same command goes on", file=sys.stderr
-        )
+        print(f"error: {where}{error.strerror}; {remedy}", file=sys.stderr)
         sys.exit(2)
     sys.exit(0)
 

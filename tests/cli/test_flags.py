@@ -14,7 +14,7 @@ from gshard_mt.errors import DataError
 
 cli_flags.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run goes.", required=True)
-FAIL = flags.DEFINE_enum("fail", "no", ["no", "user", "bug", "interrupt"], "How to fail.")
+FAIL = flags.DEFINE_enum("fail", "no", ["no", "user", "bug", "interrupt", "closed"], "How to fail.")
 
 def main(argv):
     config = cli_flags.read_config()
@@ -25,6 +25,8 @@ def main(argv):
         raise RuntimeError("a bug")
     if FAIL.value == "interrupt":
         raise KeyboardInterrupt
+    if FAIL.value == "closed":
+        open("config.py/run/config.json")
 
 def entry():
     cli_flags.run(main)
@@ -153,3 +155,10 @@ def test_help_shows_our_flags_and_every_key(folder):
     assert "--workdir\n      Where the run goes." in done.stdout
     assert "--config.model.moe.num_experts=8" in done.stdout
     assert "pdb" not in done.stdout
+
+
+def test_a_path_that_is_closed_to_us_is_one_line(folder):
+    done = call(folder, "--config=config.py", "--workdir=run", "--fail=closed")
+    expected = "error: config.py/run/config.json: Not a directory; give a path that can be read"
+    assert done.returncode == 2 and done.stderr.startswith(expected)
+    assert done.stderr.count("\n") == 1
