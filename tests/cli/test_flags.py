@@ -95,7 +95,7 @@ def test_overrides_reach_the_config_and_nothing_is_said_on_stderr(folder):
          "two equal stacks of [MoE, dense] pairs)"),
         (["--work_dir=run"], "--work_dir: unknown flag; did you mean --workdir?"),
         (["--fail=sometimes"],
-         "flag --fail=sometimes: value should be one of <no|user|bug|interrupt>"),
+         "flag --fail=sometimes: value should be one of <no|user|bug|interrupt|closed>"),
         (["train"], "train: unexpected argument; every setting is --flag=value"),
         (["--fail=user"], "corpus.tsv:3: found 1 column, accepted: 2"),
     ],
