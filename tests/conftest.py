@@ -4,6 +4,7 @@
 import dataclasses
 import os
 import pathlib
+import sys
 
 import pytest
 
@@ -32,6 +33,14 @@ else:
 
 def pytest_addoption(parser) -> None:
     parser.addoption("--soak", action="store_true", help="the long form of tests/faults")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory) -> None:
+    """A program that a test has compiled is not compiled again by the next."""
+    if "jax" in sys.modules:
+        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 @pytest.fixture(scope="session")

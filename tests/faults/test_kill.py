@@ -90,8 +90,8 @@ def test_runs_killed_and_moved_to_other_devices_have_the_same_losses(undisturbed
     """Over 40 steps: later, rounding, which is another on every mesh, chooses other experts."""
     runs, steps = undisturbed, min(undisturbed.steps, 40)
     last = f"--config.train.num_steps={steps}"
-    homes = itertools.cycle((8, 4, "two processes", 2, 1) if soak else ("two processes", 1, 4))
-    in_a_save, elsewhere, repeats = (3, 10, 4) if soak else (1, 2, 1)
+    homes = itertools.cycle((8, 4, "two processes", 2, 1) if soak else ("two processes", 4))
+    in_a_save, elsewhere, repeats = (3, 10, 4) if soak else (1, 1, 1)
     wanted = {"in a save": in_a_save, "at a random moment": elsewhere}
     expected = [line for line in runs.lines("undisturbed") if line["step"] <= steps]
     counts = Counter()

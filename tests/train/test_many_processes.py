@@ -108,7 +108,7 @@ def test_two_processes_one_and_two_take_turns_as_if_nothing_had_happened(home, o
 
 
 def cached(home: Runs) -> set[str]:
-    return {path.name for path in (home.folder / ".compilation_cache").iterdir()}
+    return {path.name for path in home.compiled.iterdir()}
 
 
 def test_the_profiler_leaves_a_trace_of_the_steps_asked_for(home, of_one):
