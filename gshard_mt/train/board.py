@@ -3,10 +3,15 @@
 
 import pathlib
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto import event_pb2
 from tensorboardX.summary import scalar
+
+_EVENT = event_pb2.Event  # type: ignore[attr-defined]
+_START = event_pb2.SessionLog.START  # type: ignore[attr-defined]
 
 
 class Board:
@@ -20,14 +25,13 @@ class Board:
         """What older files of the folder have of later steps is no longer shown."""
         folder.mkdir(parents=True, exist_ok=True)
         self._writer = EventsWriter(str(folder / "events"))
-        start = SessionLog(status=SessionLog.START)
-        self._write(Event(step=from_step + 1, session_log=start))
+        self._write(_EVENT(step=from_step + 1, session_log={"status": _START}))
         self.flush()
 
-    def write(self, scalars: dict[str, float], step: int) -> None:
+    def write(self, scalars: Mapping[str, float], step: int) -> None:
         """Appends values by name. Raises OSError where there is no room."""
         for name, value in scalars.items():
-            self._write(Event(step=step, summary=scalar(name, value)))
+            self._write(_EVENT(step=step, summary=scalar(name, value)))
 
     def flush(self) -> None:
         """Waits until all of it is on the disk. Raises OSError where there is no room."""
@@ -37,6 +41,6 @@ class Board:
         """Lets the file go."""
         self._writer.close()
 
-    def _write(self, event: Event) -> None:
+    def _write(self, event: Any) -> None:
         event.wall_time = time.time()
         self._writer.write_event(event)

@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -95,7 +95,7 @@ class MetricsLog:
             with contextlib.suppress(OSError) if self._has_failed else contextlib.nullcontext():
                 file.close()
 
-    def _append(self, file: JsonLines, line: dict, scalars: dict[str, float]) -> None:
+    def _append(self, file: JsonLines, line: dict, scalars: Mapping[str, float]) -> None:
         with self._failing_in_a_line():
             file.write(line)
             if self._board:
