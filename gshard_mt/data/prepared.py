@@ -49,14 +49,27 @@ class Prepared:
         return reader
 
     def references(self, pair: str, split: str) -> list[tuple[str, str]]:
-        """Returns the raw (source, English) of a pair's dev or test, exactly what is scored."""
+        """Returns the raw (source, English) of a pair's dev or test, exactly what is scored.
+
+        Raises DataError with the line where they are not what was written.
+        """
         path = self.directory / "references" / f"{pair}.{split}.tsv"
         try:
             lines = path.read_text(encoding="utf-8").split("\n")
         except OSError as error:
             raise DataError(f"{path}: can't be read: {error.strerror}") from None
-        fields = [line.split("\t") for line in lines if line]
-        return [(source, english) for source, english in fields]
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}: not UTF-8 ({error}); prepare the data again") from None
+        found = []
+        for number, line in enumerate(lines, 1):
+            source, *english = line.split("\t")
+            if line and len(english) != 1:
+                raise DataError(
+                    f"{path}:{number}: found {1 + len(english)} columns, accepted: 2; prepare the "
+                    "data again"
+                )
+            found += [(source, text) for text in english]
+        return found
 
 
 def open_prepared(data_dir: pathlib.Path) -> Prepared:

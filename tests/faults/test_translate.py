@@ -1,7 +1,10 @@
 """Whatever lines come, as many go out, in order, and memory stays flat."""
 # SPDX-License-Identifier: Apache-2.0
 
+import json
+import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -60,6 +63,46 @@ def test_as_many_lines_come_out_as_go_in_and_in_their_order(runs):
     for line in found:
         line.decode("utf-8")
         assert b"\r" not in line
+
+
+def evaluate(runs: Runs, data_dir: pathlib.Path) -> subprocess.CompletedProcess:
+    words = ["--workdir", runs.folder / "run", "--data_dir", data_dir]
+    command = [sys.executable, "-m", "gshard_mt.cli.evaluate", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_whatever_the_sentences_are_each_is_scored(runs, prepared, tmp_path):
+    data_dir = shutil.copytree(prepared.directory, tmp_path / "data")
+    path = data_dir / "references" / "de-en.test.tsv"
+    sources = [line.decode("utf-8", "replace").translate({9: " ", 13: None}) for line in WEIRD]
+    weird = "".join(f"{source}\tEnglish of <b>{source[:9]}</b>.\n" for source in sources)
+    path.write_text(path.read_text(encoding="utf-8") + weird, encoding="utf-8")
+    done = evaluate(runs, data_dir)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    folder = runs.folder / "run" / "eval" / "4" / "test"
+    hypotheses = (folder / "de-en.hyp.txt").read_bytes().decode("utf-8").split("\n")
+    references = path.read_bytes().decode("utf-8").split("\n")
+    assert len(hypotheses) == len(references) and hypotheses[-1 - len(WEIRD)] == ""
+    rows = {row["pair"]: row for row in json.loads((folder / "table.json").read_text())["rows"]}
+    assert rows["de-en"]["sentences"] == len(references) - 1
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"ein Satz\tA sentence.\nkein Englisch\n", ":2: found 1 columns, accepted: 2; prepare"),
+        (b"\xff\tA sentence.\n", ": not UTF-8 ("),
+    ],
+)
+def test_held_out_sentences_that_someone_broke_are_one_line(
+    runs, prepared, tmp_path, content, expected
+):
+    data_dir = shutil.copytree(prepared.directory, tmp_path / "data")
+    path = data_dir / "references" / "de-en.test.tsv"
+    path.write_bytes(content)
+    done = evaluate(runs, data_dir)
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {path}{expected}")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_reader_that_leaves_ends_it_quietly(runs):
