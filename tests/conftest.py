@@ -36,11 +36,17 @@ def pytest_addoption(parser) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory) -> None:
-    """A program that a test has compiled is not compiled again by the next."""
+def compiled(tmp_path_factory) -> pathlib.Path:
+    """What a test or a process that it starts has compiled is not compiled again by the next."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each has a folder in that of all
+        folder = folder.parent
+    folder = folder / "compiled"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     if "jax" in sys.modules:
-        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,6 @@ class Runs:
         train = {"eval_every": 20, "save_every": 4, "max_checkpoints": 3} | train
         self.folder, self.data_dir = folder, prepared.directory
         self.steps: int = train["num_steps"]
-        self.compiled = folder.parent / "compiled_by_runs"  # for other tests' runs, too
         text = CONFIG.format(data=vars(data), train=train)
         (folder / "config.py").write_text(text, encoding="utf-8")
 
@@ -58,7 +57,6 @@ class Runs:
         environment = os.environ | {
             # What is compared is the arithmetic, not how well it is compiled.
             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-            "JAX_COMPILATION_CACHE_DIR": str(self.compiled),
             # Half a program, left by a process that was killed, is made anew, with a warning.
             "PYTHONWARNINGS": "ignore:Error reading persistent compilation cache entry",
         }

@@ -24,11 +24,12 @@ if __name__ == "__main__":
 
 def call(folder: pathlib.Path, *arguments: str, **environment: str):
     (folder / "command.py").write_text(COMMAND, encoding="utf-8")
-    root = str(pathlib.Path(__file__).parents[2])
+    own = {"PYTHONPATH": str(pathlib.Path(__file__).parents[2]), "JAX_PLATFORMS": "cpu"}
+    inherited = {key: os.environ[key] for key in os.environ if key != "JAX_COMPILATION_CACHE_DIR"}
     return subprocess.run(
         [sys.executable, "command.py", *arguments],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": root, "JAX_PLATFORMS": "cpu"} | environment,
+        env=inherited | own | environment,
         capture_output=True,
         text=True,
         timeout=120,

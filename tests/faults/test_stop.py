@@ -86,12 +86,15 @@ def test_a_second_signal_ends_at_once(runs):
 
 def test_a_full_disk_leaves_older_checkpoints_whole_and_says_so(undisturbed):
     runs, run = undisturbed, "full"
-    finish([runs.start(run, 8, "--config.train.num_steps=4")])
+    shutil.copytree(runs.folder / "undisturbed", runs.folder / run)
+    shutil.rmtree(runs.checkpoints(run) / str(runs.steps))
+    *_, older, last = sorted(int(path.name) for path in runs.checkpoints(run).iterdir())
     processes = [runs.start(run, 8, before="ulimit -f 16")]  # blocks of 1,024 bytes
     ((printed, errors),) = [process.communicate(timeout=120) for process in processes]
     assert processes[0].returncode == 2, (printed, errors)
-    last = errors.splitlines()[-1]
-    assert re.match(r"error: .*checkpoints: saving checkpoint 8 failed \(.*whole there: 4\.", last)
+    expected = rf"error: .*checkpoints: saving checkpoint {runs.steps} failed \(.*whole there: "
+    line = errors.splitlines()[-1]
+    assert re.match(rf"{expected}.*{older}, {last}\.", line), line
     assert "Traceback" not in errors
     finish([runs.start(run, 8)])
     assert_same_bits(runs.arrays(run, runs.steps), runs.arrays("undisturbed", runs.steps))

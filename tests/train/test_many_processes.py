@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import re
 import shutil
 
 import jax
@@ -33,7 +34,7 @@ def on_two(home: Runs, run: str, steps: int = STEPS) -> list[str]:
 def home(config, prepared, tmp_path_factory) -> Runs:
     lengths = {"num_steps": STEPS, "eval_every": 10, "save_every": 5, "max_checkpoints": 9}
     folder = tmp_path_factory.mktemp("home")
-    return Runs(folder, config, prepared, optimizer="adamw", **lengths)
+    return Runs(folder, config, prepared, **lengths)
 
 
 @pytest.fixture(scope="module")
@@ -88,16 +89,23 @@ def test_a_checkpoint_of_two_processes_is_read_whole_on_eight_devices_and_on_one
     assert all(np.abs(leaf).sum() > 0 for leaf in jax.tree.leaves(read[0]))
 
 
-def test_two_processes_one_and_two_take_turns_as_if_nothing_had_happened(home, of_two, of_one):
+def test_two_processes_one_and_two_take_turns_as_if_nothing_had_happened(
+    home, of_two, of_one, monkeypatch
+):
     run = home.folder / "turns"
     shutil.copytree(home.folder / "two", run)
     for step in (10, 15, 20):  # as if it had been stopped after step 5
         shutil.rmtree(run / "checkpoints" / str(step))
-    before, expected = cached(home), home.lines("one")
-    on_one(home, "turns", 8, 12)
-    assert cached(home) == before  # the second start of a program compiles nothing
+    with monkeypatch.context() as patch:
+        patch.setenv("JAX_DEBUG_LOG_MODULES", "jax._src.compiler")
+        process = home.start("turns", 8, "--config.train.num_steps=12")
+        _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    found = re.findall(r"compilation cache (hit|miss) for 'jit_step'", errors, re.IGNORECASE)
+    assert set(found) == {"hit"}  # the second start of a run compiles no step
     on_two(home, "turns", STEPS)
     lines = home.lines("turns")
+    expected = home.lines("one")
     assert_same([line for line in lines if (line["step"], line["split"]) != (12, "dev")], expected)
     states = [
         json.loads((folder / "checkpoints" / "20" / "state" / "metadata").read_text())
@@ -105,10 +113,6 @@ def test_two_processes_one_and_two_take_turns_as_if_nothing_had_happened(home, o
     ]
     places = [state["record"]["state"]["batches"] for state in states]
     assert places[0] == places[1] == places[2]
-
-
-def cached(home: Runs) -> set[str]:
-    return {path.name for path in home.compiled.iterdir()}
 
 
 def test_the_profiler_leaves_a_trace_of_the_steps_asked_for(home, of_one):
