@@ -8,6 +8,7 @@ from absl import flags
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.memory import keep_buffers, largest_weight
 from gshard_mt.config import decoding_mesh_shape
+from gshard_mt.errors import ConfigError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
 _STEP = flags.DEFINE_string(
@@ -15,6 +16,17 @@ _STEP = flags.DEFINE_string(
 )
 _SPLIT = flags.DEFINE_enum("split", "test", ["dev", "test"], "Which held-out sentences.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "The run's prepared data, if they have moved.")
+_BASELINE = flags.DEFINE_string(
+    "baseline",
+    None,
+    "Another run directory, whose checkpoint (best with --step=best, else its latest) translates "
+    "the same sentences: the table has its BLEU, the difference and the p-value by pair.",
+)
+_BASELINE_HYPS = flags.DEFINE_string(
+    "baseline_hyps",
+    None,
+    "Instead of --baseline a folder with any system's <pair>.hyp.txt, a line a sentence.",
+)
 
 
 def main(argv) -> None:
@@ -26,13 +38,25 @@ def main(argv) -> None:
     run = read_run(workdir)
     data_dir = pathlib.Path(_DATA_DIR.value) if _DATA_DIR.value else run.data_dir
 
-    keep_buffers(largest_weight(run.config))
-    from gshard_mt.evaluate.evaluate import evaluate
+    if _BASELINE.value and _BASELINE_HYPS.value:
+        raise ConfigError("--baseline_hyps: given with --baseline; accepted: one of them")
+    other_dir = pathlib.Path(_BASELINE.value) if _BASELINE.value else None
+    other = read_run(other_dir) if other_dir else None
+
+    keep_buffers(max(largest_weight(each.config) for each in (run, other) if each))
+    from gshard_mt.evaluate.evaluate import evaluate, files_as_baseline, run_as_baseline
     from gshard_mt.partitioning import mesh
 
     mesh.simulate_cpu_devices(run.config.mesh.num_cpu_devices)
     grid = mesh.build_mesh(*decoding_mesh_shape(run.config))
-    print(evaluate(workdir, run, data_dir, _STEP.value, _SPLIT.value, grid), end="")
+    baseline = (
+        files_as_baseline(pathlib.Path(_BASELINE_HYPS.value)) if _BASELINE_HYPS.value else None
+    )
+    if other_dir and other:
+        step = "best" if _STEP.value == "best" else "latest"
+        other_grid = mesh.build_mesh(*decoding_mesh_shape(other.config))
+        baseline = run_as_baseline(other_dir, other, step, other_grid)
+    print(evaluate(workdir, run, data_dir, _STEP.value, _SPLIT.value, grid, baseline), end="")
 
 
 def entry() -> None:

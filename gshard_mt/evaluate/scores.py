@@ -1,4 +1,4 @@
-"""BLEU and chrF of a corpus with sacreBLEU's own signatures, and how sure the BLEU is."""
+"""BLEU and chrF with sacreBLEU's own signatures, how sure they are, and beside a baseline's."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Sequence
@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.significance import PairedTest
 
 NUM_RESAMPLES = 1000
 SEED = 12345  # sacreBLEU's own
+LEVEL = 0.05  # a difference with a lower p-value is significant
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,44 @@ class Score:
     bleu_low: float  # 95 % of the resampled test sets score between low and high
     bleu_high: float
     chrf: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A system's BLEU beside another one's on the same sentences."""
+
+    baseline_bleu: float
+    delta_bleu: float  # above 0: better than the baseline
+    p_value: float  # of a difference like this by chance, by paired bootstrap
+
+    @property
+    def is_significant(self) -> bool:
+        """At the usual level. For equal scores sacreBLEU's p-value is low, and means nothing."""
+        return self.p_value < LEVEL and self.delta_bleu != 0
+
+
+def compare(
+    hypotheses: Sequence[str], baseline: Sequence[str], references: Sequence[str]
+) -> Comparison:
+    """Compares two systems by sacreBLEU's own paired bootstrap (Koehn 2004).
+
+    The p-value is that of `sacrebleu --paired-bs` with its default settings and, as there, of the
+    seed in SACREBLEU_SEED. Raises ValueError for lists of different length.
+    """
+    if not len(hypotheses) == len(baseline) == len(references) > 0:
+        sizes = f"{len(hypotheses)} and {len(baseline)} hypotheses"
+        raise ValueError(f"{sizes}, {len(references)} references")
+    test = PairedTest(
+        [("baseline", baseline), ("system", hypotheses)],
+        {"BLEU": BLEU(force=True)},
+        [references],
+        test_type="bs",
+        n_samples=NUM_RESAMPLES,
+    )
+    _, results = test()
+    first, second = results["BLEU"]
+    assert not isinstance(first, str) and not isinstance(second, str) and second.p_value is not None
+    return Comparison(first.score, second.score - first.score, second.p_value)
 
 
 def score(hypotheses: Sequence[str], references: Sequence[str]) -> Score:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from gshard_mt import languages
-from gshard_mt.evaluate.scores import Score
+from gshard_mt.evaluate.scores import LEVEL, Comparison, Score
 
 FORMAT_VERSION = 1
 BUCKETS = ("high", "mid", "low")
+AVERAGED = ("bleu", "chrf", "baseline_bleu", "delta_bleu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,12 @@ class Row:
     bleu_low: float
     bleu_high: float
     chrf: float
+    comparison: Comparison | None = None  # its fields are columns and keys, too
+
+    def to_fields(self) -> dict[str, Any]:
+        """Returns the row as columns; those of a comparison only if there was one."""
+        fields = dataclasses.asdict(self)
+        return fields | (fields.pop("comparison") or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,11 @@ def buckets(train_pairs: Mapping[str, int]) -> dict[str, str]:
     return dict(zip(ranked, names, strict=True))
 
 
-def make_rows(scores: Mapping[str, Score], train_pairs: Mapping[str, int]) -> tuple[Row, ...]:
+def make_rows(
+    scores: Mapping[str, Score],
+    train_pairs: Mapping[str, int],
+    comparisons: Mapping[str, Comparison] | None = None,
+) -> tuple[Row, ...]:
     """Returns a row for every scored pair, from high to low resource.
 
     `train_pairs` counts this run's training pairs of every pair it was trained on, scored or not:
@@ -72,13 +83,17 @@ def make_rows(scores: Mapping[str, Score], train_pairs: Mapping[str, int]) -> tu
             train_pairs=counts[pair],
             bucket=bucket[pair],
             **dataclasses.asdict(scores[pair]),
+            comparison=(comparisons or {}).get(pair),
         )
         for pair in sorted(scores, key=lambda pair: (-counts[pair], pair))
     )
 
 
 def averages(rows: tuple[Row, ...]) -> dict[str, dict[str, float]]:
-    """Returns the mean BLEU and chrF over all pairs and over each bucket; `{}` for an empty one."""
+    """Returns the mean BLEU and chrF over all pairs and over each bucket; `{}` for an empty one.
+
+    With a baseline, its mean BLEU and that of the differences, too.
+    """
     groups = {"all": rows}
     groups |= {name: tuple(row for row in rows if row.bucket == name) for name in BUCKETS}
     return {name: _average(group) for name, group in groups.items()}
@@ -87,10 +102,9 @@ def averages(rows: tuple[Row, ...]) -> dict[str, dict[str, float]]:
 def _average(rows: tuple[Row, ...]) -> dict[str, float]:
     if not rows:
         return {}
-    return {
-        "bleu": sum(row.bleu for row in rows) / len(rows),
-        "chrf": sum(row.chrf for row in rows) / len(rows),
-    }
+    fields = [row.to_fields() for row in rows]
+    names = [name for name in AVERAGED if all(name in line for line in fields)]
+    return {name: sum(line[name] for line in fields) / len(fields) for name in names}
 
 
 def write(table: Table, folder: pathlib.Path) -> None:
@@ -104,12 +118,12 @@ def write(table: Table, folder: pathlib.Path) -> None:
 
 def to_json(table: Table) -> dict[str, Any]:
     """Returns what `table.json` holds."""
-    values = dataclasses.asdict(table)
+    names = ("step", "split", "parameters", "active_parameters")
     return {
         "format_version": FORMAT_VERSION,
-        **{name: values[name] for name in ("step", "split", "parameters", "active_parameters")},
+        **{name: getattr(table, name) for name in names},
         "signatures": dict(table.signatures),
-        "rows": list(values["rows"]),
+        "rows": [row.to_fields() for row in table.rows],
         "averages": averages(table.rows),
     }
 
@@ -117,9 +131,10 @@ def to_json(table: Table) -> dict[str, Any]:
 def to_csv(table: Table) -> str:
     """Returns the rows with a head line; a field with a comma or a quote is quoted."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [item.name for item in dataclasses.fields(Row)])
+    rows = [row.to_fields() for row in table.rows]
+    writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
-    writer.writerows(dataclasses.asdict(row) for row in table.rows)
+    writer.writerows(rows)
     return text.getvalue()
 
 
@@ -133,12 +148,30 @@ def to_markdown(table: Table) -> str:
         "BLEU with its 95 % bootstrap interval.",
         "",
         _markdown_line(head),
-        "| --- | --- | ---: | --- | ---: | ---: | ---: | ---: |",
+        _markdown_line(
+            ["---" if column in _TEXT_COLUMNS else "---:" for column in range(len(head))]
+        ),
         *(_markdown_line(cells) for cells in body),
         "",
+        *(f"- {line}" for line in differences(table.rows)),
         *(f"- {name}: `{signature}`" for name, signature in table.signatures.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def differences(rows: tuple[Row, ...]) -> list[str]:
+    """Returns in words which pairs got better or worse than the baseline; nothing without one."""
+    compared = [(row.pair, row.comparison) for row in rows if row.comparison]
+    if not compared:
+        return []
+    lines = []
+    for word, sign in (("better", 1), ("worse", -1)):
+        pairs = [pair for pair, it in compared if it.is_significant and sign * it.delta_bleu > 0]
+        names = f": {', '.join(pairs)}" if pairs else ""
+        lines.append(
+            f"{word} than the baseline at p < {LEVEL}: {len(pairs)} of {len(compared)}{names}"
+        )
+    return lines
 
 
 def _markdown_line(cells: list[str]) -> str:
@@ -158,6 +191,7 @@ def to_text(table: Table) -> str:
         lines.append("  ".join(padded).rstrip())
     lines.insert(1, "-" * max(len(line) for line in lines))
     lines.insert(2 + len(table.rows), lines[1])
+    lines += differences(table.rows)
     lines += [f"{name}: {signature}" for name, signature in table.signatures.items()]
     return "\n".join(lines) + "\n"
 
@@ -181,9 +215,20 @@ def _cells(table: Table) -> list[list[str]]:
         ]
         for row in table.rows
     ]
+    groups = {name: mean for name, mean in averages(table.rows).items() if mean}
     means = [
         ["average", "", "", name, "", f"{mean['bleu']:.1f}", "", f"{mean['chrf']:.1f}"]
-        for name, mean in averages(table.rows).items()
-        if mean
+        for name, mean in groups.items()
     ]
+    if any(row.comparison for row in table.rows):
+        head += ["baseline", "delta", "p"]
+        for line, row in zip(rows, table.rows, strict=True):
+            line += _compared_cells(row.to_fields())
+        for line, mean in zip(means, groups.values(), strict=True):
+            line += _compared_cells(mean)
     return [head, *rows, *means]
+
+
+def _compared_cells(fields: Mapping[str, Any]) -> list[str]:
+    formats = {"baseline_bleu": ".1f", "delta_bleu": "+.1f", "p_value": ".4f"}
+    return [format(fields[name], form) if name in fields else "" for name, form in formats.items()]

@@ -83,6 +83,31 @@ def test_eval_writes_the_table_that_sacrebleu_prints(home):
     assert "average" in done.stdout.decode()
 
 
+def test_eval_compares_with_another_run_and_with_files(home, tmp_path):
+    run = ("--workdir", home / "run", "--split", "dev")
+    done = command("evaluate", *run, "--baseline", home / "run")
+    assert done.returncode == 0, done.stderr.decode()
+    folder = home / "run" / "eval" / "4" / "dev"
+    rows = json.loads((folder / "table.json").read_text())["rows"]
+    assert {(row["delta_bleu"], row["baseline_bleu"] == row["bleu"]) for row in rows} == {(0, True)}
+    assert "better than the baseline at p < 0.05: 0 of 3" in done.stdout.decode()
+    for path in folder.glob("*.hyp.txt"):
+        reference = home / "data" / "references" / path.name.replace(".hyp.txt", ".dev.tsv")
+        lines = reference.read_text(encoding="utf-8").splitlines()
+        english = "".join(line.split("\t")[1] + "\n" for line in lines)
+        (tmp_path / path.name).write_text(english, encoding="utf-8")
+    done = command("evaluate", *run, "--baseline_hyps", tmp_path)
+    rows = json.loads((folder / "table.json").read_text())["rows"]
+    assert {round(row["baseline_bleu"]) for row in rows} == {100}
+    assert "worse than the baseline at p < 0.05: 3 of 3" in done.stdout.decode()
+    (tmp_path / "fr-en.hyp.txt").write_text("one line\n", encoding="utf-8")
+    line = refused(command("evaluate", *run, "--baseline_hyps", tmp_path))
+    assert "fr-en.hyp.txt: found 1 lines, accepted: " in line
+    assert "--baseline_hyps" in refused(
+        command("evaluate", *run, "--baseline_hyps", tmp_path, "--baseline", home / "run")
+    )
+
+
 def test_translate_writes_a_line_for_a_line(home):
     text = "ä dög sées\n\nnobödy  the séa\nlast line without an end".encode()
     done = command("translate", "--workdir", home / "run", "--source_language", "de", input=text)

@@ -84,3 +84,35 @@ def test_500_sentences_take_less_than_two_seconds():
     started = time.perf_counter()
     scores.score(hypotheses, references)
     assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize("change", [0.1, 0.12, 0.2])
+def test_a_comparison_is_that_of_the_sacrebleu_command(corpus, change):
+    folder, own = corpus
+    rng = random.Random(7)
+    references = (folder / "reference").read_text(encoding="utf-8").splitlines()
+    baseline = [
+        " ".join(rng.choice(WORDS) if rng.random() < change else word for word in line.split())
+        for line in references
+    ]
+    (folder / "baseline").write_text("\n".join(baseline) + "\n", encoding="utf-8")
+    command = [sys.executable, "-m", "sacrebleu", "reference", "-i", "baseline", "hypothesis"]
+    done = subprocess.run(
+        [*command, "-m", "bleu", "-w", "6", "--paired-bs", "-f", "json"],
+        cwd=folder, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    first, second = (system["BLEU"] for system in json.loads(done.stdout))
+    hypotheses = (folder / "hypothesis").read_text(encoding="utf-8").splitlines()
+    found = scores.compare(hypotheses, baseline, references)
+    assert found.baseline_bleu == pytest.approx(first["score"], abs=1e-6)
+    assert found.delta_bleu == pytest.approx(own.bleu - first["score"], abs=1e-6)
+    assert found.p_value == pytest.approx(second["p_value"], abs=1e-6)
+    assert found.is_significant == (second["p_value"] < 0.05)
+
+
+def test_a_system_is_no_better_than_itself():
+    hypotheses, references = make_corpus(30)
+    found = scores.compare(hypotheses, hypotheses, references)
+    assert found.delta_bleu == 0 and not found.is_significant
+    with pytest.raises(ValueError, match="30 and 29 hypotheses, 30 references"):
+        scores.compare(hypotheses, hypotheses[1:], references)

@@ -8,8 +8,8 @@ import json
 import pytest
 
 from gshard_mt.evaluate import table as tables
-from gshard_mt.evaluate.scores import Score
-from gshard_mt.evaluate.table import Row, Table
+from gshard_mt.evaluate.scores import Comparison, Score
+from gshard_mt.evaluate.table import Table
 
 SCORES = {
     "de-en": Score(500, 23.44, 22.1, 24.8, 45.6),
@@ -85,7 +85,7 @@ def test_csv_gives_the_rows_back(table, tmp_path):
     tables.write(strange(table), tmp_path)
     with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
-    assert list(row) == [item.name for item in dataclasses.fields(Row)]
+    assert list(row) == list(table.rows[0].to_fields()) and "comparison" not in row
     assert row["language"] == 'Old "High", | German' and float(row["bleu"]) == 23.44
 
 
@@ -101,3 +101,44 @@ def test_text_is_aligned_and_rounded_as_sacrebleu_prints(table):
     assert "23.4  22.1-24.8  45.6" in lines[2]
     assert len({len(line) for line in lines[:2]}) == 1
     assert lines[-2] == "bleu: nrefs:1|tok:13a"
+
+
+@pytest.fixture
+def compared(table) -> Table:
+    """The same scores beside a baseline: two pairs are better, one of them surely; two worse."""
+    comparisons = {
+        "de-en": Comparison(20.0, 3.44, 0.001),
+        "fr-en": Comparison(29.9, 0.1, 0.6),
+        "sv-en": Comparison(20.5, -0.5, 0.0501),
+        "is-en": Comparison(12.0, -2.0, 0.0499),
+    }
+    return dataclasses.replace(table, rows=tables.make_rows(SCORES, TRAIN_PAIRS, comparisons))
+
+
+def test_a_baseline_adds_its_columns_everywhere(compared, tmp_path):
+    tables.write(compared, tmp_path)
+    found = json.loads((tmp_path / "table.json").read_text())
+    row = found["rows"][0]
+    assert (row["baseline_bleu"], row["delta_bleu"], row["p_value"]) == (20.0, 3.44, 0.001)
+    assert found["averages"]["mid"] == pytest.approx(
+        {"bleu": 25.0, "chrf": 45.0, "baseline_bleu": 25.2, "delta_bleu": -0.2}
+    )
+    with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
+        assert [line["p_value"] for line in csv.DictReader(file)] == [
+            *("0.001", "0.6", "0.0501", "0.0499")
+        ]
+    lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    assert {line.count("|") for line in lines if line.startswith("|")} == {12}
+    text = tables.to_text(compared).splitlines()
+    assert text[0].split()[-3:] == ["baseline", "delta", "p"]
+    assert text[2].split()[-3:] == ["20.0", "+3.4", "0.0010"]
+    (mid,) = (line.split() for line in text if line.startswith("average") and "mid" in line)
+    assert mid[-2:] == ["25.2", "-0.2"]  # an average has no p-value
+
+
+def test_what_got_better_or_worse_is_said(compared, table):
+    assert tables.differences(compared.rows) == [
+        "better than the baseline at p < 0.05: 1 of 4: de-en",
+        "worse than the baseline at p < 0.05: 1 of 4: is-en",
+    ]
+    assert tables.differences(table.rows) == []

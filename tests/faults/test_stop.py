@@ -89,7 +89,7 @@ def test_a_full_disk_leaves_older_checkpoints_whole_and_says_so(undisturbed):
     shutil.copytree(runs.folder / "undisturbed", runs.folder / run)
     shutil.rmtree(runs.checkpoints(run) / str(runs.steps))
     *_, older, last = sorted(int(path.name) for path in runs.checkpoints(run).iterdir())
-    processes = [runs.start(run, 8, before="ulimit -f 16")]  # blocks of 1,024 bytes
+    processes = [runs.start(run, 8, before="ulimit -f 100")]  # KiB: metrics, no checkpoint
     ((printed, errors),) = [process.communicate(timeout=120) for process in processes]
     assert processes[0].returncode == 2, (printed, errors)
     expected = rf"error: .*checkpoints: saving checkpoint {runs.steps} failed \(.*whole there: "
