@@ -15,7 +15,7 @@ import numpy as np
 import orbax.checkpoint
 import pytest
 
-from gshard_mt.config import DataConfig
+from gshard_mt.config import Config, DataConfig, MeshConfig, ModelConfig, MoeConfig, TrainConfig
 from gshard_mt.data.prepared import Prepared
 
 CONFIG = """
@@ -36,6 +36,14 @@ def get_config():
 """
 CLOCKS = ("seconds", "input_seconds", "tokens_per_second")
 HALF = ".orbax-checkpoint-tmp"  # in the name of what Orbax has not finished
+
+
+def tiny_config(data: DataConfig, mesh: MeshConfig, **train) -> Config:
+    """The same model for a run in this process; `train` are fields of TrainConfig."""
+    model = ModelConfig(model_dim=16, ffn_dim=32, num_heads=2, head_dim=8)
+    model.moe = MoeConfig(num_experts=8, group_size=16)
+    lengths = {"batch_rows": 16, "warmup_steps": 2, "log_every": 2}
+    return Config(data, model, TrainConfig(schedule="constant", **lengths, **train), mesh)
 
 
 class Runs:

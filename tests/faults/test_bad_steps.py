@@ -9,40 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gshard_mt.config import Config, MeshConfig, ModelConfig, MoeConfig, TrainConfig
+from gshard_mt.config import Config, MeshConfig
 from gshard_mt.data.batches import train_batches
 from gshard_mt.errors import TrainingError
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train import step as step_module
 from gshard_mt.train.loop import train
 from gshard_mt.train.watch import WINDOW, Watch, first_watch, judge, remember
-from tests.runs import saved_arrays
+from tests.runs import saved_arrays, tiny_config
 
 BAD = 6  # the step whose batch is poisoned
 
 
 @pytest.fixture(scope="module")
 def run_config(config) -> Config:
-    return Config(
-        data=config,
-        model=ModelConfig(
-            model_dim=16,
-            ffn_dim=32,
-            num_heads=2,
-            head_dim=8,
-            moe=MoeConfig(num_experts=4, group_size=16),
-        ),
-        train=TrainConfig(
-            num_steps=10,
-            batch_rows=16,
-            schedule="constant",
-            warmup_steps=2,
-            log_every=2,
-            eval_every=100,
-            save_every=4,
-        ),
-        mesh=MeshConfig(data=1, expert=1),
-    )
+    return tiny_config(config, MeshConfig(1, 1), num_steps=10, eval_every=100, save_every=4)
 
 
 @pytest.fixture

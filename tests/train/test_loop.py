@@ -11,7 +11,6 @@ from gshard_mt.config import (
     Config,
     MeshConfig,
     ModelConfig,
-    MoeConfig,
     TrainConfig,
     check,
     mesh_shape,
@@ -21,7 +20,7 @@ from gshard_mt.errors import CheckpointError, ConfigError
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train.loop import Options, train
 from tests.less_data import leave_out
-from tests.runs import saved_arrays
+from tests.runs import saved_arrays, tiny_config
 
 STEPS = 8
 
@@ -29,28 +28,8 @@ STEPS = 8
 @pytest.fixture(scope="module")
 def run_config(config) -> Config:
     """Dropout and the random second expert are on: a restart must draw what it would have."""
-    return Config(
-        data=config,
-        model=ModelConfig(
-            model_dim=16,
-            ffn_dim=32,
-            num_heads=2,
-            head_dim=8,
-            moe=MoeConfig(num_experts=8, group_size=16),
-        ),
-        train=TrainConfig(
-            num_steps=STEPS,
-            batch_rows=16,
-            optimizer="adafactor",
-            schedule="constant",
-            warmup_steps=2,
-            log_every=2,
-            eval_every=4,
-            save_every=4,
-            max_checkpoints=9,
-        ),
-        mesh=MeshConfig(data=1, expert=8),
-    )
+    lengths = {"num_steps": STEPS, "eval_every": 4, "save_every": 4, "max_checkpoints": 9}
+    return tiny_config(config, MeshConfig(1, 8), optimizer="adafactor", **lengths)
 
 
 def run(config: Config, prepared, workdir, steps: int, mesh=None, change_mixture=False) -> None:
