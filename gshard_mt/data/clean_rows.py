@@ -70,10 +70,22 @@ def _keys(
         return keys
     keys["id"] = id
     keys["source"], keys["english"] = hash_texts(folded_source), hash_texts(folded_english)
-    near = [hash_texts(near_forms(folded)) for folded in (folded_source, folded_english)]
+    near = [
+        _near_keys(keys[side], folded)
+        for side, folded in (("source", folded_source), ("english", folded_english))
+    ]
     keys["near"] = join_keys(*near)
     keys["pair"] = hash_texts([f"{s}\t{e}" for s, e in zip(source, english, strict=True)])
     num_words = num_words_all(english)
     is_test = is_testable_all(english, num_words)
     keys["num_words"] = np.where(is_test, np.minimum(num_words, 255), 0)
     return keys
+
+
+def _near_keys(keys: np.ndarray, folded: list[str]) -> np.ndarray:
+    """Returns the hashes of near forms, from those of the folded texts where these are the same."""
+    near = near_forms(folded)
+    rows = [row for row, form in enumerate(near) if form is not folded[row]]
+    hashes = keys.copy()
+    hashes[rows] = hash_texts([near[row] for row in rows])
+    return hashes

@@ -1,7 +1,8 @@
-"""tf.train.Examples read many at once: token ids out of the wire format, in arrays."""
+"""tf.train.Examples many at once: token ids in and out of the wire format, in arrays."""
 # SPDX-License-Identifier: Apache-2.0
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,58 @@ class Columns(NamedTuple):
     source_lengths: np.ndarray  # int64
     target: np.ndarray
     target_lengths: np.ndarray
+
+
+def serialize_examples(ids: np.ndarray, sides: Columns) -> Iterator[bytes]:
+    """Yields an Example of `id`, `source` and `target` for each pair, as protobuf would write it.
+
+    `ids` are int64; keys are in alphabetical order, as protobuf's deterministic form has them.
+    """
+    sources = _pack(sides.source, sides.source_lengths)
+    targets = _pack(sides.target, sides.target_lengths)
+    for id, source, target in zip(_pack(ids, np.ones_like(ids)), sources, targets, strict=True):
+        content = b"".join(
+            (
+                _opening(b"id", len(id)),
+                id,
+                _opening(b"source", len(source)),
+                source,
+                _opening(b"target", len(target)),
+                target,
+            )
+        )
+        yield _field(_FIRST, len(content)) + content
+
+
+def _pack(values: np.ndarray, lengths: np.ndarray) -> Iterator[bytes]:
+    """Yields lists of packed varints, as long as `lengths` says, of non-negative values."""
+    content, sizes = encode_varints(values)
+    before = np.concatenate([[0], np.cumsum(sizes)])
+    ends = before[np.cumsum(lengths)].tolist()
+    packed, start = content.tobytes(), 0
+    for end in ends:
+        yield packed[start:end]
+        start = end
+
+
+@functools.lru_cache(1 << 14)
+def _opening(key: bytes, num_bytes: int) -> bytes:
+    """Returns what stands before the packed values of a feature: an entry of the map, down to it.
+
+    The inside comes first: the list's tag and length, then those of what holds it.
+    """
+    opening = b""
+    # A list without values is written as no list at all.
+    for tag in (_FIRST, _THIRD, _SECOND) if num_bytes else (_THIRD, _SECOND):
+        opening = _field(tag, len(opening) + num_bytes) + opening
+    opening = _field(_FIRST, len(key)) + key + opening
+    return _field(_FIRST, len(opening) + num_bytes) + opening
+
+
+@functools.lru_cache(1 << 14)
+def _field(tag: int, length: int) -> bytes:
+    content, _ = encode_varints(np.array([length]))
+    return bytes([tag]) + content.tobytes()
 
 
 class UnusualExampleError(Exception):
@@ -108,6 +161,24 @@ def _read_lists(
     num_before = np.concatenate([[0], np.cumsum(is_last)])
     _expect(is_last[ends[num_bytes > 0] - 1])  # no value goes on in the next list
     return decode_varints(content, is_last), num_before[ends] - num_before[ends - num_bytes]
+
+
+def encode_varints(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the bytes of non-negative values as varints, end to end, and the size of each."""
+    values = values.astype(np.uint64)
+    sizes = np.ones(len(values), np.int64)
+    rest = values >> np.uint64(7)
+    while rest.any():
+        sizes += rest > 0
+        rest >>= np.uint64(7)
+    starts = np.cumsum(sizes) - sizes
+    content = np.zeros(int(sizes.sum()), np.uint8)
+    for number in range(int(sizes.max(initial=0))):
+        rows = np.flatnonzero(sizes > number)
+        bits = (values[rows] >> np.uint64(7 * number)) & np.uint64(127)
+        goes_on = sizes[rows] > number + 1
+        content[starts[rows] + number] = bits | (goes_on * np.uint64(128))
+    return content, sizes
 
 
 def decode_varints(content: np.ndarray, is_last: np.ndarray) -> np.ndarray:

@@ -35,21 +35,13 @@ class ShardInfo(NamedTuple):
     num_bytes: int
 
 
-def write_shard(
-    path: pathlib.Path, records: Iterable[tuple[int, Sequence[int], Sequence[int]]]
-) -> ShardInfo:
-    """Writes records of `id`, `source` and `target` to an ArrayRecord file, as they come."""
+def write_shard(path: pathlib.Path, contents: Iterable[bytes]) -> ShardInfo:
+    """Writes serialized records to an ArrayRecord file, as they come."""
     num_records = num_bytes = 0
     # A group is decompressed to read any record of it: 16 cost no more than one alone, and the
     # index, which readers hold in memory, has an entry a group.
     writer = array_record_module.ArrayRecordWriter(str(path), "group_size:16")
-    for id, source, target in records:
-        example = _EXAMPLE()
-        feature = example.features.feature
-        feature["id"].int64_list.value.append(id)
-        feature["source"].int64_list.value.extend(source)
-        feature["target"].int64_list.value.extend(target)
-        content = example.SerializeToString(deterministic=True)
+    for content in contents:
         num_records += 1
         num_bytes += len(content)
         writer.write(content)

@@ -14,6 +14,7 @@ from gshard_mt.config import DataConfig
 from gshard_mt.data.blocks import Block, read_drops
 from gshard_mt.data.cleaning.clean import is_ratio_above
 from gshard_mt.data.drops import NUM_SAMPLES, Drops
+from gshard_mt.data.examples import Columns, serialize_examples
 from gshard_mt.data.records import ShardInfo, write_shard
 from gshard_mt.data.selection import Pairs, read_kept
 from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer
@@ -90,8 +91,8 @@ def write_pairs(
 
 def _encode(
     parts: Iterable[Pairs], language: str, split: str, encoding: Encoding, shard: Shard
-) -> Iterator[tuple[int, list[int], list[int]]]:
-    """Yields the records of a shard, whose counts and drops it adds to."""
+) -> Iterator[bytes]:
+    """Yields the serialized records of a shard, whose counts and drops it adds to."""
     tokenizer = _tokenizer(encoding.data_dir, encoding.tokenizer_hash)
     for pairs in parts:
         ids = tokenizer.encode_source(pairs.source), tokenizer.encode_target(pairs.english)
@@ -107,10 +108,11 @@ def _encode(
             kept = np.flatnonzero(is_kept)
             pairs = pairs.rows(kept)
             ids = [ids[0][i] for i in kept], [ids[1][i] for i in kept]
-        source = _count(pairs.source, ids[0], tokenizer.starts_unknown_source)
-        target = _count(pairs.english, ids[1], tokenizer.starts_unknown_target)
+        sides = Columns(*_flatten(ids[0]), *_flatten(ids[1]))
+        source = _count(pairs.source, *sides[:2], tokenizer.starts_unknown_source)
+        target = _count(pairs.english, *sides[2:], tokenizer.starts_unknown_target)
         shard.counts.add(SplitCounts(len(pairs.keys), source, target))
-        yield from zip(pairs.keys["id"].tolist(), *ids, strict=True)
+        yield from serialize_examples(pairs.keys["id"], sides)
 
 
 def _why_drop(
@@ -135,20 +137,24 @@ def _lengths(ids: Sequence[Sequence[int]]) -> np.ndarray:
     return np.fromiter(map(len, ids), np.int64, len(ids))
 
 
+def _flatten(ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns all ids end to end, int32, and the length of each list."""
+    lengths = _lengths(ids)
+    flat = itertools.chain.from_iterable(ids)
+    return np.fromiter(flat, np.int32, int(lengths.sum())), lengths
+
+
 def _count(
-    texts: Sequence[str], ids: Sequence[Sequence[int]], starts_unknown: np.ndarray
+    texts: Sequence[str], ids: np.ndarray, lengths: np.ndarray, starts_unknown: np.ndarray
 ) -> SideCounts:
     if not texts:
         return SideCounts()
-    lengths = _lengths(ids)
-    num_tokens = int(lengths.sum())
-    flat = np.fromiter(itertools.chain.from_iterable(ids), np.int32, num_tokens)
     text = "\n".join(texts)
     return SideCounts(
-        num_tokens,
+        len(ids),
         text.count(" ") + len(texts),
         len(text) - len(texts) + 1,
-        int(np.count_nonzero(starts_unknown[flat])),
+        int(np.count_nonzero(starts_unknown[ids])),
         np.bincount(lengths // LENGTH_BIN),
     )
 

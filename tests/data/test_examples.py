@@ -7,7 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2
 
-from gshard_mt.data.examples import UnusualExampleError, parse_examples
+from gshard_mt.data.examples import (
+    Columns,
+    UnusualExampleError,
+    parse_examples,
+    serialize_examples,
+)
 from gshard_mt.data.records import parse_records
 
 Example = tf_example_pb2.Example  # type: ignore[attr-defined]
@@ -129,3 +134,26 @@ def test_damaged_bytes_are_read_as_protobuf_reads_them_or_given_up(place, byte, 
 
 def test_no_records_are_no_columns():
     assert [len(column) for column in parse_records([])] == [0, 0, 0, 0]
+
+
+_COUNTED = st.lists(st.integers(0, 2**31 - 1), max_size=40)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(st.integers(0, 2**62), _COUNTED, _COUNTED), max_size=6))
+def test_examples_are_written_as_protobuf_writes_them(records):
+    expected = []
+    for id, *sides in records:
+        example = Example()
+        for key, values in zip(("id", "source", "target"), ([id], *sides), strict=True):
+            # Touched even where there is nothing in it, so that the list is there.
+            example.features.feature[key].int64_list.SetInParent()
+            example.features.feature[key].int64_list.value.extend(values)
+        expected.append(example.SerializeToString(deterministic=True))
+    ids = np.array([id for id, _, _ in records], np.int64)
+    columns: list[np.ndarray] = []
+    for side in (1, 2):
+        flat = [value for record in records for value in record[side]]
+        columns.append(np.array(flat, np.int32))
+        columns.append(np.array([len(record[side]) for record in records], np.int64))
+    assert list(serialize_examples(ids, Columns(*columns))) == expected

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gshard_mt.data.cleaning.characters import DIGIT, MARKUP
+from gshard_mt.data.cleaning.characters import MARKUP
 from gshard_mt.data.cleaning.markup import has_html, is_html
 from gshard_mt.data.cleaning.numerals import do_numbers_differ
 from gshard_mt.data.cleaning.pairs import Pairs
@@ -47,8 +47,10 @@ def _have_other_placeholders(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
 
 
 def _have_other_numbers(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
-    has_digits = pairs.source.lines.has(DIGIT) & pairs.english.lines.has(DIGIT)
-    return _each(do_numbers_differ, pairs, rows, has_digits)
+    both = zip(pairs.source.lines.numbers(), pairs.english.lines.numbers(), strict=True)
+    # The same numbers on both sides, or none on one, as nearly always, however they are grouped.
+    can_be = np.array([bool(a and b and a != b) for a, b in both], bool)
+    return _each(do_numbers_differ, pairs, rows, can_be)
 
 
 Filter = Callable[[Pairs, np.ndarray], np.ndarray]

@@ -8,14 +8,14 @@ import numpy as np
 import xxhash
 
 from gshard_mt.data.cleaning.characters import (
+    MARK,
     NOTHING,
-    assigned,
     code_points,
     composing,
     mapping,
     to_text,
 )
-from gshard_mt.data.cleaning.lines import join_lines
+from gshard_mt.data.cleaning.lines import Lines, join_lines, read_lines
 
 _BY_HAND = "\ue000"  # in the table: the line is folded alone, as text (private use isn't folded)
 
@@ -30,39 +30,66 @@ def fold(text: str) -> str:
 
 def fold_all(texts: list[str]) -> list[str]:
     """Returns `fold` of each text, all at once."""
-    codes = code_points(join_lines(texts))
-    table, is_mark = _folds()
-    mapped = np.take(table, codes)
-    marks = np.take(is_mark, codes)
+    return fold_lines(read_lines(texts, frozenset()), texts)
+
+
+def fold_lines(lines: Lines, texts: list[str]) -> list[str]:
+    """Returns `fold` of each line; `texts` are the lines."""
+    mapped = np.take(_folds(), lines.codes)
     by_hand = mapped == ord(_BY_HAND)
-    by_hand[1:] |= marks[1:] & marks[:-1]  # may change places
+    is_mark = (lines.classes & MARK) != 0
+    by_hand[1:] |= is_mark[1:] & is_mark[:-1]  # may change places
     folded = _split(mapped)
-    if by_hand.any():
-        ends = np.flatnonzero(codes == ord("\n"))
-        for row in set(np.searchsorted(ends, np.flatnonzero(by_hand)).tolist()):
-            folded[row] = _fold(texts[row])
+    rows = _rows_of(by_hand, lines.codes)
+    if len(rows):
+        # NFKC of a block is NFKC of its lines: nothing composes with a line feed or crosses it.
+        block = unicodedata.normalize("NFKC", join_lines([texts[row] for row in rows])).casefold()
+        for row, form in zip(rows, _split(np.take(_counts(), code_points(block))), strict=True):
+            folded[row] = form
     return [new or text for new, text in zip(folded, texts, strict=True)]
 
 
 def near_forms(folded: list[str]) -> list[str]:
     """Returns what near-duplicates share: folded texts with every digit 0 and without symbols.
 
-    The folded text itself where nothing is left. Marks stay: they are vowels in India.
+    The folded text itself, the same object, where nothing changes or nothing would be left. Marks
+    stay: they are vowels in India.
     """
-    near = _split(np.take(_near(), code_points(join_lines(folded))))
-    return [new or text for new, text in zip(near, folded, strict=True)]
+    codes = code_points(join_lines(folded))
+    mapped = np.take(_near(), codes)
+    rows = _rows_of(mapped != codes, codes)
+    near = [each.replace("\n", " ") for each in folded]  # the same object where there is none
+    if len(rows):
+        changed = _split(np.take(_near(), code_points(join_lines([folded[row] for row in rows]))))
+        for row, form in zip(rows, changed, strict=True):
+            near[row] = form or folded[row]
+    return near
 
 
 def hash_texts(texts: list[str]) -> np.ndarray:
     """Returns XXH3's 64 bits of each text in UTF-8, uint64: the same on every machine."""
     digest = xxhash.xxh3_64_intdigest
-    hashes = [digest(text.encode("utf-8", "surrogatepass")) for text in texts]
-    return np.array(hashes, np.uint64)
+    contents = "\n".join(texts).encode("utf-8", "surrogatepass").split(b"\n")
+    if len(contents) != len(texts):  # there is none, or a line feed in one
+        contents = [text.encode("utf-8", "surrogatepass") for text in texts]
+    return np.array([digest(content) for content in contents], np.uint64)
 
 
 def _fold(text: str) -> str:
     folded = unicodedata.normalize("NFKC", text.replace("\n", " ")).casefold()
-    return "".join([each for each in folded if unicodedata.category(each)[0] not in "PZ"])
+    return "".join(filter(_does_count, folded))
+
+
+def _does_count(character: str) -> bool:
+    return unicodedata.category(character)[0] not in "PZ"
+
+
+def _rows_of(is_there: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Returns the numbers of the lines with a character that `is_there`."""
+    places = np.flatnonzero(is_there)
+    if not len(places):
+        return places
+    return np.unique(np.searchsorted(np.flatnonzero(codes == ord("\n")), places))
 
 
 def _split(codes: np.ndarray) -> list[str]:
@@ -70,8 +97,8 @@ def _split(codes: np.ndarray) -> list[str]:
 
 
 @functools.cache
-def _folds() -> tuple[np.ndarray, np.ndarray]:
-    """Returns what each code point is folded to, and which of them NFKC may move.
+def _folds() -> np.ndarray:
+    """Returns what each code point is folded to.
 
     Nearly all fold alone, to one character or none. Those that don't, ß or ½ or a mark that
     composes, send their line to `_fold`.
@@ -84,10 +111,12 @@ def _folds() -> tuple[np.ndarray, np.ndarray]:
         folded = _fold(character)
         return _BY_HAND if len(folded) > 1 or folded in composes else folded
 
-    table = mapping(fold_alone)
-    is_mark = np.zeros(len(table), bool)
-    is_mark[code_points("".join(filter(unicodedata.combining, assigned())))] = True
-    return table, is_mark
+    return mapping(fold_alone)
+
+
+@functools.cache
+def _counts() -> np.ndarray:
+    return mapping(lambda character: character if _does_count(character) else "")
 
 
 @functools.cache

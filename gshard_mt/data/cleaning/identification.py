@@ -67,8 +67,9 @@ def best_label(text: str) -> str:
 
 def _label(line: str, least: float = 0.0) -> str:
     """Returns the best label, "" where it hasn't `least` of the probability."""
-    labels, _ = _model().predict(line, k=1, threshold=least)
-    return labels[0][_PREFIX:] if labels else ""
+    # Past the package's Python, which takes two microseconds more.
+    found = _model().f.predict(line + "\n", 1, least, "strict")
+    return found[0][1][_PREFIX:] if found else ""
 
 
 def _first_words(line: str) -> str:

@@ -11,6 +11,7 @@ from gshard_mt.data.cleaning.characters import (
     CHANGED,
     COMPOSES,
     DENSE,
+    DIGIT,
     MARK,
     NOTHING,
     become,
@@ -43,11 +44,20 @@ class Lines(NamedTuple):
 
     def weigh(self, kind: int) -> np.ndarray:
         """Returns `count` of letters of a class, in Latin letters that would say as much."""
-        return self.count(kind) + 2 * self.count(kind | DENSE)
+        number = self.count(kind)
+        return number + 2 * self.count(kind | DENSE) if (self.classes & DENSE).any() else number
 
     def has(self, kind: int) -> np.ndarray:
         """Tells of each line whether it has a character of a class; quick where few are."""
-        return self._at(np.flatnonzero(self.classes & kind))
+        return self._at(np.flatnonzero((self.classes & kind) != 0))
+
+    def numbers(self) -> list[str]:
+        """Returns of each line its runs of digits, a space behind each."""
+        is_digit = (self.classes & DIGIT) != 0
+        is_kept = is_digit | (self.codes == _FEED)
+        is_kept[1:] |= is_digit[:-1]
+        found = np.where(is_digit | (self.codes == _FEED), self.codes, np.uint32(_SPACE))[is_kept]
+        return to_text(found).replace(" \n", "\n").split("\n")[:-1]
 
     def is_settled(self) -> np.ndarray:
         """Tells of each line whether it surely is in NFC, by Unicode's quick check."""
@@ -77,9 +87,7 @@ def read_lines(texts: list[str], scripts: frozenset[str]) -> Lines:
 
 def normalize_lines(lines: Lines, scripts: frozenset[str]) -> Lines:
     """Returns the block with each line as `normalize` has it."""
-    text = lines.text
-    has_odd_spaces = any(odd in text for odd in ("  ", " \n", "\n ")) or text.startswith(" ")
-    if has_odd_spaces or (lines.classes & CHANGED).any():
+    if _has_odd_spaces(lines.codes) or (lines.classes & CHANGED).any():
         lines = _lines(to_text(_with_single_spaces(_becomes()[lines.codes])), scripts)
     if (is_settled := lines.is_settled()).all():
         return lines
@@ -96,6 +104,14 @@ def _lines(text: str, scripts: frozenset[str]) -> Lines:
     ends = np.flatnonzero(codes == _FEED)
     starts = np.concatenate([np.zeros(1, np.int64), ends + 1])[:-1]
     return Lines(text, codes, np.take(classes_of(scripts), codes), starts)
+
+
+def _has_odd_spaces(codes: np.ndarray) -> bool:
+    """Tells whether a space is beside another or at an edge of its line."""
+    is_space = codes == _SPACE
+    is_edge = is_space | (codes == _FEED)
+    is_odd = (is_space[1:] & is_edge[:-1]) | (is_edge[1:] & is_space[:-1])
+    return bool(is_odd.any() or is_space[:1].any())
 
 
 def _with_single_spaces(codes: np.ndarray) -> np.ndarray:

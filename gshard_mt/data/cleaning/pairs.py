@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gshard_mt.data.cleaning.characters import MARKUP
-from gshard_mt.data.cleaning.fold import fold_all
+from gshard_mt.data.cleaning.fold import fold_lines
 from gshard_mt.data.cleaning.lines import Lines, read_lines
 from gshard_mt.data.cleaning.placeholders import PLACEHOLDER
 
@@ -38,7 +38,7 @@ class Pairs:
 def make_side(lines: Lines, scripts: frozenset[str]) -> Side:
     """Returns a side of a block of normalized lines. Names in placeholders are no words."""
     texts = lines.split()
-    folded = fold_all(texts)
+    folded = fold_lines(lines, texts)
     marked = np.flatnonzero(lines.has(MARKUP))
     if not len(marked):
         return Side(texts, lines, texts, lines, folded)

@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
-from gshard_mt.data.cleaning.characters import NUM_CODES, assigned, code_points
-from gshard_mt.data.cleaning.lines import join_lines
+from gshard_mt.data.cleaning.characters import MARKUP, NUM_CODES, assigned, code_points
+from gshard_mt.data.cleaning.lines import join_lines, read_lines
 
 MIN_WORDS = 2  # of a string that tests translation
 
@@ -30,27 +30,24 @@ def placeholders(text: str) -> frozenset[str]:
 def num_words_all(texts: list[str]) -> np.ndarray:
     """Returns of each text how many words of letters it has, int64."""
     codes = code_points(join_lines(texts))
+    if not texts:
+        return np.zeros(0, np.int64)
     is_space, is_letter = _spaces_and_letters()
-    space_before = np.cumsum(np.take(is_space, codes))  # the number of the word, in a way
-    letters = np.flatnonzero(np.take(is_letter, codes))
-    word = space_before[letters]
-    firsts = letters[np.flatnonzero(np.diff(word, prepend=-1))]
-    ends = np.flatnonzero(codes == ord("\n"))
-    return np.bincount(np.searchsorted(ends, firsts), minlength=len(texts))
+    spaces = np.flatnonzero(np.take(is_space, codes))  # line feeds too
+    words = np.concatenate([np.zeros(1, np.int64), spaces[:-1] + 1])
+    is_word = np.logical_or.reduceat(np.take(is_letter, codes), words)
+    is_last = codes[spaces] == ord("\n")
+    firsts = np.concatenate([np.zeros(1, np.int64), np.flatnonzero(is_last)[:-1] + 1])
+    return np.add.reduceat(is_word, firsts, dtype=np.int64)
 
 
 def is_testable_all(texts: list[str], num_words: np.ndarray) -> np.ndarray:
     """Tells of each text whether it is a test of translation: words, and nothing just to copy."""
     found = num_words >= MIN_WORDS
-    for row in np.flatnonzero(found):
-        text = texts[row]
-        # A placeholder has one of these; the search for them is quick, that for it is not.
-        if any(mark in text for mark in _MARKS) and PLACEHOLDER.search(text):
-            found[row] = False
+    # Every placeholder has markup; the search for that is quick, that for it is not.
+    for row in np.flatnonzero(found & read_lines(texts, frozenset()).has(MARKUP)):
+        found[row] = not PLACEHOLDER.search(texts[row])
     return found
-
-
-_MARKS = ("{", "%", "<", "&", "://", "$t(")
 
 
 @functools.cache
