@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 from gshard_mt.config import ModelConfig
 from gshard_mt.model.moe import decoding_groups
-from gshard_mt.model.transformer import Cache, Transformer
+from gshard_mt.model.transformer import Cache, Memory, Transformer
 from gshard_mt.partitioning.annotate import shard
 
 WORST = -1e9  # the score of a beam that is not there
+_BLOCK = 128  # scores of `largest_of_many` whose maximum is taken first
 
 
 class Search(NamedTuple):
@@ -56,10 +57,7 @@ def beam_search(
     """
     num_rows, num_beams = source_BL.shape[0], search.beam_size
     groups = decoding_groups(config)
-    is_token_BL = shard(source_BL, "BL") != 0
-    position_BL = jnp.broadcast_to(jnp.arange(source_BL.shape[1]), source_BL.shape)
-    memory_BLM, _ = model.encode(source_BL, is_token_BL.astype(jnp.int32), position_BL, groups)
-    memory = model.remember(memory_BLM, is_token_BL)
+    memory = remember_source(model, config, source_BL)
 
     def is_open(beams: _Beams) -> jax.Array:
         is_full_B = jnp.all(beams.finished_score_BW > WORST, axis=1)
@@ -85,12 +83,21 @@ def beam_search(
     return _best(beams, limit_B, search)
 
 
+def remember_source(model: Transformer, config: ModelConfig, source_BL: jax.Array) -> Memory:
+    """Encodes one sentence a row, once; id 0 is padding."""
+    is_token_BL = shard(source_BL, "BL") != 0
+    position_BL = jnp.broadcast_to(jnp.arange(source_BL.shape[1]), source_BL.shape)
+    segment_BL = is_token_BL.astype(jnp.int32)
+    memory_BLM, _ = model.encode(source_BL, segment_BL, position_BL, decoding_groups(config))
+    return model.remember(memory_BLM, is_token_BL)
+
+
 def _advance(beams: _Beams, cache: Cache, log_p_BWV, search: Search, is_open_B) -> _Beams:
     """One position: the 2W best continuations, of which ends finish and the W best others live."""
     num_rows, num_beams, vocab_size = log_p_BWV.shape
     candidate_BK = (beams.live_score_BW[:, :, None] + log_p_BWV).reshape(num_rows, -1)
     # Each beam has one end, so among 2W candidates W do not end.
-    score_BK, index_BK = _largest(candidate_BK, 2 * num_beams)
+    score_BK, index_BK = largest_of_many(candidate_BK, 2 * num_beams)
     beam_BK, id_BK = index_BK // vocab_size, (index_BK % vocab_size).astype(jnp.int32)
     is_end_BK = id_BK == search.eos_id
     ids_BKT = jnp.take_along_axis(beams.live_BWT, beam_BK[:, :, None], axis=1)
@@ -117,16 +124,26 @@ def _advance(beams: _Beams, cache: Cache, log_p_BWV, search: Search, is_open_B) 
         jnp.where(is_open_B[:, None], live_score_BW, beams.live_score_BW),
         finished_BWT,
         finished_score_BW,
-        jax.tree.map(lambda x_PBWTND: _reorder(x_PBWTND, parent_BW), cache),
+        cache.follow(parent_BW),
     )
 
 
-def _reorder(x_PBWTND: jax.Array, parent_BW: jax.Array) -> jax.Array:
-    """Gives every beam the cache of the beam it continues."""
-    if parent_BW.shape[1] == 1:
-        return x_PBWTND
-    index = parent_BW[None, :, :, None, None, None]
-    return shard(jnp.take_along_axis(x_PBWTND, index, axis=2), "BWTND")
+def largest_of_many(score_BV: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:
+    """Returns what `_largest` does, many times as fast for many scores.
+
+    The `num` largest are in the `num` blocks with the largest maxima. Blocks stay in their order,
+    so that of equals the first still comes first.
+    """
+    num_rows, size = score_BV.shape
+    if size <= _BLOCK * num:
+        return _largest(score_BV, num)
+    padded_BV = jnp.pad(score_BV, ((0, 0), (0, -size % _BLOCK)), constant_values=-jnp.inf)
+    score_BIV = padded_BV.reshape(num_rows, -1, _BLOCK)
+    block_BK = jnp.sort(_largest(jnp.max(score_BIV, axis=2), num)[1], axis=1)
+    score_BKV = jnp.take_along_axis(score_BIV, block_BK[:, :, None], axis=1)
+    score_BK, place_BK = _largest(score_BKV.reshape(num_rows, -1), num)
+    block_BK = jnp.take_along_axis(block_BK, place_BK // _BLOCK, axis=1)
+    return score_BK, block_BK * _BLOCK + place_BK % _BLOCK
 
 
 def _largest(score_BK: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:

@@ -35,21 +35,21 @@ class Attention(nnx.Module):
 
     def __call__(self, x_BTM, memory_BLM, mask_BTL, key, dropout_rate, dtype) -> jax.Array:
         """x_BTM attends to memory_BLM where the mask is true; returns [B, T, M]."""
-        k_BLND, v_BLND = self.keys_and_values(memory_BLM, dtype)
-        return self.attend(x_BTM, k_BLND, v_BLND, mask_BTL, key, dropout_rate, dtype)
+        k_BNLD, v_BNLD = self.keys_and_values(memory_BLM, dtype)
+        return self.attend(x_BTM, k_BNLD, v_BNLD, mask_BTL, key, dropout_rate, dtype)
 
     def keys_and_values(self, memory_BLM, dtype) -> tuple[jax.Array, jax.Array]:
-        """What attention needs of the memory, [B, L, N, D] each."""
-        k_BLND = contract("BLM,MND->BLND", memory_BLM, self.wk_MND[...], dtype)
-        v_BLND = contract("BLM,MND->BLND", memory_BLM, self.wv_MND[...], dtype)
-        return k_BLND, v_BLND
+        """What attention needs of the memory, [B, N, L, D] each."""
+        k_BNLD = contract("BLM,MND->BNLD", memory_BLM, self.wk_MND[...], dtype)
+        v_BNLD = contract("BLM,MND->BNLD", memory_BLM, self.wv_MND[...], dtype)
+        return k_BNLD, v_BNLD
 
-    def attend(self, x_BTM, k_BLND, v_BLND, mask_BTL, key, dropout_rate, dtype) -> jax.Array:
+    def attend(self, x_BTM, k_BNLD, v_BNLD, mask_BTL, key, dropout_rate, dtype) -> jax.Array:
         """Attention to given keys and values; weights are a float32 softmax."""
         q_BTND = contract("BTM,MND->BTND", x_BTM, self.wq_MND[...], dtype)
         q_BTND = q_BTND * jnp.asarray(1.0 / math.sqrt(q_BTND.shape[-1]), q_BTND.dtype)
-        logits_BNTL = contract("BTND,BLND->BNTL", q_BTND, k_BLND, dtype).astype(jnp.float32)
+        logits_BNTL = contract("BTND,BNLD->BNTL", q_BTND, k_BNLD, dtype).astype(jnp.float32)
         weight_BNTL = jax.nn.softmax(jnp.where(mask_BTL[:, None], logits_BNTL, MASKED), axis=-1)
         weight_BNTL = dropout(weight_BNTL, dropout_rate, key)
-        y_BTND = contract("BNTL,BLND->BTND", weight_BNTL, v_BLND, dtype)
+        y_BTND = contract("BNTL,BNLD->BTND", weight_BNTL, v_BNLD, dtype)
         return contract("BTND,NDM->BTM", y_BTND, self.wo_NDM[...], dtype)

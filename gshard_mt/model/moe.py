@@ -106,6 +106,8 @@ class MixtureOfExperts(nnx.Module):
         x_GSM = shard(x_BLM.reshape(-1, size, x_BLM.shape[-1]), "GSM")
         tokens_GS = Tokens(*(shard(array.reshape(-1, size), "GS") for array in tokens))
         name = choose_dispatch(config.moe.dispatch, platform())
+        if groups.has_room_for_all and GATINGS[self.gate].is_causal:
+            name = DROPLESS  # slots for every token at every expert would be E times the work
         if name == DROPLESS:
             groups = groups._replace(has_room_for_all=True)
         routing, sums = self._route(x_GSM, tokens_GS, groups, gate_key)

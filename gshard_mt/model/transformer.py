@@ -33,16 +33,26 @@ class Vocabulary(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What the decoder sees of the source: keys and values per layer, [P, B, L, N, D] each."""
+    """What the decoder sees of the source: keys and values per layer, [P, B, N, L, D] each."""
 
     keys_and_values: list[tuple[jax.Array, jax.Array]]  # one entry a layer of a block
     is_token_BL: jax.Array
 
 
 class Cache(NamedTuple):
-    """Keys and values of earlier target positions: one entry a layer, [P, B, T, N, D] each."""
+    """Keys and values of earlier target positions, which stay where they were written.
+
+    One entry a layer, [P, B, N, T * W, D] each: at every position a place for each of W beams. A
+    beam is known by its ancestors, so that nothing but their numbers moves when beams do.
+    """
 
     keys_and_values: list[tuple[jax.Array, jax.Array]]
+    ancestor_BWT: jax.Array  # which beam's place at position T the beam has come through
+
+    def follow(self, parent_BW: jax.Array) -> "Cache":
+        """Returns the cache of beams each of which continues beam `parent_BW`."""
+        ancestor_BWT = jnp.take_along_axis(self.ancestor_BWT, parent_BW[:, :, None], axis=1)
+        return self._replace(ancestor_BWT=ancestor_BWT)
 
 
 class Layer(nnx.Module):
@@ -98,38 +108,25 @@ class Layer(nnx.Module):
         x_BTM = x_BTM + dropout(y_BTM, self.dropout_rate, keys[3])
         return self._feed_forward(x_BTM, tokens, groups, keys[4], keys[5])
 
-    def step(self, x_BTM, position, cache_kv, memory_kv, memory_mask_BTL, tokens, groups: Groups):
+    def step(self, x_BWM, position, cache_kv, memory_kv, masks, tokens, groups: Groups):
         """One decoder layer for the next target position of W beams a sentence.
 
-        x is [B, W, M]: the beams stand where positions stand elsewhere, and differ in their cache
-        [B, W, T, N, D] only; the memory is the sentence's. Returns [B, W, M] and the cache.
+        x is [B, W, M]: the beams stand where positions stand elsewhere. `masks` say which places of
+        the cache and which positions of the memory a beam sees. Returns [B, W, M] and the new keys
+        and values, [B, N, W, D] each.
         """
-        num_rows, num_beams, model_dim = x_BTM.shape
-        k_BWTND, v_BWTND = cache_kv
-        normed = self.self_attention_norm(x_BTM).reshape(num_rows * num_beams, 1, model_dim)
-        k_new, v_new = self.self_attention.keys_and_values(normed, self.dtype)
-        shape_new = (num_rows, num_beams, 1, *k_new.shape[2:])
-        start = (0, 0, position, 0, 0)
-        k_BWTND = jax.lax.dynamic_update_slice(k_BWTND, k_new.reshape(shape_new), start)
-        v_BWTND = jax.lax.dynamic_update_slice(v_BWTND, v_new.reshape(shape_new), start)
-        merged = (num_rows * num_beams, *k_BWTND.shape[2:])
-        is_past_T = jnp.arange(k_BWTND.shape[2]) <= position
-        mask = jnp.broadcast_to(is_past_T, (merged[0], 1, merged[1]))
-        y = self.self_attention.attend(
-            normed, k_BWTND.reshape(merged), v_BWTND.reshape(merged), mask, None, 0.0, self.dtype
+        mask_BWL, memory_mask_BWL = masks
+        normed_BWM = self.self_attention_norm(x_BWM)
+        new_kv = self.self_attention.keys_and_values(normed_BWM, self.dtype)
+        k_BNLD, v_BNLD = _written(cache_kv, new_kv, position)
+        x_BWM = x_BWM + self.self_attention.attend(
+            normed_BWM, k_BNLD, v_BNLD, mask_BWL, None, 0.0, self.dtype
         )
-        x_BTM = x_BTM + y.reshape(x_BTM.shape)
-        x_BTM = x_BTM + self.cross_attention.attend(
-            self.cross_attention_norm(x_BTM),
-            memory_kv[0],
-            memory_kv[1],
-            memory_mask_BTL,
-            None,
-            0.0,
-            self.dtype,
+        x_BWM = x_BWM + self.cross_attention.attend(
+            self.cross_attention_norm(x_BWM), *memory_kv, memory_mask_BWL, None, 0.0, self.dtype
         )
-        x_BTM, _ = self._feed_forward(x_BTM, tokens, groups, None, None)
-        return x_BTM, (k_BWTND, v_BWTND)
+        x_BWM, _ = self._feed_forward(x_BWM, tokens, groups, None, None)
+        return x_BWM, new_kv
 
     def _feed_forward(self, x_BLM, tokens: Tokens, groups, key, residual_key):
         normed_BLM = self.feed_forward_norm(x_BLM)
@@ -244,31 +241,41 @@ class Transformer(nnx.Module):
         return Memory(keys_and_values, is_token_BL)
 
     def empty_cache(self, num_rows: int, num_beams: int, num_positions: int) -> Cache:
-        """Room for `num_positions` target positions of every beam [P, B, W, T, N, D]."""
+        """Room for `num_positions` target positions of every beam."""
         wk_PMND = self.decoder.layers[0].self_attention.wk_MND[...]
         num_blocks, _, num_heads, head_dim = wk_PMND.shape
-        zeros = jnp.zeros(
-            (num_blocks, num_rows, num_beams, num_positions, num_heads, head_dim), self.dtype
-        )
-        return Cache([(zeros, zeros) for _ in self.decoder.layers])
+        shape = (num_blocks, num_rows, num_heads, num_positions * num_beams, head_dim)
+        zeros = shard(jnp.zeros(shape, self.dtype), "BNLD")
+        ancestor_BWT = jnp.zeros((num_rows, num_beams, num_positions), jnp.int32)
+        return Cache([(zeros, zeros) for _ in self.decoder.layers], ancestor_BWT)
 
     def step(self, token_BW, position, cache: Cache, memory: Memory, groups: Groups):
         """Feeds token_BW at `position`; returns hidden [B, W, M] of the next one and the cache."""
         position_BW = jnp.full(token_BW.shape, position, jnp.int32)
         x_BWM = self.embed_target(token_BW, position_BW, None)
         tokens = _describe(token_BW, jnp.ones(token_BW.shape, bool), None)
-        num_rows, num_beams = token_BW.shape
-        mask_BWL = jnp.broadcast_to(
-            memory.is_token_BL[:, None, :], (num_rows, num_beams, memory.is_token_BL.shape[1])
+        num_beams = token_BW.shape[1]
+        beam_W = jnp.arange(num_beams)
+        is_here_T = jnp.arange(cache.ancestor_BWT.shape[2]) == position
+        ancestor_BWT = jnp.where(is_here_T, beam_W[:, None], cache.ancestor_BWT)
+        is_past_T = jnp.arange(is_here_T.size) <= position
+        is_mine_BWTW = (ancestor_BWT[..., None] == beam_W) & is_past_T[:, None]
+        masks = (
+            is_mine_BWTW.reshape(*token_BW.shape, -1),
+            jnp.repeat(memory.is_token_BL[:, None, :], num_beams, axis=1),
         )
 
         def apply(layer: Layer, x, _, cache_kv, memory_kv):
-            return layer.step(x, position, cache_kv, memory_kv, mask_BWL, tokens, groups)
+            return layer.step(x, position, cache_kv, memory_kv, masks, tokens, groups)
 
-        x_BWM, cache_kv = scan_blocks(
+        x_BWM, new_kv = scan_blocks(
             self.decoder, apply, x_BWM, None, cache.keys_and_values, memory.keys_and_values
         )
-        return self.decoder_norm(x_BWM), Cache(cache_kv)
+        keys_and_values = [
+            _written(old, new, position)
+            for old, new in zip(cache.keys_and_values, new_kv, strict=True)
+        ]
+        return self.decoder_norm(x_BWM), Cache(keys_and_values, ancestor_BWT)
 
     def embed_source(self, source_BL, position_BL, key) -> jax.Array:
         """What the encoder reads: [B, L, M]."""
@@ -285,6 +292,16 @@ class Transformer(nnx.Module):
         x_BLM = table_VM[token_BL] * math.sqrt(model_dim)
         x_BLM = x_BLM + position_encoding(position_BL, model_dim)
         return shard(dropout(x_BLM, self.dropout_rate, key), "BLM")
+
+
+def _written(cache_kv, new_kv, position) -> tuple[jax.Array, jax.Array]:
+    """Returns keys and values [..., T * W, D] with the new ones, [..., W, D], at a position."""
+    write = jax.lax.dynamic_update_slice_in_dim
+    k, v = (
+        write(old, new.astype(old.dtype), position * new.shape[-2], axis=-2)
+        for old, new in zip(cache_kv, new_kv, strict=True)
+    )
+    return k, v
 
 
 def _describe(id_BL, is_token_BL, pair_BL) -> Tokens:

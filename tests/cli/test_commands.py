@@ -116,6 +116,39 @@ def test_translate_writes_a_line_for_a_line(home):
     assert len(lines) == 5 and lines[1] == "" and lines[4] == ""
 
 
+def test_translate_lists_hypotheses_with_scores_beside_the_line(home, tmp_path):
+    lines = ["ä dög sées", "", "nobödy  the\tséa"]
+    (tmp_path / "a.txt").write_text(lines[0] + "\n", encoding="utf-8")
+    (tmp_path / "b.txt").write_text("\n".join(lines[1:]) + "\n", encoding="utf-8")
+    run = ("--workdir", home / "run", "--input", tmp_path / "a.txt", "--input", tmp_path / "b.txt")
+    options = ("--nbest", "3", "--scores", "--tsv", "--output", tmp_path / "out.tsv")
+
+    def table(*arguments) -> list[list[str]]:
+        done = command("translate", *run, *options, *arguments)
+        assert (done.returncode, done.stdout) == (0, b""), done.stderr.decode()
+        text = (tmp_path / "out.tsv").read_text(encoding="utf-8")
+        return [row.split("\t") for row in text.splitlines()]
+
+    rows = table()
+    assert [(row[0], row[2]) for row in rows if row[0] != "2"] == [
+        *[("1", "ä dög sées")] * 3,
+        *[("3", "nobödy the séa")] * 3,
+    ]
+    assert [row for row in rows if row[0] == "2"] == [["2", "0.0000", "", ""]]
+    scores = [float(row[1]) for row in rows if row[0] == "1"]
+    assert scores == sorted(scores, reverse=True) and scores[0] < 0
+    best = command("translate", *run).stdout.decode().splitlines()
+    assert best == [rows[0][3], "", rows[4][3]]
+    drawn = table("--sample", "1.5", "--seed", "7")
+    assert drawn == table("--sample", "1.5", "--seed", "7") != rows
+    line = refused(command("translate", *run, "--nbest", "9"))
+    assert "--nbest: found 9, accepted: 1 to 4" in line
+    assert "--beam_size" in refused(command("translate", *run, "--beam_size", "0"))
+    assert "nothing.txt" in refused(
+        command("translate", "--workdir", home / "run", "--input", tmp_path / "nothing.txt")
+    )
+
+
 def test_a_finished_run_is_finished(home):
     arguments = ("--config", home / "config.py", "--data_dir", home / "data")
     before = (home / "run" / "metrics.jsonl").read_text()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gshard_mt.data.tokenizer import bos_id, eos_id
-from gshard_mt.decode.beam import WORST, Hypotheses, Search, beam_search
+from gshard_mt.decode.beam import WORST, Hypotheses, Search, beam_search, largest_of_many
 from gshard_mt.model.moe import decoding_groups
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.params import sharding
@@ -69,7 +69,9 @@ class Case:
         log_p_BTV = self.full(self.params, np.tile(source_L, (8, 1)), input_BT)[1]
         return np.asarray(log_p_BTV)[: len(prefixes), len(prefixes[0])].astype(np.float64)
 
-    def search(self, beam_size: int, source_BL, limit_B, num_positions=NUM_POSITIONS) -> Hypotheses:
+    def search(
+        self, beam_size: int, source_BL, limit_B, num_positions=NUM_POSITIONS, params=None
+    ) -> Hypotheses:
         if beam_size not in self._searches:
             search = Search(beam_size, 0.8, bos_id, eos_id)
 
@@ -81,8 +83,8 @@ class Case:
 
             self._searches[beam_size] = run
         limit_B = np.asarray(limit_B, np.int32)
-        found = self._searches[beam_size](self.params, source_BL, limit_B, num_positions)
-        return jax.device_get(found)
+        params = self.params if params is None else params
+        return jax.device_get(self._searches[beam_size](params, source_BL, limit_B, num_positions))
 
 
 @pytest.fixture(scope="module")
@@ -222,12 +224,13 @@ def test_a_row_of_padding_is_harmless(moe):
 
 def test_eight_devices_find_what_one_does(moe):
     source_BL = sources(LENGTHS, BUCKET)
-    expected = moe.search(4, source_BL, LIMITS)
+    params = moe.model.params  # as drawn: larger ones blow rounding errors up
+    expected = moe.search(4, source_BL, LIMITS, params=params)
     mesh = build_mesh(2, 4)
     config = moe.model.config
     blueprint = tiny.draw_blueprint(config, tiny.VOCABULARY, mesh)
     params = jax.tree.map(
-        lambda array, like: jax.device_put(array, like.sharding), moe.params, blueprint.params
+        lambda array, like: jax.device_put(array, like.sharding), params, blueprint.params
     )
     placed = (
         jax.device_put(source_BL, sharding(mesh, "BL", 2)),
@@ -242,3 +245,15 @@ def test_eight_devices_find_what_one_does(moe):
 
     with jax.set_mesh(mesh):
         same(jax.device_get(run(params, *placed)), expected)
+
+
+@pytest.mark.parametrize("size", [7, 300, 2048, 5000])
+def test_the_largest_of_many_are_the_largest_and_of_equals_the_first(size):
+    rng = np.random.default_rng(size)
+    score_BV = rng.integers(0, size // 3, (16, size)).astype(np.float32)  # many are equal
+    score_BV[0] = 1.0
+    num = min(8, size)
+    found = jax.device_get(largest_of_many(jnp.asarray(score_BV), num))
+    expected = np.argsort(-score_BV, axis=1, kind="stable")[:, :num]
+    np.testing.assert_array_equal(found[1], expected)
+    np.testing.assert_array_equal(found[0], np.take_along_axis(score_BV, expected, axis=1))

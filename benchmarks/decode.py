@@ -1,0 +1,153 @@
+"""How fast runs translate, greedily and with 4 beams, beside each other and beside Marian.
+
+python -m benchmarks.decode --tsv FILE --runs RUN [RUN ...] [--marian FOLDER --pymarian PROGRAM]
+
+FILE has a source TAB its reference a line. Every system translates it in turn, in each of the
+rounds. A run's row has `seconds` of a translator that is loaded and has compiled its programs (and
+how many it compiled nevertheless), and `seconds_with_start` of the whole command, which finds its
+programs in JAX_COMPILATION_CACHE_DIR if that is set. Marian's (`model.npz`, `de.spm`, `en.spm` in
+FOLDER) has the latter alone. BLEU is cased.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+
+import absl.flags
+import jax
+
+from benchmarks.machine import describe_machine
+from gshard_mt.cli import memory
+from gshard_mt.config import decoding_mesh_shape
+from gshard_mt.decode.translate import Translator
+from gshard_mt.evaluate.scores import score
+from gshard_mt.partitioning import mesh
+from gshard_mt.run import read_run
+
+_BEAMS = (1, 4)
+_MARIAN = "--normalize 1 --mini-batch 64 --maxi-batch 100 --maxi-batch-sort src --quiet"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--tsv", type=pathlib.Path, required=True)
+    parser.add_argument("--runs", type=pathlib.Path, nargs="+", required=True)
+    parser.add_argument("--step", default="latest")
+    parser.add_argument("--batch_size", type=int, help="sentences at once, if not the run's own")
+    parser.add_argument("--marian", type=pathlib.Path)
+    parser.add_argument("--pymarian", default="pymarian")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    absl.flags.FLAGS.mark_as_parsed()
+    memory.keep_buffers(max(memory.largest_weight(read_run(run).config) for run in options.runs))
+
+    text = options.tsv.read_text(encoding="utf-8")
+    pairs = [line.split("\t") for line in text.splitlines()]
+    sources, references = [source for source, _ in pairs], [english for _, english in pairs]
+    systems = [_Run(run, options, beam) for run in options.runs for beam in _BEAMS]
+    systems += [_Marian(options, beam) for beam in _BEAMS] if options.marian else []
+    for system in systems:  # what is compiled is compiled here
+        system.translate(sources)
+        system.translate_in_a_command(sources)
+    found = defaultdict(list)
+    with _Compilations() as compilations:
+        for _ in range(options.rounds):
+            for number, system in enumerate(systems):
+                before, start = compilations.count, time.perf_counter()
+                hypotheses = system.translate(sources)
+                seconds = time.perf_counter() - start
+                compiled = compilations.count - before
+                start = time.perf_counter()
+                again = system.translate_in_a_command(sources)
+                with_start = time.perf_counter() - start
+                found[number].append((seconds, with_start, compiled, hypotheses or again))
+    for number, system in enumerate(systems):
+        seconds, with_start, compiled, hypotheses = zip(*found[number], strict=True)
+        row = {"benchmark": "decode", **system.describe(), "sentences": len(sources)}
+        row |= {"seconds_with_start": statistics.median(with_start)}
+        if isinstance(system, _Run):
+            row |= {"seconds": statistics.median(seconds), "compilations": sum(compiled)}
+            row |= {"sentences_per_second": len(sources) / row["seconds"]}
+        row |= {"bleu": score(hypotheses[-1], references).bleu, **describe_machine()}
+        print(json.dumps(row), flush=True)
+
+
+class _Run:
+    def __init__(self, workdir: pathlib.Path, options: argparse.Namespace, beam_size: int):
+        run = read_run(workdir)
+        changes = {"beam_size": beam_size}
+        changes |= {"batch_size": options.batch_size} if options.batch_size else {}
+        decode = dataclasses.replace(run.config.decode, **changes)
+        config = dataclasses.replace(run.config, decode=decode)
+        self._workdir, self._step, self._beam_size = workdir, options.step, beam_size
+        mesh.simulate_cpu_devices(config.mesh.num_cpu_devices)
+        grid = mesh.build_mesh(*decoding_mesh_shape(config))
+        self._translator = Translator(workdir, config, options.step, grid)
+        self._experts = config.model.moe.num_experts
+
+    def describe(self) -> dict:
+        name = {"system": "gshard-mt", "run": self._workdir.name, "experts": self._experts}
+        return name | {"beam": self._beam_size}
+
+    def translate(self, sources: list[str]) -> list[str]:
+        return self._translator.translate(sources)
+
+    def translate_in_a_command(self, sources: list[str]) -> list[str]:
+        command = [sys.executable, "-m", "gshard_mt.cli.translate", "--workdir", self._workdir]
+        command += ["--step", self._step, "--beam_size", str(self._beam_size)]
+        return _call([str(each) for each in command], sources)
+
+
+class _Marian:
+    def __init__(self, options: argparse.Namespace, beam_size: int):
+        folder = options.marian
+        self._beam_size = beam_size
+        self._command = [options.pymarian, "decode", "--models", str(folder / "model.npz")]
+        self._command += ["--vocabs", str(folder / "de.spm"), str(folder / "en.spm")]
+        self._command += ["--beam-size", str(beam_size), "--cpu-threads", "2", *_MARIAN.split()]
+
+    def describe(self) -> dict:
+        return {"system": "marian", "beam": self._beam_size}
+
+    def translate(self, sources: list[str]) -> list[str]:
+        return []
+
+    def translate_in_a_command(self, sources: list[str]) -> list[str]:
+        return _call(self._command, sources)
+
+
+class _Compilations:
+    """Counts the programs that XLA compiles."""
+
+    def __enter__(self) -> "_Compilations":
+        self.count = 0
+        jax.monitoring.register_event_duration_secs_listener(self._hear)
+        return self
+
+    def __exit__(self, *error) -> None:
+        jax.monitoring.clear_event_listeners()
+
+    def _hear(self, event: str, duration_secs: float, **kwargs) -> None:
+        self.count += event == "/jax/core/compile/backend_compile_duration"
+
+
+def _call(command: list[str], sources: list[str]) -> list[str]:
+    with tempfile.TemporaryFile() as file:
+        file.write("".join(f"{source}\n" for source in sources).encode())
+        file.seek(0)
+        done = subprocess.run(command, stdin=file, capture_output=True, check=True)
+    return done.stdout.decode().splitlines()
+
+
+if __name__ == "__main__":
+    main()

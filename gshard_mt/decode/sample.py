@@ -1,0 +1,88 @@
+"""Sampling: translations drawn from the model instead of searched for."""
+# SPDX-License-Identifier: Apache-2.0
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gshard_mt.config import ModelConfig
+from gshard_mt.decode.beam import Hypotheses, remember_source
+from gshard_mt.model.moe import decoding_groups
+from gshard_mt.model.transformer import Cache, Transformer
+
+
+class Sampling(NamedTuple):
+    """How translations are drawn, `num` of each sentence."""
+
+    num: int  # W
+    temperature: float | jax.Array  # divides the logits; below 1 likely words become likelier
+    bos_id: int
+    eos_id: int
+
+
+class _Draws(NamedTuple):
+    position: jax.Array
+    token_BW: jax.Array
+    ids_BWT: jax.Array
+    score_BW: jax.Array
+    has_ended_BW: jax.Array
+    cache: Cache
+
+
+def sample(
+    model: Transformer,
+    config: ModelConfig,
+    sampling: Sampling,
+    source_BL: jax.Array,
+    limit_B: jax.Array,
+    key_B: jax.Array,
+    num_positions: int,
+) -> Hypotheses:
+    """Draws translations of one sentence a row, each sentence with its own key.
+
+    What is drawn depends on the sentence and its key alone. A row ends at the end of sentence or
+    after `limit_B` ids. The score is the log-probability at temperature 1, without length penalty;
+    best first.
+    """
+    num_rows, num = source_BL.shape[0], sampling.num
+    groups = decoding_groups(config)
+    memory = remember_source(model, config, source_BL)
+
+    def is_open(draws: _Draws) -> jax.Array:
+        return ~draws.has_ended_BW & (draws.position < limit_B)[:, None]
+
+    def extend(draws: _Draws) -> _Draws:
+        hidden_BWM, cache = model.step(draws.token_BW, draws.position, draws.cache, memory, groups)
+        log_p_BWV = jax.nn.log_softmax(model.logits(hidden_BWM), axis=-1)
+        keys = jax.vmap(lambda key: jax.random.fold_in(key, draws.position))(key_B)
+        id_BW = jax.vmap(lambda key, x_WV: jax.random.categorical(key, x_WV))(
+            keys, log_p_BWV / sampling.temperature
+        ).astype(jnp.int32)
+        log_p_BW = jnp.take_along_axis(log_p_BWV, id_BW[:, :, None], axis=2)[:, :, 0]
+        is_open_BW = is_open(draws)
+        is_here_T = jnp.arange(num_positions) == draws.position
+        is_new_BWT = is_here_T & is_open_BW[:, :, None]
+        return _Draws(
+            draws.position + 1,
+            id_BW,
+            jnp.where(is_new_BWT, id_BW[:, :, None], draws.ids_BWT),
+            draws.score_BW + jnp.where(is_open_BW, log_p_BW, 0.0),
+            draws.has_ended_BW | (is_open_BW & (id_BW == sampling.eos_id)),
+            cache,
+        )
+
+    draws = _Draws(
+        position=jnp.zeros((), jnp.int32),
+        token_BW=jnp.full((num_rows, num), sampling.bos_id, jnp.int32),
+        ids_BWT=jnp.zeros((num_rows, num, num_positions), jnp.int32),
+        score_BW=jnp.zeros((num_rows, num)),
+        has_ended_BW=jnp.zeros((num_rows, num), bool),
+        cache=model.empty_cache(num_rows, num, num_positions),
+    )
+    draws = jax.lax.while_loop(lambda d: jnp.any(is_open(d)), extend, draws)
+    order_BW = jnp.argsort(-draws.score_BW, axis=1, stable=True)
+    return Hypotheses(
+        jnp.take_along_axis(draws.ids_BWT, order_BW[:, :, None], axis=1),
+        jnp.take_along_axis(draws.score_BW, order_BW, axis=1),
+    )
