@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from gshard_mt.config import ModelConfig
 from gshard_mt.model.moe import decoding_groups
-from gshard_mt.model.transformer import Cache, Memory, Transformer
+from gshard_mt.model.transformer import Cache, Memory, Transformer, take_memory
 from gshard_mt.partitioning.annotate import shard
 
 WORST = -1e9  # the score of a beam that is not there
@@ -16,7 +16,7 @@ _BLOCK = 128  # scores of `largest_of_many` whose maximum is taken first
 
 
 class Search(NamedTuple):
-    """Beam search as it is asked for: `limit_B` of each sentence stands beside the source."""
+    """Beam search as it is asked for; the limit of each sentence stands beside the source."""
 
     beam_size: int  # W
     length_penalty: float  # alpha
@@ -27,60 +27,68 @@ class Search(NamedTuple):
 class Hypotheses(NamedTuple):
     """The W best per sentence, best first. Ids end with the end of sentence, then zeros."""
 
-    ids_BWT: jax.Array
-    score_BW: jax.Array  # log-probability over the length penalty; WORST where there is none
+    ids_BQWT: jax.Array
+    score_BQW: jax.Array  # log-probability over the length penalty; WORST where there is none
 
 
 class _Beams(NamedTuple):
-    position: jax.Array
+    turn_B: jax.Array  # which of its sentences a row is at
+    position_B: jax.Array  # ids that its live hypotheses have
     token_BW: jax.Array  # what is fed next
     live_BWT: jax.Array  # ids so far
     live_score_BW: jax.Array  # their log-probability
     finished_BWT: jax.Array
     finished_score_BW: jax.Array  # with length penalty
     cache: Cache
+    found: Hypotheses
 
 
 def beam_search(
     model: Transformer,
     config: ModelConfig,
     search: Search,
-    source_BL: jax.Array,
-    limit_B: jax.Array,
+    queue: Memory,
+    limit_BQ: jax.Array,
     num_positions: int,
 ) -> Hypotheses:
-    """Translates one sentence a row; id 0 is padding, a row of padding costs nothing.
+    """Translates Q sentences a row, one after another, so that no row waits for a longer one.
 
     A hypothesis is finished when the end of sentence is among the W best continuations; a sentence
-    is done with W finished ones, or after its own `limit_B` ids (at most `num_positions`). If
-    none has finished by then, the live ones count as they are. W = 1 is greedy search.
+    is done with W finished ones, or after its own `limit_BQ` ids (at most `num_positions`). If
+    none has finished by then, the live ones count as they are. W = 1 is greedy search. A limit of
+    0 is no sentence; none comes after it. `queue` is of `queue_memories`.
     """
-    num_rows, num_beams = source_BL.shape[0], search.beam_size
+    num_rows, num_turns = limit_BQ.shape
     groups = decoding_groups(config)
-    memory = remember_source(model, config, source_BL)
-
-    def is_open(beams: _Beams) -> jax.Array:
-        is_full_B = jnp.all(beams.finished_score_BW > WORST, axis=1)
-        return ~is_full_B & (beams.position < limit_B)
+    num_B = jnp.sum(limit_BQ > 0, axis=1)
 
     def extend(beams: _Beams) -> _Beams:
-        hidden_BWM, cache = model.step(beams.token_BW, beams.position, beams.cache, memory, groups)
+        memory = take_memory(queue, beams.turn_B)
+        hidden_BWM, cache = model.step(
+            beams.token_BW, beams.position_B, beams.cache, memory, groups
+        )
         log_p_BWV = jax.nn.log_softmax(model.logits(hidden_BWM), axis=-1)
-        return _advance(beams, cache, log_p_BWV, search, is_open(beams))
+        turn_B1 = jnp.minimum(beams.turn_B, num_turns - 1)[:, None]
+        limit_B = jnp.take_along_axis(limit_BQ, turn_B1, axis=1)[:, 0]
+        return _take_turns(_advance(beams, cache, log_p_BWV, search), limit_B, search)
 
-    scores_BW = jnp.full((num_rows, num_beams), WORST)
-    ids_BWT = jnp.zeros((num_rows, num_beams, num_positions), jnp.int32)
+    shape_W, shape_T = (num_rows, search.beam_size), (search.beam_size, num_positions)
+    ids_BWT = jnp.zeros((num_rows, *shape_T), jnp.int32)
     beams = _Beams(
-        position=jnp.zeros((), jnp.int32),
-        token_BW=jnp.full((num_rows, num_beams), search.bos_id, jnp.int32),
+        turn_B=jnp.zeros(num_rows, jnp.int32),
+        position_B=jnp.zeros(num_rows, jnp.int32),
+        token_BW=jnp.full(shape_W, search.bos_id, jnp.int32),
         live_BWT=ids_BWT,
-        live_score_BW=scores_BW.at[:, 0].set(0.0),  # all beams start alike: only one counts
+        live_score_BW=_first_scores(shape_W),
         finished_BWT=ids_BWT,
-        finished_score_BW=scores_BW,
-        cache=model.empty_cache(num_rows, num_beams, num_positions),
+        finished_score_BW=jnp.full(shape_W, WORST),
+        cache=model.empty_cache(*shape_W, num_positions),
+        found=Hypotheses(
+            jnp.zeros((num_rows, num_turns, *shape_T), jnp.int32),
+            jnp.full((num_rows, num_turns, search.beam_size), WORST),
+        ),
     )
-    beams = jax.lax.while_loop(lambda b: jnp.any(is_open(b)), extend, beams)
-    return _best(beams, limit_B, search)
+    return jax.lax.while_loop(lambda b: jnp.any(b.turn_B < num_B), extend, beams).found
 
 
 def remember_source(model: Transformer, config: ModelConfig, source_BL: jax.Array) -> Memory:
@@ -92,7 +100,12 @@ def remember_source(model: Transformer, config: ModelConfig, source_BL: jax.Arra
     return model.remember(memory_BLM, is_token_BL)
 
 
-def _advance(beams: _Beams, cache: Cache, log_p_BWV, search: Search, is_open_B) -> _Beams:
+def _first_scores(shape_W: tuple[int, int]) -> jax.Array:
+    """All beams start alike: only one counts."""
+    return jnp.full(shape_W, WORST).at[:, 0].set(0.0)
+
+
+def _advance(beams: _Beams, cache: Cache, log_p_BWV, search: Search) -> _Beams:
     """One position: the 2W best continuations, of which ends finish and the W best others live."""
     num_rows, num_beams, vocab_size = log_p_BWV.shape
     candidate_BK = (beams.live_score_BW[:, :, None] + log_p_BWV).reshape(num_rows, -1)
@@ -101,13 +114,13 @@ def _advance(beams: _Beams, cache: Cache, log_p_BWV, search: Search, is_open_B) 
     beam_BK, id_BK = index_BK // vocab_size, (index_BK % vocab_size).astype(jnp.int32)
     is_end_BK = id_BK == search.eos_id
     ids_BKT = jnp.take_along_axis(beams.live_BWT, beam_BK[:, :, None], axis=1)
-    is_here_T = jnp.arange(ids_BKT.shape[2]) == beams.position
-    ids_BKT = jnp.where(is_here_T, id_BK[:, :, None], ids_BKT)
+    is_here_BT = jnp.arange(ids_BKT.shape[2]) == beams.position_B[:, None]
+    ids_BKT = jnp.where(is_here_BT[:, None], id_BK[:, :, None], ids_BKT)
 
-    penalty = ((5.0 + beams.position + 1.0) / 6.0) ** search.length_penalty
+    penalty_B = _penalty(beams.position_B + 1, search)
     is_in_beam_K = jnp.arange(2 * num_beams) < num_beams
-    has_ended_BK = is_end_BK & is_in_beam_K & (score_BK > WORST / 2) & is_open_B[:, None]
-    ended_score_BK = jnp.where(has_ended_BK, score_BK / penalty, WORST)
+    has_ended_BK = is_end_BK & is_in_beam_K & (score_BK > WORST / 2)
+    ended_score_BK = jnp.where(has_ended_BK, score_BK / penalty_B[:, None], WORST)
     finished_score_BK = jnp.concatenate([beams.finished_score_BW, ended_score_BK], axis=1)
     finished_BKT = jnp.concatenate([beams.finished_BWT, ids_BKT], axis=1)
     finished_score_BW, kept_BW = _largest(finished_score_BK, num_beams)
@@ -115,17 +128,53 @@ def _advance(beams: _Beams, cache: Cache, log_p_BWV, search: Search, is_open_B) 
 
     live_score_BW, kept_BW = _largest(jnp.where(is_end_BK, WORST, score_BK), num_beams)
     parent_BW = jnp.take_along_axis(beam_BK, kept_BW, axis=1)
-    live_BWT = jnp.take_along_axis(ids_BKT, kept_BW[:, :, None], axis=1)
-    # A sentence that is done keeps its beams: what they'd become depends on the rest of the batch.
-    return _Beams(
-        beams.position + 1,
-        jnp.take_along_axis(id_BK, kept_BW, axis=1),
-        jnp.where(is_open_B[:, None, None], live_BWT, beams.live_BWT),
-        jnp.where(is_open_B[:, None], live_score_BW, beams.live_score_BW),
-        finished_BWT,
-        finished_score_BW,
-        cache.follow(parent_BW),
+    return beams._replace(
+        position_B=beams.position_B + 1,
+        token_BW=jnp.take_along_axis(id_BK, kept_BW, axis=1),
+        live_BWT=jnp.take_along_axis(ids_BKT, kept_BW[:, :, None], axis=1),
+        live_score_BW=live_score_BW,
+        finished_BWT=finished_BWT,
+        finished_score_BW=finished_score_BW,
+        cache=cache.follow(parent_BW),
     )
+
+
+def _take_turns(beams: _Beams, limit_B: jax.Array, search: Search) -> _Beams:
+    """Keeps what was found of sentences that are done; their rows begin the next one."""
+    is_full_B = jnp.all(beams.finished_score_BW > WORST, axis=1)
+    is_done_B = is_full_B | (beams.position_B >= limit_B)
+    ids_BWT, score_BW = _best(beams, limit_B, search)
+    is_turn_BQ = jnp.arange(beams.found.score_BQW.shape[1]) == beams.turn_B[:, None]
+    is_new_BQ1 = (is_turn_BQ & is_done_B[:, None])[:, :, None]
+    found = Hypotheses(
+        jnp.where(is_new_BQ1[..., None], ids_BWT[:, None], beams.found.ids_BQWT),
+        jnp.where(is_new_BQ1, score_BW[:, None], beams.found.score_BQW),
+    )
+    is_done_B1 = is_done_B[:, None]
+    is_done_B11 = is_done_B1[:, :, None]
+    return beams._replace(
+        turn_B=beams.turn_B + is_done_B,
+        position_B=jnp.where(is_done_B, 0, beams.position_B),
+        token_BW=jnp.where(is_done_B1, search.bos_id, beams.token_BW),
+        live_BWT=jnp.where(is_done_B11, 0, beams.live_BWT),
+        live_score_BW=jnp.where(is_done_B1, _first_scores(score_BW.shape), beams.live_score_BW),
+        finished_BWT=jnp.where(is_done_B11, 0, beams.finished_BWT),
+        finished_score_BW=jnp.where(is_done_B1, WORST, beams.finished_score_BW),
+        found=found,
+    )
+
+
+def _best(beams: _Beams, limit_B: jax.Array, search: Search) -> tuple[jax.Array, jax.Array]:
+    """The finished hypotheses; the live ones of a sentence that reached its limit without any."""
+    has_none_B = jnp.all(beams.finished_score_BW <= WORST, axis=1)
+    live_score_BW = beams.live_score_BW / _penalty(limit_B, search)[:, None]
+    ids_BWT = jnp.where(has_none_B[:, None, None], beams.live_BWT, beams.finished_BWT)
+    return ids_BWT, jnp.where(has_none_B[:, None], live_score_BW, beams.finished_score_BW)
+
+
+def _penalty(length_B: jax.Array, search: Search) -> jax.Array:
+    """The length penalty of Wu et al. 2016, equation 14."""
+    return ((5.0 + length_B) / 6.0) ** search.length_penalty
 
 
 def largest_of_many(score_BV: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:
@@ -149,17 +198,3 @@ def largest_of_many(score_BV: jax.Array, num: int) -> tuple[jax.Array, jax.Array
 def _largest(score_BK: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:
     """The `num` largest and where they stand, best first; of equals the first."""
     return jax.lax.top_k(score_BK, num)
-
-
-def _best(beams: _Beams, limit_B: jax.Array, search: Search) -> Hypotheses:
-    """The finished hypotheses; the live ones of a sentence that reached its limit without any."""
-    has_none_B = jnp.all(beams.finished_score_BW <= WORST, axis=1)
-    penalty_B = ((5.0 + jnp.maximum(limit_B, 1)) / 6.0) ** search.length_penalty
-    is_within_BT = jnp.arange(beams.live_BWT.shape[2]) < limit_B[:, None]
-    live_BWT = jnp.where(is_within_BT[:, None], beams.live_BWT, 0)
-    return Hypotheses(
-        jnp.where(has_none_B[:, None, None], live_BWT, beams.finished_BWT),
-        jnp.where(
-            has_none_B[:, None], beams.live_score_BW / penalty_B[:, None], beams.finished_score_BW
-        ),
-    )

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from gshard_mt.config import ModelConfig
-from gshard_mt.decode.beam import Hypotheses, remember_source
+from gshard_mt.decode.beam import Hypotheses
 from gshard_mt.model.moe import decoding_groups
-from gshard_mt.model.transformer import Cache, Transformer
+from gshard_mt.model.transformer import Cache, Memory, Transformer
 
 
 class Sampling(NamedTuple):
@@ -34,26 +34,26 @@ def sample(
     model: Transformer,
     config: ModelConfig,
     sampling: Sampling,
-    source_BL: jax.Array,
+    memory: Memory,
     limit_B: jax.Array,
     key_B: jax.Array,
     num_positions: int,
 ) -> Hypotheses:
-    """Draws translations of one sentence a row, each sentence with its own key.
+    """Draws translations of one sentence a row (Q = 1), each sentence with its own key.
 
     What is drawn depends on the sentence and its key alone. A row ends at the end of sentence or
     after `limit_B` ids. The score is the log-probability at temperature 1, without length penalty;
     best first.
     """
-    num_rows, num = source_BL.shape[0], sampling.num
+    num_rows, num = limit_B.size, sampling.num
     groups = decoding_groups(config)
-    memory = remember_source(model, config, source_BL)
 
     def is_open(draws: _Draws) -> jax.Array:
         return ~draws.has_ended_BW & (draws.position < limit_B)[:, None]
 
     def extend(draws: _Draws) -> _Draws:
-        hidden_BWM, cache = model.step(draws.token_BW, draws.position, draws.cache, memory, groups)
+        position_B = jnp.full(num_rows, draws.position)
+        hidden_BWM, cache = model.step(draws.token_BW, position_B, draws.cache, memory, groups)
         log_p_BWV = jax.nn.log_softmax(model.logits(hidden_BWM), axis=-1)
         keys = jax.vmap(lambda key: jax.random.fold_in(key, draws.position))(key_B)
         id_BW = jax.vmap(lambda key, x_WV: jax.random.categorical(key, x_WV))(
@@ -83,6 +83,6 @@ def sample(
     draws = jax.lax.while_loop(lambda d: jnp.any(is_open(d)), extend, draws)
     order_BW = jnp.argsort(-draws.score_BW, axis=1, stable=True)
     return Hypotheses(
-        jnp.take_along_axis(draws.ids_BWT, order_BW[:, :, None], axis=1),
-        jnp.take_along_axis(draws.score_BW, order_BW, axis=1),
+        jnp.take_along_axis(draws.ids_BWT, order_BW[:, :, None], axis=1)[:, None],
+        jnp.take_along_axis(draws.score_BW, order_BW, axis=1)[:, None],
     )

@@ -3,7 +3,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,13 +13,14 @@ from jax.sharding import Mesh
 from gshard_mt.checkpoint import Checkpoints
 from gshard_mt.config import Config
 from gshard_mt.data.tokenizer import Tokenizer, bos_id, eos_id, load_tokenizer
-from gshard_mt.decode.beam import WORST, Hypotheses, Search, beam_search
+from gshard_mt.decode.beam import WORST, Hypotheses, Search, beam_search, remember_source
 from gshard_mt.decode.sample import Sampling, sample
 from gshard_mt.model.blueprint import Blueprint, draw_blueprint
-from gshard_mt.model.transformer import Vocabulary
+from gshard_mt.model.transformer import Memory, Vocabulary, queue_memories
 from gshard_mt.partitioning.params import sharding
 
 SHORTEST_BUCKET = 16  # source positions; every bucket is twice the one before
+QUEUE = 8  # sentences that a row translates one after another, where there are so many
 
 
 class Translation(NamedTuple):
@@ -49,6 +50,7 @@ class Translator:
         vocabulary = Vocabulary(self.tokenizer.source_size, self.tokenizer.target_size)
         self.blueprint: Blueprint = draw_blueprint(config.model, vocabulary, mesh)
         self.step, self._params = checkpoints.restore_params(step, self.blueprint.params)
+        self._encode = _compile_encode(config, self.blueprint)
         self._search = _compile_search(config, self.blueprint)
         self._sample = _compile_sample(config, self.blueprint)
         devices = mesh.devices.size
@@ -70,9 +72,8 @@ class Translator:
         """Returns up to `num` translations a line, best first; the lines are in order.
 
         Found by beam search, of whose W hypotheses `num` are given, or `num` that are drawn. An
-        empty line has one, which is empty. Sorted by length first, so that a batch holds sentences
-        of one bucket. Sentences longer than `decode.max_source_length` subwords are translated up
-        to there.
+        empty line has one, which is empty. A batch holds sentences of one length bucket. Sentences
+        longer than `decode.max_source_length` subwords are translated up to there.
         """
         longest = self.config.decode.max_source_length - 1
         ids = [
@@ -80,77 +81,114 @@ class Translator:
             for line_ids in self.tokenizer.encode_source([" ".join(line.split()) for line in lines])
         ]
         found = [[Translation("", 0.0)] for _ in lines]
-        order = sorted(filter(ids.__getitem__, range(len(lines))), key=lambda i: (len(ids[i]), i))
-        on_progress(len(lines) - len(order))
         with jax.set_mesh(self.mesh):
-            for start in range(0, len(order), self._num_rows):
-                batch = order[start : start + self._num_rows]
-                sources = [ids[i] for i in batch]
+            for batch in _batches([len(each) for each in ids], self._num_rows):
+                turns = [[ids[i] for i in turn] for turn in batch.turns]
                 if draw:
-                    hypotheses = self._draw(sources, batch, num, draw)
+                    hypotheses = self._draw(turns, batch, num, draw)
                 else:
-                    hypotheses = self._search_batch(sources)
-                for row, i in enumerate(batch):
-                    found[i] = self._read(hypotheses, row, num)
-                on_progress(len(batch))
+                    hypotheses = self._search_batch(turns, batch.bucket)
+                for q, turn in enumerate(batch.turns):
+                    for row, i in enumerate(turn):
+                        found[i] = self._read(hypotheses, row, q, num)
+                on_progress(sum(map(len, batch.turns)))
+        on_progress(ids.count([]))
         return found
 
-    def _search_batch(self, sources: list[list[int]]) -> Hypotheses:
-        placed, num_positions = self._place(sources)
-        return jax.device_get(self._search(self._params, *placed, num_positions))
+    def _search_batch(self, turns: list[list[list[int]]], bucket: int) -> Hypotheses:
+        memories, limit_BQ = self._encode_batch(turns, bucket)
+        num_positions = _limit(bucket, self.config.decode.max_length_factor)
+        return jax.device_get(self._search(self._params, memories, limit_BQ, num_positions))
 
-    def _draw(self, sources, numbers: list[int], num: int, draw: Draw) -> Hypotheses:
-        placed, num_positions = self._place(sources)
-        number_B = np.zeros(self._num_rows, np.uint32)
-        number_B[: len(numbers)] = np.array(numbers) + draw.first_line
-        key, how = jax.random.key(draw.seed), (num, num_positions, draw.temperature)
-        return jax.device_get(self._sample(self._params, *placed, key, number_B, *how))
+    def _draw(self, turns, batch: "_Batch", num: int, draw: Draw) -> Hypotheses:
+        num_positions = _limit(batch.bucket, self.config.decode.max_length_factor)
+        key, parts = jax.random.key(draw.seed), []
+        for sources, numbers in zip(turns, batch.turns, strict=True):
+            (memory,), limit_BQ = self._encode_batch([sources], batch.bucket)
+            number_B = np.zeros(self._num_rows, np.uint32)
+            number_B[: len(numbers)] = np.array(numbers) + draw.first_line
+            placed = (memory, limit_BQ[:, 0], key, number_B, num, num_positions)
+            parts.append(self._sample(self._params, *placed, draw.temperature))
+        return Hypotheses(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)))
 
-    def _place(self, sources: list[list[int]]) -> tuple[tuple[jax.Array, jax.Array], int]:
-        """Returns a batch on the devices, source_BL and limit_B, and the positions it needs."""
-        bucket = SHORTEST_BUCKET
-        while bucket < max(map(len, sources)):
-            bucket *= 2
-        source_BL = np.zeros((self._num_rows, bucket), np.int32)
-        limit_B = np.zeros(self._num_rows, np.int32)
-        for row, source in enumerate(sources):
-            source_BL[row, : len(source)] = source
-            limit_B[row] = _limit(len(source), self.config.decode.max_length_factor)
-        placed = (
-            jax.device_put(source_BL, sharding(self.mesh, "BL", 2)),
-            jax.device_put(limit_B, sharding(self.mesh, "B", 1)),
-        )
-        return placed, _limit(bucket, self.config.decode.max_length_factor)
+    def _encode_batch(self, turns, bucket: int) -> tuple[tuple[Memory, ...], jax.Array]:
+        """Returns the memory of each turn's sentences, and limit_BQ; 1 turn or QUEUE of them."""
+        num_turns = 1 if len(turns) == 1 else QUEUE
+        limit_BQ = np.zeros((self._num_rows, num_turns), np.int32)
+        memories = []
+        for q, sources in enumerate(turns):
+            source_BL = np.zeros((self._num_rows, bucket), np.int32)
+            for row, source in enumerate(sources):
+                source_BL[row, : len(source)] = source
+                limit_BQ[row, q] = _limit(len(source), self.config.decode.max_length_factor)
+            source_BL = jax.device_put(source_BL, sharding(self.mesh, "BL", 2))
+            memories.append(self._encode(self._params, source_BL))
+        memories += memories[:1] * (num_turns - len(memories))  # no sentence has their turn
+        return tuple(memories), jax.device_put(limit_BQ, sharding(self.mesh, "BQ", 2))
 
-    def _read(self, hypotheses: Hypotheses, row: int, num: int) -> list[Translation]:
-        scored = zip(hypotheses.ids_BWT[row, :num], hypotheses.score_BW[row], strict=False)
+    def _read(self, hypotheses: Hypotheses, row: int, q: int, num: int) -> list[Translation]:
+        ids_WT, score_W = hypotheses.ids_BQWT[row, q], hypotheses.score_BQW[row, q]
         return [
             Translation(" ".join(self.tokenizer.decode_target(ids_T).split()), float(score))
-            for ids_T, score in scored
+            for ids_T, score in zip(ids_WT[:num], score_W, strict=False)
             if score > WORST
         ]
+
+
+class _Batch(NamedTuple):
+    """Sentences of one length bucket that are translated together: their numbers, turn by turn."""
+
+    bucket: int
+    turns: list[list[int]]  # a number for each row, fewer in the last turn
+
+
+def _batches(lengths: Sequence[int], num_rows: int) -> Iterator[_Batch]:
+    """Deals sentences to rows; those of no length are left out.
+
+    Every row gets as much: one sentence of each turn, in which they are about equally long. The
+    long ones come first, so that rows end at about the same time.
+    """
+    buckets: dict[int, list[int]] = {}
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        bucket = SHORTEST_BUCKET
+        while bucket < lengths[i]:
+            bucket *= 2
+        if lengths[i]:
+            buckets.setdefault(bucket, []).append(i)
+    for bucket, numbers in buckets.items():
+        turns = [numbers[k : k + num_rows] for k in range(0, len(numbers), num_rows)]
+        for k in range(0, len(turns), QUEUE):
+            yield _Batch(bucket, turns[k : k + QUEUE])
 
 
 def _limit(source_length: int, factor: float) -> int:
     return int(source_length * factor) + 10
 
 
+def _compile_encode(config: Config, blueprint: Blueprint) -> Callable[..., Memory]:
+    @jax.jit
+    def run(params, source_BL) -> Memory:
+        return remember_source(blueprint.build(params), config.model, source_BL)
+
+    return run
+
+
 def _compile_search(config: Config, blueprint: Blueprint) -> Callable[..., Hypotheses]:
     search = Search(config.decode.beam_size, config.decode.length_penalty, bos_id, eos_id)
 
     @functools.partial(jax.jit, static_argnums=3)
-    def run(params, source_BL, limit_B, num_positions: int) -> Hypotheses:
-        model = blueprint.build(params)
-        return beam_search(model, config.model, search, source_BL, limit_B, num_positions)
+    def run(params, memories, limit_BQ, num_positions: int) -> Hypotheses:
+        model, queue = blueprint.build(params), queue_memories(memories)
+        return beam_search(model, config.model, search, queue, limit_BQ, num_positions)
 
     return run
 
 
 def _compile_sample(config: Config, blueprint: Blueprint) -> Callable[..., Hypotheses]:
     @functools.partial(jax.jit, static_argnums=(5, 6))
-    def run(params, source_BL, limit_B, key, number_B, num: int, num_positions: int, temperature):
+    def run(params, memory, limit_B, key, number_B, num: int, num_positions: int, temperature):
         model, sampling = blueprint.build(params), Sampling(num, temperature, bos_id, eos_id)
         key_B = jax.vmap(jax.random.fold_in, (None, 0))(key, number_B)
-        return sample(model, config.model, sampling, source_BL, limit_B, key_B, num_positions)
+        return sample(model, config.model, sampling, memory, limit_B, key_B, num_positions)
 
     return run

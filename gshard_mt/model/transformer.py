@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -39,15 +40,38 @@ class Memory(NamedTuple):
     is_token_BL: jax.Array
 
 
+def queue_memories(memories: Sequence[Memory]) -> Memory:
+    """Returns the memories of Q sentences of each row in one: [P, B, Q, N, L, D], is_token_BQL."""
+    kv, *others = [each.keys_and_values for each in memories]
+    return Memory(
+        jax.tree.map(lambda *x_PBNLD: jnp.stack(x_PBNLD, axis=2), kv, *others),
+        jnp.stack([each.is_token_BL for each in memories], axis=1),
+    )
+
+
+def take_memory(queue: Memory, turn_B: jax.Array) -> Memory:
+    """Returns the memory of each row's sentence `turn_B`; past the last that of the last."""
+    turn_B = jnp.minimum(turn_B, queue.is_token_BL.shape[1] - 1)
+
+    def take(x_PBQNLD: jax.Array) -> jax.Array:
+        index = turn_B[None, :, None, None, None, None]
+        return jnp.take_along_axis(x_PBQNLD, index, axis=2)[:, :, 0]
+
+    is_token_BL = jnp.take_along_axis(queue.is_token_BL, turn_B[:, None, None], axis=1)[:, 0]
+    return Memory(jax.tree.map(take, queue.keys_and_values), is_token_BL)
+
+
 class Cache(NamedTuple):
     """Keys and values of earlier target positions, which stay where they were written.
 
-    One entry a layer, [P, B, N, T * W, D] each: at every position a place for each of W beams. A
-    beam is known by its ancestors, so that nothing but their numbers moves when beams do.
+    One entry a layer, [P, B, N, T * W, D] each: of the last T steps a place for each of W beams. A
+    beam is known by its ancestors, so that nothing but their numbers moves when beams do; and a
+    row that begins another sentence only forgets the steps before.
     """
 
     keys_and_values: list[tuple[jax.Array, jax.Array]]
-    ancestor_BWT: jax.Array  # which beam's place at position T the beam has come through
+    ancestor_BWT: jax.Array  # which beam's place of step T the beam has come through
+    clock: jax.Array  # the step that comes next; it is written at place `clock % T`
 
     def follow(self, parent_BW: jax.Array) -> "Cache":
         """Returns the cache of beams each of which continues beam `parent_BW`."""
@@ -108,7 +132,7 @@ class Layer(nnx.Module):
         x_BTM = x_BTM + dropout(y_BTM, self.dropout_rate, keys[3])
         return self._feed_forward(x_BTM, tokens, groups, keys[4], keys[5])
 
-    def step(self, x_BWM, position, cache_kv, memory_kv, masks, tokens, groups: Groups):
+    def step(self, x_BWM, place, cache_kv, memory_kv, masks, tokens, groups: Groups):
         """One decoder layer for the next target position of W beams a sentence.
 
         x is [B, W, M]: the beams stand where positions stand elsewhere. `masks` say which places of
@@ -118,12 +142,14 @@ class Layer(nnx.Module):
         mask_BWL, memory_mask_BWL = masks
         normed_BWM = self.self_attention_norm(x_BWM)
         new_kv = self.self_attention.keys_and_values(normed_BWM, self.dtype)
-        k_BNLD, v_BNLD = _written(cache_kv, new_kv, position)
+        k_BNLD, v_BNLD = _written(cache_kv, new_kv, place)
         x_BWM = x_BWM + self.self_attention.attend(
             normed_BWM, k_BNLD, v_BNLD, mask_BWL, None, 0.0, self.dtype
         )
+        k_BNLD, v_BNLD = memory_kv
+        normed_BWM = self.cross_attention_norm(x_BWM)
         x_BWM = x_BWM + self.cross_attention.attend(
-            self.cross_attention_norm(x_BWM), *memory_kv, memory_mask_BWL, None, 0.0, self.dtype
+            normed_BWM, k_BNLD, v_BNLD, memory_mask_BWL, None, 0.0, self.dtype
         )
         x_BWM, _ = self._feed_forward(x_BWM, tokens, groups, None, None)
         return x_BWM, new_kv
@@ -247,35 +273,41 @@ class Transformer(nnx.Module):
         shape = (num_blocks, num_rows, num_heads, num_positions * num_beams, head_dim)
         zeros = shard(jnp.zeros(shape, self.dtype), "BNLD")
         ancestor_BWT = jnp.zeros((num_rows, num_beams, num_positions), jnp.int32)
-        return Cache([(zeros, zeros) for _ in self.decoder.layers], ancestor_BWT)
+        clock = jnp.zeros((), jnp.int32)
+        return Cache([(zeros, zeros) for _ in self.decoder.layers], ancestor_BWT, clock)
 
-    def step(self, token_BW, position, cache: Cache, memory: Memory, groups: Groups):
-        """Feeds token_BW at `position`; returns hidden [B, W, M] of the next one and the cache."""
-        position_BW = jnp.full(token_BW.shape, position, jnp.int32)
+    def step(self, token_BW, position_B, cache: Cache, memory: Memory, groups: Groups):
+        """Feeds token_BW at `position_B`; returns hidden [B, W, M] of the next one and the cache.
+
+        A row sees its last `position_B` steps, at most as many as the cache has places.
+        """
+        position_BW = jnp.broadcast_to(position_B[:, None], token_BW.shape)
         x_BWM = self.embed_target(token_BW, position_BW, None)
         tokens = _describe(token_BW, jnp.ones(token_BW.shape, bool), None)
         num_beams = token_BW.shape[1]
         beam_W = jnp.arange(num_beams)
-        is_here_T = jnp.arange(cache.ancestor_BWT.shape[2]) == position
-        ancestor_BWT = jnp.where(is_here_T, beam_W[:, None], cache.ancestor_BWT)
-        is_past_T = jnp.arange(is_here_T.size) <= position
-        is_mine_BWTW = (ancestor_BWT[..., None] == beam_W) & is_past_T[:, None]
+        num_places = cache.ancestor_BWT.shape[2]
+        place = cache.clock % num_places
+        age_T = (cache.clock - jnp.arange(num_places)) % num_places  # in steps; 0 is this one
+        ancestor_BWT = jnp.where(age_T == 0, beam_W[:, None], cache.ancestor_BWT)
+        is_own_BT = age_T <= position_B[:, None]
+        is_mine_BWTW = (ancestor_BWT[..., None] == beam_W) & is_own_BT[:, None, :, None]
         masks = (
             is_mine_BWTW.reshape(*token_BW.shape, -1),
             jnp.repeat(memory.is_token_BL[:, None, :], num_beams, axis=1),
         )
 
         def apply(layer: Layer, x, _, cache_kv, memory_kv):
-            return layer.step(x, position, cache_kv, memory_kv, masks, tokens, groups)
+            return layer.step(x, place, cache_kv, memory_kv, masks, tokens, groups)
 
         x_BWM, new_kv = scan_blocks(
             self.decoder, apply, x_BWM, None, cache.keys_and_values, memory.keys_and_values
         )
         keys_and_values = [
-            _written(old, new, position)
+            _written(old, new, place)
             for old, new in zip(cache.keys_and_values, new_kv, strict=True)
         ]
-        return self.decoder_norm(x_BWM), Cache(keys_and_values, ancestor_BWT)
+        return self.decoder_norm(x_BWM), Cache(keys_and_values, ancestor_BWT, cache.clock + 1)
 
     def embed_source(self, source_BL, position_BL, key) -> jax.Array:
         """What the encoder reads: [B, L, M]."""
@@ -294,11 +326,11 @@ class Transformer(nnx.Module):
         return shard(dropout(x_BLM, self.dropout_rate, key), "BLM")
 
 
-def _written(cache_kv, new_kv, position) -> tuple[jax.Array, jax.Array]:
-    """Returns keys and values [..., T * W, D] with the new ones, [..., W, D], at a position."""
+def _written(cache_kv, new_kv, place) -> tuple[jax.Array, jax.Array]:
+    """Returns keys and values [..., T * W, D] with the new ones, [..., W, D], at a place of T."""
     write = jax.lax.dynamic_update_slice_in_dim
     k, v = (
-        write(old, new.astype(old.dtype), position * new.shape[-2], axis=-2)
+        write(old, new.astype(old.dtype), place * new.shape[-2], axis=-2)
         for old, new in zip(cache_kv, new_kv, strict=True)
     )
     return k, v
