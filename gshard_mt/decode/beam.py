@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from gshard_mt.config import ModelConfig
+from gshard_mt.model.cache import Cache
 from gshard_mt.model.moe import decoding_groups
-from gshard_mt.model.transformer import Cache, Memory, Transformer, take_memory
+from gshard_mt.model.transformer import Memory, Transformer, take_memory
 from gshard_mt.partitioning.annotate import shard
 
 WORST = -1e9  # the score of a beam that is not there
@@ -70,6 +71,7 @@ def beam_search(
         log_p_BWV = jax.nn.log_softmax(model.logits(hidden_BWM), axis=-1)
         turn_B1 = jnp.minimum(beams.turn_B, num_turns - 1)[:, None]
         limit_B = jnp.take_along_axis(limit_BQ, turn_B1, axis=1)[:, 0]
+        limit_B = jnp.where(beams.turn_B < num_B, limit_B, 0)  # its row has nothing left to do
         return _take_turns(_advance(beams, cache, log_p_BWV, search), limit_B, search)
 
     shape_W, shape_T = (num_rows, search.beam_size), (search.beam_size, num_positions)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from gshard_mt.config import ModelConfig
 from gshard_mt.decode.beam import Hypotheses
+from gshard_mt.model.cache import Cache
 from gshard_mt.model.moe import decoding_groups
-from gshard_mt.model.transformer import Cache, Memory, Transformer
+from gshard_mt.model.transformer import Memory, Transformer
 
 
 class Sampling(NamedTuple):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from gshard_mt.model.cache import View, attend_back
 from gshard_mt.model.layers import Sizes, contract, dropout, uniform_parameter
 
 MASKED = -1e9  # a logit that takes no part; finite, so that a row of padding stays finite
@@ -43,6 +44,17 @@ class Attention(nnx.Module):
         k_BNLD = contract("BLM,MND->BNLD", memory_BLM, self.wk_MND[...], dtype)
         v_BNLD = contract("BLM,MND->BNLD", memory_BLM, self.wv_MND[...], dtype)
         return k_BNLD, v_BNLD
+
+    def attend_cache(self, x_BWM, view: View, number, dtype):
+        """Attention of W beams to their earlier steps, of layer `number` in the cache, and to this.
+
+        Returns [B, W, M] and the new keys and values.
+        """
+        new_kv = self.keys_and_values(x_BWM, dtype)
+        q_BNWD = contract("BTM,MND->BNTD", x_BWM, self.wq_MND[...], dtype)
+        q_BNWD = q_BNWD * jnp.asarray(1.0 / math.sqrt(q_BNWD.shape[-1]), q_BNWD.dtype)
+        y_BNWD = attend_back(q_BNWD, new_kv, view, number)
+        return contract("BNTD,NDM->BTM", y_BNWD, self.wo_NDM[...], dtype), new_kv
 
     def attend(self, x_BTM, k_BNLD, v_BNLD, mask_BTL, key, dropout_rate, dtype) -> jax.Array:
         """Attention to given keys and values; weights are a float32 softmax."""

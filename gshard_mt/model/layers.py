@@ -37,7 +37,7 @@ def contract(spec: str, x: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
     return _contract(spec, x, w, dtype)  # type: ignore[return-value]
 
 
-def _product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
+def product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """The einsum of two operands with float32 sums.
 
     XLA:CPU has no batched bfloat16 products with such sums: there, their operands are widened.
@@ -51,21 +51,21 @@ def _product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def _contract(spec: str, x: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
-    return _product(spec, x.astype(dtype), w.astype(dtype)).astype(dtype)
+    return product(spec, x.astype(dtype), w.astype(dtype)).astype(dtype)
 
 
 def _contract_forward(spec, x, w, dtype):
     x_low, w_low = x.astype(dtype), w.astype(dtype)
     # Empty arrays carry the dtypes that the gradients must have.
     residuals = (x_low, w_low, jnp.zeros(0, x.dtype), jnp.zeros(0, w.dtype))
-    return _product(spec, x_low, w_low).astype(dtype), residuals
+    return product(spec, x_low, w_low).astype(dtype), residuals
 
 
 def _contract_backward(spec, dtype, residuals, dy):
     x, w, like_x, like_w = residuals
     letters_x, letters_w, letters_y = spec.replace("->", ",").split(",")
     dy = dy.astype(dtype)
-    dx = _product(f"{letters_y},{letters_w}->{letters_x}", dy, w)
+    dx = product(f"{letters_y},{letters_w}->{letters_x}", dy, w)
     dw = _weight_gradient((letters_x, x), (letters_y, dy), letters_w)
     return dx.astype(like_x.dtype), dw.astype(like_w.dtype)
 
@@ -84,7 +84,7 @@ def _weight_gradient(left, right, letters_w: str) -> jax.Array:
     if moved < left[1].size:
         left, right = right, left
     letters = _kept(left, right, letters_w)
-    dw = _product(f"{left[0]},{right[0]}->{letters}", left[1], right[1])
+    dw = product(f"{left[0]},{right[0]}->{letters}", left[1], right[1])
     if letters != letters_w:
         dw = jnp.einsum(f"{letters}->{letters_w}", jax.lax.optimization_barrier(dw))
     return dw

@@ -11,6 +11,7 @@ from flax import nnx
 
 from gshard_mt.config import ModelConfig
 from gshard_mt.model.attention import Attention, causal_mask, segment_mask
+from gshard_mt.model.cache import Cache, View, empty_cache, look_back
 from gshard_mt.model.depth import scan_blocks, stack_blocks
 from gshard_mt.model.feed_forward import FeedForward
 from gshard_mt.model.layers import (
@@ -59,24 +60,6 @@ def take_memory(queue: Memory, turn_B: jax.Array) -> Memory:
 
     is_token_BL = jnp.take_along_axis(queue.is_token_BL, turn_B[:, None, None], axis=1)[:, 0]
     return Memory(jax.tree.map(take, queue.keys_and_values), is_token_BL)
-
-
-class Cache(NamedTuple):
-    """Keys and values of earlier target positions, which stay where they were written.
-
-    One entry a layer, [P, B, N, T * W, D] each: of the last T steps a place for each of W beams. A
-    beam is known by its ancestors, so that nothing but their numbers moves when beams do; and a
-    row that begins another sentence only forgets the steps before.
-    """
-
-    keys_and_values: list[tuple[jax.Array, jax.Array]]
-    ancestor_BWT: jax.Array  # which beam's place of step T the beam has come through
-    clock: jax.Array  # the step that comes next; it is written at place `clock % T`
-
-    def follow(self, parent_BW: jax.Array) -> "Cache":
-        """Returns the cache of beams each of which continues beam `parent_BW`."""
-        ancestor_BWT = jnp.take_along_axis(self.ancestor_BWT, parent_BW[:, :, None], axis=1)
-        return self._replace(ancestor_BWT=ancestor_BWT)
 
 
 class Layer(nnx.Module):
@@ -132,20 +115,15 @@ class Layer(nnx.Module):
         x_BTM = x_BTM + dropout(y_BTM, self.dropout_rate, keys[3])
         return self._feed_forward(x_BTM, tokens, groups, keys[4], keys[5])
 
-    def step(self, x_BWM, place, cache_kv, memory_kv, masks, tokens, groups: Groups):
+    def step(self, x_BWM, view: View, number, memory_kv, memory_mask_BWL, tokens, groups: Groups):
         """One decoder layer for the next target position of W beams a sentence.
 
-        x is [B, W, M]: the beams stand where positions stand elsewhere. `masks` say which places of
-        the cache and which positions of the memory a beam sees. Returns [B, W, M] and the new keys
-        and values, [B, N, W, D] each.
+        x is [B, W, M]: the beams stand where positions stand elsewhere. `number` is the layer's in
+        the cache. Returns [B, W, M] and the new keys and values, [B, N, W, D] each.
         """
-        mask_BWL, memory_mask_BWL = masks
         normed_BWM = self.self_attention_norm(x_BWM)
-        new_kv = self.self_attention.keys_and_values(normed_BWM, self.dtype)
-        k_BNLD, v_BNLD = _written(cache_kv, new_kv, place)
-        x_BWM = x_BWM + self.self_attention.attend(
-            normed_BWM, k_BNLD, v_BNLD, mask_BWL, None, 0.0, self.dtype
-        )
+        y_BWM, new_kv = self.self_attention.attend_cache(normed_BWM, view, number, self.dtype)
+        x_BWM = x_BWM + y_BWM
         k_BNLD, v_BNLD = memory_kv
         normed_BWM = self.cross_attention_norm(x_BWM)
         x_BWM = x_BWM + self.cross_attention.attend(
@@ -270,44 +248,33 @@ class Transformer(nnx.Module):
         """Room for `num_positions` target positions of every beam."""
         wk_PMND = self.decoder.layers[0].self_attention.wk_MND[...]
         num_blocks, _, num_heads, head_dim = wk_PMND.shape
-        shape = (num_blocks, num_rows, num_heads, num_positions * num_beams, head_dim)
-        zeros = shard(jnp.zeros(shape, self.dtype), "BNLD")
-        ancestor_BWT = jnp.zeros((num_rows, num_beams, num_positions), jnp.int32)
-        clock = jnp.zeros((), jnp.int32)
-        return Cache([(zeros, zeros) for _ in self.decoder.layers], ancestor_BWT, clock)
+        shape = (num_blocks * len(self.decoder.layers), num_rows, num_heads, head_dim)
+        return empty_cache(shape, num_beams, num_positions, self.dtype)
 
     def step(self, token_BW, position_B, cache: Cache, memory: Memory, groups: Groups):
         """Feeds token_BW at `position_B`; returns hidden [B, W, M] of the next one and the cache.
 
-        A row sees its last `position_B` steps, at most as many as the cache has places.
+        A row sees its last `position_B` steps, fewer than the cache has room for.
         """
         position_BW = jnp.broadcast_to(position_B[:, None], token_BW.shape)
         x_BWM = self.embed_target(token_BW, position_BW, None)
         tokens = _describe(token_BW, jnp.ones(token_BW.shape, bool), None)
-        num_beams = token_BW.shape[1]
-        beam_W = jnp.arange(num_beams)
-        num_places = cache.ancestor_BWT.shape[2]
-        place = cache.clock % num_places
-        age_T = (cache.clock - jnp.arange(num_places)) % num_places  # in steps; 0 is this one
-        ancestor_BWT = jnp.where(age_T == 0, beam_W[:, None], cache.ancestor_BWT)
-        is_own_BT = age_T <= position_B[:, None]
-        is_mine_BWTW = (ancestor_BWT[..., None] == beam_W) & is_own_BT[:, None, :, None]
-        masks = (
-            is_mine_BWTW.reshape(*token_BW.shape, -1),
-            jnp.repeat(memory.is_token_BL[:, None, :], num_beams, axis=1),
-        )
+        view = look_back(cache, position_B)
+        memory_mask_BWL = jnp.repeat(memory.is_token_BL[:, None, :], token_BW.shape[1], axis=1)
 
-        def apply(layer: Layer, x, _, cache_kv, memory_kv):
-            return layer.step(x, place, cache_kv, memory_kv, masks, tokens, groups)
+        def apply(layer: Layer, x_BWM, _, number, memory_kv):
+            return layer.step(x_BWM, view, number, memory_kv, memory_mask_BWL, tokens, groups)
 
+        num_layers, per_block = cache.k_PBNLD.shape[0], len(self.decoder.layers)
+        numbers = [jnp.arange(start, num_layers, per_block) for start in range(per_block)]
         x_BWM, new_kv = scan_blocks(
-            self.decoder, apply, x_BWM, None, cache.keys_and_values, memory.keys_and_values
+            self.decoder, apply, x_BWM, None, numbers, memory.keys_and_values
         )
-        keys_and_values = [
-            _written(old, new, place)
-            for old, new in zip(cache.keys_and_values, new_kv, strict=True)
-        ]
-        return self.decoder_norm(x_BWM), Cache(keys_and_values, ancestor_BWT, cache.clock + 1)
+        k_PBNWD, v_PBNWD = (
+            jnp.stack(layers, axis=1).reshape(num_layers, *layers[0].shape[1:])
+            for layers in zip(*new_kv, strict=True)
+        )
+        return self.decoder_norm(x_BWM), cache.write(k_PBNWD, v_PBNWD)
 
     def embed_source(self, source_BL, position_BL, key) -> jax.Array:
         """What the encoder reads: [B, L, M]."""
@@ -324,16 +291,6 @@ class Transformer(nnx.Module):
         x_BLM = table_VM[token_BL] * math.sqrt(model_dim)
         x_BLM = x_BLM + position_encoding(position_BL, model_dim)
         return shard(dropout(x_BLM, self.dropout_rate, key), "BLM")
-
-
-def _written(cache_kv, new_kv, place) -> tuple[jax.Array, jax.Array]:
-    """Returns keys and values [..., T * W, D] with the new ones, [..., W, D], at a place of T."""
-    write = jax.lax.dynamic_update_slice_in_dim
-    k, v = (
-        write(old, new.astype(old.dtype), place * new.shape[-2], axis=-2)
-        for old, new in zip(cache_kv, new_kv, strict=True)
-    )
-    return k, v
 
 
 def _describe(id_BL, is_token_BL, pair_BL) -> Tokens:
