@@ -161,6 +161,17 @@ class Checkpoints:
                 print(f"damaged     {error}; taking checkpoint {before[-1]}", file=sys.stderr)
                 chosen = before[-1]
 
+    def read_params(self, step: int, params_like: Any) -> Iterator[jax.Array]:
+        """Yields a step's parameters one by one, in the order of the tree's leaves.
+
+        Memory need not hold them all. Raises DamagedError where one is not what was saved.
+        """
+        for path, like in jax.tree.flatten_with_path(params_like)[0]:
+            for entry in reversed(path):
+                like = {entry.key: like}
+            # No name holds the array, so that it can be let go before the next one is read.
+            yield from jax.tree.leaves(self._restore(step, {"params": like}, _restore_part)[0])
+
     def check(self) -> None:
         """Raises TrainingError if the save under way has failed."""
         with self._failing_loudly():
@@ -183,13 +194,18 @@ class Checkpoints:
             with contextlib.suppress(*_SAVE_ERRORS):  # it was told of
                 self._manager.close()
 
-    def _restore(self, step: int, likes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _restore(
+        self,
+        step: int,
+        likes: dict[str, Any],
+        restore: Callable[[Any], Any] = ocp.args.StandardRestore,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         reason = ""
         found: dict[str, Any] = {}
         record: dict[str, Any] = {}
         try:
             record = self._read_record(step)
-            args = {name: ocp.args.StandardRestore(like) for name, like in likes.items()}
+            args = {name: restore(like) for name, like in likes.items()}
             restored = self._manager.restore(step, args=ocp.args.Composite(**args))
             found = {name: restored[name] for name in likes}
             _check_shapes(found, likes)
@@ -282,6 +298,12 @@ def _check_signature(signed: Any) -> dict[str, Any]:
 
 def _digest(record: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _restore_part(like: Any) -> Any:
+    """Restores of an item no more than is in the tree."""
+    placed = ocp.checkpoint_utils.construct_restore_args(like)
+    return ocp.args.PyTreeRestore(like, restore_args=placed, partial_restore=True)
 
 
 def _check_shapes(found: Any, likes: Any) -> None:

@@ -31,6 +31,10 @@ class DamagedError(CheckpointError):
     """A checkpoint is not what was saved; another one may be."""
 
 
+class ExportError(UserError):
+    """An exported model can't be written; the message starts with the path."""
+
+
 class TrainingError(UserError):
     """Training can't go on as it is: a bad step, devices that disagree, a disk that is full."""
 

@@ -17,7 +17,7 @@ FLOORS = [
     {"partitioning", "routing", "languages"},
     {"config"},
     {"model", "data", "run", "m4", "checkpoint"},
-    {"train", "decode"},
+    {"train", "decode", "export"},
     {"evaluate", "plan"},
     {"cli"},
 ]
@@ -28,6 +28,7 @@ DOORS = {
     frozenset({"orbax"}): 1,
     frozenset({"sacrebleu"}): 1,
     frozenset({"sentencepiece"}): 1,
+    frozenset({"safetensors"}): 1,
     frozenset({"tensorflow_datasets", "array_record"}): 2,
     frozenset({"pyarrow"}): 1,
     frozenset({"polib"}): 1,

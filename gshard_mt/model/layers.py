@@ -14,6 +14,9 @@ from gshard_mt.partitioning.annotate import platform
 
 Sizes = dict[str, int]  # letter of the alphabet -> size of that axis
 
+NORM_EPSILON = 1e-6
+POSITION_BASE = 10_000.0  # of the wavelengths of the position encoding
+
 
 def uniform_parameter(
     rngs: nnx.Rngs, letters: str, sizes: Sizes, fan_in: str, scale: float = 1.0
@@ -111,7 +114,7 @@ class Norm(nnx.Module):
     def __call__(self, x_M: jax.Array) -> jax.Array:
         x_M = x_M.astype(jnp.float32)
         mean_square = jnp.mean(jnp.square(x_M), axis=-1, keepdims=True)
-        return x_M * jax.lax.rsqrt(mean_square + 1e-6) * self.scale_M[...]
+        return x_M * jax.lax.rsqrt(mean_square + NORM_EPSILON) * self.scale_M[...]
 
 
 def _mix(bits: jax.Array) -> jax.Array:
@@ -146,6 +149,6 @@ def split_key(key: jax.Array | None, num: int) -> Sequence[jax.Array | None] | j
 def position_encoding(position_BL: jax.Array, model_dim: int) -> jax.Array:
     """Sines and cosines of the position [B, L, M] (Vaswani et al. 2017, section 3.5)."""
     half = model_dim // 2
-    frequency_M = jnp.exp(jnp.arange(half) * (-math.log(10_000.0) / max(half - 1, 1)))
+    frequency_M = jnp.exp(jnp.arange(half) * (-math.log(POSITION_BASE) / max(half - 1, 1)))
     angle_BLM = position_BL[..., None].astype(jnp.float32) * frequency_M
     return jnp.concatenate([jnp.sin(angle_BLM), jnp.cos(angle_BLM)], axis=-1)

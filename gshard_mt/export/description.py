@@ -1,0 +1,117 @@
+"""What an exported folder says of its model: `config.json` for programs, `README.md` for people."""
+# SPDX-License-Identifier: Apache-2.0
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from gshard_mt import config as configs
+from gshard_mt.config import ModelConfig
+from gshard_mt.data.tokenizer import bos_id, eos_id, pad_id, unk_id
+from gshard_mt.export.layout import Tensor, describe
+from gshard_mt.model.layers import NORM_EPSILON, POSITION_BASE
+from gshard_mt.model.moe_checks import gate_of
+from gshard_mt.model.transformer import Vocabulary
+from gshard_mt.run import Run
+
+FORMAT, FORMAT_VERSION = "gshard-mt", 1
+
+README = """\
+# A gshard-mt translation model
+
+{languages} to English, step {step}, {parameters:,} parameters in {dtype}.
+Everything needed to run it is here:
+
+- `config.json`: sizes, special ids, gates and the numbers in the formulas. It was written last.
+- `model.safetensors`, or several files with `model.safetensors.index.json`.
+- `tokenizer/`: SentencePiece models. A source is its ids and `eos`; the decoder begins with `bos`.
+
+gshard-mt's `docs/export.md` has the forward pass, step by step. Names end in the letters of their
+axes: M model width, H hidden width, N heads, D width of a head, E experts, V vocabulary. All arrays
+multiply from the right: `q_ND = x_M · wq_MND`. Layers are counted from 0.
+
+| array | letters | shape |
+| --- | --- | --- |
+{rows}
+"""
+
+
+class Export(NamedTuple):
+    """What is known of an export before a parameter is read."""
+
+    run: Run
+    step: int
+    dtype: str  # of the arrays in the files
+    vocabulary: Vocabulary
+    tensors: Sequence[Tensor]
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(math.prod(tensor.shape) for tensor in self.tensors)
+
+
+def to_json(export: Export) -> dict[str, Any]:
+    """Returns what `config.json` holds: with the arrays, enough to build the model."""
+    config = configs.to_json(export.run.config)
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "step": export.step,
+        "dtype": export.dtype,
+        "num_parameters": export.num_parameters,
+        "vocabulary": export.vocabulary._asdict(),
+        "tokenizer": _tokenizer(export.run.config.data.joint_vocabulary),
+        "special_ids": {"pad": pad_id, "eos": eos_id, "bos": bos_id, "unk": unk_id},
+        "languages": [pair.removesuffix("-en") for pair in export.run.train_pairs],
+        "formulas": _formulas(export.run.config.model),
+        "model": config["model"],
+        "decode": config["decode"],
+    }
+
+
+def to_readme(export: Export) -> str:
+    """Returns the text of `README.md`."""
+    rows = (
+        f"| `{name}` | {letters} | {shape} |" for name, letters, shape in describe(export.tensors)
+    )
+    return README.format(
+        languages=", ".join(pair.removesuffix("-en") for pair in export.run.train_pairs),
+        step=export.step,
+        parameters=export.num_parameters,
+        dtype=export.dtype,
+        rows="\n".join(rows),
+    )
+
+
+def _tokenizer(is_joint: bool) -> dict[str, str]:
+    names = ("joint", "joint") if is_joint else ("source", "target")
+    source, target = (f"tokenizer/{name}.model" for name in names)
+    return {"source": source, "target": target}
+
+
+def _formulas(model: ModelConfig) -> dict[str, Any]:
+    """What the sizes don't tell; the words are explained in docs/export.md."""
+    num_layers = model.num_layers // 2
+    sparse = list(range(0, num_layers, 2)) if model.moe.num_experts else []
+    return {
+        "norm": "rms",
+        "norm_epsilon": NORM_EPSILON,
+        "norm_place": "before",
+        "embedding_scale": math.sqrt(model.model_dim),
+        "positions": "sinusoidal",
+        "position_base": POSITION_BASE,
+        "attention_scale": 1.0 / math.sqrt(model.head_dim),
+        "activation": "relu",
+        "has_biases": False,
+        "source_embedding": "target_embedding_VM"
+        if model.tie_embeddings
+        else "source_embedding_VM",
+        "target_embedding": "target_embedding_VM",
+        "softmax": "target_embedding_VM" if model.tie_softmax else "softmax_VM",
+        "layers": num_layers,
+        "sparse_layers": sparse,
+        "gates": {
+            "encoder": gate_of(model, is_decoder=False) if sparse else None,
+            "decoder": gate_of(model, is_decoder=True) if sparse else None,
+        },
+    }

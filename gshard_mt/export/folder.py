@@ -1,0 +1,112 @@
+"""A checkpoint as a folder that others read: arrays, config, tokenizers; whole or not at all."""
+# SPDX-License-Identifier: Apache-2.0
+
+import itertools
+import json
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gshard_mt.checkpoint import Checkpoints
+from gshard_mt.data.tokenizer import load_tokenizer
+from gshard_mt.errors import DamagedError, ExportError
+from gshard_mt.export.description import FORMAT, FORMAT_VERSION, Export, to_json, to_readme
+from gshard_mt.export.layout import lay_out
+from gshard_mt.export.tensors import MOST_BYTES, write_tensors
+from gshard_mt.model.blueprint import Blueprint, draw_blueprint
+from gshard_mt.model.transformer import Vocabulary
+from gshard_mt.partitioning.mesh import build_mesh
+from gshard_mt.run import read_run
+
+UNFINISHED = ".unfinished"  # where an export grows, in its own folder
+_CONFIG = "config.json"
+
+
+def export(
+    workdir: pathlib.Path,
+    out: pathlib.Path,
+    step: str = "latest",
+    dtype: str = "float32",
+    most_bytes: int = MOST_BYTES,
+) -> Export:
+    """Writes a checkpoint (`latest`, `best` or a number) to `out`, an empty folder or a new one.
+
+    Arrays pass through the memory of one CPU device, whatever mesh saved them: a parameter and a
+    file of `most_bytes` at a time. Raises ExportError, CheckpointError or DataError.
+    """
+    _check_empty(out)
+    run = read_run(workdir)
+    checkpoints = Checkpoints(workdir)
+    number = checkpoints.choose(step)
+    tokenizer = load_tokenizer(workdir)
+    vocabulary = Vocabulary(tokenizer.source_size, tokenizer.target_size)
+    grid = build_mesh(1, 1, devices=jax.devices("cpu")[:1])
+    blueprint = draw_blueprint(run.config.model, vocabulary, grid)
+    made = Export(run, number, dtype, vocabulary, lay_out(blueprint))
+
+    itemsize = jnp.dtype(dtype).itemsize
+    sizes = {tensor.name: itemsize * math.prod(tensor.shape) for tensor in made.tensors}
+    out.mkdir(parents=True, exist_ok=True)
+    draft = out / UNFINISHED
+    shutil.rmtree(draft, ignore_errors=True)  # of an export that was killed
+    _check_room(out, sum(sizes.values()))
+    draft.mkdir()
+    try:
+        metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "step": str(number)}
+        arrays = _read(checkpoints, made, blueprint)
+        write_tensors(draft, sizes, arrays, metadata, most_bytes)
+        shutil.copytree(workdir / "tokenizer", draft / "tokenizer")
+        (draft / "README.md").write_text(to_readme(made), encoding="utf-8")
+        text = json.dumps(to_json(made), indent=2) + "\n"
+        (draft / _CONFIG).write_text(text, encoding="utf-8")
+        _finish(draft, out)
+    except DamagedError as error:
+        others = ", ".join(str(other) for other in checkpoints.steps() if other != number)
+        raise ExportError(f"{error}; other steps: {others or 'none'}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        checkpoints.close()
+    return made
+
+
+def _check_empty(out: pathlib.Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise ExportError(f"{out}: is a file, accepted: a folder that is empty or not there")
+    others = [path.name for path in sorted(out.glob("*")) if path.name != UNFINISHED]
+    if others:
+        raise ExportError(
+            f"{out}: found {others[0]} in it, accepted: a folder that is empty or not there"
+        )
+
+
+def _check_room(out: pathlib.Path, wanted: int) -> None:
+    free = shutil.disk_usage(out).free
+    if free < wanted:
+        raise ExportError(
+            f"{out}: the model needs {wanted / 2**20:,.0f} MiB, {free / 2**20:,.0f} are free; make "
+            "room or give another folder"
+        )
+
+
+def _read(checkpoints: Checkpoints, made: Export, blueprint: Blueprint) -> Iterator[np.ndarray]:
+    """Yields the arrays of the layout; a parameter is let go before the next one is read."""
+    params = checkpoints.read_params(made.step, blueprint.params)
+    for _, tensors in itertools.groupby(made.tensors, key=lambda tensor: tensor.leaf):
+        whole = np.asarray(next(params))
+        for tensor in tensors:
+            part = whole if tensor.block is None else whole[tensor.block]
+            # safetensors writes what lies in memory, without a look at strides.
+            yield np.ascontiguousarray(part.astype(jnp.dtype(made.dtype), copy=False))
+        del whole, part
+
+
+def _finish(draft: pathlib.Path, out: pathlib.Path) -> None:
+    """Moves everything to its place, `config.json` last: without it a folder is no export."""
+    for path in sorted(draft.iterdir(), key=lambda path: path.name == _CONFIG):
+        os.replace(path, out / path.name)

@@ -1,0 +1,58 @@
+"""The layout of an exported model: an array for every layer, named by its modules and letters."""
+# SPDX-License-Identifier: Apache-2.0
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+
+from gshard_mt.model.blueprint import Blueprint
+
+_STACKS = ("encoder", "decoder")
+
+
+class Tensor(NamedTuple):
+    """One exported array; its name ends in the letters of its axes."""
+
+    name: str  # `encoder.layers.3.self_attention.wq_MND`
+    shape: tuple[int, ...]
+    leaf: int  # the parameter that holds it, in the order of the tree's leaves
+    block: int | None  # its place on that parameter's axis P, None where there is no such axis
+
+
+def lay_out(blueprint: Blueprint) -> list[Tensor]:
+    """Returns all arrays, those of one parameter side by side.
+
+    Depth is taken apart: layer `i` of a stack that repeats blocks of `n` layers is layer `i % n` of
+    block `i // n`. So with experts the even layers are sparse.
+    """
+    tensors = []
+    for leaf, (path, like) in enumerate(jax.tree.flatten_with_path(blueprint.params)[0]):
+        keys = [entry.key for entry in path]
+        if keys[0] not in _STACKS:
+            tensors.append(Tensor(".".join(keys), like.shape, leaf, None))
+            continue
+        stack, _, layer, *rest = keys
+        num_layers = len(blueprint.params[stack]["layers"])
+        for block in range(like.shape[0]):
+            name = ".".join([stack, "layers", str(block * num_layers + int(layer)), *rest])
+            tensors.append(Tensor(name, like.shape[1:], leaf, block))
+    return tensors
+
+
+def describe(tensors: Sequence[Tensor]) -> list[tuple[str, str, str]]:
+    """Returns rows of name, letters and shape, layers that are alike in one: `layers.{0,2}`."""
+    rows: dict[tuple[str, str], list[int]] = {}
+    for tensor in tensors:
+        pattern = re.sub(r"layers\.\d+\.", "layers.{}.", tensor.name)
+        layers = rows.setdefault((pattern, " x ".join(map(str, tensor.shape))), [])
+        layers += [int(number) for number in re.findall(r"layers\.(\d+)\.", tensor.name)]
+    return [
+        (
+            pattern.replace("{}", "{" + ",".join(map(str, sorted(layers))) + "}"),
+            pattern.rsplit("_", 1)[1],
+            shape,
+        )
+        for (pattern, shape), layers in rows.items()
+    ]
