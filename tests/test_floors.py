@@ -38,6 +38,7 @@ DOORS = {
     frozenset({"xxhash"}): 1,
     frozenset({"apache_beam"}): 1,
     frozenset({"tensorboardX"}): 1,
+    frozenset({"matplotlib"}): 1,
 }
 
 # What a room, or a module, does without, so that it can be used and tested alone.

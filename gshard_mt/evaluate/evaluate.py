@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 
 import tqdm
@@ -10,7 +11,8 @@ from jax.sharding import Mesh
 from gshard_mt.data.prepared import open_prepared
 from gshard_mt.decode.translate import Translator
 from gshard_mt.errors import DataError
-from gshard_mt.evaluate import table
+from gshard_mt.evaluate import report, samples, table
+from gshard_mt.evaluate.history import read_history
 from gshard_mt.evaluate.scores import compare, score, signatures
 from gshard_mt.model.blueprint import count_parameters
 from gshard_mt.run import Run
@@ -28,7 +30,8 @@ def evaluate(
     mesh: Mesh,
     baseline: Baseline | None = None,
 ) -> str:
-    """Writes `eval/<step>/<split>/` of the run directory; returns the table as text.
+    """Writes `eval/<step>/<split>/` of the run directory and says where its page is; returns the
+    table as text.
 
     All languages are translated together, sorted by length. Raises DataError if the data are not
     those the run was trained on.
@@ -49,13 +52,14 @@ def evaluate(
 
     folder = pathlib.Path(workdir) / "eval" / str(translator.step) / split
     folder.mkdir(parents=True, exist_ok=True)
-    scores, comparisons = {}, {}
+    scores, comparisons, chosen = {}, {}, {}
     with tqdm.tqdm(sources, desc="score", unit="pair", dynamic_ncols=True) as bar:
         for pair in bar:
             own, wanted = hypotheses[pair], references[pair]
             path = folder / f"{pair}.hyp.txt"
             path.write_text("".join(f"{line}\n" for line in own), encoding="utf-8")
             scores[pair] = score(own, wanted)
+            chosen[pair] = samples.choose(sources[pair], wanted, own)
             if others:
                 comparisons[pair] = compare(own, others[pair], wanted)
     total, active = count_parameters(run.config.model, translator.blueprint)
@@ -68,6 +72,10 @@ def evaluate(
         rows=table.make_rows(scores, prepared.train_pairs, comparisons),
     )
     table.write(result, folder)
+    history = read_history(workdir)
+    name = pathlib.Path(workdir).resolve().name
+    page = report.write(report.Report(name, run, result, history, chosen), folder)
+    print(f"report      {page}", file=sys.stderr)
     return table.to_text(result)
 
 

@@ -84,6 +84,13 @@ def score(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
     )
 
 
+def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:
+    """Returns each sentence's own chrF, which `sacrebleu -m chrf --sentence-level` prints."""
+    chrf = CHRF()
+    pairs = zip(hypotheses, references, strict=True)
+    return [chrf.sentence_score(hypothesis, [reference]).score for hypothesis, reference in pairs]
+
+
 def signatures() -> dict[str, str]:
     """Returns sacreBLEU's signature of each metric, as its command prints them."""
     metrics = {"bleu": BLEU(), "chrf": CHRF()}

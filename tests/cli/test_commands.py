@@ -81,6 +81,8 @@ def test_eval_writes_the_table_that_sacrebleu_prints(home):
         assert float(found.stdout) == pytest.approx(row["bleu"], abs=1e-6)
         assert row["sentences"] == len(lines)
     assert "average" in done.stdout.decode()
+    assert done.stderr.decode().endswith(f"\nreport      {folder / 'report.html'}\n")
+    assert (folder / "report.html").exists() and list((folder / "pictures").glob("*.png"))
 
 
 def test_eval_compares_with_another_run_and_with_files(home, tmp_path):

@@ -1,0 +1,126 @@
+"""Which pictures a report has: the figures of a table and of a run's history, put in order."""
+# SPDX-License-Identifier: Apache-2.0
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from gshard_mt.data.mixture import temperature_shares
+from gshard_mt.evaluate import pictures
+from gshard_mt.evaluate.history import History, expert_shares, losses
+from gshard_mt.evaluate.pictures import Picture
+from gshard_mt.evaluate.table import Table
+from gshard_mt.languages import english_name
+from gshard_mt.run import Run
+
+
+class Figure(NamedTuple):
+    """A picture with its place on the page."""
+
+    section: str  # one of the page's
+    name: str  # `pictures/<name>.png`
+    title: str
+    picture: Picture
+
+    @property
+    def source(self) -> str:
+        """The picture itself as an address, so that the page needs no other file."""
+        return "data:image/svg+xml;base64," + base64.b64encode(self.picture.svg).decode()
+
+
+def draw(table: Table, run: Run, history: History) -> Iterator[Figure]:
+    """Yields the pictures for which there are figures, languages from high to low resource."""
+    yield from _scores(table)
+    yield from _learning(history, table.step)
+    yield from _by_language(run, history.dev_nll(table.step))
+    yield from _routing(run.train_pairs, history, table.step)
+
+
+def _scores(table: Table) -> Iterator[Figure]:
+    rows = table.rows
+    if len(rows) > 1:
+        picture = pictures.by_size(
+            [(row.pair.removesuffix("-en"), row.train_pairs, row.bucket) for row in rows],
+            [(row.bleu, row.bleu_low, row.bleu_high) for row in rows],
+        )
+        yield Figure("size", "bleu_by_size", "BLEU by training pairs", picture)
+    compared = [(row.language, row.comparison) for row in rows if row.comparison]
+    if compared:
+        picture = pictures.differences(
+            [language for language, _ in compared],
+            [comparison.delta_bleu for _, comparison in compared],
+            [comparison.is_significant for _, comparison in compared],
+        )
+        yield Figure("baseline", "delta_bleu", "BLEU above the baseline's", picture)
+
+
+def _learning(history: History, step: int) -> Iterator[Figure]:
+    lines, dots = {}, {}
+    if history.train:
+        steps, losses, nlls = zip(
+            *((line["step"], line["loss"], line["nll"]) for line in history.train), strict=True
+        )
+        lines = {"training loss": (steps, losses), "training nll": (steps, nlls)}
+        if losses == nlls:  # no label smoothing
+            del lines["training loss"]
+    if mean := history.mean_dev_nll():
+        dots = {"dev nll, mean of languages": (list(mean), list(mean.values()))}
+    if lines or dots:
+        picture = pictures.curves(lines, dots, step)
+        yield Figure("learning", "learning_curves", "Losses by step", picture)
+
+
+def _by_language(run: Run, nll: Mapping[str, float]) -> Iterator[Figure]:
+    if nll:
+        pairs = _ranked(run.train_pairs, nll)
+        title, scale = "Dev nll", pictures.Scale("nats a target token")
+        picture = pictures.dots(_names(pairs), {title: {"nll": [nll[p] for p in pairs]}}, scale)
+        yield Figure("languages", "dev_nll", title, picture)
+    pairs = [pair for pair in _ranked(run.train_pairs, run.train_pairs) if run.train_pairs[pair]]
+    if len(pairs) > 1:
+        counts = [run.train_pairs[pair] for pair in pairs]
+        temperature = run.config.data.temperature
+        series = {
+            "as they are": temperature_shares(counts, 1.0),
+            f"as they are sampled (T = {temperature:g})": temperature_shares(counts, temperature),
+        }
+        title, scale = (
+            "Shares of the training pairs",
+            pictures.Scale("share", is_share=True, is_log=True),
+        )
+        picture = pictures.dots(_names(pairs), {title: series}, scale)
+        yield Figure("languages", "sampling_shares", title, picture)
+
+
+def _routing(train_pairs: Mapping[str, int], history: History, step: int) -> Iterator[Figure]:
+    lines = history.routing_of(step)
+    if not lines:
+        return
+    pairs = lines[0]["pairs"]
+    order = [pairs.index(pair) for pair in _ranked(train_pairs, pairs)]
+    names = _names([pairs[number] for number in order])
+    panels = {
+        stack: {
+            "tokens sent to no expert": lost.to_no_expert_X[order].tolist(),
+            "choices over capacity": lost.over_capacity_X[order].tolist(),
+        }
+        for stack, lost in losses(lines).items()
+    }
+    picture = pictures.dots(names, panels, pictures.Scale("share", is_share=True))
+    yield Figure("lost", "lost_to_capacity", "What found no room, by language", picture)
+    all_shares = [expert_shares(line)[order] for line in lines]
+    largest = max((np.nanmax(each) for each in all_shares if not np.isnan(each).all()), default=1.0)
+    for line, shares_XE in zip(lines, all_shares, strict=True):
+        name, title = f"experts_{line['stack']}_{line['layer']}", f"{line['stack']} {line['layer']}"
+        picture = pictures.heat_map(names, shares_XE, float(largest))
+        yield Figure("experts", name, f"Experts by language: {title}", picture)
+
+
+def _ranked(train_pairs: Mapping[str, int], pairs: Sequence[str] | Mapping) -> list[str]:
+    return sorted(pairs, key=lambda pair: (-train_pairs.get(pair, 0), pair))
+
+
+def _names(pairs: Sequence[str]) -> list[str]:
+    return [english_name(pair.removesuffix("-en")) for pair in pairs]

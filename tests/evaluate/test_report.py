@@ -1,0 +1,193 @@
+"""The page of an evaluation: what is on it, that text stays text, that it needs no other file."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from gshard_mt.config import Config
+from gshard_mt.evaluate import report as reports
+from gshard_mt.evaluate import table as tables
+from gshard_mt.evaluate.history import History
+from gshard_mt.evaluate.report import Report
+from gshard_mt.evaluate.samples import Sample, Samples
+from gshard_mt.evaluate.scores import Comparison, Score
+from gshard_mt.run import Run
+from tests.evaluate.lines import dev_lines, routing_line, train_line
+
+SCORES = {
+    "de-en": Score(500, 23.44, 22.1, 24.8, 45.6),
+    "fr-en": Score(500, 9.5, 8.0, 11.0, 50.0),
+    "hr-en": Score(100, 10.0, 8.0, 12.0, 30.0),
+}
+TRAIN_PAIRS = {"hr-en": 900, "de-en": 12345, "fr-en": 2000}
+COMPARISONS = {"de-en": Comparison(20.0, 3.44, 0.001), "fr-en": Comparison(10.0, -0.5, 0.4)}
+EVIL = '<script>alert("&amp;")</script><img src="http://example.org/x.png" onerror=alert(1)>'
+SAMPLES = {
+    "de-en": Samples(
+        best=(Sample(EVIL, EVIL, "", 87.65),),
+        worst=(Sample("שלום עולם", "Hello, world", "O", 0.0),),
+    )
+}
+HISTORY = History(
+    train=(train_line(10), train_line(20)),
+    dev=(*dev_lines(10), *dev_lines(20)),
+    routing=(routing_line(20), routing_line(20, "decoder")),
+)
+SECTIONS = ["scores", "size", "baseline", "learning", "languages", "routing", "sentences"]
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, and the text within tags."""
+
+    def __init__(self, path: pathlib.Path):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def sections(self) -> list[str | None]:
+        return [section["id"] for section in self.all("section")]
+
+
+def make_report(scores=SCORES, comparisons=COMPARISONS, history=HISTORY, samples=SAMPLES) -> Report:
+    train_pairs = {pair: TRAIN_PAIRS[pair] for pair in scores}
+    rows = tables.make_rows(scores, train_pairs, comparisons)
+    signatures = {"bleu": "nrefs:1|tok:13a", "chrf": "x"}
+    table = tables.Table(20, "test", 12345678, 2345678, signatures, rows)
+    run = Run(Config(), pathlib.Path("data"), "fingerprint", train_pairs)
+    return Report("my <b>run</b>", run, table, history, samples)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("eval") / "20" / "test"
+    assert reports.write(make_report(), folder) == folder / "report.html"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(folder) -> Page:
+    return Page(folder / "report.html")
+
+
+def test_every_section_is_there_and_is_led_to(page):
+    assert page.sections == SECTIONS
+    assert [link["href"] for link in page.all("a")] == [f"#{name}" for name in SECTIONS]
+
+
+def test_every_picture_is_in_the_page_and_a_png_beside_it(folder, page):
+    names = {path.stem for path in (folder / "pictures").iterdir()}
+    assert names == {
+        *("bleu_by_size", "delta_bleu", "learning_curves", "dev_nll", "sampling_shares"),
+        *("lost_to_capacity", "experts_encoder_0", "experts_decoder_0"),
+    }
+    for path in (folder / "pictures").iterdir():
+        assert path.read_bytes().startswith(b"\x89PNG\r\n")
+    sources = [str(image["src"]) for image in page.all("img")]
+    assert len(sources) == len(names)
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert all(image["alt"] for image in page.all("img"))
+
+
+def test_the_page_needs_nothing_from_elsewhere(page):
+    loaded = [
+        value
+        for tag, attributes in page.tags
+        for key, value in attributes.items()
+        if key in ("src", "href", "srcset", "data", "action", "poster")
+        if not str(value).startswith(("data:", "#"))
+    ]
+    assert not loaded and not page.all("link") and not page.all("iframe")
+    (policy,) = (meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
+    assert str(policy).startswith("default-src 'none'; img-src data:;")
+    text = pathlib.Path(reports.__file__).with_name("report.html.jinja").read_text("utf-8")
+    assert "://" not in text and "url(" not in text and "@import" not in text
+
+
+def test_a_sentence_that_is_html_stays_text(folder, page):
+    assert len(page.all("script")) == 1  # the page's own
+    assert not any("onerror" in attributes for _, attributes in page.tags)
+    assert page.texts.count(EVIL) == 2
+    assert "my <b>run</b>: test, step 20" in page.texts
+    assert EVIL not in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_texts_have_their_direction_and_language(page):
+    texts = [(text["dir"], text["lang"]) for text in page.all("dd") if "lang" in text]
+    assert texts == [("auto", "de"), ("auto", "en"), ("auto", "en")] * 2
+    assert "שלום עולם" in page.texts and "87.7" in page.texts
+    assert len(page.all("details")) == 1
+
+
+def test_cells_say_rounded_what_they_are_sorted_by_exactly(page):
+    cells = [cell for cell in page.all("td") if "data-value" in cell]
+    values = [cell["data-value"] for cell in cells]
+    assert values[:11] == [
+        *("de-en", "German", "12345", "0", "500", "23.44", "22.1", "45.6", "20.0", "3.44", "0.001")
+    ]
+    assert values[-3:] == ["", "", ""]  # Croatian has no baseline
+    assert "12,345" in page.texts and "22.1\N{EN DASH}24.8" in page.texts and "+3.4" in page.texts
+    heads = [head for head in page.all("th")][:11]
+    assert [bool(head.get("class")) for head in heads].count(False) == 3  # text, not numbers
+    assert [head.get("aria-sort") for head in heads].count("descending") == 1
+
+
+def test_averages_and_signatures_are_below(page):
+    assert page.texts.count("average") == 4
+    assert "14.3" in page.texts  # the mean BLEU
+    assert "nrefs:1|tok:13a" in page.texts
+
+
+@pytest.mark.parametrize(
+    ("report", "missing"),
+    [
+        (make_report(comparisons={}), {"baseline"}),
+        (make_report(history=History(train=HISTORY.train, dev=HISTORY.dev)), {"routing"}),
+        (make_report(history=History(train=HISTORY.train, routing=HISTORY.routing)), set()),
+        (make_report(history=History()), {"learning", "routing"}),
+        (make_report(samples={}), {"sentences"}),
+        (make_report(scores={"de-en": SCORES["de-en"]}), {"size"}),
+        (
+            make_report({"de-en": SCORES["de-en"]}, {}, History(), {}),
+            {"size", "baseline", "learning", "languages", "routing", "sentences"},
+        ),
+    ],
+    ids=["baseline", "routing", "dev", "history", "samples", "languages", "everything"],
+)
+def test_what_there_is_nothing_of_has_no_section(report, missing, tmp_path):
+    path = reports.write(report, tmp_path)
+    assert Page(path).sections == [name for name in SECTIONS if name not in missing]
+
+
+def test_pictures_of_an_earlier_evaluation_go(tmp_path):
+    reports.write(make_report(), tmp_path)
+    reports.write(make_report(history=History()), tmp_path)
+    names = {path.stem for path in (tmp_path / "pictures").iterdir()}
+    assert names == {"bleu_by_size", "delta_bleu", "sampling_shares"}
+
+
+def test_the_same_evaluation_is_the_same_page(folder, tmp_path):
+    path = reports.write(make_report(), tmp_path)
+    assert path.read_bytes() == (folder / "report.html").read_bytes()
+
+
+def test_nothing_else_pays_for_matplotlib():
+    code = (
+        "import sys; import gshard_mt.evaluate.evaluate; "
+        "assert not any(name.split('.')[0] == 'matplotlib' for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
