@@ -18,7 +18,7 @@ FLOORS = [
     {"config"},
     {"model", "data", "run", "m4", "checkpoint"},
     {"train", "decode", "export"},
-    {"evaluate", "plan"},
+    {"evaluate", "plan", "serve"},
     {"cli"},
 ]
 
@@ -39,6 +39,8 @@ DOORS = {
     frozenset({"apache_beam"}): 1,
     frozenset({"tensorboardX"}): 1,
     frozenset({"matplotlib"}): 1,
+    frozenset({"starlette"}): 1,
+    frozenset({"uvicorn", "h11"}): 1,
 }
 
 # What a room, or a module, does without, so that it can be used and tested alone.
@@ -48,6 +50,7 @@ BANNED = {
     "gshard_mt.errors": JAX,
     "gshard_mt.config": JAX,
     "gshard_mt.languages": JAX,
+    "gshard_mt.serve": JAX,
     "gshard_mt.partitioning.axes": JAX,
     "gshard_mt.routing": {"flax", "optax", "orbax"},
 }

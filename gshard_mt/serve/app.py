@@ -1,0 +1,171 @@
+"""The ASGI application: a page, translations, and whether the service is well."""
+# SPDX-License-Identifier: Apache-2.0
+
+import asyncio
+import base64
+import hashlib
+import importlib.resources
+import re
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from gshard_mt.languages import english_name
+from gshard_mt.run import Run
+from gshard_mt.serve.batcher import Batcher, ClosedError, FullError
+from gshard_mt.serve.limits import Limits, RefusedError, shorten
+from gshard_mt.serve.question import read_question
+
+PATHS = "GET /, GET /health, GET /languages, POST /translate"
+
+
+def build_app(run: Run, step: int, batcher: Batcher, limits: Limits) -> Starlette:
+    """Returns the application for a run's checkpoint; the batcher is somebody else's to start."""
+    codes = sorted(pair.removesuffix("-en") for pair in run.train_pairs)
+    languages = [{"code": code, "name": english_name(code)} for code in codes]
+    page = _read_page()
+
+    async def show_page(request: Request) -> Response:
+        return page
+
+    async def tell_languages(request: Request) -> Response:
+        return JSONResponse({"languages": languages})
+
+    async def tell_health(request: Request) -> Response:
+        is_ready = batcher.state == "ready"
+        found = {
+            "ready": is_ready,
+            "state": batcher.state,
+            "step": step,
+            "num_languages": len(languages),
+            "num_waiting": batcher.num_waiting,
+            "max_waiting": limits.max_waiting,
+        }
+        return JSONResponse(found, 200 if is_ready else 503)
+
+    async def translate(request: Request) -> Response:
+        body = await _read_body(request, limits)
+        texts = read_question(body, limits, run.check_language)
+        return JSONResponse({"translations": await _translate(request, texts, batcher, limits)})
+
+    app = Starlette(
+        routes=[
+            Route("/", show_page),
+            Route("/health", tell_health),
+            Route("/languages", tell_languages),
+            Route("/translate", translate, methods=["POST"]),
+        ],
+        exception_handlers={
+            RefusedError: _say_refusal,
+            HTTPException: _say_status,
+            ClientDisconnect: _say_nothing,
+            Exception: _say_bug,
+        },
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _read_body(request: Request, limits: Limits) -> bytes:
+    """Returns the body, of which no more is held than is accepted. Raises RefusedError."""
+    most, body = limits.max_body_bytes, bytearray()
+    declared = request.headers.get("content-length", "0")
+    too_large = f"accepted: at most {most} bytes; divide it into several requests"
+    if declared.isdecimal() and int(declared) > most:
+        raise RefusedError(413, f"body: found {declared} bytes, {too_large}")
+    try:
+        async with asyncio.timeout(limits.client_seconds):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most:
+                    raise RefusedError(413, f"body: found more than {most} bytes, {too_large}")
+    except TimeoutError:
+        raise RefusedError(
+            408,
+            f"body: found {len(body)} bytes after {limits.client_seconds:g} seconds, "
+            "accepted: the whole of it by then",
+            {"Connection": "close"},
+        ) from None
+    return bytes(body)
+
+
+async def _translate(
+    request: Request, texts: list[str], batcher: Batcher, limits: Limits
+) -> list[str]:
+    """Waits for the translations, as long as the client does. Raises RefusedError."""
+    try:
+        translations = asyncio.wrap_future(batcher.submit(texts))
+    except FullError as full:
+        raise RefusedError(
+            503,
+            f"queue: found {full.num_waiting} sentences waiting, accepted: {limits.max_waiting} "
+            f"with yours; ask again in {full.seconds} seconds",
+            {"Retry-After": str(full.seconds)},
+        ) from None
+    except ClosedError:
+        headers = {"Retry-After": "5", "Connection": "close"}
+        raise RefusedError(503, "service: stopping; ask again when it is back", headers) from None
+    gone = asyncio.ensure_future(request.receive())  # after the body nothing else can come
+    try:
+        await asyncio.wait(
+            {translations, gone},
+            timeout=limits.request_seconds,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if translations.done():
+            return translations.result()
+    except Exception as error:
+        raise RefusedError(
+            500, f"service: translating failed ({type(error).__name__}); its log says more"
+        ) from error
+    finally:
+        gone.cancel()
+        translations.cancel()  # out of the queue
+    if gone.done() and not gone.cancelled():
+        raise ClientDisconnect
+    raise RefusedError(504, f"service: found no answer within {limits.request_seconds:g} seconds")
+
+
+def _read_page() -> Response:
+    """Returns the page, with a policy that lets it run its own script and ask this service only."""
+    text = importlib.resources.files("gshard_mt.serve").joinpath("page.html").read_text("utf-8")
+    script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert script, "page.html: no script"
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    policy = (
+        "default-src 'none'; connect-src 'self'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
+    return HTMLResponse(text, headers=headers)
+
+
+def _say(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"error": message}, status, headers)
+
+
+async def _say_refusal(request: Request, refusal: Exception) -> Response:
+    assert isinstance(refusal, RefusedError)
+    return _say(refusal.status, str(refusal), refusal.headers)
+
+
+async def _say_status(request: Request, error: Exception) -> Response:
+    """What the router refuses."""
+    assert isinstance(error, HTTPException)
+    path, headers = request.url.path, dict(error.headers or {})
+    if error.status_code == 405:
+        methods = headers.get("Allow", "another")
+        return _say(405, f"{path}: found {request.method}, accepted: {methods}", headers)
+    message = f"{shorten(path)}: not found, accepted: {PATHS}"
+    return _say(error.status_code, message, headers)
+
+
+async def _say_nothing(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # to a client that has left
+
+
+async def _say_bug(request: Request, error: Exception) -> Response:
+    return _say(500, f"service: failed ({type(error).__name__}); its log says more")

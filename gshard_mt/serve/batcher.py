@@ -1,0 +1,208 @@
+"""Sentences of all clients in one bounded queue; one thread translates what waits, by batches."""
+# SPDX-License-Identifier: Apache-2.0
+
+import collections
+import contextlib
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field
+
+from gshard_mt.serve.limits import Limits
+
+Translate = Callable[[list[str]], list[str]]  # as many come out, in their order
+
+
+class FullError(Exception):
+    """The queue has no room for a request; `seconds` is when it may have."""
+
+    def __init__(self, num_waiting: int, seconds: int):
+        super().__init__(f"{num_waiting} sentences wait")
+        self.num_waiting, self.seconds = num_waiting, seconds
+
+
+class ClosedError(Exception):
+    """The queue takes nothing any more."""
+
+
+@dataclass(eq=False)
+class _Request:
+    """Sentences that were asked for together, and what is known of their translations."""
+
+    texts: list[str]
+    future: Future[list[str]] = field(default_factory=Future)
+    translations: dict[int, str] = field(default_factory=dict)
+    since: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self):
+        self.sizes = [_size(text) for text in self.texts]
+        self.waiting = list(range(len(self.texts)))  # those that no batch has taken
+
+
+class Batcher:
+    """The queue and its thread. Whoever cancels a future takes its sentences out of the queue."""
+
+    def __init__(self, translate: Translate, batch_size: int, limits: Limits):
+        self._translate, self._batch_size, self._limits = translate, batch_size, limits
+        self._requests: collections.deque[_Request] = collections.deque()
+        self._num_waiting = 0
+        self._changed = threading.Condition()
+        self._is_warm = self._is_closed = False
+        self._batch_seconds = 1.0  # what the last one took
+        self.failure: Exception | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def state(self) -> str:
+        """Returns `warming up`, `ready` or `stopping`."""
+        if self._is_closed:
+            return "stopping"
+        return "ready" if self._is_warm else "warming up"
+
+    @property
+    def num_waiting(self) -> int:
+        """Returns how many sentences no batch has taken yet."""
+        return self._num_waiting
+
+    def start(self, warm_up: Sequence[str], on_failure: Callable[[], None]) -> None:
+        """Starts the thread, which first translates each line of `warm_up` by itself.
+
+        If one of them fails, `failure` is set and the queue closed before `on_failure` is called.
+        """
+        arguments = (warm_up, on_failure)
+        # A daemon: the end of the process can't wait for a program that is being compiled.
+        self._thread = threading.Thread(target=self._work, args=arguments, daemon=True)
+        self._thread.start()
+
+    def submit(self, texts: list[str]) -> Future[list[str]]:
+        """Returns the translations to come, in order. Raises FullError or ClosedError."""
+        request = _Request(texts)
+        if not texts:
+            request.future.set_result([])
+            return request.future
+        with self._changed:
+            if self._is_closed:
+                raise ClosedError
+            if self._num_waiting + len(texts) > self._limits.max_waiting:
+                batches = self._num_waiting / self._batch_size
+                raise FullError(self._num_waiting, math.ceil(batches * self._batch_seconds) or 1)
+            self._requests.append(request)
+            self._num_waiting += len(texts)
+            self._changed.notify()
+        request.future.add_done_callback(lambda _: self._forget(request))
+        return request.future
+
+    def close(self) -> None:
+        """Lets no sentence in any more; those inside are translated still."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+
+    def join(self, seconds: float) -> bool:
+        """Returns whether the thread has ended, after at most so long."""
+        if self._thread:
+            self._thread.join(seconds)
+        return not (self._thread and self._thread.is_alive())
+
+    def _work(self, warm_up: Sequence[str], on_failure: Callable[[], None]) -> None:
+        try:
+            for text in warm_up:
+                if not self._is_closed:
+                    self._translate([text])
+        except Exception as error:
+            self.failure = error
+            self.close()
+            for request in list(self._requests):
+                _settle(request, error)
+            on_failure()
+            return
+        self._is_warm = True
+        while batch := self._take():
+            since = time.monotonic()
+            self._translate_batch(batch)
+            self._batch_seconds = time.monotonic() - since
+
+    def _take(self) -> list[tuple[_Request, int]]:
+        """Waits; returns up to a batch of sentences, none once the queue is closed and empty."""
+        batch = []
+        with self._changed:
+            while not batch:
+                self._changed.wait_for(lambda: self._requests or self._is_closed)
+                if not self._requests:
+                    return []
+                self._gather()
+                batch = self._choose() if self._requests else []
+        return batch
+
+    def _gather(self) -> None:
+        """Waits for a full batch while its first request is young."""
+        end = self._requests[0].since + self._limits.gather_seconds
+        while self._num_waiting < self._batch_size and not self._is_closed:
+            if (seconds := end - time.monotonic()) <= 0:
+                return
+            self._changed.wait(seconds)
+
+    def _choose(self) -> list[tuple[_Request, int]]:
+        """Takes the next sentence of the first request, and what goes well with it.
+
+        A batch takes as long as its longest sentence: no longer ones join, those of its size come
+        first, and requests take turns, a sentence each.
+        """
+        first = self._requests[0]
+        most = first.sizes[first.waiting[0]]
+        fitting = [
+            (-request.sizes[index], turn, request, index)
+            for request in self._requests
+            for turn, index in enumerate(request.waiting)
+            if request.sizes[index] <= most
+        ]
+        fitting.sort(key=lambda each: each[:2])
+        batch = [(request, index) for *_, request, index in fitting[: self._batch_size]]
+        for request, index in batch:
+            request.waiting.remove(index)
+        self._requests.rotate(-1)  # the next batch is another's
+        self._requests = collections.deque(each for each in self._requests if each.waiting)
+        self._num_waiting -= len(batch)
+        return batch
+
+    def _translate_batch(self, batch: list[tuple[_Request, int]]) -> None:
+        try:
+            translations = self._translate([request.texts[index] for request, index in batch])
+            if len(translations) != len(batch):
+                raise RuntimeError(f"{len(batch)} sentences gave {len(translations)} translations")
+        except Exception as error:
+            logging.getLogger(__name__).exception("a batch of %d sentences failed", len(batch))
+            for request, _ in batch:
+                _settle(request, error)
+            return
+        for (request, index), translation in zip(batch, translations, strict=True):
+            request.translations[index] = translation
+            if len(request.translations) == len(request.texts):
+                _settle(request, None)
+
+    def _forget(self, request: _Request) -> None:
+        """Takes out of the queue what is left there of a request that is settled or cancelled."""
+        with self._changed:
+            if request in self._requests:
+                self._requests.remove(request)
+                self._num_waiting -= len(request.waiting)
+
+
+def _size(text: str) -> int:
+    """Returns the class of a sentence's length, each twice as long as the one before.
+
+    By bytes: subwords, which decoding goes by, have three or four of them in most languages.
+    """
+    return (len(text.encode()) // 48).bit_length()
+
+
+def _settle(request: _Request, error: Exception | None) -> None:
+    with contextlib.suppress(InvalidStateError):  # cancelled, or failed with another sentence
+        if error:
+            request.future.set_exception(error)
+        else:
+            order = range(len(request.texts))
+            request.future.set_result([request.translations[index] for index in order])

@@ -1,0 +1,144 @@
+"""A service around a translator that is made up, and clients that speak HTTP by hand."""
+# SPDX-License-Identifier: Apache-2.0
+
+import contextlib
+import http.client
+import json
+import pathlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from gshard_mt.config import Config
+from gshard_mt.run import Run
+from gshard_mt.serve.app import build_app
+from gshard_mt.serve.batcher import Batcher
+from gshard_mt.serve.limits import Limits
+from gshard_mt.serve.service import Service, open_socket
+
+RUN = Run(Config(), pathlib.Path("data"), "fingerprint", {"de-en": 9, "fr-en": 5, "lb-en": 1})
+WARM_UP = ["warm-up"]
+SECONDS = 60  # after which a test gives up
+
+
+class Translator:
+    """Turns a text around. It can be held; a text with `boom` in it fails."""
+
+    def __init__(self):
+        self.batches: list[list[str]] = []
+        self._may_go_on = threading.Event()
+        self._may_go_on.set()
+
+    def __call__(self, texts: list[str]) -> list[str]:
+        self.batches.append(texts)
+        assert self._may_go_on.wait(SECONDS)
+        if any("boom" in text for text in texts):
+            raise ArithmeticError("boom")
+        return [text[::-1] for text in texts]
+
+    def hold(self) -> None:
+        self._may_go_on.clear()
+
+    def go_on(self) -> None:
+        self._may_go_on.set()
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    content: Any  # what the JSON says, or the text of a page
+
+
+class Served(NamedTuple):
+    """A service at work."""
+
+    port: int
+    service: Service
+    batcher: Batcher
+    thread: threading.Thread
+
+    def ask(self, path: str, question: Any = None, method: str = "") -> Answer:
+        return ask(self.port, path, question, method)
+
+    def translate(self, *texts: str) -> Answer:
+        return self.ask("/translate", {"texts": texts})
+
+
+@contextlib.contextmanager
+def serving(
+    translate: Callable[[list[str]], list[str]],
+    limits: Limits = Limits(),  # noqa: B008 (it is frozen)
+    batch_size: int = 4,
+    awaits_ready: bool = True,
+) -> Iterator[Served]:
+    """Serves on a free port in a thread, until the end of the block."""
+    batcher = Batcher(translate, batch_size, limits)
+    service = Service(build_app(RUN, 7, batcher, limits), batcher, limits)
+    listener = open_socket("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    thread = threading.Thread(target=service.serve_on, args=(listener, WARM_UP), daemon=True)
+    thread.start()
+    try:
+        if awaits_ready:
+            wait_until(lambda: batcher.state == "ready")
+        yield Served(port, service, batcher, thread)
+    finally:
+        if isinstance(translate, Translator):
+            translate.go_on()
+        service.should_exit = True
+        thread.join(SECONDS)
+    assert not thread.is_alive()
+
+
+def ask(port: int, path: str, question: Any = None, method: str = "") -> Answer:
+    """Asks in a connection of its own; a question that isn't bytes becomes JSON."""
+    body = question if question is None or isinstance(question, bytes) else json.dumps(question)
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
+    try:
+        client.request(method or ("GET" if body is None else "POST"), path, body)
+        return read_answer(client.getresponse())
+    finally:
+        client.close()
+
+
+def read_answer(response: http.client.HTTPResponse) -> Answer:
+    text, kind = response.read().decode(), response.headers["content-type"]
+    content = json.loads(text) if kind == "application/json" and text else text
+    return Answer(response.status, {k.lower(): v for k, v in response.headers.items()}, content)
+
+
+def connect(port: int, sent: bytes = b"") -> socket.socket:
+    """A client that has sent some bytes so far."""
+    client = socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
+    client.sendall(sent)
+    return client
+
+
+def receive(client: socket.socket) -> Answer:
+    """The answer to what a client has sent."""
+    response = http.client.HTTPResponse(client)
+    response.begin()
+    return read_answer(response)
+
+
+def post(body: bytes, length: int | None = None) -> bytes:
+    """A request to translate as it goes over the wire; `length` is what it says of itself."""
+    length = len(body) if length is None else length
+    return b"POST /translate HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n" % length + body
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + SECONDS
+    while not is_so():
+        assert time.monotonic() < end, "nothing happens any more"
+        time.sleep(0.002)
+
+
+def in_threads(number: int, function: Callable[[int], Any]) -> list[threading.Thread]:
+    """Calls the function with 0, 1, ... at once; whoever needs the results has it keep them."""
+    threads = [threading.Thread(target=function, args=(each,)) for each in range(number)]
+    for thread in threads:
+        thread.start()
+    return threads

@@ -1,0 +1,74 @@
+"""What a request may say, and the one line for what it may not."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+
+from gshard_mt.serve.limits import Limits, RefusedError
+from gshard_mt.serve.question import read_question
+from tests.serve.serving import RUN
+
+LIMITS = Limits(max_sentences=3, max_characters=10)
+
+
+def read(body: str | bytes) -> list[str]:
+    body = body if isinstance(body, bytes) else body.encode()
+    return read_question(body, LIMITS, RUN.check_language)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ('{"text": "ein Satz"}', ["ein Satz"]),
+        ('{"text": ""}', [""]),
+        ('{"texts": []}', []),
+        ('{"texts": ["a", "", "c"], "source_language": "de"}', ["a", "", "c"]),
+        ('{"texts": ["a"], "source_language": null}', ["a"]),
+        ('{"text": "\\ud83d\\ude42 <b> \\n \\u0000"}', ["🙂 <b> \n \0"]),
+        ('{"text": "0123456789"}', ["0123456789"]),
+    ],
+)
+def test_sentences_come_as_they_were_sent(body, expected):
+    assert read(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "expected"),
+    [
+        ("", 400, "body: not JSON (Expecting value: line 1 column 1 (char 0)), accepted: {"),
+        ('{"text": "a"', 400, "body: not JSON ("),
+        (b'{"text": "\xff"}', 400, "body: not UTF-8 at byte 10, accepted: {"),
+        ("[" * 100_000, 400, "body: "),
+        ("1" * 100_000, 400, "body: not JSON ("),
+        ("[]", 422, "body: found a list, accepted: {"),
+        ("null", 422, "body: found null, accepted: {"),
+        ("{}", 422, "body: found neither text nor texts, accepted: {"),
+        ('{"text": "a", "texts": []}', 422, "body: found both text and texts, accepted: {"),
+        ('{"txet": "a"}', 422, "'txet': unknown field; did you mean text?"),
+        ('{"text": ["a"]}', 422, "text: found a list, accepted: a string"),
+        ('{"texts": "a"}', 422, "texts: found a string, accepted: a list of strings"),
+        ('{"texts": ["a", 1.5]}', 422, "texts[1]: found a number, accepted: a string"),
+        ('{"texts": [true]}', 422, "texts[0]: found true or false, accepted: a string"),
+        (
+            '{"text": "\\ud800"}',
+            422,
+            "text: found '\\ud800', half a character, accepted: ",
+        ),
+        ('{"text": "a", "source_language": 7}', 422, "source_language: found a number, accepted: "),
+        ('{"text": "a", "source_language": "dee"}', 422, "source_language: found 'dee', which "),
+        ('{"texts": ["a", "b", "c", "d"]}', 413, "texts: found 4 sentences, accepted: at most 3"),
+        ('{"text": "01234567890"}', 413, "text: found 11 characters, accepted: at most 10"),
+    ],
+)
+def test_what_cant_be_translated_is_named_in_a_line(body, status, expected):
+    with pytest.raises(RefusedError) as refusal:
+        read(body)
+    assert refusal.value.status == status
+    assert str(refusal.value).startswith(expected) and "\n" not in str(refusal.value)
+
+
+def test_an_unknown_language_gets_the_nearest_known_one():
+    with pytest.raises(RefusedError, match="did you mean lb"):
+        read('{"text": "a", "source_language": "lbb"}')
+    with pytest.raises(RefusedError) as refusal:
+        read('{"text": "a", "source_language": "%s"}' % ("\\n" * 1000))
+    assert len(str(refusal.value)) < 200 and "\n" not in str(refusal.value)
