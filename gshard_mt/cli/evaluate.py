@@ -8,7 +8,7 @@ from absl import flags
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.memory import keep_buffers, largest_weight
 from gshard_mt.config import decoding_mesh_shape
-from gshard_mt.errors import ConfigError
+from gshard_mt.errors import ConfigError, DataError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
 _STEP = flags.DEFINE_string(
@@ -29,6 +29,18 @@ _BASELINE_HYPS = flags.DEFINE_string(
 )
 
 
+_TESTSET = flags.DEFINE_multi_string(
+    "testset",
+    [],
+    "Instead of --split any sentences: de-en=FILE.tsv (source TAB English), repeatable, or a "
+    "recipe's test corpora. They are looked for in the training data.",
+)
+_LEAK_CHECK = flags.DEFINE_bool("leak_check", True, "Look for --testset in the training data.")
+_METRICS = flags.DEFINE_list(
+    "metrics", [], "Further metrics, as chrf++,ter,spbleu, and comet if it is installed."
+)
+
+
 def main(argv) -> None:
     """Writes hypotheses and tables under `eval/<step>/<split>/` and prints the table."""
     del argv
@@ -44,8 +56,28 @@ def main(argv) -> None:
     other = read_run(other_dir) if other_dir else None
 
     keep_buffers(max(largest_weight(each.config) for each in (run, other) if each))
-    from gshard_mt.evaluate.evaluate import evaluate, files_as_baseline, run_as_baseline
+    from gshard_mt.data.prepared import open_prepared
+    from gshard_mt.decode.translate import Translator
+    from gshard_mt.evaluate import testsets
+    from gshard_mt.evaluate.evaluate import (
+        Question,
+        evaluate,
+        files_as_baseline,
+        run_as_baseline,
+    )
+    from gshard_mt.evaluate.scores import more_metric
     from gshard_mt.partitioning import mesh
+
+    metrics = {name: more_metric(name) for name in _METRICS.value}
+    test = testsets.read_test_set(_TESTSET.value) if _TESTSET.value else None
+    prepared = None
+    if test is None or _LEAK_CHECK.value:
+        prepared = open_prepared(data_dir)
+        if prepared.fingerprint != run.data_fingerprint:
+            raise DataError(
+                f"{data_dir}: not the data that {workdir} was trained on; give them with --data_dir"
+            )
+        test = test or testsets.held_out(prepared, _SPLIT.value)
 
     mesh.simulate_cpu_devices(run.config.mesh.num_cpu_devices)
     grid = mesh.build_mesh(*decoding_mesh_shape(run.config))
@@ -56,7 +88,11 @@ def main(argv) -> None:
         step = "best" if _STEP.value == "best" else "latest"
         other_grid = mesh.build_mesh(*decoding_mesh_shape(other.config))
         baseline = run_as_baseline(other_dir, other, step, other_grid)
-    print(evaluate(workdir, run, data_dir, _STEP.value, _SPLIT.value, grid, baseline), end="")
+    translator = Translator(workdir, run.config, _STEP.value, grid)
+    leaks = {}
+    if _TESTSET.value and prepared:
+        leaks = testsets.find_leaks(test, prepared, translator.tokenizer)
+    print(evaluate(workdir, run, translator, Question(test, leaks, baseline, metrics)), end="")
 
 
 def entry() -> None:

@@ -56,6 +56,10 @@ class Tokenizer:
         """Returns the ids of each English line, no BOS or EOS among them."""
         return _encode(self.target, lines)
 
+    def decode_sources(self, lines: Sequence[list[int]]) -> list[str]:
+        """Returns the text of ids that are no special symbols."""
+        return self.source.decode(list(lines)) if lines else []
+
     def decode_target(self, ids: Sequence[int]) -> str:
         """Returns the text of ids up to the first EOS; padding and BOS say nothing."""
         ids = [int(each) for each in ids]

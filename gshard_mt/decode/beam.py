@@ -102,7 +102,7 @@ def remember_source(model: Transformer, config: ModelConfig, source_BL: jax.Arra
     return model.remember(memory_BLM, is_token_BL)
 
 
-def _first_scores(shape_W: tuple[int, int]) -> jax.Array:
+def _first_scores(shape_W: tuple[int, ...]) -> jax.Array:
     """All beams start alike: only one counts."""
     return jnp.full(shape_W, WORST).at[:, 0].set(0.0)
 
@@ -147,7 +147,7 @@ def _take_turns(beams: _Beams, limit_B: jax.Array, search: Search) -> _Beams:
     is_done_B = is_full_B | (beams.position_B >= limit_B)
     ids_BWT, score_BW = _best(beams, limit_B, search)
     is_turn_BQ = jnp.arange(beams.found.score_BQW.shape[1]) == beams.turn_B[:, None]
-    is_new_BQ1 = (is_turn_BQ & is_done_B[:, None])[:, :, None]
+    is_new_BQ1 = (is_turn_BQ & (is_done_B & (limit_B > 0))[:, None])[:, :, None]
     found = Hypotheses(
         jnp.where(is_new_BQ1[..., None], ids_BWT[:, None], beams.found.ids_BQWT),
         jnp.where(is_new_BQ1, score_BW[:, None], beams.found.score_BQW),

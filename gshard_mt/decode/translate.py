@@ -1,6 +1,7 @@
 """Lines in, English lines out: a trained run, its tokenizer and its beam search behind one call."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,11 @@ class Translator:
     def __init__(self, workdir: pathlib.Path, config: Config, step: str, mesh: Mesh):
         """Loads a step (`latest`, `best` or a number). Raises CheckpointError or DataError."""
         checkpoints = Checkpoints(workdir)
+        if mesh.devices.flat[0].platform == "cpu":
+            # The products of decoding are small: there bfloat16 costs more in casts than it saves.
+            config = dataclasses.replace(
+                config, model=dataclasses.replace(config.model, dtype="float32")
+            )
         self.config, self.mesh = config, mesh
         checkpoints.choose(step)  # refused before anything is computed
         self.tokenizer: Tokenizer = load_tokenizer(pathlib.Path(workdir))
@@ -109,7 +115,7 @@ class Translator:
             number_B[: len(numbers)] = np.array(numbers) + draw.first_line
             placed = (memory, limit_BQ[:, 0], key, number_B, num, num_positions)
             parts.append(self._sample(self._params, *placed, draw.temperature))
-        return Hypotheses(*(np.concatenate(arrays, axis=1) for arrays in zip(*parts, strict=True)))
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=1), *parts)
 
     def _encode_batch(self, turns, bucket: int) -> tuple[tuple[Memory, ...], jax.Array]:
         """Returns the memory of each turn's sentences, and limit_BQ; 1 turn or QUEUE of them."""

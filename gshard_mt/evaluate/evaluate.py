@@ -1,19 +1,21 @@
 """From a run directory to its table: translate every held-out sentence, score, compare, write."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import tqdm
 from jax.sharding import Mesh
 
-from gshard_mt.data.prepared import open_prepared
 from gshard_mt.decode.translate import Translator
 from gshard_mt.errors import DataError
 from gshard_mt.evaluate import report, samples, table
 from gshard_mt.evaluate.history import read_history
-from gshard_mt.evaluate.scores import compare, score, signatures
+from gshard_mt.evaluate.scores import Metric, compare, score, signatures
+from gshard_mt.evaluate.testsets import Leak, TestSet
 from gshard_mt.model.blueprint import count_parameters
 from gshard_mt.run import Run
 
@@ -21,36 +23,29 @@ Lines = Mapping[str, Sequence[str]]  # a sentence a line, by pair
 Baseline = Callable[[Lines], Lines]  # from sources to another system's English
 
 
-def evaluate(
-    workdir: pathlib.Path,
-    run: Run,
-    data_dir: pathlib.Path,
-    step: str,
-    split: str,
-    mesh: Mesh,
-    baseline: Baseline | None = None,
-) -> str:
-    """Writes `eval/<step>/<split>/` of the run directory and says where its page is; returns the
+@dataclass(frozen=True)
+class Question:
+    """What is scored, and what beside BLEU and chrF is wanted."""
+
+    test: TestSet
+    leaks: Mapping[str, Leak] = dataclasses.field(default_factory=dict)  # by pair
+    baseline: Baseline | None = None
+    metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
+
+
+def evaluate(workdir: pathlib.Path, run: Run, translator: Translator, question: Question) -> str:
+    """Writes `eval/<step>/<test set>/` of the run directory and says where its page is; returns the
     table as text.
 
-    All languages are translated together, sorted by length. Raises DataError if the data are not
-    those the run was trained on.
+    All languages are translated together, by length.
     """
-    prepared = open_prepared(data_dir)
-    if prepared.fingerprint != run.data_fingerprint:
-        raise DataError(
-            f"{data_dir}: not the data that {workdir} was trained on; give them with --data_dir"
-        )
-    held_out = {pair: prepared.references(pair, split) for pair in prepared.pairs}
-    sources = {pair: [source for source, _ in lines] for pair, lines in held_out.items() if lines}
-    references = {pair: [english for _, english in held_out[pair]] for pair in sources}
-    if not sources:
-        raise DataError(f"{data_dir}: no pair has a {split} split")
+    test, baseline = question.test, question.baseline
+    sources = {pair: [source for source, _ in lines] for pair, lines in test.pairs.items()}
+    references = {pair: [english for _, english in lines] for pair, lines in test.pairs.items()}
     others = baseline(sources) if baseline else {}
-    translator = Translator(workdir, run.config, step, mesh)
     hypotheses = translate_all(translator, sources)
 
-    folder = pathlib.Path(workdir) / "eval" / str(translator.step) / split
+    folder = pathlib.Path(workdir) / "eval" / str(translator.step) / test.name
     folder.mkdir(parents=True, exist_ok=True)
     scores, comparisons, chosen = {}, {}, {}
     with tqdm.tqdm(sources, desc="score", unit="pair", dynamic_ncols=True) as bar:
@@ -58,18 +53,22 @@ def evaluate(
             own, wanted = hypotheses[pair], references[pair]
             path = folder / f"{pair}.hyp.txt"
             path.write_text("".join(f"{line}\n" for line in own), encoding="utf-8")
-            scores[pair] = score(own, wanted)
+            more = {
+                name: metric(sources[pair], own, wanted)
+                for name, metric in question.metrics.items()
+            }
+            scores[pair] = dataclasses.replace(score(own, wanted), more=more)
             chosen[pair] = samples.choose(sources[pair], wanted, own)
             if others:
                 comparisons[pair] = compare(own, others[pair], wanted)
     total, active = count_parameters(run.config.model, translator.blueprint)
     result = table.Table(
         step=translator.step,
-        split=split,
+        split=test.name,
         parameters=total,
         active_parameters=active,
         signatures=signatures(),
-        rows=table.make_rows(scores, prepared.train_pairs, comparisons),
+        rows=table.make_rows(scores, run.train_pairs, comparisons, question.leaks),
     )
     table.write(result, folder)
     history = read_history(workdir)

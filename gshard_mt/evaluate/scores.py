@@ -1,17 +1,33 @@
 """BLEU and chrF with sacreBLEU's own signatures, how sure they are, and beside a baseline's."""
 # SPDX-License-Identifier: Apache-2.0
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
 from sacrebleu.significance import PairedTest
+
+from gshard_mt.errors import ConfigError, suggest
 
 NUM_RESAMPLES = 1000
 SEED = 12345  # sacreBLEU's own
+MORE_METRICS: dict[str, Callable[[], Any]] = {
+    "chrf++": lambda: CHRF(word_order=2),
+    "ter": TER,  # lower is better
+    "spbleu": lambda: BLEU(tokenize="flores200", force=True),
+    "comet": lambda: None,  # the package's own
+}
 LEVEL = 0.05  # a difference with a lower p-value is significant
+
+
+Metric = Callable[[Sequence[str], Sequence[str], Sequence[str]], float]  # source, English, wanted
+
+# Scores of NUM_RESAMPLES test sets drawn from the sentences, where they are known.
+Resampled = np.ndarray | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +39,8 @@ class Score:
     bleu_low: float  # 95 % of the resampled test sets score between low and high
     bleu_high: float
     chrf: float
+    more: Mapping[str, float] = field(default_factory=dict)  # of MORE_METRICS that were asked for
+    resampled: Resampled = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +50,7 @@ class Comparison:
     baseline_bleu: float
     delta_bleu: float  # above 0: better than the baseline
     p_value: float  # of a difference like this by chance, by paired bootstrap
+    resampled: Resampled = None  # differences on the test sets of Score
 
     @property
     def is_significant(self) -> bool:
@@ -60,7 +79,8 @@ def compare(
     _, results = test()
     first, second = results["BLEU"]
     assert not isinstance(first, str) and not isinstance(second, str) and second.p_value is not None
-    return Comparison(first.score, second.score - first.score, second.p_value)
+    resampled = resample(hypotheses, references) - resample(baseline, references)
+    return Comparison(first.score, second.score - first.score, second.p_value, resampled)
 
 
 def score(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
@@ -69,19 +89,68 @@ def score(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
     The BLEU is that of the `sacrebleu` command with its default settings (tokenizer 13a). Raises
     ValueError for no sentences and for lists of different length.
     """
+    resampled = resample(hypotheses, references)
+    low, high = interval(resampled)
+    return Score(
+        sentences=len(hypotheses),
+        bleu=BLEU(force=True).corpus_score(hypotheses, [references]).score,
+        bleu_low=low,
+        bleu_high=high,
+        chrf=CHRF().corpus_score(hypotheses, [references]).score,
+        resampled=resampled,
+    )
+
+
+def interval(resampled: np.ndarray) -> tuple[float, float]:
+    """Returns what 95 % of resampled scores lie between."""
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def resample(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """Returns the BLEU of NUM_RESAMPLES test sets drawn from the sentences, with replacement.
+
+    The draws are the same for every system: the difference of two is that of paired test sets.
+    """
     if not hypotheses or len(hypotheses) != len(references):
         raise ValueError(f"{len(hypotheses)} hypotheses, {len(references)} references")
     bleu = BLEU(force=True)  # force only silences a warning
     pairs = zip(hypotheses, references, strict=True)
-    counts = np.array([_bleu_counts(bleu, *pair) for pair in pairs])
-    low, high = np.quantile(_resampled_bleu(counts), [0.025, 0.975])
-    return Score(
-        sentences=len(hypotheses),
-        bleu=bleu.corpus_score(hypotheses, [references]).score,
-        bleu_low=float(low),
-        bleu_high=float(high),
-        chrf=CHRF().corpus_score(hypotheses, [references]).score,
-    )
+    return _resampled_bleu(np.array([_bleu_counts(bleu, *pair) for pair in pairs]))
+
+
+def more_metric(name: str) -> Metric:
+    """Returns a further metric of MORE_METRICS, of sources, hypotheses and references.
+
+    Raises ConfigError for a name that is not there, or whose package or tokenizer is not.
+    """
+    if name not in MORE_METRICS:
+        raise ConfigError(f"--metrics: found {name!r}{suggest(name, MORE_METRICS)}")
+    if name == "comet":
+        return _comet()
+    try:
+        metric = MORE_METRICS[name]()
+    except (OSError, RuntimeError, ImportError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"--metrics: {name} is not there ({reason}); sacreBLEU fetches its tokenizer once"
+        ) from None
+    return lambda _, hypotheses, references: metric.corpus_score(hypotheses, [references]).score
+
+
+def _comet() -> Metric:
+    try:
+        from comet import download_model, load_from_checkpoint  # type: ignore[import-not-found]
+    except ImportError:
+        raise ConfigError("--metrics: comet is not there; pip install unbabel-comet") from None
+    model = load_from_checkpoint(download_model("Unbabel/wmt22-comet-da"))
+
+    def measure(sources, hypotheses, references) -> float:
+        lines = zip(sources, hypotheses, references, strict=True)
+        data = [dict(zip(("src", "mt", "ref"), line, strict=True)) for line in lines]
+        return 100 * float(model.predict(data, gpus=0, progress_bar=False).system_score)
+
+    return measure
 
 
 def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:

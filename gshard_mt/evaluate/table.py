@@ -10,12 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from gshard_mt import languages
-from gshard_mt.evaluate.scores import LEVEL, Comparison, Score
+from gshard_mt.evaluate.scores import LEVEL, Comparison, Resampled, Score, interval
+from gshard_mt.evaluate.testsets import Leak
 
 FORMAT_VERSION = 1
 BUCKETS = ("high", "mid", "low")
 AVERAGED = ("bleu", "chrf", "baseline_bleu", "delta_bleu")
+_COMPARED = ("baseline_bleu", "delta_bleu", "p_value")
+_SCORE_FIELDS = dataclasses.fields(Score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +36,21 @@ class Row:
     bleu_low: float
     bleu_high: float
     chrf: float
+    more: Mapping[str, float] = dataclasses.field(default_factory=dict)  # further metrics
     comparison: Comparison | None = None  # its fields are columns and keys, too
+    leak: Leak | None = None
+    resampled: Resampled = None  # BLEU
 
     def to_fields(self) -> dict[str, Any]:
-        """Returns the row as columns; those of a comparison only if there was one."""
-        fields = dataclasses.asdict(self)
-        return fields | (fields.pop("comparison") or {})
+        """Returns the row as columns; those of a comparison or a leak only if there was one."""
+        parts = ("more", "comparison", "leak", "resampled")
+        names = [field.name for field in dataclasses.fields(self) if field.name not in parts]
+        fields = {name: getattr(self, name) for name in names} | dict(self.more)
+        if self.comparison:
+            fields |= {name: getattr(self.comparison, name) for name in _COMPARED}
+        if self.leak:
+            fields |= {"leaked_sources": self.leak.sources, "leaked_english": self.leak.english}
+        return fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,7 @@ def make_rows(
     scores: Mapping[str, Score],
     train_pairs: Mapping[str, int],
     comparisons: Mapping[str, Comparison] | None = None,
+    leaks: Mapping[str, Leak] | None = None,
 ) -> tuple[Row, ...]:
     """Returns a row for every scored pair, from high to low resource.
 
@@ -82,8 +97,9 @@ def make_rows(
             language=languages.english_name(pair.removesuffix("-en")),
             train_pairs=counts[pair],
             bucket=bucket[pair],
-            **dataclasses.asdict(scores[pair]),
+            **{field.name: getattr(scores[pair], field.name) for field in _SCORE_FIELDS},
             comparison=(comparisons or {}).get(pair),
+            leak=(leaks or {}).get(pair),
         )
         for pair in sorted(scores, key=lambda pair: (-counts[pair], pair))
     )
@@ -92,7 +108,9 @@ def make_rows(
 def averages(rows: tuple[Row, ...]) -> dict[str, dict[str, float]]:
     """Returns the mean BLEU and chrF over all pairs and over each bucket; `{}` for an empty one.
 
-    With a baseline, its mean BLEU and that of the differences, too.
+    With a baseline, its mean BLEU and that of the differences, too. Where the rows know their
+    resampled test sets, `bleu_low` and `bleu_high`, `delta_low` and `delta_high` hold 95 % of the
+    means over languages of these, each language resampled by itself.
     """
     groups = {"all": rows}
     groups |= {name: tuple(row for row in rows if row.bucket == name) for name in BUCKETS}
@@ -103,8 +121,18 @@ def _average(rows: tuple[Row, ...]) -> dict[str, float]:
     if not rows:
         return {}
     fields = [row.to_fields() for row in rows]
-    names = [name for name in AVERAGED if all(name in line for line in fields)]
-    return {name: sum(line[name] for line in fields) / len(fields) for name in names}
+    names = [*AVERAGED, *rows[0].more]
+    names = [name for name in names if all(name in line for line in fields)]
+    means = {name: sum(line[name] for line in fields) / len(fields) for name in names}
+    parts = {
+        "bleu": [row.resampled for row in rows],
+        "delta": [row.comparison.resampled if row.comparison else None for row in rows],
+    }
+    for name, resampled in parts.items():
+        known = [each for each in resampled if each is not None]
+        if len(known) == len(rows):
+            means[f"{name}_low"], means[f"{name}_high"] = interval(np.mean(known, axis=0))
+    return means
 
 
 def write(table: Table, folder: pathlib.Path) -> None:
@@ -153,7 +181,7 @@ def to_markdown(table: Table) -> str:
         ),
         *(_markdown_line(cells) for cells in body),
         "",
-        *(f"- {line}" for line in differences(table.rows)),
+        *(f"- {line}" for line in [*differences(table.rows), *leaks(table.rows)]),
         *(f"- {name}: `{signature}`" for name, signature in table.signatures.items()),
     ]
     return "\n".join(lines) + "\n"
@@ -174,6 +202,19 @@ def differences(rows: tuple[Row, ...]) -> list[str]:
     return lines
 
 
+def leaks(rows: tuple[Row, ...]) -> list[str]:
+    """Returns in words what of a test set is in the training data; nothing if nobody looked."""
+    looked = [(row.pair, row.sentences, row.leak) for row in rows if row.leak]
+    if not looked:
+        return []
+    found = [
+        f"{pair} {leak.sources} sources and {leak.english} English of {number}"
+        for pair, number, leak in looked
+        if leak.sources or leak.english
+    ]
+    return [f"in the training data: {', '.join(found) or 'none of these sentences'}"]
+
+
 def _markdown_line(cells: list[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
@@ -191,7 +232,7 @@ def to_text(table: Table) -> str:
         lines.append("  ".join(padded).rstrip())
     lines.insert(1, "-" * max(len(line) for line in lines))
     lines.insert(2 + len(table.rows), lines[1])
-    lines += differences(table.rows)
+    lines += [*differences(table.rows), *leaks(table.rows)]
     lines += [f"{name}: {signature}" for name, signature in table.signatures.items()]
     return "\n".join(lines) + "\n"
 
@@ -210,16 +251,22 @@ def _cells(table: Table) -> list[list[str]]:
             row.bucket,
             str(row.sentences),
             f"{row.bleu:.1f}",
-            f"{row.bleu_low:.1f}-{row.bleu_high:.1f}",
+            _range(row.to_fields()),
             f"{row.chrf:.1f}",
         ]
         for row in table.rows
     ]
     groups = {name: mean for name, mean in averages(table.rows).items() if mean}
     means = [
-        ["average", "", "", name, "", f"{mean['bleu']:.1f}", "", f"{mean['chrf']:.1f}"]
+        ["average", "", "", name, "", f"{mean['bleu']:.1f}", _range(mean), f"{mean['chrf']:.1f}"]
         for name, mean in groups.items()
     ]
+    for name in table.rows[0].more:
+        head.append(name)
+        for line, row in zip(rows, table.rows, strict=True):
+            line.append(f"{row.more[name]:.1f}")
+        for line, mean in zip(means, groups.values(), strict=True):
+            line.append(f"{mean[name]:.1f}")
     if any(row.comparison for row in table.rows):
         head += ["baseline", "delta", "p"]
         for line, row in zip(rows, table.rows, strict=True):
@@ -227,6 +274,12 @@ def _cells(table: Table) -> list[list[str]]:
         for line, mean in zip(means, groups.values(), strict=True):
             line += _compared_cells(mean)
     return [head, *rows, *means]
+
+
+def _range(fields: Mapping[str, Any]) -> str:
+    if "bleu_low" not in fields:
+        return ""
+    return f"{fields['bleu_low']:.1f}-{fields['bleu_high']:.1f}"
 
 
 def _compared_cells(fields: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 
 import dataclasses
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,16 @@ import numpy as np
 import pytest
 
 from gshard_mt.data.tokenizer import bos_id, eos_id
-from gshard_mt.decode.beam import WORST, Hypotheses, Search, beam_search, largest_of_many
+from gshard_mt.decode.beam import (
+    WORST,
+    Hypotheses,
+    Search,
+    beam_search,
+    largest_of_many,
+    remember_source,
+)
 from gshard_mt.model.moe import decoding_groups
+from gshard_mt.model.transformer import queue_memories
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.params import sharding
 from tests.decode import reference
@@ -30,6 +39,13 @@ def sources(lengths: list[int], bucket: int, seed: int = 0) -> np.ndarray:
             source_BL[row, : length - 1] = tiny.sentence(seed + row, length - 1, 1).source
             source_BL[row, length - 1] = eos_id
     return source_BL
+
+
+class Found(NamedTuple):
+    """What is found of one sentence a row."""
+
+    ids_BWT: Any
+    score_BW: Any
 
 
 class Case:
@@ -71,20 +87,27 @@ class Case:
 
     def search(
         self, beam_size: int, source_BL, limit_B, num_positions=NUM_POSITIONS, params=None
+    ) -> Found:
+        limit_BQ = np.asarray(limit_B)[:, None]
+        found = self.search_in_turns(beam_size, [source_BL], limit_BQ, num_positions, params)
+        return Found(found.ids_BQWT[:, 0], found.score_BQW[:, 0])
+
+    def search_in_turns(
+        self, beam_size: int, turns, limit_BQ, num_positions=NUM_POSITIONS, params=None
     ) -> Hypotheses:
         if beam_size not in self._searches:
             search = Search(beam_size, 0.8, bos_id, eos_id)
+            config = self.model.config
 
             @functools.partial(jax.jit, static_argnums=3)
-            def run(params, source_BL, limit_B, num_positions):
+            def run(params, turns, limit_BQ, num_positions):
                 built = self.model.blueprint.build(params)
-                config = self.model.config
-                return beam_search(built, config, search, source_BL, limit_B, num_positions)
+                queue = queue_memories([remember_source(built, config, each) for each in turns])
+                return beam_search(built, config, search, queue, limit_BQ, num_positions)
 
             self._searches[beam_size] = run
-        limit_B = np.asarray(limit_B, np.int32)
-        params = self.params if params is None else params
-        return jax.device_get(self._searches[beam_size](params, source_BL, limit_B, num_positions))
+        run, params = self._searches[beam_size], self.params if params is None else params
+        return jax.device_get(run(params, turns, np.asarray(limit_BQ, np.int32), num_positions))
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +128,9 @@ def case(request):
     return request.getfixturevalue(request.param)
 
 
-def test_the_cached_step_is_the_full_decoder_at_every_position(case):
+# The cache of 32 steps is looked at in chunks of 16: within one, over two, over its end.
+@pytest.mark.parametrize("clock", [0, 9, 27])
+def test_the_cached_step_is_the_full_decoder_at_every_position(case, clock):
     params = case.model.params  # as drawn: larger ones blow rounding errors up
     source_BL = sources([8, 3, 5, 1], BUCKET)
     num_rows, num_beams = 4, 2
@@ -120,19 +145,18 @@ def test_the_cached_step_is_the_full_decoder_at_every_position(case):
         is_token_BL = jnp.asarray(source_BL != 0)
         position_BL = jnp.broadcast_to(jnp.arange(BUCKET), source_BL.shape)
         memory_BLM, _ = built.encode(source_BL, is_token_BL.astype(int), position_BL, case.groups)
-        cache = built.empty_cache(num_rows, num_beams, NUM_POSITIONS)
+        cache = built.empty_cache(num_rows, num_beams, 20)._replace(clock=jnp.int32(clock))
         return built.remember(memory_BLM, is_token_BL), cache
 
     @jax.jit
-    def step(params, token_BW, position, cache, memory):
+    def step(params, token_BW, position_B, cache, memory):
         built = case.model.blueprint.build(params)
-        return built.step(token_BW, position, cache, memory, case.groups)
+        return built.step(token_BW, position_B, cache, memory, case.groups)
 
     memory, cache = remember(params)
     for position in range(NUM_POSITIONS):
-        hidden_BWM, cache = step(
-            params, input_BWT[:, :, position], np.int32(position), cache, memory
-        )
+        position_B = np.full(num_rows, position, np.int32)
+        hidden_BWM, cache = step(params, input_BWT[:, :, position], position_B, cache, memory)
         np.testing.assert_allclose(
             hidden_BWM.reshape(8, -1), hidden_BTM[:, position], rtol=1e-5, atol=1e-5
         )
@@ -181,7 +205,7 @@ def test_the_best_hypothesis_comes_first(moe):
     assert np.any(np.diff(score_BW, axis=1) < 0)
 
 
-def same(found: Hypotheses, expected: Hypotheses):
+def same(found: Found, expected: Found):
     """Equal ids, zeros at the end left out, and equal scores."""
     num_positions = min(found.ids_BWT.shape[2], expected.ids_BWT.shape[2])
     for ids_BWT in (found.ids_BWT, expected.ids_BWT):
@@ -202,7 +226,27 @@ def test_a_result_does_not_depend_on_the_rest_of_the_batch(moe):
         mixed_BL[places] = source_BL[rows]
         limit_B[places] = np.array(LIMITS)[rows]
         found = moe.search(4, mixed_BL, limit_B)
-        same(*(Hypotheses(*(a[i] for a in h)) for h, i in ((found, places), (expected, rows))))
+        same(*(Found(*(a[i] for a in h)) for h, i in ((found, places), (expected, rows))))
+
+
+def test_a_result_does_not_depend_on_the_turn(case):
+    source_BL = sources(LENGTHS, BUCKET)
+    expected = case.search(4, source_BL, LIMITS)
+    # Each row has three turns, the last ones none in the second and third.
+    turns = [[7, 1, 0], [4, 2, 6], [3, 5, None]]
+    limit_BQ = np.zeros((3, 3), np.int32)
+    queue = np.zeros((3, 3, BUCKET), np.int32)
+    for q, turn in enumerate(turns):
+        for row, number in enumerate(turn):
+            if number is not None:
+                queue[q, row], limit_BQ[row, q] = source_BL[number], LIMITS[number]
+    found = case.search_in_turns(4, list(queue), limit_BQ)
+    for q, turn in enumerate(turns):
+        for row, number in enumerate(turn):
+            if number is not None:
+                one = Found(found.ids_BQWT[[row], q], found.score_BQW[[row], q])
+                same(one, Found(expected.ids_BWT[[number]], expected.score_BW[[number]]))
+    assert not found.ids_BQWT[2, 2].any() and np.isfinite(found.score_BQW).all()
 
 
 def test_a_result_does_not_depend_on_the_bucket(moe):
@@ -219,7 +263,7 @@ def test_a_row_of_padding_is_harmless(moe):
     assert not np.any(found.ids_BWT[[1, 4]])
     assert np.all(np.isfinite(found.score_BW))
     rest = [0, 2, 3, 5, 6, 7]
-    same(*(Hypotheses(*(array[rest] for array in h)) for h in (found, expected)))
+    same(*(Found(*(array[rest] for array in h)) for h in (found, expected)))
 
 
 def test_eight_devices_find_what_one_does(moe):
@@ -241,10 +285,12 @@ def test_eight_devices_find_what_one_does(moe):
     @jax.jit
     def run(params, source_BL, limit_B):
         built = blueprint.build(params)
-        return beam_search(built, config, search, source_BL, limit_B, NUM_POSITIONS)
+        queue = queue_memories([remember_source(built, config, source_BL)])
+        return beam_search(built, config, search, queue, limit_B[:, None], NUM_POSITIONS)
 
     with jax.set_mesh(mesh):
-        same(jax.device_get(run(params, *placed)), expected)
+        found = jax.device_get(run(params, *placed))
+    same(Found(found.ids_BQWT[:, 0], found.score_BQW[:, 0]), expected)
 
 
 @pytest.mark.parametrize("size", [7, 300, 2048, 5000])

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from gshard_mt.data.tokenizer import bos_id, eos_id
+from gshard_mt.decode.beam import remember_source
 from gshard_mt.decode.sample import Sampling, sample
-from tests.decode.test_beam import BUCKET, LENGTHS, LIMITS, NUM_POSITIONS, Case, sources
+from tests.decode.test_beam import BUCKET, LENGTHS, LIMITS, NUM_POSITIONS, Case, Found, sources
 from tests.model import tiny
 
 
@@ -24,7 +25,9 @@ def _run(case, num, params, source_BL, limit_B, number_B, temperature):
     key_B = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), number_B)
     sampling = Sampling(num, temperature, bos_id, eos_id)
     config = case.model.config
-    return sample(built, config, sampling, source_BL, limit_B, key_B, NUM_POSITIONS)
+    memory = remember_source(built, config, source_BL)
+    found = sample(built, config, sampling, memory, limit_B, key_B, NUM_POSITIONS)
+    return Found(found.ids_BQWT[:, 0], found.score_BQW[:, 0])
 
 
 def draw(case, num, source_BL, limits, numbers, temperature=1.0):
