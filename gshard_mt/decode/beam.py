@@ -13,7 +13,7 @@ from gshard_mt.model.transformer import Memory, Transformer, take_memory
 from gshard_mt.partitioning.annotate import shard
 
 WORST = -1e9  # the score of a beam that is not there
-_BLOCK = 128  # scores of `largest_of_many` whose maximum is taken first
+_BLOCK = 128  # subwords of the vocabulary whose best score is taken first
 
 
 class Search(NamedTuple):
@@ -60,6 +60,7 @@ def beam_search(
     0 is no sentence; none comes after it. `queue` is of `queue_memories`.
     """
     num_rows, num_turns = limit_BQ.shape
+    num_beams = search.beam_size
     groups = decoding_groups(config)
     num_B = jnp.sum(limit_BQ > 0, axis=1)
 
@@ -68,11 +69,11 @@ def beam_search(
         hidden_BWM, cache = model.step(
             beams.token_BW, beams.position_B, beams.cache, memory, groups
         )
-        log_p_BWV = jax.nn.log_softmax(model.logits(hidden_BWM), axis=-1)
+        continued = continue_beams(beams.live_score_BW, model.logits(hidden_BWM), 2 * num_beams)
         turn_B1 = jnp.minimum(beams.turn_B, num_turns - 1)[:, None]
         limit_B = jnp.take_along_axis(limit_BQ, turn_B1, axis=1)[:, 0]
         limit_B = jnp.where(beams.turn_B < num_B, limit_B, 0)  # its row has nothing left to do
-        return _take_turns(_advance(beams, cache, log_p_BWV, search), limit_B, search)
+        return _take_turns(_advance(beams, cache, continued, search), limit_B, search)
 
     shape_W, shape_T = (num_rows, search.beam_size), (search.beam_size, num_positions)
     ids_BWT = jnp.zeros((num_rows, *shape_T), jnp.int32)
@@ -107,13 +108,54 @@ def _first_scores(shape_W: tuple[int, ...]) -> jax.Array:
     return jnp.full(shape_W, WORST).at[:, 0].set(0.0)
 
 
-def _advance(beams: _Beams, cache: Cache, log_p_BWV, search: Search) -> _Beams:
+class Continued(NamedTuple):
+    """The best continuations of a row's beams, best first."""
+
+    score_BK: jax.Array
+    beam_BK: jax.Array
+    id_BK: jax.Array
+
+
+def continue_beams(live_score_BW, logits_BWV: jax.Array, num: int) -> Continued:
+    """Returns the `num` best continuations by the sum of log-probabilities; of equals the first.
+
+    The best are in the blocks of the vocabulary with the best maxima, so that of the many scores
+    none is written down; and blocks stay in their order, so that of equals the first comes first.
+    """
+    num_rows, num_beams, vocab_size = logits_BWV.shape
+    block = _block_size(vocab_size)
+    padding = ((0, 0), (0, 0), (0, -vocab_size % block))
+    logits_BWIV = jnp.pad(logits_BWV, padding, constant_values=-jnp.inf)
+    logits_BWIV = logits_BWIV.reshape(num_rows, num_beams, -1, block)
+    most_BWI = jnp.max(logits_BWIV, axis=3)
+    most_BW11 = jnp.max(most_BWI, axis=2)[:, :, None, None]
+    sum_BW = jnp.sum(jnp.exp(logits_BWIV - most_BW11), axis=(2, 3))
+    # What is added to a logit to make it the score of its hypothesis.
+    added_BW = live_score_BW - most_BW11[:, :, 0, 0] - jnp.log(sum_BW)
+
+    num_blocks = most_BWI.shape[2]
+    best_BI = (most_BWI + added_BW[:, :, None]).reshape(num_rows, -1)
+    block_BK = jnp.sort(_largest(best_BI, min(num, best_BI.shape[1]))[1], axis=1)
+    logits_BIV = logits_BWIV.reshape(num_rows, -1, block)
+    logits_BKV = jnp.take_along_axis(logits_BIV, block_BK[:, :, None], axis=1)
+    added_BK = jnp.take_along_axis(added_BW, block_BK // num_blocks, axis=1)
+    score_BK, place_BK = _largest((logits_BKV + added_BK[:, :, None]).reshape(num_rows, -1), num)
+    block_BK = jnp.take_along_axis(block_BK, place_BK // block, axis=1)
+    id_BK = block_BK % num_blocks * block + place_BK % block
+    return Continued(score_BK, block_BK // num_blocks, id_BK.astype(jnp.int32))
+
+
+def _block_size(vocab_size: int) -> int:
+    """A divisor of the vocabulary near _BLOCK, so that nothing is padded; _BLOCK without one."""
+    divisors = [n for n in range(_BLOCK // 2, 2 * _BLOCK) if vocab_size % n == 0]
+    return min(divisors, key=lambda n: abs(n - _BLOCK), default=min(_BLOCK, vocab_size))
+
+
+def _advance(beams: _Beams, cache: Cache, continued: Continued, search: Search) -> _Beams:
     """One position: the 2W best continuations, of which ends finish and the W best others live."""
-    num_rows, num_beams, vocab_size = log_p_BWV.shape
-    candidate_BK = (beams.live_score_BW[:, :, None] + log_p_BWV).reshape(num_rows, -1)
+    num_beams = search.beam_size
     # Each beam has one end, so among 2W candidates W do not end.
-    score_BK, index_BK = largest_of_many(candidate_BK, 2 * num_beams)
-    beam_BK, id_BK = index_BK // vocab_size, (index_BK % vocab_size).astype(jnp.int32)
+    score_BK, beam_BK, id_BK = continued
     is_end_BK = id_BK == search.eos_id
     ids_BKT = jnp.take_along_axis(beams.live_BWT, beam_BK[:, :, None], axis=1)
     is_here_BT = jnp.arange(ids_BKT.shape[2]) == beams.position_B[:, None]
@@ -177,24 +219,6 @@ def _best(beams: _Beams, limit_B: jax.Array, search: Search) -> tuple[jax.Array,
 def _penalty(length_B: jax.Array, search: Search) -> jax.Array:
     """The length penalty of Wu et al. 2016, equation 14."""
     return ((5.0 + length_B) / 6.0) ** search.length_penalty
-
-
-def largest_of_many(score_BV: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:
-    """Returns what `_largest` does, many times as fast for many scores.
-
-    The `num` largest are in the `num` blocks with the largest maxima. Blocks stay in their order,
-    so that of equals the first still comes first.
-    """
-    num_rows, size = score_BV.shape
-    if size <= _BLOCK * num:
-        return _largest(score_BV, num)
-    padded_BV = jnp.pad(score_BV, ((0, 0), (0, -size % _BLOCK)), constant_values=-jnp.inf)
-    score_BIV = padded_BV.reshape(num_rows, -1, _BLOCK)
-    block_BK = jnp.sort(_largest(jnp.max(score_BIV, axis=2), num)[1], axis=1)
-    score_BKV = jnp.take_along_axis(score_BIV, block_BK[:, :, None], axis=1)
-    score_BK, place_BK = _largest(score_BKV.reshape(num_rows, -1), num)
-    block_BK = jnp.take_along_axis(block_BK, place_BK // _BLOCK, axis=1)
-    return score_BK, block_BK * _BLOCK + place_BK % _BLOCK
 
 
 def _largest(score_BK: jax.Array, num: int) -> tuple[jax.Array, jax.Array]:

@@ -21,7 +21,7 @@ from gshard_mt.model.transformer import Memory, Vocabulary, queue_memories
 from gshard_mt.partitioning.params import sharding
 
 SHORTEST_BUCKET = 16  # source positions; every bucket is twice the one before
-QUEUE = 8  # sentences that a row translates one after another, where there are so many
+QUEUE = 16  # sentences that a row translates one after another, where there are so many
 
 
 class Translation(NamedTuple):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gshard_mt.model.cache import View, attend_back
-from gshard_mt.model.layers import Sizes, contract, dropout, uniform_parameter
+from gshard_mt.model.layers import Sizes, contract, dropout, product, uniform_parameter
 
 MASKED = -1e9  # a logit that takes no part; finite, so that a row of padding stays finite
 
@@ -55,6 +55,16 @@ class Attention(nnx.Module):
         q_BNWD = q_BNWD * jnp.asarray(1.0 / math.sqrt(q_BNWD.shape[-1]), q_BNWD.dtype)
         y_BNWD = attend_back(q_BNWD, new_kv, view, number)
         return contract("BNTD,NDM->BTM", y_BNWD, self.wo_NDM[...], dtype), new_kv
+
+    def attend_memory(self, x_BWM, memory_kv, mask_BWL, dtype) -> jax.Array:
+        """What `attend` does, for W beams and keys [B, N, D, L] beside values [B, N, L, D]."""
+        k_BNDL, v_BNLD = memory_kv
+        q_BNWD = contract("BTM,MND->BNTD", x_BWM, self.wq_MND[...], dtype)
+        q_BNWD = q_BNWD * jnp.asarray(1.0 / math.sqrt(q_BNWD.shape[-1]), q_BNWD.dtype)
+        logits_BNWL = product("BNWD,BNDL->BNWL", q_BNWD, k_BNDL)
+        weight_BNWL = jax.nn.softmax(jnp.where(mask_BWL[:, None], logits_BNWL, MASKED), axis=-1)
+        y_BNWD = product("BNWL,BNLD->BNWD", weight_BNWL.astype(dtype), v_BNLD)
+        return contract("BNTD,NDM->BTM", y_BNWD, self.wo_NDM[...], dtype)
 
     def attend(self, x_BTM, k_BNLD, v_BNLD, mask_BTL, key, dropout_rate, dtype) -> jax.Array:
         """Attention to given keys and values; weights are a float32 softmax."""

@@ -21,8 +21,10 @@ class Cache(NamedTuple):
     steps before.
     """
 
-    k_PBNLD: jax.Array  # P: all decoder layers, L: T * W places
-    v_PBNLD: jax.Array
+    # P: all decoder layers, I: chunks of steps, L: the places of a chunk. What is read together
+    # lies together, and keys lie as the product with queries reads them.
+    k_PIBNDL: jax.Array
+    v_PIBNLD: jax.Array
     ancestor_BWT: jax.Array  # which beam's place of a step the beam has come through
     clock: jax.Array  # the step that comes next; it is written at `clock % T`
 
@@ -35,11 +37,14 @@ class Cache(NamedTuple):
         """Returns the cache with one step more: every beam's keys and values in all layers."""
         num_beams, num_steps = self.ancestor_BWT.shape[1:]
         step = self.clock % num_steps
-        write = jax.lax.dynamic_update_slice_in_dim
+        chunk, place = step // _CHUNK, step % _CHUNK * num_beams
+        k_PIBNDW = k_PBNWD.swapaxes(3, 4)[:, None].astype(self.k_PIBNDL.dtype)
+        v_PIBNWD = v_PBNWD[:, None].astype(self.v_PIBNLD.dtype)
+        write = jax.lax.dynamic_update_slice
         is_here_T = jnp.arange(num_steps) == step
         return Cache(
-            write(self.k_PBNLD, k_PBNWD.astype(self.k_PBNLD.dtype), step * num_beams, axis=3),
-            write(self.v_PBNLD, v_PBNWD.astype(self.v_PBNLD.dtype), step * num_beams, axis=3),
+            write(self.k_PIBNDL, k_PIBNDW, (0, chunk, 0, 0, 0, place)),
+            write(self.v_PIBNLD, v_PIBNWD, (0, chunk, 0, 0, place, 0)),
             jnp.where(is_here_T, jnp.arange(num_beams)[:, None], self.ancestor_BWT),
             self.clock + 1,
         )
@@ -57,10 +62,12 @@ def empty_cache(shape_PBND: tuple[int, int, int, int], num_beams: int, num_steps
     """Returns room for `num_steps` steps at least, of every layer, row, beam and head."""
     num_layers, num_rows, num_heads, head_dim = shape_PBND
     num_steps = -(-num_steps // _CHUNK) * _CHUNK
-    zeros = jnp.zeros((num_layers, num_rows, num_heads, num_steps * num_beams, head_dim), dtype)
+    shape = (num_layers, num_steps // _CHUNK, num_rows, num_heads, _CHUNK * num_beams, head_dim)
+    v_PIBNLD = jnp.zeros(shape, dtype)
+    k_PIBNDL = v_PIBNLD.swapaxes(4, 5)
     ancestor_BWT = jnp.zeros((num_rows, num_beams, num_steps), jnp.int32)
-    zeros = shard(zeros, "BNLD")
-    return Cache(zeros, zeros, ancestor_BWT, jnp.zeros((), jnp.int32))
+    clock = jnp.zeros((), jnp.int32)
+    return Cache(shard(k_PIBNDL, "BNDL"), shard(v_PIBNLD, "BNLD"), ancestor_BWT, clock)
 
 
 def look_back(cache: Cache, position_B: jax.Array) -> View:
@@ -85,26 +92,26 @@ def attend_back(q_BNWD, new_kv, view: View, layer: jax.Array) -> jax.Array:
     and not the room. Queries are scaled; `new_kv` are keys and values [B, N, W, D] of this step.
     """
     k_BNWD, v_BNWD = (each.astype(jnp.float32) for each in new_kv)
-    num_rows, num_beams, num_steps = view.cache.ancestor_BWT.shape
+    num_beams, num_steps = view.cache.ancestor_BWT.shape[1:]
     width, num_chunks = _CHUNK * num_beams, num_steps // _CHUNK
     first = (view.cache.clock - 1) % num_steps // _CHUNK
     dtype = q_BNWD.dtype
 
-    def cut(x_PBNLD: jax.Array, start: jax.Array) -> jax.Array:
-        _, _, num_heads, _, head_dim = x_PBNLD.shape
-        sizes = (1, num_rows, num_heads, width, head_dim)
-        return jax.lax.dynamic_slice(x_PBNLD, (layer, 0, 0, start, 0), sizes)[0]
+    def cut(x_PIB: jax.Array, chunk: jax.Array) -> jax.Array:
+        starts, sizes = (layer, chunk, 0, 0, 0, 0), (1, 1, *x_PIB.shape[2:])
+        return jax.lax.dynamic_slice(x_PIB, starts, sizes)[0, 0]
 
     def add_chunk(index, sums):
         most_BNW1, weight_BNW1, y_BNWD = sums
-        start = (first - index) % num_chunks * width
-        logits_BNWL = product("BNWD,BNLD->BNWL", q_BNWD, cut(view.cache.k_PBNLD, start))
-        is_own_BWL = jax.lax.dynamic_slice_in_dim(view.is_own_BWL, start, width, axis=2)
+        chunk = (first - index) % num_chunks
+        k_BNDL = cut(view.cache.k_PIBNDL, chunk)
+        logits_BNWL = product("BNWD,BNDL->BNWL", q_BNWD, k_BNDL)
+        is_own_BWL = jax.lax.dynamic_slice_in_dim(view.is_own_BWL, chunk * width, width, axis=2)
         logits_BNWL = jnp.where(is_own_BWL[:, None], logits_BNWL, _MASKED)
         new_most_BNW1 = jnp.maximum(most_BNW1, jnp.max(logits_BNWL, axis=3, keepdims=True))
         p_BNWL = jnp.exp(logits_BNWL - new_most_BNW1)
         scale_BNW1 = jnp.exp(most_BNW1 - new_most_BNW1)
-        v_BNLD = cut(view.cache.v_PBNLD, start)
+        v_BNLD = cut(view.cache.v_PIBNLD, chunk)
         return (
             new_most_BNW1,
             weight_BNW1 * scale_BNW1 + jnp.sum(p_BNWL, axis=3, keepdims=True),

@@ -35,17 +35,20 @@ class Vocabulary(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What the decoder sees of the source: keys and values per layer, [P, B, N, L, D] each."""
+    """What the decoder sees of the source: keys and values of each layer of a block.
 
-    keys_and_values: list[tuple[jax.Array, jax.Array]]  # one entry a layer of a block
+    Keys are [P, B, N, D, L], as the product with queries reads them, values [P, B, N, L, D].
+    """
+
+    keys_and_values: list[tuple[jax.Array, jax.Array]]
     is_token_BL: jax.Array
 
 
 def queue_memories(memories: Sequence[Memory]) -> Memory:
-    """Returns the memories of Q sentences of each row in one: [P, B, Q, N, L, D], is_token_BQL."""
+    """Returns the memories of Q sentences of each row in one: B is followed by Q everywhere."""
     kv, *others = [each.keys_and_values for each in memories]
     return Memory(
-        jax.tree.map(lambda *x_PBNLD: jnp.stack(x_PBNLD, axis=2), kv, *others),
+        jax.tree.map(lambda *x_PB: jnp.stack(x_PB, axis=2), kv, *others),
         jnp.stack([each.is_token_BL for each in memories], axis=1),
     )
 
@@ -54,9 +57,9 @@ def take_memory(queue: Memory, turn_B: jax.Array) -> Memory:
     """Returns the memory of each row's sentence `turn_B`; past the last that of the last."""
     turn_B = jnp.minimum(turn_B, queue.is_token_BL.shape[1] - 1)
 
-    def take(x_PBQNLD: jax.Array) -> jax.Array:
+    def take(x_PBQ: jax.Array) -> jax.Array:
         index = turn_B[None, :, None, None, None, None]
-        return jnp.take_along_axis(x_PBQNLD, index, axis=2)[:, :, 0]
+        return jnp.take_along_axis(x_PBQ, index, axis=2)[:, :, 0]
 
     is_token_BL = jnp.take_along_axis(queue.is_token_BL, turn_B[:, None, None], axis=1)[:, 0]
     return Memory(jax.tree.map(take, queue.keys_and_values), is_token_BL)
@@ -124,10 +127,9 @@ class Layer(nnx.Module):
         normed_BWM = self.self_attention_norm(x_BWM)
         y_BWM, new_kv = self.self_attention.attend_cache(normed_BWM, view, number, self.dtype)
         x_BWM = x_BWM + y_BWM
-        k_BNLD, v_BNLD = memory_kv
         normed_BWM = self.cross_attention_norm(x_BWM)
-        x_BWM = x_BWM + self.cross_attention.attend(
-            normed_BWM, k_BNLD, v_BNLD, memory_mask_BWL, None, 0.0, self.dtype
+        x_BWM = x_BWM + self.cross_attention.attend_memory(
+            normed_BWM, memory_kv, memory_mask_BWL, self.dtype
         )
         x_BWM, _ = self._feed_forward(x_BWM, tokens, groups, None, None)
         return x_BWM, new_kv
@@ -239,7 +241,8 @@ class Transformer(nnx.Module):
         """Every decoder layer's keys and values of the memory, computed once a sentence."""
 
         def project(layer: Layer, x, _):
-            return x, layer.cross_attention.keys_and_values(memory_BLM, self.dtype)
+            k_BNLD, v_BNLD = layer.cross_attention.keys_and_values(memory_BLM, self.dtype)
+            return x, (k_BNLD.swapaxes(2, 3), v_BNLD)
 
         _, keys_and_values = scan_blocks(self.decoder, project, None, None)
         return Memory(keys_and_values, is_token_BL)
@@ -265,7 +268,7 @@ class Transformer(nnx.Module):
         def apply(layer: Layer, x_BWM, _, number, memory_kv):
             return layer.step(x_BWM, view, number, memory_kv, memory_mask_BWL, tokens, groups)
 
-        num_layers, per_block = cache.k_PBNLD.shape[0], len(self.decoder.layers)
+        num_layers, per_block = cache.v_PIBNLD.shape[0], len(self.decoder.layers)
         numbers = [jnp.arange(start, num_layers, per_block) for start in range(per_block)]
         x_BWM, new_kv = scan_blocks(
             self.decoder, apply, x_BWM, None, numbers, memory.keys_and_values

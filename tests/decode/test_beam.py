@@ -16,7 +16,7 @@ from gshard_mt.decode.beam import (
     Hypotheses,
     Search,
     beam_search,
-    largest_of_many,
+    continue_beams,
     remember_source,
 )
 from gshard_mt.model.moe import decoding_groups
@@ -294,12 +294,19 @@ def test_eight_devices_find_what_one_does(moe):
 
 
 @pytest.mark.parametrize("size", [7, 300, 2048, 5000])
-def test_the_largest_of_many_are_the_largest_and_of_equals_the_first(size):
+def test_the_best_continuations_are_the_best_and_of_equals_the_first(size):
     rng = np.random.default_rng(size)
-    score_BV = rng.integers(0, size // 3, (16, size)).astype(np.float32)  # many are equal
-    score_BV[0] = 1.0
-    num = min(8, size)
-    found = jax.device_get(largest_of_many(jnp.asarray(score_BV), num))
-    expected = np.argsort(-score_BV, axis=1, kind="stable")[:, :num]
-    np.testing.assert_array_equal(found[1], expected)
-    np.testing.assert_array_equal(found[0], np.take_along_axis(score_BV, expected, axis=1))
+    logits_BWV = rng.integers(0, size // 3, (6, 3, size)).astype(np.float32) / size  # many equal
+    logits_BWV[0] = 1.0
+    live_BW = np.array([0.0, -1.0, -1.0], np.float32) * rng.integers(0, 2, (6, 1))
+    found = jax.device_get(continue_beams(jnp.asarray(live_BW), jnp.asarray(logits_BWV), 6))
+    log_p_BWV = logits_BWV - np.log(np.sum(np.exp(logits_BWV), axis=2, keepdims=True))
+    score_BK = (live_BW[:, :, None] + log_p_BWV).reshape(6, -1)
+    best_BK = np.sort(-score_BK, axis=1)[:, :6]
+    np.testing.assert_allclose(found.score_BK, -best_BK, rtol=1e-5)
+    # Equal logits of one beam are equal scores, to the last bit: the first id comes first.
+    for row in range(6):
+        for beam in range(3):
+            ids = found.id_BK[row][found.beam_BK[row] == beam]
+            expected = np.argsort(-logits_BWV[row, beam], kind="stable")[: len(ids)]
+            np.testing.assert_array_equal(ids, expected)
