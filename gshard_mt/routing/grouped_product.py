@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-_BLOCK_SIZES = (16, 512)  # rows of one product on CPUs, at least and at most
+_BLOCK_SIZES = (64, 512)  # rows of one product on CPUs, at least and at most
 
 
 def grouped_product(
