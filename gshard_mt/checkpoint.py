@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
+import functools
 import gc
 import hashlib
 import json
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -28,6 +30,7 @@ logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 _ITEMS = ("params", "optimizer", "state")
 _SAVE_ERRORS = (OSError, ValueError, RuntimeError)  # what Orbax raises of a full disk and the like
+AVERAGE = "average"  # in place of a step: the mean of all that are kept
 
 
 class Checkpoints:
@@ -148,8 +151,10 @@ class Checkpoints:
         """Returns a step and its parameters, to translate with.
 
         `latest` passes over damaged ones, with a line each on standard error; raises DamagedError
-        for another.
+        for another. `average` are the means over all that are kept, and the last one's step.
         """
+        if step == AVERAGE:
+            return self._average(params_like)
         chosen = self.choose(step)
         while True:
             try:
@@ -160,6 +165,16 @@ class Checkpoints:
                     raise
                 print(f"damaged     {error}; taking checkpoint {before[-1]}", file=sys.stderr)
                 chosen = before[-1]
+
+    def _average(self, params_like: Any) -> tuple[int, Any]:
+        last = self.choose("latest")
+        saved, total = self.steps(), None
+        add = jax.jit(functools.partial(jax.tree.map, jnp.add), donate_argnums=0)
+        for step in saved:
+            params = self._restore(step, {"params": params_like})[0]["params"]
+            total = params if total is None else add(total, params)
+        divide = jax.jit(lambda tree: jax.tree.map(lambda x: x / len(saved), tree))
+        return last, divide(total)
 
     def read_params(self, step: int, params_like: Any) -> Iterator[jax.Array]:
         """Yields a step's parameters one by one, in the order of the tree's leaves.

@@ -12,7 +12,9 @@ from gshard_mt.errors import ConfigError, DataError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
 _STEP = flags.DEFINE_string(
-    "step", "latest", "Which checkpoint: a step, latest, or best (dev nll)."
+    "step",
+    "latest",
+    "Which checkpoint: a step, latest, best (dev nll), or average: the mean of all that are kept.",
 )
 _SPLIT = flags.DEFINE_enum("split", "test", ["dev", "test"], "Which held-out sentences.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "The run's prepared data, if they have moved.")

@@ -22,7 +22,9 @@ if TYPE_CHECKING:  # JAX is loaded when the flags are known to be right
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
 _STEP = flags.DEFINE_string(
-    "step", "latest", "Which checkpoint: a step, latest, or best (dev nll)."
+    "step",
+    "latest",
+    "Which checkpoint: a step, latest, best (dev nll), or average: the mean of all that are kept.",
 )
 _LANGUAGE = flags.DEFINE_string(
     "source_language", None, "The language of the lines; checked against those trained on."

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from gshard_mt.checkpoint import Checkpoints
+from gshard_mt.checkpoint import AVERAGE, Checkpoints
 from gshard_mt.config import Config
 from gshard_mt.data.tokenizer import Tokenizer, bos_id, eos_id, load_tokenizer
 from gshard_mt.decode.beam import WORST, Hypotheses, Search, beam_search, remember_source
@@ -43,7 +43,10 @@ class Translator:
     """A run's parameters on the devices and one compiled program per length bucket."""
 
     def __init__(self, workdir: pathlib.Path, config: Config, step: str, mesh: Mesh):
-        """Loads a step (`latest`, `best` or a number). Raises CheckpointError or DataError."""
+        """Loads a step (`latest`, `best`, a number, or `average`, of all that are kept).
+
+        Raises CheckpointError or DataError.
+        """
         checkpoints = Checkpoints(workdir)
         if mesh.devices.flat[0].platform == "cpu":
             # The products of decoding are small: there bfloat16 costs more in casts than it saves.
@@ -51,11 +54,13 @@ class Translator:
                 config, model=dataclasses.replace(config.model, dtype="float32")
             )
         self.config, self.mesh = config, mesh
-        checkpoints.choose(step)  # refused before anything is computed
+        # Refused before anything is computed.
+        checkpoints.choose("latest" if step == AVERAGE else step)
         self.tokenizer: Tokenizer = load_tokenizer(pathlib.Path(workdir))
         vocabulary = Vocabulary(self.tokenizer.source_size, self.tokenizer.target_size)
         self.blueprint: Blueprint = draw_blueprint(config.model, vocabulary, mesh)
         self.step, self._params = checkpoints.restore_params(step, self.blueprint.params)
+        self.name = f"{AVERAGE}-{self.step}" if step == AVERAGE else str(self.step)
         self._encode = _compile_encode(config, self.blueprint)
         self._search = _compile_search(config, self.blueprint)
         self._sample = _compile_sample(config, self.blueprint)

@@ -45,7 +45,7 @@ def evaluate(workdir: pathlib.Path, run: Run, translator: Translator, question: 
     others = baseline(sources) if baseline else {}
     hypotheses = translate_all(translator, sources)
 
-    folder = pathlib.Path(workdir) / "eval" / str(translator.step) / test.name
+    folder = pathlib.Path(workdir) / "eval" / translator.name / test.name
     folder.mkdir(parents=True, exist_ok=True)
     scores, comparisons, chosen = {}, {}, {}
     with tqdm.tqdm(sources, desc="score", unit="pair", dynamic_ncols=True) as bar:

@@ -110,6 +110,22 @@ def test_eval_compares_with_another_run_and_with_files(home, tmp_path):
     )
 
 
+def test_eval_scores_any_sentences_and_looks_for_them_in_training(home, tmp_path):
+    lines = (home / "data" / "references" / "fr-en.test.tsv").read_text(encoding="utf-8")
+    (tmp_path / "mine.tsv").write_text(lines, encoding="utf-8")
+    run = ("--workdir", home / "run", "--testset", f"fr-en={tmp_path / 'mine.tsv'}")
+    done = command("evaluate", *run, "--metrics", "chrf++,ter", "--step", "average")
+    assert done.returncode == 0, done.stderr.decode()
+    said = done.stdout.decode()
+    assert "in the training data: none of these sentences" in said and "chrf++" in said
+    table = json.loads((home / "run/eval/average-4/testset/table.json").read_text())
+    (row,) = table["rows"]
+    assert row["leaked_sources"] == row["leaked_english"] == 0 and row["ter"] > 0
+    assert table["averages"]["all"]["bleu_low"] == pytest.approx(row["bleu_low"])
+    assert "--metrics: found 'blue'" in refused(command("evaluate", *run, "--metrics", "blue"))
+    assert "--testset" in refused(command("evaluate", "--workdir", home / "run", "--testset", "x"))
+
+
 def test_translate_writes_a_line_for_a_line(home):
     text = "ä dög sées\n\nnobödy  the séa\nlast line without an end".encode()
     done = command("translate", "--workdir", home / "run", "--source_language", "de", input=text)

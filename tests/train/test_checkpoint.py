@@ -124,6 +124,25 @@ def test_the_best_may_be_the_last(tmp_path, small):
     assert checkpoints.choose("best") == checkpoints.choose("latest") == 3
 
 
+def test_the_average_is_the_mean_of_all_that_are_kept(tmp_path):
+    mesh = build_mesh(2, 4)
+    like = shapes_on(mesh)
+    states = [fill(like, seed) for seed in range(4)]
+    checkpoints = Checkpoints(tmp_path, max_checkpoints=3)
+    for number, state in enumerate(states):
+        checkpoints.save(number, state.params, state.optimizer, DATA_STATE, nll=float(number == 0))
+    checkpoints.close()
+    step, found = Checkpoints(tmp_path).restore_params("average", like.params)
+    assert step == 3 and Checkpoints(tmp_path).steps() == [1, 2, 3]
+    for one, *others in zip(
+        *map(jax.tree.leaves, [found, *(s.params for s in states[1:])]), strict=True
+    ):
+        mean = np.mean([np.asarray(other, np.float64) for other in others], axis=0)
+        np.testing.assert_allclose(one, mean, rtol=1e-5, atol=1e-4)
+    for one, placed in zip(*map(jax.tree.leaves, (found, like.params)), strict=True):
+        assert one.sharding.is_equivalent_to(placed.sharding, one.ndim)
+
+
 def test_choosing_what_is_not_there_names_what_is(tmp_path, small):
     checkpoints = save_all(tmp_path, small, {10: None, 20: None}, max_checkpoints=3)
     for step in ("15", "-10", "newest", "1e1", ""):
