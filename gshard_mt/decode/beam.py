@@ -128,18 +128,22 @@ def continue_beams(live_score_BW, logits_BWV: jax.Array, num: int) -> Continued:
     logits_BWIV = jnp.pad(logits_BWV, padding, constant_values=-jnp.inf)
     logits_BWIV = logits_BWIV.reshape(num_rows, num_beams, -1, block)
     most_BWI = jnp.max(logits_BWIV, axis=3)
-    most_BW11 = jnp.max(most_BWI, axis=2)[:, :, None, None]
-    sum_BW = jnp.sum(jnp.exp(logits_BWIV - most_BW11), axis=(2, 3))
-    # What is added to a logit to make it the score of its hypothesis.
-    added_BW = live_score_BW - most_BW11[:, :, 0, 0] - jnp.log(sum_BW)
+    most_BW1 = jnp.max(most_BWI, axis=2, keepdims=True)
+    sum_BW = jnp.sum(jnp.exp(logits_BWIV - most_BW1[..., None]), axis=(2, 3))
+    # A score is a logit less the largest one, which is exact where it matters, and this.
+    added_BW = live_score_BW - jnp.log(sum_BW)
 
     num_blocks = most_BWI.shape[2]
-    best_BI = (most_BWI + added_BW[:, :, None]).reshape(num_rows, -1)
+    best_BI = ((most_BWI - most_BW1) + added_BW[:, :, None]).reshape(num_rows, -1)
     block_BK = jnp.sort(_largest(best_BI, min(num, best_BI.shape[1]))[1], axis=1)
     logits_BIV = logits_BWIV.reshape(num_rows, -1, block)
     logits_BKV = jnp.take_along_axis(logits_BIV, block_BK[:, :, None], axis=1)
-    added_BK = jnp.take_along_axis(added_BW, block_BK // num_blocks, axis=1)
-    score_BK, place_BK = _largest((logits_BKV + added_BK[:, :, None]).reshape(num_rows, -1), num)
+    most_BK, added_BK = (
+        jnp.take_along_axis(each_BW, block_BK // num_blocks, axis=1)[:, :, None]
+        for each_BW in (most_BW1[:, :, 0], added_BW)
+    )
+    score_BKV = (logits_BKV - most_BK) + added_BK
+    score_BK, place_BK = _largest(score_BKV.reshape(num_rows, -1), num)
     block_BK = jnp.take_along_axis(block_BK, place_BK // block, axis=1)
     id_BK = block_BK % num_blocks * block + place_BK % block
     return Continued(score_BK, block_BK // num_blocks, id_BK.astype(jnp.int32))
