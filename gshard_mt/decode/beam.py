@@ -38,6 +38,7 @@ class _Beams(NamedTuple):
     token_BW: jax.Array  # what is fed next
     live_BWT: jax.Array  # ids so far
     live_score_BW: jax.Array  # their log-probability
+    is_greedy_BW: jax.Array  # which one greedy search has, none if that is finished
     finished_BWT: jax.Array
     finished_score_BW: jax.Array  # with length penalty
     cache: Cache
@@ -56,8 +57,10 @@ def beam_search(
 
     A hypothesis is finished when the end of sentence is among the W best continuations; a sentence
     is done with W finished ones, or after its own `limit_BQ` ids (at most `num_positions`). If
-    none has finished by then, the live ones count as they are. W = 1 is greedy search. A limit of
-    0 is no sentence; none comes after it. `queue` is of `queue_memories`.
+    none has finished by then, the live ones count as they are. The hypothesis of greedy search is
+    always among the live ones until it is finished, so that nothing worse is found than that; W = 1
+    is greedy search. A limit of 0 is no sentence; none comes after it. `queue` is of
+    `queue_memories`.
     """
     num_rows, num_turns = limit_BQ.shape
     num_beams = search.beam_size
@@ -83,6 +86,7 @@ def beam_search(
         token_BW=jnp.full(shape_W, search.bos_id, jnp.int32),
         live_BWT=ids_BWT,
         live_score_BW=_first_scores(shape_W),
+        is_greedy_BW=jnp.zeros(shape_W, bool).at[:, 0].set(True),
         finished_BWT=ids_BWT,
         finished_score_BW=jnp.full(shape_W, WORST),
         cache=model.empty_cache(*shape_W, num_positions),
@@ -109,11 +113,13 @@ def _first_scores(shape_W: tuple[int, ...]) -> jax.Array:
 
 
 class Continued(NamedTuple):
-    """The best continuations of a row's beams, best first."""
+    """The best continuations of a row's beams, best first, and the best one of each beam."""
 
     score_BK: jax.Array
     beam_BK: jax.Array
     id_BK: jax.Array
+    best_id_BW: jax.Array
+    best_score_BW: jax.Array
 
 
 def continue_beams(live_score_BW, logits_BWV: jax.Array, num: int) -> Continued:
@@ -146,7 +152,12 @@ def continue_beams(live_score_BW, logits_BWV: jax.Array, num: int) -> Continued:
     score_BK, place_BK = _largest(score_BKV.reshape(num_rows, -1), num)
     block_BK = jnp.take_along_axis(block_BK, place_BK // block, axis=1)
     id_BK = block_BK % num_blocks * block + place_BK % block
-    return Continued(score_BK, block_BK // num_blocks, id_BK.astype(jnp.int32))
+
+    first_BW1 = jnp.argmax(most_BWI, axis=2, keepdims=True)
+    logits_BWV = jnp.take_along_axis(logits_BWIV, first_BW1[..., None], axis=2)[:, :, 0]
+    best_id_BW = first_BW1[:, :, 0] * block + jnp.argmax(logits_BWV, axis=2)
+    ids = (block_BK // num_blocks, id_BK.astype(jnp.int32), best_id_BW.astype(jnp.int32))
+    return Continued(score_BK, *ids, added_BW)
 
 
 def _block_size(vocab_size: int) -> int:
@@ -158,39 +169,66 @@ def _block_size(vocab_size: int) -> int:
 def _advance(beams: _Beams, cache: Cache, continued: Continued, search: Search) -> _Beams:
     """One position: the 2W best continuations, of which ends finish and the W best others live."""
     num_beams = search.beam_size
-    # Each beam has one end, so among 2W candidates W do not end.
-    score_BK, beam_BK, id_BK = continued
+    # Each beam has one end, so among 2W candidates W do not end; greedy search's is one more.
+    score_BK, beam_BK, id_BK, is_greedy_BK = _with_greedy(beams.is_greedy_BW, continued)
     is_end_BK = id_BK == search.eos_id
     ids_BKT = jnp.take_along_axis(beams.live_BWT, beam_BK[:, :, None], axis=1)
     is_here_BT = jnp.arange(ids_BKT.shape[2]) == beams.position_B[:, None]
     ids_BKT = jnp.where(is_here_BT[:, None], id_BK[:, :, None], ids_BKT)
 
     penalty_B = _penalty(beams.position_B + 1, search)
-    is_in_beam_K = jnp.arange(2 * num_beams) < num_beams
-    has_ended_BK = is_end_BK & is_in_beam_K & (score_BK > WORST / 2)
+    is_in_beam_BK = (jnp.arange(2 * num_beams + 1) < num_beams) | is_greedy_BK
+    has_ended_BK = is_end_BK & is_in_beam_BK & (score_BK > WORST / 2)
     ended_score_BK = jnp.where(has_ended_BK, score_BK / penalty_B[:, None], WORST)
     finished_score_BK = jnp.concatenate([beams.finished_score_BW, ended_score_BK], axis=1)
     finished_BKT = jnp.concatenate([beams.finished_BWT, ids_BKT], axis=1)
     finished_score_BW, kept_BW = _largest(finished_score_BK, num_beams)
     finished_BWT = jnp.take_along_axis(finished_BKT, kept_BW[:, :, None], axis=1)
 
-    live_score_BW, kept_BW = _largest(jnp.where(is_end_BK, WORST, score_BK), num_beams)
+    live_score_BK = jnp.where(is_end_BK, WORST, score_BK)
+    kept_BW = _largest(jnp.where(is_greedy_BK & ~is_end_BK, jnp.inf, live_score_BK), num_beams)[1]
+    # By score again, of equals the first; the one more stands behind all of them.
+    kept_BW = jnp.sort(kept_BW, axis=1)
+    live_score_BW, order_BW = _largest(jnp.take_along_axis(live_score_BK, kept_BW, 1), num_beams)
+    kept_BW = jnp.take_along_axis(kept_BW, order_BW, axis=1)
+    is_greedy_BW = jnp.take_along_axis(is_greedy_BK & ~is_end_BK, kept_BW, axis=1)
     parent_BW = jnp.take_along_axis(beam_BK, kept_BW, axis=1)
     return beams._replace(
         position_B=beams.position_B + 1,
         token_BW=jnp.take_along_axis(id_BK, kept_BW, axis=1),
         live_BWT=jnp.take_along_axis(ids_BKT, kept_BW[:, :, None], axis=1),
         live_score_BW=live_score_BW,
+        is_greedy_BW=is_greedy_BW,
         finished_BWT=finished_BWT,
         finished_score_BW=finished_score_BW,
         cache=cache.follow(parent_BW),
     )
 
 
+def _with_greedy(is_greedy_BW: jax.Array, continued: Continued) -> tuple[jax.Array, ...]:
+    """Returns scores, beams, ids of the best continuations and of one more, and which is greedy's.
+
+    The one more is greedy search's where it isn't among the best; nothing else.
+    """
+    beam_B1 = jnp.argmax(is_greedy_BW, axis=1, keepdims=True)
+    id_B1 = jnp.take_along_axis(continued.best_id_BW, beam_B1, axis=1)
+    score_B1 = jnp.take_along_axis(continued.best_score_BW, beam_B1, axis=1)
+    has_greedy_B1 = jnp.any(is_greedy_BW, axis=1, keepdims=True)
+    is_same_BK = (continued.beam_BK == beam_B1) & (continued.id_BK == id_B1) & has_greedy_B1
+    is_more_B1 = has_greedy_B1 & ~jnp.any(is_same_BK, axis=1, keepdims=True)
+    return (
+        jnp.concatenate([continued.score_BK, jnp.where(is_more_B1, score_B1, WORST)], axis=1),
+        jnp.concatenate([continued.beam_BK, beam_B1], axis=1),
+        jnp.concatenate([continued.id_BK, id_B1], axis=1),
+        jnp.concatenate([is_same_BK, is_more_B1], axis=1),
+    )
+
+
 def _take_turns(beams: _Beams, limit_B: jax.Array, search: Search) -> _Beams:
     """Keeps what was found of sentences that are done; their rows begin the next one."""
     is_full_B = jnp.all(beams.finished_score_BW > WORST, axis=1)
-    is_done_B = is_full_B | (beams.position_B >= limit_B)
+    has_greedy_B = jnp.any(beams.is_greedy_BW, axis=1)
+    is_done_B = (is_full_B & ~has_greedy_B) | (beams.position_B >= limit_B)
     ids_BWT, score_BW = _best(beams, limit_B, search)
     is_turn_BQ = jnp.arange(beams.found.score_BQW.shape[1]) == beams.turn_B[:, None]
     is_new_BQ1 = (is_turn_BQ & (is_done_B & (limit_B > 0))[:, None])[:, :, None]
@@ -206,6 +244,7 @@ def _take_turns(beams: _Beams, limit_B: jax.Array, search: Search) -> _Beams:
         token_BW=jnp.where(is_done_B1, search.bos_id, beams.token_BW),
         live_BWT=jnp.where(is_done_B11, 0, beams.live_BWT),
         live_score_BW=jnp.where(is_done_B1, _first_scores(score_BW.shape), beams.live_score_BW),
+        is_greedy_BW=jnp.where(is_done_B1, jnp.arange(search.beam_size) == 0, beams.is_greedy_BW),
         finished_BWT=jnp.where(is_done_B11, 0, beams.finished_BWT),
         finished_score_BW=jnp.where(is_done_B1, WORST, beams.finished_score_BW),
         found=found,

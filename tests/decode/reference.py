@@ -20,6 +20,7 @@ def beam_search(
 ) -> tuple[list[Hypothesis], bool]:
     """The results of one sentence, best first, and whether they are finished ones."""
     live, finished = [Hypothesis(0.0, [])], []
+    greedy: list[int] | None = []  # what greedy search has so far; None when it is finished
     for position in range(limit):
         log_p_WV = next_log_p([hypothesis.ids for hypothesis in live])
         candidates = [
@@ -27,14 +28,19 @@ def beam_search(
             for hypothesis, log_p_V in zip(live, log_p_WV, strict=True)
             for token, log_p in enumerate(log_p_V)
         ]
+        kept = [each for each in candidates if each.ids[:-1] == greedy]
+        kept = best(kept, 1)  # greedy search's own continuation, which is never lost
         candidates = best(candidates, 2 * beam_size)
-        for score, ids in candidates[:beam_size]:
-            if ids[-1] == eos_id:
-                finished.append(Hypothesis(score / penalty(position + 1, alpha), ids))
+        ended = [each for each in candidates[:beam_size] if each.ids[-1] == eos_id]
+        ended += [each for each in kept if each.ids[-1] == eos_id and each not in ended]
+        finished += [Hypothesis(score / penalty(position + 1, alpha), ids) for score, ids in ended]
         finished = best(finished, beam_size)
         live = [hypothesis for hypothesis in candidates if hypothesis.ids[-1] != eos_id]
         live = live[:beam_size]
-        if len(finished) == beam_size:
+        if kept and kept[0].ids[-1] != eos_id and kept[0] not in live:
+            live = [*live[: beam_size - 1], kept[0]]
+        greedy = kept[0].ids if kept and kept[0].ids[-1] != eos_id else None
+        if len(finished) == beam_size and greedy is None:
             break
     if finished:
         return finished, True

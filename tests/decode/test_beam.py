@@ -310,3 +310,15 @@ def test_the_best_continuations_are_the_best_and_of_equals_the_first(size):
             ids = found.id_BK[row][found.beam_BK[row] == beam]
             expected = np.argsort(-logits_BWV[row, beam], kind="stable")[: len(ids)]
             np.testing.assert_array_equal(ids, expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nothing_worse_is_found_than_by_greedy_search(moe, seed):
+    source_BL, limits = sources([8, 3, 6, 5, 1, 4, 7, 2], BUCKET, seed=100 * seed), [12] * 8
+    greedy = moe.search(1, source_BL, limits)
+    has_ended_B = (greedy.ids_BWT == eos_id).any(axis=(1, 2))
+    assert has_ended_B.any()
+    for beam_size in (2, 4):
+        found = moe.search(beam_size, source_BL, limits)
+        lead_B = found.score_BW[:, 0] - greedy.score_BW[:, 0]
+        assert np.all(lead_B[has_ended_B] >= -1e-5)
