@@ -21,6 +21,7 @@ from gshard_mt.model.transformer import Memory, Vocabulary, queue_memories
 from gshard_mt.partitioning.params import sharding
 
 SHORTEST_BUCKET = 16  # source positions; every bucket is twice the one before
+FEW = 8  # rows of a batch for as few sentences
 QUEUE = 16  # sentences that a row translates one after another, where there are so many
 
 
@@ -65,7 +66,8 @@ class Translator:
         self._search = _compile_search(config, self.blueprint)
         self._sample = _compile_sample(config, self.blueprint)
         devices = mesh.devices.size
-        self._num_rows = -(-config.decode.batch_size // devices) * devices
+        few, many = (-(-rows // devices) * devices for rows in (FEW, config.decode.batch_size))
+        self._num_rows = min(few, many), many
 
     def translate(
         self, lines: Sequence[str], on_progress: Callable[[int], Any] = lambda done: None
@@ -98,7 +100,7 @@ class Translator:
                 if draw:
                     hypotheses = self._draw(turns, batch, num, draw)
                 else:
-                    hypotheses = self._search_batch(turns, batch.bucket)
+                    hypotheses = self._search_batch(turns, batch)
                 for q, turn in enumerate(batch.turns):
                     for row, i in enumerate(turn):
                         found[i] = self._read(hypotheses, row, q, num)
@@ -106,29 +108,29 @@ class Translator:
         on_progress(ids.count([]))
         return found
 
-    def _search_batch(self, turns: list[list[list[int]]], bucket: int) -> Hypotheses:
-        memories, limit_BQ = self._encode_batch(turns, bucket)
-        num_positions = _limit(bucket, self.config.decode.max_length_factor)
+    def _search_batch(self, turns: list[list[list[int]]], batch: "_Batch") -> Hypotheses:
+        memories, limit_BQ = self._encode_batch(turns, batch)
+        num_positions = _limit(batch.bucket, self.config.decode.max_length_factor)
         return jax.device_get(self._search(self._params, memories, limit_BQ, num_positions))
 
     def _draw(self, turns, batch: "_Batch", num: int, draw: Draw) -> Hypotheses:
         num_positions = _limit(batch.bucket, self.config.decode.max_length_factor)
         key, parts = jax.random.key(draw.seed), []
         for sources, numbers in zip(turns, batch.turns, strict=True):
-            (memory,), limit_BQ = self._encode_batch([sources], batch.bucket)
-            number_B = np.zeros(self._num_rows, np.uint32)
+            (memory,), limit_BQ = self._encode_batch([sources], batch)
+            number_B = np.zeros(batch.num_rows, np.uint32)
             number_B[: len(numbers)] = np.array(numbers) + draw.first_line
             placed = (memory, limit_BQ[:, 0], key, number_B, num, num_positions)
             parts.append(self._sample(self._params, *placed, draw.temperature))
         return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=1), *parts)
 
-    def _encode_batch(self, turns, bucket: int) -> tuple[tuple[Memory, ...], jax.Array]:
+    def _encode_batch(self, turns, batch: "_Batch") -> tuple[tuple[Memory, ...], jax.Array]:
         """Returns the memory of each turn's sentences, and limit_BQ; 1 turn or QUEUE of them."""
         num_turns = 1 if len(turns) == 1 else QUEUE
-        limit_BQ = np.zeros((self._num_rows, num_turns), np.int32)
+        limit_BQ = np.zeros((batch.num_rows, num_turns), np.int32)
         memories = []
         for q, sources in enumerate(turns):
-            source_BL = np.zeros((self._num_rows, bucket), np.int32)
+            source_BL = np.zeros((batch.num_rows, batch.bucket), np.int32)
             for row, source in enumerate(sources):
                 source_BL[row, : len(source)] = source
                 limit_BQ[row, q] = _limit(len(source), self.config.decode.max_length_factor)
@@ -150,11 +152,12 @@ class _Batch(NamedTuple):
     """Sentences of one length bucket that are translated together: their numbers, turn by turn."""
 
     bucket: int
+    num_rows: int
     turns: list[list[int]]  # a number for each row, fewer in the last turn
 
 
-def _batches(lengths: Sequence[int], num_rows: int) -> Iterator[_Batch]:
-    """Deals sentences to rows; those of no length are left out.
+def _batches(lengths: Sequence[int], num_rows: tuple[int, int]) -> Iterator[_Batch]:
+    """Deals sentences to few rows or many; those of no length are left out.
 
     Every row gets as much: one sentence of each turn, in which they are about equally long. The
     long ones come first, so that rows end at about the same time.
@@ -166,10 +169,12 @@ def _batches(lengths: Sequence[int], num_rows: int) -> Iterator[_Batch]:
             bucket *= 2
         if lengths[i]:
             buckets.setdefault(bucket, []).append(i)
+    few, many = num_rows
     for bucket, numbers in buckets.items():
-        turns = [numbers[k : k + num_rows] for k in range(0, len(numbers), num_rows)]
+        rows = few if len(numbers) <= few else many
+        turns = [numbers[k : k + rows] for k in range(0, len(numbers), rows)]
         for k in range(0, len(turns), QUEUE):
-            yield _Batch(bucket, turns[k : k + QUEUE])
+            yield _Batch(bucket, rows, turns[k : k + QUEUE])
 
 
 def _limit(source_length: int, factor: float) -> int:
