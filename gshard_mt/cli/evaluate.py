@@ -29,8 +29,6 @@ _BASELINE_HYPS = flags.DEFINE_string(
     None,
     "Instead of --baseline a folder with any system's <pair>.hyp.txt, a line a sentence.",
 )
-
-
 _TESTSET = flags.DEFINE_multi_string(
     "testset",
     [],

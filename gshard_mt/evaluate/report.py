@@ -62,7 +62,7 @@ def to_html(report: Report, figures: "Sequence[Figure]") -> str:
         table=table,
         columns=columns(table),
         averages={name: mean for name, mean in tables.averages(table.rows).items() if mean},
-        differences=tables.differences(table.rows),
+        differences=[*tables.differences(table.rows), *tables.leaks(table.rows)],
         figures=sections,
         routing=[
             {"name": f"{line['stack']} {line['layer']}", **summarize(line)}
@@ -94,7 +94,7 @@ class Column(NamedTuple):
 
 
 def columns(table: Table) -> list[Column]:
-    """Returns the columns of a table; three more if it has a baseline."""
+    """Returns the columns of a table; one for each further metric, three for a baseline."""
     found = [
         Column("pair", "pair", "{pair}", is_number=False),
         Column("language", "language", "{language}", is_number=False),
@@ -105,6 +105,8 @@ def columns(table: Table) -> list[Column]:
         Column("bleu_low", "95%", "{bleu_low:.1f}\N{EN DASH}{bleu_high:.1f}"),
         Column("chrf", "chrF", "{chrf:.1f}"),
     ]
+    for name in table.rows[0].more:
+        found.append(Column(name, name, f"{{{name}:.1f}}"))
     if any(row.comparison for row in table.rows):
         found += [
             Column("baseline_bleu", "baseline", "{baseline_bleu:.1f}"),

@@ -50,7 +50,7 @@ class Comparison:
     baseline_bleu: float
     delta_bleu: float  # above 0: better than the baseline
     p_value: float  # of a difference like this by chance, by paired bootstrap
-    resampled: Resampled = None  # differences on the test sets of Score
+    resampled: Resampled = None  # the baseline's BLEU on the test sets of Score
 
     @property
     def is_significant(self) -> bool:
@@ -79,8 +79,8 @@ def compare(
     _, results = test()
     first, second = results["BLEU"]
     assert not isinstance(first, str) and not isinstance(second, str) and second.p_value is not None
-    resampled = resample(hypotheses, references) - resample(baseline, references)
-    return Comparison(first.score, second.score - first.score, second.p_value, resampled)
+    delta, resampled = second.score - first.score, resample(baseline, references)
+    return Comparison(first.score, delta, second.p_value, resampled)
 
 
 def score(hypotheses: Sequence[str], references: Sequence[str]) -> Score:

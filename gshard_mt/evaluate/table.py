@@ -6,7 +6,7 @@ import dataclasses
 import io
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,15 +124,18 @@ def _average(rows: tuple[Row, ...]) -> dict[str, float]:
     names = [*AVERAGED, *rows[0].more]
     names = [name for name in names if all(name in line for line in fields)]
     means = {name: sum(line[name] for line in fields) / len(fields) for name in names}
-    parts = {
-        "bleu": [row.resampled for row in rows],
-        "delta": [row.comparison.resampled if row.comparison else None for row in rows],
-    }
-    for name, resampled in parts.items():
-        known = [each for each in resampled if each is not None]
-        if len(known) == len(rows):
-            means[f"{name}_low"], means[f"{name}_high"] = interval(np.mean(known, axis=0))
+    own = _mean_resampled([row.resampled for row in rows])
+    others = _mean_resampled([row.comparison and row.comparison.resampled for row in rows])
+    if own is not None:
+        means["bleu_low"], means["bleu_high"] = interval(own)
+    if own is not None and others is not None:
+        means["delta_low"], means["delta_high"] = interval(own - others)
     return means
+
+
+def _mean_resampled(each: Sequence[Resampled]) -> Resampled:
+    known = [resampled for resampled in each if resampled is not None]
+    return np.mean(known, axis=0) if len(known) == len(each) else None
 
 
 def write(table: Table, folder: pathlib.Path) -> None:
@@ -198,6 +201,12 @@ def differences(rows: tuple[Row, ...]) -> list[str]:
         names = f": {', '.join(pairs)}" if pairs else ""
         lines.append(
             f"{word} than the baseline at p < {LEVEL}: {len(pairs)} of {len(compared)}{names}"
+        )
+    mean = averages(rows)["all"]
+    if "delta_low" in mean:
+        lines.append(
+            f"average difference: {mean['delta_bleu']:+.1f}, "
+            f"95 % between {mean['delta_low']:+.1f} and {mean['delta_high']:+.1f}"
         )
     return lines
 

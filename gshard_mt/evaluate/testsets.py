@@ -62,7 +62,7 @@ def read_test_set(values: Sequence[str]) -> TestSet:
         if not entries:
             raise DataError(f'{values[0]}: found no test corpus; accepted: split = "test"')
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in recipe.name).strip(".")
-        return TestSet(name or NAME, _read(entries))
+        return TestSet(f"{NAME}-{name}", _read(entries))  # never the folder of what was held out
     return TestSet(NAME, _read([_entry(value) for value in values]))
 
 
@@ -85,7 +85,7 @@ def _read(entries: Sequence[Entry]) -> dict[str, list[tuple[str, str]]]:
 def find_leaks(test: TestSet, prepared: Prepared, tokenizer: Tokenizer) -> dict[str, Leak]:
     """Compares a test set with all training data, when case, spaces and punctuation don't count."""
     sides = {
-        pair: tuple(_keys([sentence[side] for sentence in sentences]) for side in (0, 1))
+        pair: tuple(text_keys([sentence[side] for sentence in sentences]) for side in (0, 1))
         for pair, sentences in test.pairs.items()
     }
     wanted = [np.unique(np.concatenate([both[side] for both in sides.values()])) for side in (0, 1)]
@@ -115,8 +115,3 @@ def _training_texts(prepared: Prepared, pair: str, tokenizer: Tokenizer):
             tokenizer.decode_sources([record.source.tolist() for record in records]),
             [tokenizer.decode_target(record.target.tolist()) for record in records],
         )
-
-
-def _keys(texts: Sequence[str]) -> np.ndarray:
-    """Returns the keys of the sentences; empty ones have none."""
-    return text_keys(list(texts))

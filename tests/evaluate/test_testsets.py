@@ -61,7 +61,7 @@ def test_files_and_recipes_are_test_sets(tmp_path):
     (tmp_path / "recipe.toml").write_text(recipe, encoding="utf-8")
     found = read_test_set([str(tmp_path / "recipe.toml")])
     assert found.pairs == {"fr-en": [("zwei", "two"), ("un", "one")]}
-    assert "/" not in found.name and " " not in found.name
+    assert found.name == "testset-my_.._tests"
 
 
 @pytest.mark.parametrize("value", ["de-en", "=a.tsv", "de=a.tsv", "de-en="])

@@ -54,9 +54,10 @@ class Lines(NamedTuple):
     def numbers(self) -> list[str]:
         """Returns of each line its runs of digits, a space behind each."""
         is_digit = (self.classes & DIGIT) != 0
-        is_kept = is_digit | (self.codes == _FEED)
+        is_itself = is_digit | (self.codes == _FEED)
+        is_kept = is_itself.copy()
         is_kept[1:] |= is_digit[:-1]
-        found = np.where(is_digit | (self.codes == _FEED), self.codes, np.uint32(_SPACE))[is_kept]
+        found = np.where(is_itself, self.codes, np.uint32(_SPACE))[is_kept]
         return to_text(found).replace(" \n", "\n").split("\n")[:-1]
 
     def is_settled(self) -> np.ndarray:
