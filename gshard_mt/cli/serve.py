@@ -27,8 +27,8 @@ _REQUEST_SECONDS = flags.DEFINE_float(
     "request_seconds", Limits.request_seconds, "A request that waited so long gets 504.", 0.1
 )
 
-# Compiled before the service is ready: sentences of up to 16, 32 and 64 subwords.
-WARM_UP = tuple(" ".join(["a"] * number) for number in (1, 20, 40))
+# Compiled before the service is ready: sentences of up to 16, 32 and 64 subwords, few and many.
+_WARM_UP = tuple(" ".join(["a"] * number) for number in (1, 20, 40))
 
 
 def main(argv) -> None:
@@ -45,7 +45,7 @@ def main(argv) -> None:
     from gshard_mt.serve.service import Service, address_of, open_socket
 
     listener = open_socket(_HOST.value, _PORT.value)  # refused before a model is loaded
-    from gshard_mt.decode.translate import Translator
+    from gshard_mt.decode.translate import FEW, Translator
     from gshard_mt.partitioning import mesh
 
     use_cache(workdir)
@@ -61,7 +61,8 @@ def main(argv) -> None:
     service = Service(build_app(run, translator.step, batcher, limits), batcher, limits)
     languages = f"{len(run.train_pairs)} languages"
     print(f"serving     {address_of(listener)} (step {translator.step}, {languages})", flush=True)
-    sys.exit(128 + service.serve_on(listener, WARM_UP))
+    warm_up = [[text] * number for text in _WARM_UP for number in (1, FEW + 1)]
+    sys.exit(128 + service.serve_on(listener, warm_up))
 
 
 def entry() -> None:

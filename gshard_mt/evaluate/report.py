@@ -62,7 +62,8 @@ def to_html(report: Report, figures: "Sequence[Figure]") -> str:
         table=table,
         columns=columns(table),
         averages={name: mean for name, mean in tables.averages(table.rows).items() if mean},
-        differences=[*tables.differences(table.rows), *tables.leaks(table.rows)],
+        differences=tables.differences(table.rows),
+        leaks=tables.leaks(table.rows),
         figures=sections,
         routing=[
             {"name": f"{line['stack']} {line['layer']}", **summarize(line)}

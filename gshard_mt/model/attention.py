@@ -8,9 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gshard_mt.model.cache import View, attend_back
-from gshard_mt.model.layers import Sizes, contract, dropout, product, uniform_parameter
-
-MASKED = -1e9  # a logit that takes no part; finite, so that a row of padding stays finite
+from gshard_mt.model.layers import MASKED, Sizes, contract, dropout, product, uniform_parameter
 
 
 def segment_mask(segment_BT: jax.Array, segment_BL: jax.Array) -> jax.Array:
@@ -51,16 +49,14 @@ class Attention(nnx.Module):
         Returns [B, W, M] and the new keys and values.
         """
         new_kv = self.keys_and_values(x_BWM, dtype)
-        q_BNWD = contract("BTM,MND->BNTD", x_BWM, self.wq_MND[...], dtype)
-        q_BNWD = q_BNWD * jnp.asarray(1.0 / math.sqrt(q_BNWD.shape[-1]), q_BNWD.dtype)
+        q_BNWD = self._queries("BTM,MND->BNTD", x_BWM, dtype)
         y_BNWD = attend_back(q_BNWD, new_kv, view, number)
         return contract("BNTD,NDM->BTM", y_BNWD, self.wo_NDM[...], dtype), new_kv
 
     def attend_memory(self, x_BWM, memory_kv, mask_BWL, dtype) -> jax.Array:
         """What `attend` does, for W beams and keys [B, N, D, L] beside values [B, N, L, D]."""
         k_BNDL, v_BNLD = memory_kv
-        q_BNWD = contract("BTM,MND->BNTD", x_BWM, self.wq_MND[...], dtype)
-        q_BNWD = q_BNWD * jnp.asarray(1.0 / math.sqrt(q_BNWD.shape[-1]), q_BNWD.dtype)
+        q_BNWD = self._queries("BTM,MND->BNTD", x_BWM, dtype)
         logits_BNWL = product("BNWD,BNDL->BNWL", q_BNWD, k_BNDL)
         weight_BNWL = jax.nn.softmax(jnp.where(mask_BWL[:, None], logits_BNWL, MASKED), axis=-1)
         y_BNWD = product("BNWL,BNLD->BNWD", weight_BNWL.astype(dtype), v_BNLD)
@@ -68,10 +64,14 @@ class Attention(nnx.Module):
 
     def attend(self, x_BTM, k_BNLD, v_BNLD, mask_BTL, key, dropout_rate, dtype) -> jax.Array:
         """Attention to given keys and values; weights are a float32 softmax."""
-        q_BTND = contract("BTM,MND->BTND", x_BTM, self.wq_MND[...], dtype)
-        q_BTND = q_BTND * jnp.asarray(1.0 / math.sqrt(q_BTND.shape[-1]), q_BTND.dtype)
+        q_BTND = self._queries("BTM,MND->BTND", x_BTM, dtype)
         logits_BNTL = contract("BTND,BNLD->BNTL", q_BTND, k_BNLD, dtype).astype(jnp.float32)
         weight_BNTL = jax.nn.softmax(jnp.where(mask_BTL[:, None], logits_BNTL, MASKED), axis=-1)
         weight_BNTL = dropout(weight_BNTL, dropout_rate, key)
         y_BTND = contract("BNTL,BNLD->BTND", weight_BNTL, v_BNLD, dtype)
         return contract("BTND,NDM->BTM", y_BTND, self.wo_NDM[...], dtype)
+
+    def _queries(self, spec: str, x_BTM, dtype) -> jax.Array:
+        """Queries over the root of their width, in the order of axes that `spec` has."""
+        q = contract(spec, x_BTM, self.wq_MND[...], dtype)
+        return q * jnp.asarray(1.0 / math.sqrt(q.shape[-1]), q.dtype)

@@ -1,16 +1,15 @@
 """Cache: keys and values of earlier target positions, and attention to as many as there are."""
 # SPDX-License-Identifier: Apache-2.0
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from gshard_mt.model.layers import product
+from gshard_mt.model.layers import MASKED, product
 from gshard_mt.partitioning.annotate import shard
 
 _CHUNK = 16  # steps that attention looks at together
-_MASKED = -1e9  # a logit that takes no part
 
 
 class Cache(NamedTuple):
@@ -58,7 +57,9 @@ class View(NamedTuple):
     num_chunks: jax.Array  # to look at, from the newest backwards
 
 
-def empty_cache(shape_PBND: tuple[int, int, int, int], num_beams: int, num_steps: int, dtype):
+def empty_cache(
+    shape_PBND: tuple[int, int, int, int], num_beams: int, num_steps: int, dtype: Any
+) -> Cache:
     """Returns room for `num_steps` steps at least, of every layer, row, beam and head."""
     num_layers, num_rows, num_heads, head_dim = shape_PBND
     num_steps = -(-num_steps // _CHUNK) * _CHUNK
@@ -107,7 +108,7 @@ def attend_back(q_BNWD, new_kv, view: View, layer: jax.Array) -> jax.Array:
         k_BNDL = cut(view.cache.k_PIBNDL, chunk)
         logits_BNWL = product("BNWD,BNDL->BNWL", q_BNWD, k_BNDL)
         is_own_BWL = jax.lax.dynamic_slice_in_dim(view.is_own_BWL, chunk * width, width, axis=2)
-        logits_BNWL = jnp.where(is_own_BWL[:, None], logits_BNWL, _MASKED)
+        logits_BNWL = jnp.where(is_own_BWL[:, None], logits_BNWL, MASKED)
         new_most_BNW1 = jnp.maximum(most_BNW1, jnp.max(logits_BNWL, axis=3, keepdims=True))
         p_BNWL = jnp.exp(logits_BNWL - new_most_BNW1)
         scale_BNW1 = jnp.exp(most_BNW1 - new_most_BNW1)

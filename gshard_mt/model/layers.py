@@ -14,6 +14,7 @@ from gshard_mt.partitioning.annotate import platform
 
 Sizes = dict[str, int]  # letter of the alphabet -> size of that axis
 
+MASKED = -1e9  # a logit that takes no part; finite, so that a row of padding stays finite
 NORM_EPSILON = 1e-6
 POSITION_BASE = 10_000.0  # of the wavelengths of the position encoding
 

@@ -20,6 +20,7 @@ ALPHABET = {
     "D": "width of one head",
     "V": "vocabulary",
     "W": "beams",
+    "I": "blocks of rows, of steps or of the vocabulary",
     "Q": "sentences that a row translates one after another",
     "X": "language pairs",
     "P": "depth: blocks of a stack",

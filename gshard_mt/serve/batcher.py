@@ -67,8 +67,8 @@ class Batcher:
         """Returns how many sentences no batch has taken yet."""
         return self._num_waiting
 
-    def start(self, warm_up: Sequence[str], on_failure: Callable[[], None]) -> None:
-        """Starts the thread, which first translates each line of `warm_up` by itself.
+    def start(self, warm_up: Sequence[list[str]], on_failure: Callable[[], None]) -> None:
+        """Starts the thread, which first translates each batch of `warm_up` by itself.
 
         If one of them fails, `failure` is set and the queue closed before `on_failure` is called.
         """
@@ -107,11 +107,11 @@ class Batcher:
             self._thread.join(seconds)
         return not (self._thread and self._thread.is_alive())
 
-    def _work(self, warm_up: Sequence[str], on_failure: Callable[[], None]) -> None:
+    def _work(self, warm_up: Sequence[list[str]], on_failure: Callable[[], None]) -> None:
         try:
-            for text in warm_up:
+            for texts in warm_up:
                 if not self._is_closed:
-                    self._translate([text])
+                    self._translate(texts)
         except Exception as error:
             self.failure = error
             self.close()

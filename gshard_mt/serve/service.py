@@ -145,7 +145,7 @@ class Service(uvicorn.Server):
         self._batcher, self._limits = batcher, limits
         self._signal = 0
 
-    def serve_on(self, listener: socket.socket, warm_up: Sequence[str]) -> int:
+    def serve_on(self, listener: socket.socket, warm_up: Sequence[list[str]]) -> int:
         """Warms up and serves; returns the number of the signal that ended it, 0 for none.
 
         A warm-up that fails ends it, too, with its exception.

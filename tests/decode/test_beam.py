@@ -312,13 +312,14 @@ def test_the_best_continuations_are_the_best_and_of_equals_the_first(size):
             np.testing.assert_array_equal(ids, expected)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_nothing_worse_is_found_than_by_greedy_search(moe, seed):
+# Plain beam search loses greedy search's hypothesis on these, and finds nothing as good.
+@pytest.mark.parametrize("seed", [0, 8, 9])
+def test_nothing_worse_is_found_than_by_greedy_search(dense, seed):
     source_BL, limits = sources([8, 3, 6, 5, 1, 4, 7, 2], BUCKET, seed=100 * seed), [12] * 8
-    greedy = moe.search(1, source_BL, limits)
+    greedy = dense.search(1, source_BL, limits)
     has_ended_B = (greedy.ids_BWT == eos_id).any(axis=(1, 2))
     assert has_ended_B.any()
     for beam_size in (2, 4):
-        found = moe.search(beam_size, source_BL, limits)
+        found = dense.search(beam_size, source_BL, limits)
         lead_B = found.score_BW[:, 0] - greedy.score_BW[:, 0]
         assert np.all(lead_B[has_ended_B] >= -1e-5)

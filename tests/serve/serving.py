@@ -19,7 +19,7 @@ from gshard_mt.serve.limits import Limits
 from gshard_mt.serve.service import Service, open_socket
 
 RUN = Run(Config(), pathlib.Path("data"), "fingerprint", {"de-en": 9, "fr-en": 5, "lb-en": 1})
-WARM_UP = ["warm-up"]
+WARM_UP = [["warm-up"]]
 SECONDS = 60  # after which a test gives up
 
 

@@ -162,7 +162,7 @@ def test_a_warm_up_that_fails_is_told_and_closes_the_queue(translator):
     told: list[str] = []
     translator.hold()
     batcher = Batcher(translator, 4, LIMITS)
-    batcher.start(["boom"], on_failure=lambda: told.append(batcher.state))
+    batcher.start([["boom"]], on_failure=lambda: told.append(batcher.state))
     early = batcher.submit(["early"])
     assert batcher.state == "warming up"
     translator.go_on()
