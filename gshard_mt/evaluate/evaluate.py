@@ -54,7 +54,7 @@ def evaluate(workdir: pathlib.Path, run: Run, translator: Translator, question: 
             path = folder / f"{pair}.hyp.txt"
             path.write_text("".join(f"{line}\n" for line in own), encoding="utf-8")
             more = {
-                name: metric(sources[pair], own, wanted)
+                name: metric.measure(sources[pair], own, wanted)
                 for name, metric in question.metrics.items()
             }
             scores[pair] = dataclasses.replace(score(own, wanted), more=more)
@@ -67,7 +67,8 @@ def evaluate(workdir: pathlib.Path, run: Run, translator: Translator, question: 
         split=test.name,
         parameters=total,
         active_parameters=active,
-        signatures=signatures(),
+        signatures=signatures()
+        | {name: metric.signature for name, metric in question.metrics.items()},
         rows=table.make_rows(scores, run.train_pairs, comparisons, question.leaks),
     )
     table.write(result, folder)

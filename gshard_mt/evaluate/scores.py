@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sacrebleu.metrics.bleu import BLEU
@@ -23,11 +23,15 @@ MORE_METRICS: dict[str, Callable[[], Any]] = {
 }
 LEVEL = 0.05  # a difference with a lower p-value is significant
 
-
-Metric = Callable[[Sequence[str], Sequence[str], Sequence[str]], float]  # source, English, wanted
-
 # Scores of NUM_RESAMPLES test sets drawn from the sentences, where they are known.
 Resampled = np.ndarray | None
+
+
+class Metric(NamedTuple):
+    """A further metric: what it gives sources, hypotheses and references, and its signature."""
+
+    measure: Callable[[Sequence[str], Sequence[str], Sequence[str]], float]
+    signature: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,11 @@ def more_metric(name: str) -> Metric:
         raise ConfigError(
             f"--metrics: {name} is not there ({reason}); sacreBLEU fetches its tokenizer once"
         ) from None
-    return lambda _, hypotheses, references: metric.corpus_score(hypotheses, [references]).score
+
+    def measure(_, hypotheses, references) -> float:
+        return metric.corpus_score(hypotheses, [references]).score
+
+    return Metric(measure, _signature(metric))
 
 
 def _comet() -> Metric:
@@ -143,14 +151,15 @@ def _comet() -> Metric:
         from comet import download_model, load_from_checkpoint  # type: ignore[import-not-found]
     except ImportError:
         raise ConfigError("--metrics: comet is not there; pip install unbabel-comet") from None
-    model = load_from_checkpoint(download_model("Unbabel/wmt22-comet-da"))
+    name = "Unbabel/wmt22-comet-da"
+    model = load_from_checkpoint(download_model(name))
 
     def measure(sources, hypotheses, references) -> float:
         lines = zip(sources, hypotheses, references, strict=True)
         data = [dict(zip(("src", "mt", "ref"), line, strict=True)) for line in lines]
         return 100 * float(model.predict(data, gpus=0, progress_bar=False).system_score)
 
-    return measure
+    return Metric(measure, name)
 
 
 def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:
@@ -162,10 +171,12 @@ def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str]) -> list[
 
 def signatures() -> dict[str, str]:
     """Returns sacreBLEU's signature of each metric, as its command prints them."""
-    metrics = {"bleu": BLEU(), "chrf": CHRF()}
-    for metric in metrics.values():
-        metric.corpus_score(["a"], [["a"]])  # a signature counts the references it has seen
-    return {name: metric.get_signature().format() for name, metric in metrics.items()}
+    return {"bleu": _signature(BLEU()), "chrf": _signature(CHRF())}
+
+
+def _signature(metric: Any) -> str:
+    metric.corpus_score(["a"], [["a"]])  # a signature counts the references it has seen
+    return metric.get_signature().format()
 
 
 def _bleu_counts(bleu: BLEU, hypothesis: str, reference: str) -> list[int]:

@@ -122,6 +122,7 @@ def test_eval_scores_any_sentences_and_looks_for_them_in_training(home, tmp_path
     (row,) = table["rows"]
     assert row["leaked_sources"] == row["leaked_english"] == 0 and row["ter"] > 0
     assert table["averages"]["all"]["bleu_low"] == pytest.approx(row["bleu_low"])
+    assert table["signatures"]["chrf++"].split("|")[4] == "nw:2"
     assert "--metrics: found 'blue'" in refused(command("evaluate", *run, "--metrics", "blue"))
     assert "--testset" in refused(command("evaluate", "--workdir", home / "run", "--testset", "x"))
 
