@@ -4,22 +4,21 @@
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import tqdm
 from jax.sharding import Mesh
 
 from gshard_mt.decode.translate import Translator
-from gshard_mt.errors import DataError
 from gshard_mt.evaluate import report, samples, table
 from gshard_mt.evaluate.history import read_history
+from gshard_mt.evaluate.lines import Lines, one_line, read_lines, write_lines
 from gshard_mt.evaluate.scores import Metric, compare, score, signatures
 from gshard_mt.evaluate.testsets import Leak, TestSet
 from gshard_mt.model.blueprint import count_parameters
 from gshard_mt.run import Run
 
-Lines = Mapping[str, Sequence[str]]  # a sentence a line, by pair
 Baseline = Callable[[Lines], Lines]  # from sources to another system's English
 
 
@@ -41,7 +40,9 @@ def evaluate(workdir: pathlib.Path, run: Run, translator: Translator, question: 
     """
     test, baseline = question.test, question.baseline
     sources = {pair: [source for source, _ in lines] for pair, lines in test.pairs.items()}
-    references = {pair: [english for _, english in lines] for pair, lines in test.pairs.items()}
+    references = {
+        pair: [one_line(english) for _, english in lines] for pair, lines in test.pairs.items()
+    }
     others = baseline(sources) if baseline else {}
     hypotheses = translate_all(translator, sources)
 
@@ -51,8 +52,8 @@ def evaluate(workdir: pathlib.Path, run: Run, translator: Translator, question: 
     with tqdm.tqdm(sources, desc="score", unit="pair", dynamic_ncols=True) as bar:
         for pair in bar:
             own, wanted = hypotheses[pair], references[pair]
-            path = folder / f"{pair}.hyp.txt"
-            path.write_text("".join(f"{line}\n" for line in own), encoding="utf-8")
+            write_lines(folder / f"{pair}.hyp.txt", own)
+            write_lines(folder / f"{pair}.ref.txt", wanted)
             more = {
                 name: metric.measure(sources[pair], own, wanted)
                 for name, metric in question.metrics.items()
@@ -100,19 +101,6 @@ def files_as_baseline(folder: pathlib.Path) -> Baseline:
     Raises DataError where one is missing or has another number of lines.
     """
 
-    def read(pair: str, number: int) -> list[str]:
-        path = folder / f"{pair}.hyp.txt"
-        try:
-            lines = path.read_bytes().decode("utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise DataError(
-                f"{path}: can't be read ({reason}); accepted: a line for each of {number} sentences"
-            ) from None
-        if lines[-1] == "":
-            lines.pop()
-        if len(lines) != number:
-            raise DataError(f"{path}: found {len(lines)} lines, accepted: {number}, one a sentence")
-        return lines
-
-    return lambda sources: {pair: read(pair, len(lines)) for pair, lines in sources.items()}
+    return lambda sources: {
+        pair: read_lines(folder / f"{pair}.hyp.txt", len(lines)) for pair, lines in sources.items()
+    }

@@ -66,17 +66,13 @@ def test_eval_writes_the_table_that_sacrebleu_prints(home):
     assert {row["pair"] for row in table["rows"]} == {"de-en", "fr-en", "lb-en"}
     for row in table["rows"]:
         reference = home / "data" / "references" / f"{row['pair']}.test.tsv"
-        english = home / "english.txt"
         lines = reference.read_text(encoding="utf-8").splitlines()
-        english.write_text("".join(line.split("\t")[1] + "\n" for line in lines), encoding="utf-8")
-        words = [
-            sys.executable,
-            "-m",
-            "sacrebleu",
-            english,
-            "-i",
-            folder / f"{row['pair']}.hyp.txt",
+        english = folder / f"{row['pair']}.ref.txt"
+        assert english.read_text(encoding="utf-8").splitlines() == [
+            line.split("\t")[1] for line in lines
         ]
+        words = [sys.executable, "-m", "sacrebleu", english]
+        words += ["-i", folder / f"{row['pair']}.hyp.txt"]
         found = subprocess.run([*words, "-m", "bleu", "-b", "-w", "6"], capture_output=True)
         assert float(found.stdout) == pytest.approx(row["bleu"], abs=1e-6)
         assert row["sentences"] == len(lines)
