@@ -1,13 +1,11 @@
 """The page of an evaluation, `report.html`: scores, learning, routing and sentences in one file."""
 # SPDX-License-Identifier: Apache-2.0
 
-import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jinja2
-
+from gshard_mt.evaluate import page
 from gshard_mt.evaluate import table as tables
 from gshard_mt.evaluate.history import History
 from gshard_mt.evaluate.samples import Samples
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from gshard_mt.evaluate.figures import Figure
 
 NAME = "report.html"
-_TEMPLATE = pathlib.Path(__file__).with_name("report.html.jinja")
 
 
 class Report(NamedTuple):
@@ -34,37 +31,28 @@ class Report(NamedTuple):
 
 def write(report: Report, folder: pathlib.Path) -> pathlib.Path:
     """Writes the page and `pictures/*.png` into the folder; returns the page's path."""
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it tells of its list of fonts
+    page.silence_matplotlib()
     from gshard_mt.evaluate.figures import draw  # only here does matplotlib cost anyone time
 
     figures = list(draw(report.table, report.run, report.history))
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    for old in (folder / "pictures").glob("*.png"):
-        old.unlink()
-    for figure in figures:
-        (folder / "pictures" / f"{figure.name}.png").write_bytes(figure.picture.png)
+    page.write_pictures(figures, folder)
     path = folder / NAME
     path.write_text(to_html(report, figures), encoding="utf-8")
     return path
 
 
 def to_html(report: Report, figures: "Sequence[Figure]") -> str:
-    """Returns the page. All text is escaped: sentences and names are not ours."""
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    """Returns the page."""
     table = report.table
-    sections: dict[str, list[Figure]] = {}
-    for figure in figures:
-        sections.setdefault(figure.section, []).append(figure)
-    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+    return page.render(
+        "report.html.jinja",
         report=report,
         table=table,
         columns=columns(table),
         averages={name: mean for name, mean in tables.averages(table.rows).items() if mean},
         differences=tables.differences(table.rows),
         leaks=tables.leaks(table.rows),
-        figures=sections,
+        figures=page.by_section(figures),
         routing=[
             {"name": f"{line['stack']} {line['layer']}", **summarize(line)}
             for line in report.history.routing_of(table.step)

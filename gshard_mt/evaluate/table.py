@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from gshard_mt import languages
+from gshard_mt.evaluate import cells
 from gshard_mt.evaluate.scores import LEVEL, Comparison, Resampled, Score, interval
 from gshard_mt.evaluate.testsets import Leak
 
@@ -171,18 +172,13 @@ def to_csv(table: Table) -> str:
 
 def to_markdown(table: Table) -> str:
     """Returns the table as Markdown with its averages and signatures."""
-    head, *body = _cells(table)
     lines = [
         f"# {table.split}, step {table.step}",
         "",
         f"{table.parameters:,} parameters, {table.active_parameters:,} active for a token. "
         "BLEU with its 95 % bootstrap interval.",
         "",
-        _markdown_line(head),
-        _markdown_line(
-            ["---" if column in _TEXT_COLUMNS else "---:" for column in range(len(head))]
-        ),
-        *(_markdown_line(cells) for cells in body),
+        *cells.to_markdown(_cells(table), _TEXT_COLUMNS),
         "",
         *(f"- {line}" for line in [*differences(table.rows), *leaks(table.rows)]),
         *(f"- {name}: `{signature}`" for name, signature in table.signatures.items()),
@@ -224,22 +220,9 @@ def leaks(rows: tuple[Row, ...]) -> list[str]:
     return [f"in the training data: {', '.join(found) or 'none of these sentences'}"]
 
 
-def _markdown_line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
 def to_text(table: Table) -> str:
     """Returns the table in aligned columns for a terminal, signatures below."""
-    cells = _cells(table)
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    lines = []
-    for line in cells:
-        padded = (
-            text.ljust(width) if column in _TEXT_COLUMNS else text.rjust(width)
-            for column, (text, width) in enumerate(zip(line, widths, strict=True))
-        )
-        lines.append("  ".join(padded).rstrip())
-    lines.insert(1, "-" * max(len(line) for line in lines))
+    lines = cells.align(_cells(table), _TEXT_COLUMNS)
     lines.insert(2 + len(table.rows), lines[1])
     lines += [*differences(table.rows), *leaks(table.rows)]
     lines += [f"{name}: {signature}" for name, signature in table.signatures.items()]
