@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import io
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -15,6 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 BLUE, ORANGE, GREEN, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#767676"
 BUCKETS = {"high": (BLUE, "o"), "mid": (GREEN, "s"), "low": (RED, "^")}
 SERIES = ((BLUE, "o"), (ORANGE, "D"))
+RUNS = (*SERIES, (GREEN, "s"), (RED, "^"), ("#cc79a7", "v"), ("#56b4e9", "P"), ("#000000", "X"))
 
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib
@@ -63,14 +65,8 @@ def by_size(rows: Sequence[tuple[str, int, str]], bleu: Sequence[tuple[float, ..
     for bucket, (color, marker) in BUCKETS.items():
         if own := [number for number, row in enumerate(rows) if row[2] == bucket]:
             axes.plot(sizes[own], means[own], marker, color=color, label=bucket)
-    if sizes.min() > 0:
-        _make_log(axes, sizes, _COUNT, num_labels=9)
-    else:  # languages that were never trained on
-        axes.set_xscale("symlog", linthresh=max(1.0, min(sizes[sizes > 0], default=1.0)))
-        axes.xaxis.set_major_formatter(_COUNT)
-    axes.invert_xaxis()
-    axes.margins(0.04, 0.08)
-    axes.set(xlabel="training pairs", ylabel="BLEU")
+    _size_axis(axes, sizes)
+    axes.set_ylabel("BLEU")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     _name_dots(axes, [code for code, _, _ in rows], sizes, means)
     return _render(figure)
@@ -111,6 +107,32 @@ def curves(
     axes.xaxis.set_major_formatter(_COUNT)
     axes.set(xlabel="step", ylabel="nats a target token")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+    return _render(figure)
+
+
+@_styled
+def learning_curves(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Picture:
+    """Draws a line a run: the mean dev nll by the target tokens that it was trained on."""
+    figure, axes = _canvas(10.5, 4.4, left=0.6, top=_legend_height(curves))
+    for (name, curve), (color, marker) in zip(curves.items(), _endless(RUNS), strict=False):
+        axes.plot(*zip(*curve, strict=True), f"-{marker}", color=color, linewidth=1.2, label=name)
+    axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(_COUNT)
+    axes.set(xlabel="target tokens", ylabel="dev nll, nats a target token")
+    _legend_above(axes)
+    return _render(figure)
+
+
+@_styled
+def gains(sizes: Sequence[int], series: Mapping[str, Sequence[float]], label: str) -> Picture:
+    """Draws a dot a language for each run: what it gained over training pairs, most at the left."""
+    figure, axes = _canvas(10.5, 4.4, left=0.6, top=_legend_height(series))
+    for (name, values), (color, marker) in zip(series.items(), _endless(RUNS[1:]), strict=False):
+        axes.plot(sizes, values, marker, color=color, label=name, alpha=0.8)
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    _size_axis(axes, np.array(sizes, float))
+    axes.set_ylabel(label)
+    _legend_above(axes)
     return _render(figure)
 
 
@@ -180,6 +202,36 @@ def _canvas(width: float, height: float, left: float, top: float) -> tuple[Figur
     bottom = 0.5
     place = (left / width, bottom / height, 1 - (left + 0.15) / width, 1 - (bottom + top) / height)
     return figure, figure.add_axes(place)
+
+
+_LEGEND_COLUMNS = 4
+
+
+def _legend_height(names: Collection[str]) -> float:
+    return 0.15 + 0.2 * -(-len(names) // _LEGEND_COLUMNS)
+
+
+def _legend_above(axes: Axes) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=_LEGEND_COLUMNS)
+
+
+def _endless(series: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yields colours in turn; when they come again, with other markers."""
+    for turn in itertools.count():
+        for number, (color, _) in enumerate(series):
+            yield color, series[(number + turn) % len(series)][1]
+
+
+def _size_axis(axes: Axes, sizes: np.ndarray) -> None:
+    """Makes the x axis one of training pairs, logarithmic, from the most to the fewest."""
+    if sizes.min() > 0:
+        _make_log(axes, sizes, _COUNT, num_labels=9)
+    else:  # languages that were never trained on
+        axes.set_xscale("symlog", linthresh=max(1.0, min(sizes[sizes > 0], default=1.0)))
+        axes.xaxis.set_major_formatter(_COUNT)
+    axes.invert_xaxis()
+    axes.margins(0.04, 0.08)
+    axes.set_xlabel("training pairs")
 
 
 def _rows_canvas(

@@ -1,0 +1,68 @@
+"""Run directories as evaluations leave them, without a model: lines, table, metrics, config."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from gshard_mt import config as configs
+from gshard_mt.config import Config
+from gshard_mt.evaluate import table as tables
+from gshard_mt.evaluate.lines import write_lines
+from gshard_mt.evaluate.scores import score, signatures
+from gshard_mt.run import FORMAT_VERSION
+from tests.evaluate.lines import routing_line
+
+WORDS = "the quick brown fox jumps over a lazy dog and runs away from it all".split()
+TRAIN_PAIRS = {"de-en": 1000, "fr-en": 100, "hr-en": 10}
+REFERENCES = {
+    pair: [" ".join(WORDS[start : start + 7] + [pair]) for start in range(8)]
+    for pair in TRAIN_PAIRS
+}
+
+
+def worsen(lines: Sequence[str], number: int) -> list[str]:
+    """Returns the lines, the first so many of which end in other words."""
+    return [
+        " ".join([*line.split()[:4], "or", "not"]) if index < number else line
+        for index, line in enumerate(lines)
+    ]
+
+
+def leave(
+    workdir: pathlib.Path,
+    hypotheses: Mapping[str, Sequence[str]],
+    nlls: Sequence[float] = (5.0, 3.0),
+    references: Mapping[str, Sequence[str]] = REFERENCES,
+    routes: bool = False,
+) -> pathlib.Path:
+    """Writes a run of 100 target tokens and 6 seconds a step between two dev evaluations each,
+    the last of which is evaluated; returns `eval/STEP/test`."""
+    step = 10 * len(nlls)
+    folder = workdir / "eval" / str(step) / "test"
+    scores = {pair: score(hypotheses[pair], lines) for pair, lines in references.items()}
+    rows = tables.make_rows(scores, TRAIN_PAIRS)
+    tables.write(tables.Table(step, "test", 5000, 2000, signatures(), rows), folder)
+    for pair, lines in references.items():
+        write_lines(folder / f"{pair}.hyp.txt", hypotheses[pair])
+        write_lines(folder / f"{pair}.ref.txt", lines)
+    record = {
+        "format_version": FORMAT_VERSION,
+        "config": configs.to_json(Config()),
+        "data_dir": "data",
+        "data_fingerprint": "f",
+        "train_pairs": TRAIN_PAIRS,
+    }
+    (workdir / "config.json").write_text(json.dumps(record), encoding="utf-8")
+    lines = []
+    for number, nll in enumerate(nlls, 1):
+        line = {"step": 10 * number, "split": "train", "loss": nll, "nll": nll}
+        lines.append({**line, "target_tokens": 1000, "seconds": 60.0})
+        for pair, more in {"de-en": -0.5, "fr-en": 0.5}.items():
+            lines.append({"step": 10 * number, "split": "dev", "pair": pair, "nll": nll + more})
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (workdir / "metrics.jsonl").write_text(text, encoding="utf-8")
+    if routes:
+        text = json.dumps(routing_line(step)) + "\n"
+        (workdir / "routing.jsonl").write_text(text, encoding="utf-8")
+    return folder
