@@ -1,7 +1,7 @@
 """A small sparse model for comparing gates: the smoke data, 2,000 steps, one device.
 
 gshard-prepare-data --config configs/gates.py --data_dir DATA
-python scripts/compare_gates.py --data_dir DATA --workdir RUNS
+python scripts/train_and_compare.py configs/experiments/gates.toml --data_dir DATA --workdir RUNS
 """
 # SPDX-License-Identifier: Apache-2.0
 

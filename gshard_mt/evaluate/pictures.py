@@ -127,7 +127,8 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Pict
 def gains(sizes: Sequence[int], series: Mapping[str, Sequence[float]], label: str) -> Picture:
     """Draws a dot a language for each run: what it gained over training pairs, most at the left."""
     figure, axes = _canvas(10.5, 4.4, left=0.6, top=_legend_height(series))
-    for (name, values), (color, marker) in zip(series.items(), _endless(RUNS[1:]), strict=False):
+    others = itertools.islice(_endless(RUNS), 1, None)  # as in their learning curves
+    for (name, values), (color, marker) in zip(series.items(), others, strict=False):
         axes.plot(sizes, values, marker, color=color, label=name, alpha=0.8)
     axes.axhline(0, color=GREY, linewidth=0.8)
     _size_axis(axes, np.array(sizes, float))

@@ -1,0 +1,27 @@
+"""Multi30k German-English with 8 experts: the feed-forward arithmetic of configs/multi30k_dense.py.
+
+    CONFIG="--config configs/multi30k_moe.py --config.data.recipe=RECIPE"
+    gshard-prepare-data $CONFIG --data_dir DATA
+    gshard-train $CONFIG --data_dir DATA --workdir RUN
+
+A stack of MoE and dense layers comes in pairs, so there are 8 layers where the dense model has 6. A
+token meets 4 dense feed-forwards and two experts in each of 4 MoE layers, all of 512 hidden units:
+12 x 512 = 6,144, the dense model's 6 x 1024. Attention has two layers more.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+import runpy
+
+from gshard_mt.config import Config
+
+_DENSE = runpy.run_path(str(pathlib.Path(__file__).with_name("multi30k_dense.py")))
+
+
+def get_config() -> Config:
+    config = _DENSE["get_config"]()
+    config.model.num_layers = 8
+    config.model.ffn_dim = 512
+    config.model.moe.num_experts = 8
+    config.model.moe.group_size = 512
+    return config

@@ -1,0 +1,42 @@
+"""Tatoeba, 138 languages into English, dense: 8 layers of width 256, for the others to beat.
+
+gshard-prepare-data --config configs/tatoeba_dense.py --data_dir DATA
+python scripts/train_and_compare.py configs/experiments/tatoeba.toml --data_dir DATA --workdir RUNS
+
+For one GPU; 16,384 places for tokens a side and step. configs/tatoeba_moe_8e.py and
+configs/tatoeba_moe_64e.py change the feed-forwards alone.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+from gshard_mt.config import Config
+
+
+def get_config() -> Config:
+    config = Config()
+    config.data.recipe = "data/tatoeba.toml"
+    config.data.source_vocab_size = 16000
+    config.data.target_vocab_size = 8000
+    config.data.source_length = 64
+    config.data.target_length = 64
+    config.data.num_dev = 100
+    config.data.num_test = 0
+    config.data.temperature = 5.0
+    config.model.num_layers = 8
+    config.model.model_dim = 256
+    config.model.ffn_dim = 1024
+    config.model.num_heads = 4
+    config.model.head_dim = 64
+    config.model.dropout_rate = 0.1
+    config.model.dtype = "bfloat16"
+    config.model.moe.num_experts = 0
+    config.train.batch_rows = 256
+    config.train.num_steps = 3000
+    config.train.optimizer = "adamw"
+    config.train.learning_rate = 2e-3
+    config.train.schedule = "linear"
+    config.train.warmup_steps = 200
+    config.train.label_smoothing = 0.1
+    config.train.log_every = 50
+    config.train.eval_every = 500
+    config.train.save_every = 500
+    return config

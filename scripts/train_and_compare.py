@@ -1,0 +1,215 @@
+"""Trains the runs of an experiment, evaluates them, puts them side by side in WORKDIR/comparison.
+
+    python scripts/train_and_compare.py EXPERIMENT.toml --data_dir DATA --workdir RUNS
+
+An experiment names its runs, each a config and what it overrides; paths are relative to its folder:
+
+    split = "dev"                             # what is evaluated: dev (default) or test
+    override = { "train.num_steps" = 1000 }   # of all runs; a run's own come after
+    [[run]]
+    name = "top1"
+    config = "../gates.py"
+    override = { "model.moe.gate" = "top1" }
+
+Given again, the same command goes on. With --minutes, trainings are stopped when the time is over:
+they save, and what is left is said. What commands print goes to RUNS/logs.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import argparse
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from experiments import Experiment, Planned, make_config, read_experiment, read_flags
+
+from gshard_mt import config as configs
+from gshard_mt.errors import ConfigError, UserError
+from gshard_mt.run import FREE_KEYS, FREE_SECTIONS, read_run
+
+STOPPED = (128 + signal.SIGTERM, -signal.SIGTERM)  # gshard-train's exit status, or in its start
+
+_MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION"  # of a GPU's, for each process
+
+
+class Job(NamedTuple):
+    """A command that is under way."""
+
+    run: Planned
+    process: subprocess.Popen
+    log: pathlib.Path
+    since: float
+
+
+def evaluation(run: Planned, split: str, workdir: pathlib.Path) -> pathlib.Path | None:
+    """Returns where the evaluation of a run is or is to be; None where it is left to train.
+
+    What was trained with another config is left, too: gshard-train goes on with it or says why not.
+    """
+    folder = workdir / run.name
+    config = make_config(run)
+    step = str(config.train.num_steps)
+    if not (folder / "config.json").is_file() or not (folder / "checkpoints" / step).is_dir():
+        return None
+    differing = configs.differing_keys(read_run(folder).config, config)
+    is_other = any(
+        key not in FREE_KEYS and key != "data.recipe" and not key.startswith(FREE_SECTIONS)
+        for key in differing
+    )
+    return None if is_other else folder / "eval" / step / split
+
+
+def left(experiment: Experiment, workdir: pathlib.Path) -> dict[str, str]:
+    """Returns by run what is still to be done, `train` or `evaluate`."""
+    found = {}
+    for run in experiment.runs:
+        place = evaluation(run, experiment.split, workdir)
+        if place is None:
+            found[run.name] = "train"
+        elif not (place / "table.json").is_file():
+            found[run.name] = "evaluate"
+    return found
+
+
+def train_words(run: Planned, data_dir: pathlib.Path, workdir: pathlib.Path) -> list[str]:
+    """Returns the flags of gshard-train."""
+    words = ["--config", str(run.config)]
+    words += [f"--config.{key}={value}" for key, value in run.override.items()]
+    return [*words, "--data_dir", str(data_dir), "--workdir", str(workdir / run.name)]
+
+
+def start(command: str, run: Planned, words: Sequence[str], flags: argparse.Namespace) -> Job:
+    """Starts a command of ours; what it prints is added to its log."""
+    log = flags.workdir / "logs" / f"{run.name}.{command}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {_MEMORY: f"{0.9 / flags.jobs:.3f}", **os.environ} if flags.jobs > 1 else None
+    with log.open("ab") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"gshard_mt.cli.{command}", *words],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is ours to pass on
+        )
+    say(f"{command:<11} {run.name}: {log}")
+    return Job(run, process, log, time.monotonic())
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def run_all(
+    command: str, todo: Sequence[tuple[Planned, list[str]]], flags: argparse.Namespace, end: float
+) -> list[str]:
+    """Runs commands, so many at once as --jobs has it; returns the runs whose command failed.
+
+    At the end of the time nothing new is started, and trainings are told to save and end.
+    """
+    waiting, under_way, failed, is_told = list(todo), [], [], False
+    try:
+        while under_way or (waiting and time.monotonic() < end):
+            while waiting and len(under_way) < flags.jobs and time.monotonic() < end:
+                under_way.append(start(command, *waiting.pop(0), flags))
+            time.sleep(0.2)
+            if command == "train" and not is_told and time.monotonic() >= end:
+                is_told = True
+                stop(under_way)
+            for job in [job for job in under_way if job.process.poll() is not None]:
+                under_way.remove(job)
+                minutes, status = (time.monotonic() - job.since) / 60, job.process.returncode
+                word = "done" if status == 0 else f"exit status {status}"
+                if is_stopped := is_told and status in STOPPED:
+                    word = "stopped"
+                say(f"{command:<11} {job.run.name}: {word} after {minutes:.1f} minutes")
+                if status and not is_stopped:
+                    failed.append(job.run.name)
+                    say(f"            {last_line(job.log)}")
+    finally:  # an interrupt
+        stop(under_way)
+        for job in under_way:
+            job.process.wait()
+    return failed
+
+
+def stop(jobs: Sequence[Job]) -> None:
+    """Tells what is under way to save and end."""
+    for job in jobs:
+        if job.process.poll() is None:
+            job.process.terminate()
+
+
+def last_line(path: pathlib.Path) -> str:
+    """Returns the last line of a log, which of a refusal is its reason."""
+    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+def work(flags: argparse.Namespace) -> None:
+    """Trains, evaluates and compares what is left. Raises ConfigError where commands failed."""
+    experiment = read_experiment(flags.experiment, read_flags(flags.override))
+    if flags.jobs < 1:
+        raise ConfigError(f"--jobs: found {flags.jobs}, accepted: 1 or more")
+    end = time.monotonic() + 60 * flags.minutes
+    split, workdir = experiment.split, flags.workdir
+    todo = left(experiment, workdir)
+    training = [run for run in experiment.runs if todo.get(run.name) == "train"]
+    words = [(run, train_words(run, flags.data_dir, workdir)) for run in training]
+    failed = run_all("train", words, flags, end)
+    todo = left(experiment, workdir)
+    trained = [run for run in experiment.runs if todo.get(run.name) == "evaluate"]
+    words = [
+        (run, ["--workdir", f"{workdir / run.name}", "--split", split, "--step", "latest"])
+        for run in trained
+    ]
+    failed += run_all("evaluate", words, flags, end)
+    compare(experiment, workdir)
+    todo = left(experiment, workdir)
+    if failed:
+        raise ConfigError(f"failed: {', '.join(failed)}; their logs are in {workdir / 'logs'}")
+    for name, what in todo.items():
+        say(f"left        {name}: {what}; the same command goes on")
+
+
+def compare(experiment: Experiment, workdir: pathlib.Path) -> None:
+    """Puts what is evaluated side by side, if it is more than one run."""
+    todo = left(experiment, workdir)
+    done = [run for run in experiment.runs if run.name not in todo]
+    words = []
+    for run in done:
+        words += ["--eval", str(evaluation(run, experiment.split, workdir)), "--name", run.name]
+    if len(done) > 1:
+        command = [sys.executable, "-m", "gshard_mt.cli.compare", *words]
+        if subprocess.run([*command, "--out", str(workdir / "comparison")]).returncode:
+            raise ConfigError("gshard-compare failed, as it said above")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("experiment", type=pathlib.Path)
+    parser.add_argument("--data_dir", type=pathlib.Path, required=True)
+    parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="for all of it")
+    parser.add_argument("--jobs", type=int, default=1, help="commands at once on the device")
+    parser.add_argument(
+        "--override", metavar="KEY=VALUE", action="append", default=[], help="of all runs"
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        work(parser.parse_args())
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Experiments are read and refused as a whole; what is left of one is found on the disk."""
+# SPDX-License-Identifier: Apache-2.0
+
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from gshard_mt import config as configs
+from gshard_mt.errors import ConfigError
+from gshard_mt.run import FORMAT_VERSION
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "train_and_compare.py"
+TOML = """
+override = { "train.num_steps" = 20, "model.moe.gate" = "top1" }
+[[run]]
+name = "one"
+config = "../config.py"
+[[run]]
+name = "two"
+config = "../config.py"
+override = { "model.moe.gate" = "top2", "model.moe.count_rejected" = true }
+"""
+CONFIG = "from gshard_mt.config import Config\n\ndef get_config():\n    return Config()\n"
+
+
+@pytest.fixture(scope="module")
+def script():
+    sys.path.insert(0, str(SCRIPT.parent))
+    try:
+        spec = importlib.util.spec_from_file_location("train_and_compare", SCRIPT)
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(SCRIPT.parent))
+    return module
+
+
+@pytest.fixture
+def path(tmp_path) -> pathlib.Path:
+    (tmp_path / "config.py").write_text(CONFIG)
+    (tmp_path / "experiments").mkdir()
+    path = tmp_path / "experiments" / "some.toml"
+    path.write_text(TOML)
+    return path
+
+
+def test_a_run_overrides_what_all_do_and_flags_override_it(script, path):
+    experiment = script.read_experiment(path, {"train.num_steps": "30"})
+    assert experiment.split == "dev" and [run.name for run in experiment.runs] == ["one", "two"]
+    one, two = (script.make_config(run) for run in experiment.runs)
+    assert (one.model.moe.gate, one.train.num_steps, two.model.moe.gate) == ("top1", 30, "top2")
+    assert two.model.moe.count_rejected is True
+    words = script.train_words(experiment.runs[1], pathlib.Path("data"), pathlib.Path("runs"))
+    assert "--config.model.moe.count_rejected=true" in words
+    assert words[-1] == str(pathlib.Path("runs") / "two")
+    assert pathlib.Path(words[1]).read_text() == CONFIG
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("[[run]]", "[[runs]]", "runs: unknown key; did you mean run?"),
+        ("override = { \"train", "split = \"all\"\noverride = { \"train", "split: found 'all'"),
+        ("train.num_steps", "train.num_step", "config.train.num_step: unknown key"),
+        ('"model.moe.gate" = "top2"', "model.moe.gate = 3", "accepted: a value, and"),
+        ("model.moe.count_rejected", "model.moe.rejected", "run two: config.model.moe.rejected"),
+        ('"two"', '"one"', "run one: is there twice"),
+        ('"two"', '"../two"', "found name '../two'"),
+        ('"two"', '"logs"', "run logs: that folder is taken"),
+        ("config.py", "nothing.py", "run one: found config '../nothing.py'"),
+        ('name = "two"', 'name = "two"\ngate = 1', "run two: gate: unknown key"),
+        ('"top2"', '"top3"', "run two: config.model.moe.gate: found 'top3'"),
+        ("= 20", "= 2.5", "run one: config.train.num_steps: found '2.5', accepted: an integer"),
+        ("[[run]]", "[run", "not TOML"),
+    ],
+)  # fmt: skip
+def test_what_cant_work_is_refused_in_a_line(script, path, old, new, message):
+    path.write_text(TOML.replace(old, new))
+    with pytest.raises(ConfigError) as raised:
+        experiment = script.read_experiment(path, {})
+        script.left(experiment, path.parent)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_flags_are_keys_and_values(script):
+    assert script.read_flags(["model.dtype=bfloat16"]) == {"model.dtype": "bfloat16"}
+    with pytest.raises(ConfigError, match="--override: found 'a', accepted: KEY=VALUE"):
+        script.read_flags(["a"])
+    with pytest.raises(ConfigError, match="did you mean dtype"):
+        script.read_flags(["model.dtyp=bfloat16"])
+
+
+def test_what_is_left_is_seen_from_the_run_directories(script, path, tmp_path):
+    experiment = script.read_experiment(path, {})
+    assert script.left(experiment, tmp_path) == {"one": "train", "two": "train"}
+    for run in experiment.runs:
+        folder = tmp_path / run.name
+        (folder / "checkpoints" / "10").mkdir(parents=True)
+        record = {"data_dir": "d", "data_fingerprint": "f", "train_pairs": {}}
+        record |= {"format_version": FORMAT_VERSION}
+        record["config"] = configs.to_json(script.make_config(run))
+        (folder / "config.json").write_text(json.dumps(record))
+    assert script.left(experiment, tmp_path) == {"one": "train", "two": "train"}
+    for run in experiment.runs:
+        (tmp_path / run.name / "checkpoints" / "20").mkdir()
+    assert script.left(experiment, tmp_path) == {"one": "evaluate", "two": "evaluate"}
+    place = tmp_path / "two" / "eval" / "20" / "dev"
+    place.mkdir(parents=True)
+    (place / "table.json").write_text("{}")
+    assert script.left(experiment, tmp_path) == {"one": "evaluate"}
+    longer = script.read_experiment(path, {"train.num_steps": "30"})
+    other = script.read_experiment(path, {"model.dropout_rate": "0.3"})
+    for changed in (longer, other):
+        assert script.left(changed, tmp_path) == {"one": "train", "two": "train"}
+
+
+def test_the_script_refuses_in_one_line_with_status_2(path):
+    path.write_text("run = 3")
+    words = [sys.executable, SCRIPT, path, "--data_dir", "data", "--workdir", path.parent / "runs"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2 and done.stderr.startswith(f"error: {path}: no run; accepted")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["gates", "tatoeba", "tatoeba_ablations"])
+def test_our_own_experiments_can_work(script, name, tmp_path):
+    experiment = script.read_experiment(ROOT / "configs" / "experiments" / f"{name}.toml", {})
+    assert set(script.left(experiment, tmp_path).values()) == {"train"}
