@@ -40,6 +40,7 @@ _MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION"  # of a GPU's, for each process
 class Job(NamedTuple):
     """A command that is under way."""
 
+    command: str
     run: Planned
     process: subprocess.Popen
     log: pathlib.Path
@@ -83,8 +84,11 @@ def train_words(run: Planned, data_dir: pathlib.Path, workdir: pathlib.Path) -> 
     return [*words, "--data_dir", str(data_dir), "--workdir", str(workdir / run.name)]
 
 
-def start(command: str, run: Planned, words: Sequence[str], flags: argparse.Namespace) -> Job:
-    """Starts a command of ours; what it prints is added to its log."""
+def start(command: str, run: Planned, split: str, flags: argparse.Namespace) -> Job:
+    """Starts `train` or `evaluate`; what it prints is added to its log."""
+    words = ["--workdir", str(flags.workdir / run.name), "--split", split]
+    if command == "train":
+        words = train_words(run, flags.data_dir, flags.workdir)
     log = flags.workdir / "logs" / f"{run.name}.{command}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {_MEMORY: f"{0.9 / flags.jobs:.3f}", **os.environ} if flags.jobs > 1 else None
@@ -97,37 +101,42 @@ def start(command: str, run: Planned, words: Sequence[str], flags: argparse.Name
             start_new_session=True,  # Ctrl-C is ours to pass on
         )
     say(f"{command:<11} {run.name}: {log}")
-    return Job(run, process, log, time.monotonic())
+    return Job(command, run, process, log, time.monotonic())
 
 
 def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def run_all(
-    command: str, todo: Sequence[tuple[Planned, list[str]]], flags: argparse.Namespace, end: float
-) -> list[str]:
-    """Runs commands, so many at once as --jobs has it; returns the runs whose command failed.
+def run_all(experiment: Experiment, flags: argparse.Namespace) -> list[str]:
+    """Trains and evaluates what is left, --jobs at once; returns the runs that failed.
 
-    At the end of the time nothing new is started, and trainings are told to save and end.
+    What is trained is evaluated before others are trained. When the time is over nothing new is
+    started, and trainings are told to save and end.
     """
-    waiting, under_way, failed, is_told = list(todo), [], [], False
+    end = time.monotonic() + 60 * flags.minutes
+    todo = left(experiment, flags.workdir)
+    waiting = [(todo[run.name], run) for run in experiment.runs if run.name in todo]
+    waiting.sort(key=lambda both: both[0])  # evaluations first
+    under_way, failed, is_told = [], [], False
     try:
         while under_way or (waiting and time.monotonic() < end):
             while waiting and len(under_way) < flags.jobs and time.monotonic() < end:
-                under_way.append(start(command, *waiting.pop(0), flags))
+                under_way.append(start(*waiting.pop(0), experiment.split, flags))
             time.sleep(0.2)
-            if command == "train" and not is_told and time.monotonic() >= end:
+            if not is_told and time.monotonic() >= end:
                 is_told = True
-                stop(under_way)
+                stop([job for job in under_way if job.command == "train"])
             for job in [job for job in under_way if job.process.poll() is not None]:
                 under_way.remove(job)
-                minutes, status = (time.monotonic() - job.since) / 60, job.process.returncode
-                word = "done" if status == 0 else f"exit status {status}"
-                if is_stopped := is_told and status in STOPPED:
-                    word = "stopped"
-                say(f"{command:<11} {job.run.name}: {word} after {minutes:.1f} minutes")
-                if status and not is_stopped:
+                status = job.process.returncode
+                is_stopped = is_told and job.command == "train" and status in STOPPED
+                word = "stopped" if is_stopped else f"exit status {status}" if status else "done"
+                minutes = (time.monotonic() - job.since) / 60
+                say(f"{job.command:<11} {job.run.name}: {word} after {minutes:.1f} minutes")
+                if status == 0 and job.command == "train":
+                    waiting.insert(0, ("evaluate", job.run))
+                elif status and not is_stopped:
                     failed.append(job.run.name)
                     say(f"            {last_line(job.log)}")
     finally:  # an interrupt
@@ -155,19 +164,8 @@ def work(flags: argparse.Namespace) -> None:
     experiment = read_experiment(flags.experiment, read_flags(flags.override))
     if flags.jobs < 1:
         raise ConfigError(f"--jobs: found {flags.jobs}, accepted: 1 or more")
-    end = time.monotonic() + 60 * flags.minutes
-    split, workdir = experiment.split, flags.workdir
-    todo = left(experiment, workdir)
-    training = [run for run in experiment.runs if todo.get(run.name) == "train"]
-    words = [(run, train_words(run, flags.data_dir, workdir)) for run in training]
-    failed = run_all("train", words, flags, end)
-    todo = left(experiment, workdir)
-    trained = [run for run in experiment.runs if todo.get(run.name) == "evaluate"]
-    words = [
-        (run, ["--workdir", f"{workdir / run.name}", "--split", split, "--step", "latest"])
-        for run in trained
-    ]
-    failed += run_all("evaluate", words, flags, end)
+    failed = run_all(experiment, flags)
+    workdir = flags.workdir
     compare(experiment, workdir)
     todo = left(experiment, workdir)
     if failed:

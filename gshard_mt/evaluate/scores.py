@@ -1,6 +1,7 @@
 """BLEU and chrF with sacreBLEU's own signatures, how sure they are, and beside a baseline's."""
 # SPDX-License-Identifier: Apache-2.0
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -12,6 +13,8 @@ from sacrebleu.metrics.ter import TER
 from sacrebleu.significance import PairedTest
 
 from gshard_mt.errors import ConfigError, suggest
+
+logging.getLogger("sacrebleu").setLevel(logging.WARNING)  # it tells of every paired test
 
 NUM_RESAMPLES = 1000
 SEED = 12345  # sacreBLEU's own

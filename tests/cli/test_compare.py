@@ -12,6 +12,7 @@ def test_compare_prints_the_tables_and_writes_them(tmp_path):
     assert done.returncode == 0, done.stderr.decode()
     said = done.stdout.decode()
     assert said.startswith("Runs:") and "\nfirst " in said and "\nTarget tokens to a dev" in said
+    assert "sacrebleu" not in done.stderr.decode() and "significance" not in done.stderr.decode()
     assert done.stderr.decode().endswith(f"\nreport      {tmp_path / 'c' / 'comparison.html'}\n")
     assert "--name: found 1, accepted: 2" in refused(
         command("compare", *evals, "--name", "first", "--out", tmp_path / "c")
