@@ -27,7 +27,7 @@ import jax
 from benchmarks.machine import describe_machine
 from gshard_mt.cli import memory
 from gshard_mt.config import decoding_mesh_shape
-from gshard_mt.decode.translate import Translator
+from gshard_mt.decode.translate import load_translator
 from gshard_mt.evaluate.scores import score
 from gshard_mt.partitioning import mesh
 from gshard_mt.run import read_run
@@ -92,7 +92,7 @@ class _Run:
         self._workdir, self._step, self._beam_size = workdir, options.step, beam_size
         mesh.simulate_cpu_devices(config.mesh.num_cpu_devices)
         grid = mesh.build_mesh(*decoding_mesh_shape(config))
-        self._translator = Translator(workdir, config, options.step, grid)
+        self._translator = load_translator(workdir, config, options.step, grid)
         self._experts = config.model.moe.num_experts
 
     def describe(self) -> dict:

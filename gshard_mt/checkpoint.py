@@ -12,7 +12,7 @@ import pathlib
 import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -38,10 +38,13 @@ class Checkpoints:
 
     A checkpoint is three items: `params` and `optimizer`, Orbax trees of logical (unsharded)
     arrays, and `state`, a JSON object with what else the training goes on from, signed. In it are
-    a checksum of every array and the dev nll; best is the lowest nll among those that have one.
+    a checksum of every array and what was measured on dev: `nll`, `bleu`, or neither. Best among
+    those that have it is the lowest nll, or by `best_by` the highest BLEU.
     """
 
-    def __init__(self, workdir: pathlib.Path, max_checkpoints: int | None = None):
+    def __init__(
+        self, workdir: pathlib.Path, max_checkpoints: int | None = None, best_by: str = "nll"
+    ):
         """Opens the folder; with `max_checkpoints` for writing, else for reading only."""
         self.directory = pathlib.Path(workdir).resolve() / "checkpoints"
         self._is_writing = max_checkpoints is not None
@@ -50,7 +53,8 @@ class Checkpoints:
         self._saving: int | None = None
         self._has_failed = False
         _drop_late_words()
-        self._nlls: dict[int, float] = {}
+        self._best_by = best_by
+        self._figures: dict[int, float] = {}  # what the best is chosen by
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -62,7 +66,7 @@ class Checkpoints:
         )
         for step in self.steps():
             with contextlib.suppress(DamagedError):
-                self._note(step, self._read_record(step)["nll"])
+                self._note(step, self._read_record(step))
 
     def steps(self) -> list[int]:
         """The steps that are saved, ascending."""
@@ -78,7 +82,10 @@ class Checkpoints:
         if step == "best":
             best = self._best()
             if best is None:
-                raise CheckpointError(f"{self.directory}: no checkpoint has a dev nll; use latest")
+                name = "nll" if self._best_by == "nll" else "BLEU"
+                raise CheckpointError(
+                    f"{self.directory}: no checkpoint has a dev {name}; use latest"
+                )
             return best
         if not step.isdigit() or int(step) not in saved:
             accepted = ", ".join(map(str, saved))
@@ -88,14 +95,19 @@ class Checkpoints:
         return int(step)
 
     def save(
-        self, step: int, params: Any, optimizer: Any, state: dict[str, Any], nll: float | None
+        self,
+        step: int,
+        params: Any,
+        optimizer: Any,
+        state: dict[str, Any],
+        dev: Mapping[str, float],
     ) -> None:
         """Starts saving, returns once arrays are copied.
 
         Raises TrainingError where an earlier save has failed, or devices hold different copies.
         """
         sums = checksums({"params": params, "optimizer": optimizer})
-        record = _sign({"state": state, "nll": nll, "checksums": sums})
+        record = {"state": state, "nll": None, **dev, "checksums": sums}
         self.wait()
         self._saving = step
         with self._failing_loudly():
@@ -104,11 +116,11 @@ class Checkpoints:
                 args=ocp.args.Composite(
                     params=ocp.args.StandardSave(params),
                     optimizer=ocp.args.StandardSave(optimizer),
-                    state=ocp.args.JsonSave(record),
+                    state=ocp.args.JsonSave(_sign(record)),
                 ),
                 force=True,
             )
-        self._note(step, nll)
+        self._note(step, dev)
 
     def restore_newest(
         self, params_like: Any, optimizer_like: Any, tell: Callable[[str], None]
@@ -261,15 +273,16 @@ class Checkpoints:
                 tell(f"moved       checkpoint {step} to {target}")
         all_say(True)  # the others wait until they are moved
         for step in steps:
-            self._nlls.pop(step, None)
+            self._figures.pop(step, None)
         self._manager.reload()
 
-    def _note(self, step: int, nll: float | None) -> None:
-        if nll is not None:
-            self._nlls[step] = nll
+    def _note(self, step: int, dev: Mapping[str, Any]) -> None:
+        figure = dev.get(self._best_by)
+        if figure is not None:
+            self._figures[step] = figure if self._best_by == "nll" else -figure
 
     def _best(self) -> int | None:
-        saved = {step: nll for step, nll in self._nlls.items() if step in self.steps()}
+        saved = {step: figure for step, figure in self._figures.items() if step in self.steps()}
         return min(saved, key=lambda step: (saved[step], step), default=None)
 
     @contextlib.contextmanager

@@ -115,9 +115,13 @@ class TrainConfig:
     seed: int = 0  # parameters, dropout, random second expert
     log_every: int = 10  # steps between two lines of metrics.jsonl
     eval_every: int = 200  # steps between two dev evaluations
+    bleu_every: int = 0  # steps between two dev BLEUs of a sample, found greedily; 0: none
+    bleu_sentences: int = 100  # of each language's dev, spread over it, so many are the sample
+    best_by: str = "nll"  # nll | bleu: which dev figure says what the best checkpoint is
+    stop_after: int = 0  # ends once so many figures in a row are no better than the best; 0: never
     save_every: int = 200  # steps between two checkpoints
     save_minutes: float = 0.0  # one more at the next line of metrics if so long none came; 0: none
-    max_checkpoints: int = 3  # the last so many are kept, and the best by dev nll
+    max_checkpoints: int = 3  # the last so many are kept, and the best one
 
 
 @dataclass
@@ -157,6 +161,7 @@ OPTIMIZERS = ("adafactor", "adamw")
 SCHEDULES = ("inverse_sqrt", "linear", "cosine", "constant", "paper")
 DTYPES = ("float32", "bfloat16")
 BAD_STEPS = ("stop", "skip")
+BEST_BY = ("nll", "bleu")
 REMATS = ("none", "full", "experts")
 SECOND_POLICIES = ("random", "all")
 ALL_TO_ALL_DTYPES = ("same", "bfloat16", "int8")
@@ -280,6 +285,8 @@ def check(config: Config) -> None:
     _check_embeddings(config)
     _check_groups(config)
     _check_mesh(config)
+    if config.train.best_by == "bleu" and not config.train.bleu_every:
+        raise ConfigError("config.train.best_by: found 'bleu', accepted: nll with bleu_every=0")
 
 
 def section_of(config: Config, section: str) -> Any:
@@ -457,6 +464,10 @@ ACCEPTED: dict[str, Accepted] = {
     "train.seed": _at_least(0),
     "train.log_every": _at_least(1),
     "train.eval_every": _at_least(1),
+    "train.bleu_every": _at_least(0),
+    "train.bleu_sentences": _at_least(1),
+    "train.best_by": _one_of(BEST_BY),
+    "train.stop_after": _at_least(0),
     "train.save_every": _at_least(1),
     "train.save_minutes": _at_least(0),
     "train.bad_steps": _one_of(BAD_STEPS),

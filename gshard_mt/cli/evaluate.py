@@ -14,7 +14,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=T
 _STEP = flags.DEFINE_string(
     "step",
     "latest",
-    "Which checkpoint: a step, latest, best (dev nll), or average: the mean of all that are kept.",
+    "Which checkpoint: a step, latest, best (by train.best_by), or average: the mean of all that are kept.",
 )
 _SPLIT = flags.DEFINE_enum("split", "test", ["dev", "test"], "Which held-out sentences.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "The run's prepared data, if they have moved.")
@@ -57,7 +57,7 @@ def main(argv) -> None:
 
     keep_buffers(max(largest_weight(each.config) for each in (run, other) if each))
     from gshard_mt.data.prepared import open_prepared
-    from gshard_mt.decode.translate import Translator
+    from gshard_mt.decode.translate import load_translator
     from gshard_mt.evaluate import testsets
     from gshard_mt.evaluate.evaluate import (
         Question,
@@ -88,7 +88,7 @@ def main(argv) -> None:
         step = "best" if _STEP.value == "best" else "latest"
         other_grid = mesh.build_mesh(*decoding_mesh_shape(other.config))
         baseline = run_as_baseline(other_dir, other, step, other_grid)
-    translator = Translator(workdir, run.config, _STEP.value, grid)
+    translator = load_translator(workdir, run.config, _STEP.value, grid)
     leaks = {}
     if _TESTSET.value and prepared:
         leaks = testsets.find_leaks(test, prepared, translator.tokenizer)

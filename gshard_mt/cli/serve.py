@@ -45,13 +45,13 @@ def main(argv) -> None:
     from gshard_mt.serve.service import Service, address_of, open_socket
 
     listener = open_socket(_HOST.value, _PORT.value)  # refused before a model is loaded
-    from gshard_mt.decode.translate import FEW, Translator
+    from gshard_mt.decode.translate import FEW, load_translator
     from gshard_mt.partitioning import mesh
 
     use_cache(workdir)
     mesh.simulate_cpu_devices(run.config.mesh.num_cpu_devices)
     grid = mesh.build_mesh(*decoding_mesh_shape(run.config))
-    translator = Translator(workdir, run.config, _STEP.value, grid)
+    translator = load_translator(workdir, run.config, _STEP.value, grid)
     limits = Limits(
         max_waiting=_MAX_WAITING.value,
         max_sentences=min(Limits.max_sentences, _MAX_WAITING.value),

@@ -11,7 +11,7 @@ from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli import processes
 from gshard_mt.cli.compilation import use_cache
 from gshard_mt.cli.memory import keep_buffers, largest_weight
-from gshard_mt.config import mesh_shape
+from gshard_mt.config import decoding_mesh_shape, mesh_shape
 
 STOPPED = 128 + signal.SIGTERM  # the exit status, whichever signal it was
 
@@ -46,14 +46,20 @@ def main(argv) -> None:
     from gshard_mt.train.metrics import say
     from gshard_mt.train.profile import parse_steps
 
-    options = Options(_CHANGE_MIXTURE.value, parse_steps(_PROFILE_STEPS.value, config))
+    profile_steps = parse_steps(_PROFILE_STEPS.value, config)
     workdir = pathlib.Path(_WORKDIR.value)
     use_cache(workdir)
     processes.join(place, config.mesh.num_cpu_devices)
     mesh.simulate_cpu_devices(config.mesh.num_cpu_devices)
     grid = mesh.build_mesh(*mesh_shape(config))
+    dev_bleu = None
+    if config.train.bleu_every:
+        from gshard_mt.evaluate.dev_bleu import make_dev_bleu
+
+        dev_bleu = make_dev_bleu(config, prepared, mesh.build_mesh(*decoding_mesh_shape(config)))
     if is_kept:
         say("memory      kept between steps (--nokeep_buffers gives it back)")
+    options = Options(_CHANGE_MIXTURE.value, profile_steps, dev_bleu)
     if not train(config, prepared, workdir, grid, options):
         sys.exit(STOPPED)
 

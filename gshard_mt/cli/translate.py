@@ -67,12 +67,12 @@ def main(argv) -> None:
         # Opened before anything is computed.
         sources = [files.enter_context(open(path, "rb")) for path in _INPUT.value]
         keep_buffers(largest_weight(config))
-        from gshard_mt.decode.translate import Draw, Translator
+        from gshard_mt.decode.translate import Draw, load_translator
         from gshard_mt.partitioning import mesh
 
         mesh.simulate_cpu_devices(config.mesh.num_cpu_devices)
         grid = mesh.build_mesh(*decoding_mesh_shape(config))
-        translator = Translator(workdir, config, _STEP.value, grid)
+        translator = load_translator(workdir, config, _STEP.value, grid)
         output = sys.stdout.buffer
         if _OUTPUT.value:
             output = files.enter_context(open(_OUTPUT.value, "wb"))

@@ -41,27 +41,25 @@ class Draw(NamedTuple):
 
 
 class Translator:
-    """A run's parameters on the devices and one compiled program per length bucket."""
+    """A model on the devices and one compiled program per length bucket.
 
-    def __init__(self, workdir: pathlib.Path, config: Config, step: str, mesh: Mesh):
-        """Loads a step (`latest`, `best`, a number, or `average`, of all that are kept).
+    `params` are to be given before anything is translated, and may be exchanged; `blueprint` says
+    their shapes and places. `step` and `name` say which checkpoint they are.
+    """
 
-        Raises CheckpointError or DataError.
-        """
-        checkpoints = Checkpoints(workdir)
+    params: Any
+    step: int
+    name: str
+
+    def __init__(self, config: Config, tokenizer: Tokenizer, mesh: Mesh):
         if mesh.devices.flat[0].platform == "cpu":
             # The products of decoding are small: there bfloat16 costs more in casts than it saves.
             config = dataclasses.replace(
                 config, model=dataclasses.replace(config.model, dtype="float32")
             )
-        self.config, self.mesh = config, mesh
-        # Refused before anything is computed.
-        checkpoints.choose("latest" if step == AVERAGE else step)
-        self.tokenizer: Tokenizer = load_tokenizer(pathlib.Path(workdir))
-        vocabulary = Vocabulary(self.tokenizer.source_size, self.tokenizer.target_size)
+        self.config, self.mesh, self.tokenizer = config, mesh, tokenizer
+        vocabulary = Vocabulary(tokenizer.source_size, tokenizer.target_size)
         self.blueprint: Blueprint = draw_blueprint(config.model, vocabulary, mesh)
-        self.step, self._params = checkpoints.restore_params(step, self.blueprint.params)
-        self.name = f"{AVERAGE}-{self.step}" if step == AVERAGE else str(self.step)
         self._encode = _compile_encode(config, self.blueprint)
         self._search = _compile_search(config, self.blueprint)
         self._sample = _compile_sample(config, self.blueprint)
@@ -111,7 +109,7 @@ class Translator:
     def _search_batch(self, turns: list[list[list[int]]], batch: "_Batch") -> Hypotheses:
         memories, limit_BQ = self._encode_batch(turns, batch)
         num_positions = _limit(batch.bucket, self.config.decode.max_length_factor)
-        return jax.device_get(self._search(self._params, memories, limit_BQ, num_positions))
+        return jax.device_get(self._search(self.params, memories, limit_BQ, num_positions))
 
     def _draw(self, turns, batch: "_Batch", num: int, draw: Draw) -> Hypotheses:
         num_positions = _limit(batch.bucket, self.config.decode.max_length_factor)
@@ -121,7 +119,7 @@ class Translator:
             number_B = np.zeros(batch.num_rows, np.uint32)
             number_B[: len(numbers)] = np.array(numbers) + draw.first_line
             placed = (memory, limit_BQ[:, 0], key, number_B, num, num_positions)
-            parts.append(self._sample(self._params, *placed, draw.temperature))
+            parts.append(self._sample(self.params, *placed, draw.temperature))
         return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=1), *parts)
 
     def _encode_batch(self, turns, batch: "_Batch") -> tuple[tuple[Memory, ...], jax.Array]:
@@ -135,7 +133,7 @@ class Translator:
                 source_BL[row, : len(source)] = source
                 limit_BQ[row, q] = _limit(len(source), self.config.decode.max_length_factor)
             source_BL = jax.device_put(source_BL, sharding(self.mesh, "BL", 2))
-            memories.append(self._encode(self._params, source_BL))
+            memories.append(self._encode(self.params, source_BL))
         memories += memories[:1] * (num_turns - len(memories))  # no sentence has their turn
         return tuple(memories), jax.device_put(limit_BQ, sharding(self.mesh, "BQ", 2))
 
@@ -146,6 +144,22 @@ class Translator:
             for ids_T, score in zip(ids_WT[:num], score_W, strict=False)
             if score > WORST
         ]
+
+
+def load_translator(workdir: pathlib.Path, config: Config, step: str, mesh: Mesh) -> Translator:
+    """Loads a step of a run: `latest`, `best`, a number, or `average`, of all that are kept.
+
+    Raises CheckpointError or DataError.
+    """
+    checkpoints = Checkpoints(workdir, best_by=config.train.best_by)
+    # Refused before anything is computed.
+    checkpoints.choose("latest" if step == AVERAGE else step)
+    translator = Translator(config, load_tokenizer(pathlib.Path(workdir)), mesh)
+    like = translator.blueprint.params
+    translator.step, translator.params = checkpoints.restore_params(step, like)
+    is_average = step == AVERAGE
+    translator.name = f"{AVERAGE}-{translator.step}" if is_average else str(translator.step)
+    return translator
 
 
 class _Batch(NamedTuple):

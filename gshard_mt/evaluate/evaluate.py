@@ -10,7 +10,12 @@ from dataclasses import dataclass
 import tqdm
 from jax.sharding import Mesh
 
+<<<<<<< HEAD
 from gshard_mt.decode.translate import Translator
+=======
+from gshard_mt.decode.translate import Translator, load_translator
+from gshard_mt.errors import DataError
+>>>>>>> 3e4631c (Dev BLEU while training, the best checkpoint by it, an early end)
 from gshard_mt.evaluate import report, samples, table
 from gshard_mt.evaluate.history import read_history
 from gshard_mt.evaluate.lines import Lines, one_line, read_lines, write_lines
@@ -91,7 +96,7 @@ def translate_all(translator: Translator, sources: Lines, name: str = "translate
 def run_as_baseline(workdir: pathlib.Path, run: Run, step: str, mesh: Mesh) -> Baseline:
     """Another run's checkpoint, which translates the very sentences that are scored."""
     return lambda sources: translate_all(
-        Translator(workdir, run.config, step, mesh), sources, "baseline"
+        load_translator(workdir, run.config, step, mesh), sources, "baseline"
     )
 
 

@@ -68,8 +68,12 @@ def _learning(history: History, step: int) -> Iterator[Figure]:
     if mean := history.mean_dev_nll():
         dots = {"dev nll, mean of languages": (list(mean), list(mean.values()))}
     if lines or dots:
-        picture = pictures.curves(lines, dots, step)
+        picture = pictures.curves(lines, dots, step, "nats a target token")
         yield Figure("learning", "learning_curves", "Losses by step", picture)
+    if mean := history.mean_dev_bleu():
+        dots = {"dev BLEU of a sample, mean of languages": (list(mean), list(mean.values()))}
+        picture = pictures.curves({}, dots, step, "BLEU")
+        yield Figure("learning", "dev_bleu", "Dev BLEU by step, greedy", picture)
 
 
 def _by_language(run: Run, nll: Mapping[str, float]) -> Iterator[Figure]:

@@ -12,6 +12,7 @@ import numpy as np
 
 _TRAIN_KEYS = {"step", "loss", "nll"}
 _DEV_KEYS = {"step", "pair", "nll"}
+_BLEU_KEYS = {"step", "pair", "bleu"}
 _ROUTING_KEYS = {"step", "stack", "layer", "pairs", "load", "entropy"}
 _ROUTING_KEYS |= {"tokens", "sent", "wanted", "over_capacity"}
 
@@ -23,13 +24,15 @@ class History:
     train: tuple[dict[str, Any], ...] = ()
     dev: tuple[dict[str, Any], ...] = ()
     routing: tuple[dict[str, Any], ...] = ()
+    bleu: tuple[dict[str, Any], ...] = ()  # of the dev samples
 
     def mean_dev_nll(self) -> dict[int, float]:
-        """Returns by step the mean over languages, the figure that picks the best checkpoint."""
-        nlls = defaultdict(list)
-        for line in self.dev:
-            nlls[line["step"]].append(line["nll"])
-        return {step: sum(values) / len(values) for step, values in nlls.items()}
+        """Returns by step the mean over languages."""
+        return _means(self.dev, "nll")
+
+    def mean_dev_bleu(self) -> dict[int, float]:
+        """Returns by step the mean over languages of the samples' BLEU."""
+        return _means(self.bleu, "bleu")
 
     def dev_nll(self, step: int) -> dict[str, float]:
         """Returns the nll by pair of the last dev evaluation up to a step; `{}` without one."""
@@ -46,12 +49,20 @@ def read_history(workdir: pathlib.Path) -> History:
     metrics = _read_lines(pathlib.Path(workdir) / "metrics.jsonl")
     routing = _read_lines(pathlib.Path(workdir) / "routing.jsonl")
     train = (line for line in metrics if line.get("split") == "train")
-    dev = (line for line in metrics if line.get("split") == "dev")
+    dev = [line for line in metrics if line.get("split") == "dev"]
     return History(
         train=tuple(line for line in train if _TRAIN_KEYS <= set(line)),
         dev=tuple(line for line in dev if _DEV_KEYS <= set(line)),
         routing=tuple(line for line in routing if _ROUTING_KEYS <= set(line)),
+        bleu=tuple(line for line in dev if _BLEU_KEYS <= set(line)),
     )
+
+
+def _means(lines: Sequence[dict[str, Any]], key: str) -> dict[int, float]:
+    values = defaultdict(list)
+    for line in lines:
+        values[line["step"]].append(line[key])
+    return {step: sum(own) / len(own) for step, own in values.items()}
 
 
 def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:

@@ -94,8 +94,9 @@ def curves(
     lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     dots: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     step: int,
+    unit: str,
 ) -> Picture:
-    """Draws losses by step, those of `dots` with their points; a line marks the checkpoint."""
+    """Draws figures by step, those of `dots` with their points; a line marks the checkpoint."""
     figure, axes = _canvas(10.5, 3.8, left=0.6, top=0.4)
     for (name, (steps, values)), color in zip(lines.items(), (ORANGE, BLUE), strict=False):
         marker = "." if len(steps) == 1 else ""
@@ -105,7 +106,7 @@ def curves(
     axes.axvline(step, color=GREY, linestyle="--", linewidth=0.9, label=f"step {step:,}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(_COUNT)
-    axes.set(xlabel="step", ylabel="nats a target token")
+    axes.set(xlabel="step", ylabel=unit)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
     return _render(figure)
 

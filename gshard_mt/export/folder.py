@@ -42,7 +42,7 @@ def export(
     """
     _check_empty(out)
     run = read_run(workdir)
-    checkpoints = Checkpoints(workdir)
+    checkpoints = Checkpoints(workdir, best_by=run.config.train.best_by)
     number = checkpoints.choose(step)
     tokenizer = load_tokenizer(workdir)
     vocabulary = Vocabulary(tokenizer.source_size, tokenizer.target_size)

@@ -3,6 +3,7 @@
 
 import contextlib
 import pathlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -14,7 +15,6 @@ from gshard_mt.config import Config, to_json
 from gshard_mt.data.batches import (
     TrainBatches,
     check_row_lengths,
-    split_batches,
     train_batches,
 )
 from gshard_mt.data.prepared import Prepared
@@ -28,7 +28,6 @@ from gshard_mt.partitioning.checksums import check_copies
 from gshard_mt.partitioning.mesh import check_fits, peak_flops
 from gshard_mt.partitioning.params import sharding
 from gshard_mt.partitioning.processes import (
-    Rows,
     all_say,
     check_agreement,
     is_writer,
@@ -38,6 +37,7 @@ from gshard_mt.partitioning.processes import (
 from gshard_mt.routing.capacity import num_groups
 from gshard_mt.routing.dispatch import choose_dispatch
 from gshard_mt.run import Run, lock_run, start_run
+from gshard_mt.train.dev import Dev, DevBleu, Patience, mean_figures
 from gshard_mt.train.guard import Guard, write_bad_step
 from gshard_mt.train.metrics import (
     JsonLines,
@@ -60,6 +60,7 @@ class Options(NamedTuple):
 
     change_mixture: bool = False  # go on with other data or another temperature than it had
     profile_steps: range = range(0)  # leave a trace of these in `profile/`
+    dev_bleu: DevBleu | None = None  # measures what `train.bleu_every` asks for
 
 
 USUAL = Options()
@@ -72,7 +73,8 @@ def train(
     mesh: Mesh,
     options: Options = USUAL,
 ) -> bool:
-    """Trains to `train.num_steps`, going on from the last checkpoint if the run has one.
+    """Trains to `train.num_steps`, going on from the last checkpoint if the run has one, or until
+    `train.stop_after` says that it is enough.
 
     Returns whether it came to the end: a signal ends it before, with a checkpoint. Raises
     ConfigError or CheckpointError before anything is computed if the run directory is another
@@ -118,13 +120,14 @@ def run_steps(
     optimizer = make_optimizer(config.train, blueprint.letters)
     like = shape_state(blueprint, optimizer, mesh)
     checkpoints = stack.enter_context(
-        contextlib.closing(Checkpoints(workdir, config.train.max_checkpoints))
+        contextlib.closing(Checkpoints(workdir, config.train.max_checkpoints, config.train.best_by))
     )
     rows = share_rows(sharding(mesh, "BL", 2), config.train.batch_rows)
     batches = stack.enter_context(
         contextlib.closing(train_batches(prepared, config.data, rows.num_rows, rows.own))
     )
     found = checkpoints.restore_newest(like.params, like.optimizer, say)
+    patience = Patience()
     if found is None:
         start, state = 0, initial_state(config, vocabulary, optimizer, like)
     else:
@@ -133,10 +136,14 @@ def run_steps(
         step, watch = jax.device_put(numbers, like.step.sharding)
         state = TrainState(step, params, slots, watch)
         resume_batches(batches, saved["batches"], workdir, start)
+        patience = Patience(*saved.get("patience", ()))
     describe(config, blueprint, mesh, start)
+    if patience.is_over(config.train.stop_after):
+        say(f"ended early {how_it_ended(patience, config)}")
+        return True
     train_step = make_train_step(config, blueprint, optimizer, len(prepared.pairs))
     train_step = trace_steps(train_step, workdir / "profile", options.profile_steps, start)
-    dev_step = make_dev_step(config, blueprint)
+    dev = Dev(config, prepared, rows, make_dev_step(config, blueprint), options.dev_bleu)
     log = stack.enter_context(contextlib.closing(MetricsLog(workdir, start)))
     sums = StepSums(step_flops(config, vocabulary), peak_flops(mesh))
     guard = Guard()
@@ -153,11 +160,10 @@ def run_steps(
                 log.write_routing(line_of_layer)
         bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tok/s")
 
-    def save(step: int, place: dict, nll: float | None) -> None:
+    def save(step: int, place: dict, figures: Mapping[str, float]) -> None:
         *watch, _ = (float(number) for number in jax.device_get(state.watch))
-        checkpoints.save(
-            step, state.params, state.optimizer, {"batches": place, "watch": watch}, nll
-        )
+        record = {"batches": place, "watch": watch, "patience": list(patience)}
+        checkpoints.save(step, state.params, state.optimizer, record, figures)
         wishes.note_save()
         sums.skip_time()
 
@@ -170,7 +176,8 @@ def run_steps(
         wish, due = wishes.ask(), due_after(step, config)
         stops = wish.stops and step < config.train.num_steps
         saves = due.save or stops or (due.line and wish.saves)
-        for bad in guard.find_bad(num_open=0 if due.line or saves or due.evaluation else 1):
+        is_measured = due.nll or due.bleu
+        for bad in guard.find_bad(num_open=0 if due.line or saves or is_measured else 1):
             told = write_bad_step(workdir, bad, batches)
             if config.train.bad_steps == "skip":
                 say(f"skipped     {told}")
@@ -178,7 +185,7 @@ def run_steps(
             write_line(bad.step - 1, True)
             if bad.step - 1 > start:
                 if bad.step - 1 not in checkpoints.steps():
-                    save(bad.step - 1, bad.place, None)
+                    save(bad.step - 1, bad.place, {})
                 checkpoints.wait()
             raise TrainingError(
                 f"{told}; it is not taken: the same command comes to it again, with "
@@ -188,14 +195,24 @@ def run_steps(
             check_copies("gradient norm", metrics.grad_norm)
             write_line(step, due.routing or stops)
             checkpoints.check()
-        nll = None
-        if due.evaluation:
-            nll = evaluate_dev(config, prepared, dev_step, state, rows, step, log)
-            if nll is not None:
-                say(f"step {step}: dev nll {nll:.4f}")
+        figures = {}
+        if is_measured:
+            lines = list(dev.lines(state.params, due.nll, due.bleu))
+            for dev_line in lines:
+                log.write({"step": step, **dev_line})
+            figures = mean_figures(lines)
+            patience = patience.after(figures, config.train.best_by)
+            if figures:
+                say(f"step {step}: " + ", ".join(FIGURES[name] % figures[name] for name in figures))
             sums.skip_time()
-        if saves:
-            save(step, batches.get_state(), nll)
+        ends_early = patience.is_over(config.train.stop_after)
+        if ends_early and not (due.line or stops):
+            write_line(step, True)
+        if saves or ends_early:
+            save(step, batches.get_state(), figures)
+        if ends_early:
+            say(f"ended early {how_it_ended(patience, config)}")
+            return True
         if stops:
             checkpoints.wait()
             say(f"stopped     after step {step}, which is saved; the same command goes on")
@@ -203,12 +220,22 @@ def run_steps(
     return True
 
 
+FIGURES = {"nll": "dev nll %.4f", "bleu": "dev BLEU %.1f"}
+
+
+def how_it_ended(patience: Patience, config: Config) -> str:
+    """Says why nothing is trained any more."""
+    best = FIGURES[config.train.best_by] % patience.best
+    return f"{patience.since} times nothing better than {best} (train.stop_after)"
+
+
 class Due(NamedTuple):
     """What the config has after a step."""
 
     line: bool
     routing: bool  # with the first line at or behind an evaluation
-    evaluation: bool
+    nll: bool
+    bleu: bool
     save: bool
 
 
@@ -222,6 +249,7 @@ def due_after(step: int, config: Config) -> Due:
         line,
         line and (step // lengths.eval_every != before or is_last),
         step % lengths.eval_every == 0 or is_last,
+        bool(lengths.bleu_every) and (step % lengths.bleu_every == 0 or is_last),
         step % lengths.save_every == 0 or is_last,
     )
 
@@ -242,20 +270,6 @@ def resume_batches(
         log.write({"step": step, "old": data_state, "new": batches.change_mixture(data_state)})
         say(f"mixture     changed after step {step} (mixtures.jsonl has the old one)")
     log.close()
-
-
-def evaluate_dev(config, prepared, dev_step, state, rows: Rows, step, log) -> float | None:
-    """Writes every pair's dev nll, returns their mean; None if no pair has dev sentences."""
-    nlls = []
-    for pair in prepared.pairs:
-        batches = split_batches(prepared, pair, "dev", config.data, rows.num_rows, rows.own)
-        losses = [dev_step(state.params, place_rows(batch, rows)) for batch in batches]
-        tokens = sum(float(loss.num_tokens) for loss in losses)
-        if tokens:
-            nlls.append(sum(float(loss.nll) for loss in losses) / tokens)
-            line = {"step": step, "split": "dev", "pair": pair, "nll": nlls[-1]}
-            log.write({**line, "target_tokens": int(tokens)})
-    return sum(nlls) / len(nlls) if nlls else None
 
 
 def check_geometry(config: Config, mesh: Mesh) -> None:

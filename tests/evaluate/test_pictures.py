@@ -67,5 +67,5 @@ def test_what_was_not_measured_is_left_out():
 
 
 def test_a_loss_that_is_no_number_and_a_single_line_are_drawn():
-    assert "loss" in texts(pictures.curves({"loss": ([10, 20], [5.0, np.nan])}, {}, 20))
-    assert "dev" in texts(pictures.curves({}, {"dev": ([10], [5.0])}, 10))
+    assert "loss" in texts(pictures.curves({"loss": ([10, 20], [5.0, np.nan])}, {}, 20, "nats"))
+    assert "dev" in texts(pictures.curves({}, {"dev": ([10], [5.0])}, 10, "BLEU"))

@@ -69,7 +69,9 @@ def make_run(
     for step, nll in ((3, 1.0), (7, 2.0)):
         params = _draw(placed, step)
         on_mesh = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), params, placed)
-        checkpoints.save(step, on_mesh, {"count": on_mesh["encoder_norm"]["scale_M"]}, {}, nll)
+        checkpoints.save(
+            step, on_mesh, {"count": on_mesh["encoder_norm"]["scale_M"]}, {}, {"nll": nll}
+        )
     checkpoints.close()
     one_device = build_mesh(1, 1, devices=jax.devices()[:1])
     return Made(workdir, config, draw_blueprint(config.model, sizes, one_device), params)

@@ -32,7 +32,7 @@ def saved(tmp_path_factory, like):
     for step in STEPS:
         states[step] = fill(like, seed=step)
         state = {**STATE, "step": step}
-        writer.save(step, states[step].params, states[step].optimizer, state, nll=1.0 * step)
+        writer.save(step, states[step].params, states[step].optimizer, state, {"nll": 1.0 * step})
     writer.close()
     return workdir, {step: arrays(state) for step, state in states.items()}
 
@@ -86,7 +86,7 @@ def test_a_damaged_checkpoint_is_restored_exactly_or_passed_over(
             if (copy / "damaged").exists():  # else the folder itself was gone
                 assert "10" in told[0] and "\n" not in told[0], what
             assert checkpoints.steps() == [5], what
-            checkpoints.save(10, params, optimizer, state, None)  # there is room for it again
+            checkpoints.save(10, params, optimizer, state, {})  # there is room for it again
             counts["passed over"] += 1
         checkpoints.close()
         shutil.rmtree(copy)

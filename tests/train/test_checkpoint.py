@@ -46,7 +46,7 @@ def test_a_state_saved_on_eight_devices_comes_back_bit_for_bit_on_any_mesh(tmp_p
     like = shapes_on(build_mesh(2, 4))
     state = fill(like, seed=0)
     writer = Checkpoints(tmp_path, max_checkpoints=2)
-    writer.save(5, state.params, state.optimizer, DATA_STATE, nll=None)
+    writer.save(5, state.params, state.optimizer, DATA_STATE, {})
     writer.close()
     devices = jax.devices()
     meshes = [
@@ -73,7 +73,7 @@ def test_shared_parameters_come_back_whole_and_whole_ones_shared(tmp_path, is_cu
     mesh = build_mesh(2, 4)
     state, wanted_like = fill(shapes_on(mesh, is_cut), seed=0), shapes_on(mesh, not is_cut)
     writer = Checkpoints(tmp_path, max_checkpoints=1)
-    writer.save(5, state.params, state.optimizer, DATA_STATE, nll=None)
+    writer.save(5, state.params, state.optimizer, DATA_STATE, {})
     writer.close()
     reader = Checkpoints(tmp_path)
     params, optimizer, _ = reader.restore(5, wanted_like.params, wanted_like.optimizer)
@@ -89,13 +89,16 @@ def small():
     return {"w_M": jax.device_put(np.arange(3.0, dtype=np.float32), sharding(mesh, "", 1))}
 
 
-def save_all(workdir, small, nlls: dict, max_checkpoints: int) -> Checkpoints:
-    checkpoints = Checkpoints(workdir, max_checkpoints)
-    for step, nll in nlls.items():
+def save_all(
+    workdir, small, figures: dict, max_checkpoints: int, best_by: str = "nll"
+) -> Checkpoints:
+    checkpoints = Checkpoints(workdir, max_checkpoints, best_by)
+    for step, figure in figures.items():
         params = jax.tree.map(lambda array, step=step: array + step, small)
-        checkpoints.save(step, params, small, {"step": step}, nll)
+        dev = {} if figure is None else {best_by: figure}
+        checkpoints.save(step, params, small, {"step": step}, dev)
     checkpoints.close()
-    return Checkpoints(workdir)
+    return Checkpoints(workdir, best_by=best_by)
 
 
 def test_the_last_few_and_the_best_are_kept(tmp_path, small):
@@ -124,13 +127,24 @@ def test_the_best_may_be_the_last(tmp_path, small):
     assert checkpoints.choose("best") == checkpoints.choose("latest") == 3
 
 
+def test_the_best_by_bleu_is_the_highest_and_kept(tmp_path, small):
+    figures = {1: 20.0, 2: 30.0, 3: 25.0, 4: None, 5: 30.0}
+    checkpoints = save_all(tmp_path, small, figures, max_checkpoints=1, best_by="bleu")
+    assert checkpoints.steps() == [2, 5]
+    assert checkpoints.choose("best") == 2
+    with pytest.raises(CheckpointError, match="no checkpoint has a dev nll"):
+        Checkpoints(tmp_path).choose("best")
+
+
 def test_the_average_is_the_mean_of_all_that_are_kept(tmp_path):
     mesh = build_mesh(2, 4)
     like = shapes_on(mesh)
     states = [fill(like, seed) for seed in range(4)]
     checkpoints = Checkpoints(tmp_path, max_checkpoints=3)
     for number, state in enumerate(states):
-        checkpoints.save(number, state.params, state.optimizer, DATA_STATE, nll=float(number == 0))
+        checkpoints.save(
+            number, state.params, state.optimizer, DATA_STATE, {"nll": float(number == 0)}
+        )
     checkpoints.close()
     step, found = Checkpoints(tmp_path).restore_params("average", like.params)
     assert step == 3 and Checkpoints(tmp_path).steps() == [1, 2, 3]

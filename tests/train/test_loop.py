@@ -1,12 +1,14 @@
 """The loop itself: a restart, wherever and on whatever mesh, is as if nothing had happened."""
 # SPDX-License-Identifier: Apache-2.0
 
+import copy
 import json
 
 import jax
 import numpy as np
 import pytest
 
+from gshard_mt.checkpoint import Checkpoints
 from gshard_mt.config import (
     Config,
     MeshConfig,
@@ -162,6 +164,26 @@ def test_a_run_goes_on_with_an_added_language(run_config, prepared, tmp_path):
     saved = (workdir / "checkpoints" / "4" / "state" / "metadata").read_text()
     assert json.loads(saved)["record"]["state"]["batches"] == batches.get_state()
     batches.close()
+
+
+def test_a_run_ends_once_nothing_better_was_found(run_config, prepared, tmp_path):
+    bleu = {"de-en": iter([5.0, 7.0, 6.0, 7.0, 9.0])}
+    options = Options(dev_bleu=lambda params: {pair: next(each) for pair, each in bleu.items()})
+    config, mesh = copy.deepcopy(run_config), build_mesh(1, 8)
+    config.train.num_steps, config.train.save_every = 12, 6
+    config.train.bleu_every, config.train.best_by, config.train.stop_after = 2, "bleu", 2
+    train(config, prepared, tmp_path, mesh, options)
+    lines = metrics(tmp_path)
+    assert [line["bleu"] for line in lines if "bleu" in line] == [5.0, 7.0, 6.0, 7.0]
+    assert max(line["step"] for line in lines) == 8
+    checkpoints = Checkpoints(tmp_path, best_by="bleu")
+    assert (checkpoints.steps(), checkpoints.choose("best")) == ([6, 8], 8)  # 4 was not saved
+    train(config, prepared, tmp_path, mesh, options)  # nothing more to do
+    assert metrics(tmp_path) == lines
+    config.train.stop_after = 3
+    config.train.num_steps = 10  # the schedule is constant
+    train(config, prepared, tmp_path, mesh, options)
+    assert Checkpoints(tmp_path, best_by="bleu").choose("best") == 10
 
 
 def test_the_model_learns(undisturbed):

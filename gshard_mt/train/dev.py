@@ -1,0 +1,73 @@
+"""Dev figures of a run: the nll of every language, BLEU of a sample, how long none was better."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from gshard_mt.config import Config
+from gshard_mt.data.batches import split_batches
+from gshard_mt.data.prepared import Prepared
+from gshard_mt.partitioning.processes import Rows, place_rows
+
+# From parameters to the BLEU of each pair's sample. Translating is not for this floor.
+DevBleu = Callable[[Any], Mapping[str, float]]
+
+
+class Dev(NamedTuple):
+    """What dev figures are made with."""
+
+    config: Config
+    prepared: Prepared
+    rows: Rows
+    step: Callable  # of `make_dev_step`
+    bleu: DevBleu | None
+
+    def lines(self, params: Any, with_nll: bool, with_bleu: bool) -> Iterator[dict[str, Any]]:
+        """Yields an object a pair for each figure asked for, as metrics.jsonl has it."""
+        if with_nll:
+            yield from self._nll_lines(params)
+        if with_bleu and self.bleu:
+            for pair, bleu in self.bleu(params).items():
+                yield {"split": "dev", "pair": pair, "bleu": bleu}
+
+    def _nll_lines(self, params: Any) -> Iterator[dict[str, Any]]:
+        for pair in self.prepared.pairs:
+            batches = split_batches(
+                self.prepared, pair, "dev", self.config.data, self.rows.num_rows, self.rows.own
+            )
+            losses = [self.step(params, place_rows(batch, self.rows)) for batch in batches]
+            tokens = sum(float(loss.num_tokens) for loss in losses)
+            if tokens:
+                nll = sum(float(loss.nll) for loss in losses) / tokens
+                yield {"split": "dev", "pair": pair, "nll": nll, "target_tokens": int(tokens)}
+
+
+def mean_figures(lines: list[dict[str, Any]]) -> dict[str, float]:
+    """Returns the means over languages of `nll` and `bleu`, those that the lines have."""
+    found = {}
+    for name in ("nll", "bleu"):
+        values = [line[name] for line in lines if name in line]
+        if values:
+            found[name] = sum(values) / len(values)
+    return found
+
+
+class Patience(NamedTuple):
+    """How long nothing better was found; saved with a checkpoint."""
+
+    best: float | None = None  # the best figure so far
+    since: int = 0  # how many came after it
+
+    def after(self, figures: Mapping[str, float], best_by: str) -> "Patience":
+        """Returns the patience after dev figures, of which one may be what the best is found by."""
+        figure = figures.get(best_by)
+        if figure is None:
+            return self
+        is_better = self.best is None or (
+            figure > self.best if best_by == "bleu" else figure < self.best
+        )
+        return Patience(figure) if is_better else Patience(self.best, self.since + 1)
+
+    def is_over(self, stop_after: int) -> bool:
+        """Says whether so many figures in a row were no better; never for 0."""
+        return 0 < stop_after <= self.since

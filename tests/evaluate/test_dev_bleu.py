@@ -1,0 +1,44 @@
+"""Dev BLEU of a run under way: that of its checkpoint afterwards, and nothing is disturbed."""
+# SPDX-License-Identifier: Apache-2.0
+
+import copy
+import dataclasses
+import json
+
+import pytest
+from sacrebleu import corpus_bleu
+
+from gshard_mt.config import MeshConfig
+from gshard_mt.decode.translate import load_translator
+from gshard_mt.evaluate.dev_bleu import make_dev_bleu
+from gshard_mt.partitioning.mesh import build_mesh
+from gshard_mt.train.loop import Options, train
+from tests.runs import assert_same_bits, saved_arrays, tiny_config
+
+
+def test_dev_bleu_is_that_of_the_checkpoint_and_disturbs_nothing(config, prepared, tmp_path):
+    steps = {"num_steps": 4, "eval_every": 4, "save_every": 4}
+    run_config = tiny_config(config, MeshConfig(2, 4, shard_parameters=True), **steps)
+    run_config.train.learning_rate = 0.1  # else nothing but one word is said
+    mesh = build_mesh(2, 4)
+    train(run_config, prepared, tmp_path / "without", mesh)
+    run_config = copy.deepcopy(run_config)
+    run_config.train.bleu_every, run_config.train.bleu_sentences = 2, 3
+    options = Options(dev_bleu=make_dev_bleu(run_config, prepared, mesh))
+    train(run_config, prepared, tmp_path / "with", mesh, options)
+    assert_same_bits(*(saved_arrays(tmp_path / name, 4) for name in ("with", "without")))
+
+    text = (tmp_path / "with" / "metrics.jsonl").read_text(encoding="utf-8")
+    lines = [line for line in map(json.loads, text.splitlines()) if "bleu" in line]
+    assert [line["step"] for line in lines] == [2] * len(prepared.pairs) + [4] * len(prepared.pairs)
+    greedy = dataclasses.replace(
+        run_config, decode=dataclasses.replace(run_config.decode, beam_size=1)
+    )
+    translator = load_translator(tmp_path / "with", greedy, "4", mesh)
+    for line in lines[len(prepared.pairs) :]:
+        sentences = prepared.references(line["pair"], "dev")
+        number = len(sentences)
+        sample = [sentences[i] for i in (number // 6, number // 2, 5 * number // 6)]
+        english = translator.translate([source for source, _ in sample])
+        wanted = corpus_bleu(english, [[reference for _, reference in sample]], force=True).score
+        assert line["bleu"] == pytest.approx(wanted, abs=1e-9)
