@@ -14,7 +14,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=T
 _STEP = flags.DEFINE_string(
     "step",
     "latest",
-    "Which checkpoint: a step, latest, best (by train.best_by), or average: the mean of all that are kept.",
+    "Which checkpoint: a step, latest, best (by train.best_by), or average: the mean of all kept.",
 )
 _SPLIT = flags.DEFINE_enum("split", "test", ["dev", "test"], "Which held-out sentences.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "The run's prepared data, if they have moved.")

@@ -16,7 +16,7 @@ from gshard_mt.config import DTYPES
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
 _OUT = flags.DEFINE_string("out", None, "A new folder, or an empty one.", required=True)
 _STEP = flags.DEFINE_string(
-    "step", "latest", "Which checkpoint: a step, latest, or best (dev nll)."
+    "step", "latest", "Which checkpoint: a step, latest, or best (by train.best_by)."
 )
 _DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "Of the arrays in the files.")
 

@@ -16,7 +16,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=T
 _STEP = flags.DEFINE_string(
     "step",
     "latest",
-    "Which checkpoint: a step, latest, best (dev nll), or average: the mean of all that are kept.",
+    "Which checkpoint: a step, latest, best (by train.best_by), or average: the mean of all kept.",
 )
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "The address to listen at; 0.0.0.0 is all.")
 _PORT = flags.DEFINE_integer("port", 8000, "The port; 0 is any free one.", 0, 65535)

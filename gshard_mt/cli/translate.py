@@ -24,7 +24,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=T
 _STEP = flags.DEFINE_string(
     "step",
     "latest",
-    "Which checkpoint: a step, latest, best (dev nll), or average: the mean of all that are kept.",
+    "Which checkpoint: a step, latest, best (by train.best_by), or average: the mean of all kept.",
 )
 _LANGUAGE = flags.DEFINE_string(
     "source_language", None, "The language of the lines; checked against those trained on."
