@@ -10,12 +10,7 @@ from dataclasses import dataclass
 import tqdm
 from jax.sharding import Mesh
 
-<<<<<<< HEAD
-from gshard_mt.decode.translate import Translator
-=======
 from gshard_mt.decode.translate import Translator, load_translator
-from gshard_mt.errors import DataError
->>>>>>> 3e4631c (Dev BLEU while training, the best checkpoint by it, an early end)
 from gshard_mt.evaluate import report, samples, table
 from gshard_mt.evaluate.history import read_history
 from gshard_mt.evaluate.lines import Lines, one_line, read_lines, write_lines
