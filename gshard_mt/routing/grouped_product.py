@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-_BLOCK_SIZES = (64, 512)  # rows of one product on CPUs, at least and at most
+_BLOCK_SIZES = (16, 512)  # rows of one product on CPUs, at least and at most
 
 
 def grouped_product(
@@ -35,10 +35,13 @@ class _Blocks(NamedTuple):
 
 
 def _block_size(num_rows: int, num_groups: int) -> int:
-    """A quarter of a group's mean, so that the last block of each, half empty, costs an eighth."""
-    least, most = _BLOCK_SIZES
-    size = least
-    while size * 2 <= min(most, num_rows // num_groups // 4):
+    """A quarter of a group's mean, so that the last block of each, half empty, costs an eighth.
+
+    Few rows make blocks of half the mean, for every block reads its group's matrix.
+    """
+    size, most = _BLOCK_SIZES
+    mean = num_rows // num_groups
+    while size * 2 <= min(most, max(min(64, mean // 2), mean // 4)):
         size *= 2
     return size
 
