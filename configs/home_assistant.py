@@ -23,4 +23,7 @@ def get_config() -> Config:
     config.data.num_test = 100
     config.data.temperature = 3.0
     config.train.batch_rows = 64
+    config.train.num_steps = 3000
+    config.train.eval_every = config.train.save_every = 500
+    config.decode.batch_size = 32
     return config

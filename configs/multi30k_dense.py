@@ -1,10 +1,14 @@
-"""Multi30k German-English, dense, 3+3 layers: the sizes of Marian's yardstick.
+"""Multi30k German-English, dense, 3+3 layers: the sizes of Marian's yardstick, trained to the end.
 
     CONFIG="--config configs/multi30k_dense.py --config.data.recipe=RECIPE"
     gshard-prepare-data $CONFIG --data_dir DATA
     gshard-train $CONFIG --data_dir DATA --workdir RUN
+    gshard-eval --workdir RUN
 
-RECIPE is a TOML file with `tsv:` entries for the train, dev and test splits of task 1.
+RECIPE is a TOML file with `tsv:` entries for the train, dev and test splits of task 1. 35 passes: a
+few minutes on a GPU, 80 on two CPU cores. test2016: BLEU 42.0, tokenized and lower-cased 42.3
+(docs/results.md). Of 29,000 captions a model learns to the end only with much dropout: 0.4 is 1.2
+worse after these steps, 0.1 was for three passes.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -24,14 +28,20 @@ def get_config() -> Config:
     config.model.ffn_dim = 1024
     config.model.num_heads = 4
     config.model.head_dim = 64
+    config.model.dropout_rate = 0.3
     config.model.moe.num_experts = 0
     config.model.dtype = "bfloat16"  # float32 where the CPU has no bfloat16 products
-    config.train.batch_rows = 32
-    config.train.num_steps = 682  # three passes
+    config.train.batch_rows = 64
+    config.train.num_steps = 4000
     config.train.optimizer = "adamw"
     config.train.learning_rate = 2e-3
     config.train.schedule = "linear"
-    config.train.warmup_steps = 100
-    config.train.eval_every = 200
-    config.train.save_every = 200
+    config.train.warmup_steps = 400
+    config.train.log_every = 50
+    config.train.eval_every = 500
+    config.train.bleu_every = 1000
+    config.train.bleu_sentences = 1014  # all
+    config.train.best_by = "bleu"
+    config.train.save_every = 500
+    config.train.max_checkpoints = 4
     return config

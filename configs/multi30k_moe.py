@@ -6,7 +6,8 @@
 
 A stack of MoE and dense layers comes in pairs, so there are 8 layers where the dense model has 6. A
 token meets 4 dense feed-forwards and two experts in each of 4 MoE layers, all of 512 hidden units:
-12 x 512 = 6,144, the dense model's 6 x 1024. Attention has two layers more.
+12 x 512 = 6,144, the dense model's 6 x 1024. Attention has two layers more. test2016: BLEU 42.0,
+tokenized and lower-cased 42.3, as dense (docs/results.md).
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -24,4 +25,5 @@ def get_config() -> Config:
     config.model.ffn_dim = 512
     config.model.moe.num_experts = 8
     config.model.moe.group_size = 512
+    config.model.expert_dropout_rate = 0.3
     return config

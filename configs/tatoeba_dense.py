@@ -30,7 +30,7 @@ def get_config() -> Config:
     config.model.dtype = "bfloat16"
     config.model.moe.num_experts = 0
     config.train.batch_rows = 256
-    config.train.num_steps = 3000
+    config.train.num_steps = 4000
     config.train.optimizer = "adamw"
     config.train.learning_rate = 2e-3
     config.train.schedule = "linear"
@@ -38,5 +38,6 @@ def get_config() -> Config:
     config.train.label_smoothing = 0.1
     config.train.log_every = 50
     config.train.eval_every = 500
-    config.train.save_every = 500
+    config.train.save_every = 2000
+    config.decode.batch_size = 512
     return config

@@ -124,6 +124,11 @@ def make_config(run: Planned) -> Config:
         configs.check(config)
         if config.model.moe.num_experts:
             check_moe(config.model)
+        if config.train.stop_after:
+            raise ConfigError(
+                f"config.train.stop_after: found {config.train.stop_after}, accepted: 0, for the "
+                "runs of an experiment are compared after as many steps as they ask for"
+            )
     except ConfigError as error:
         raise ConfigError(f"run {run.name}: {error}") from None
     return config
