@@ -77,7 +77,7 @@ def test_a_run_overrides_what_all_do_and_flags_override_it(script, path):
         ('name = "two"', 'name = "two"\ngate = 1', "run two: gate: unknown key"),
         ('"top2"', '"top3"', "run two: config.model.moe.gate: found 'top3'"),
         ("= 20", "= 2.5", "run one: config.train.num_steps: found '2.5', accepted: an integer"),
-        ('"train.num_steps" = 20', '"train.stop_after" = 2', "train.stop_after: found 2, accepted: 0"),
+        ('"train.num_steps" = 20', '"train.stop_after" = 2', "train.stop_after: found 2"),
         ("[[run]]", "[run", "not TOML"),
     ],
 )  # fmt: skip
