@@ -37,19 +37,19 @@ _PAGE = """\
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem }
 table { border-collapse: collapse } td, th { border-bottom: 1px solid #ccc; padding: .2rem .8rem }
-td { overflow-wrap: anywhere } th { text-align: left } td.number { text-align: right }
+div { overflow-x: auto } td { overflow-wrap: anywhere } th { text-align: left } td.number { text-align: right }
 </style>
 <h1>{{ title }}</h1>
 <p>{{ summary }}</p>
 {% for table in tables %}
 <h2>{{ table.title }}</h2>
-<table>
+<div tabindex="0"><table>
 <tr>{% for cell in table.header %}<th>{{ cell }}</th>{% endfor %}</tr>
 {% for row in table.rows -%}
 <tr>{% for cell in row -%}
 <td dir="auto"{% if cell is number %} class="number"{% endif %}>{{ cell }}</td>{% endfor %}</tr>
 {% endfor -%}
-</table>
+</table></div>
 {% endfor %}
 </html>
 """
