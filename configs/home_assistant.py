@@ -25,5 +25,4 @@ def get_config() -> Config:
     config.train.batch_rows = 64
     config.train.num_steps = 3000
     config.train.eval_every = config.train.save_every = 500
-    config.decode.batch_size = 32
     return config

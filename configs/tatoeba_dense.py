@@ -39,5 +39,4 @@ def get_config() -> Config:
     config.train.log_every = 50
     config.train.eval_every = 500
     config.train.save_every = 2000
-    config.decode.batch_size = 512
     return config

@@ -35,5 +35,4 @@ def get_config() -> Config:
     config.train.eval_every = config.train.save_every = 600
     config.train.max_checkpoints = 1
     config.decode.beam_size = 1
-    config.decode.batch_size = 32
     return config

@@ -144,7 +144,7 @@ class DecodeConfig:
     length_penalty: float = 1.0  # alpha of ((5 + length) / 6)^alpha
     max_length_factor: float = 2.0  # at most so many target tokens a source token, plus 10
     max_source_length: int = 256  # subwords; a longer line is translated up to there
-    batch_size: int = 64  # sentences decoded at once over all devices
+    batch_size: int = 0  # sentences decoded at once over all devices; 0: 32 on a CPU, else 512
 
 
 @dataclass
@@ -482,5 +482,5 @@ ACCEPTED: dict[str, Accepted] = {
     "decode.length_penalty": _at_least(0),
     "decode.max_length_factor": _above_zero(),
     "decode.max_source_length": _at_least(2),
-    "decode.batch_size": _at_least(1),
+    "decode.batch_size": _at_least(0),
 }

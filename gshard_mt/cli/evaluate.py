@@ -6,6 +6,7 @@ import pathlib
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
+from gshard_mt.cli.compilation import use_cache
 from gshard_mt.cli.memory import keep_buffers, largest_weight
 from gshard_mt.config import decoding_mesh_shape
 from gshard_mt.errors import ConfigError, DataError
@@ -79,6 +80,7 @@ def main(argv) -> None:
             )
         test = test or testsets.held_out(prepared, _SPLIT.value)
 
+    use_cache(workdir)
     mesh.simulate_cpu_devices(run.config.mesh.num_cpu_devices)
     grid = mesh.build_mesh(*decoding_mesh_shape(run.config))
     baseline = (

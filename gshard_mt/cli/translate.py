@@ -13,6 +13,7 @@ import tqdm
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
+from gshard_mt.cli.compilation import use_cache
 from gshard_mt.cli.memory import keep_buffers, largest_weight
 from gshard_mt.config import decoding_mesh_shape
 from gshard_mt.errors import ConfigError
@@ -70,6 +71,7 @@ def main(argv) -> None:
         from gshard_mt.decode.translate import Draw, load_translator
         from gshard_mt.partitioning import mesh
 
+        use_cache(workdir)
         mesh.simulate_cpu_devices(config.mesh.num_cpu_devices)
         grid = mesh.build_mesh(*decoding_mesh_shape(config))
         translator = load_translator(workdir, config, _STEP.value, grid)

@@ -22,6 +22,7 @@ from gshard_mt.partitioning.params import sharding
 
 SHORTEST_BUCKET = 16  # source positions; every bucket is twice the one before
 FEW = 8  # rows of a batch for as few sentences
+MANY = {True: 32, False: 512}  # rows of a batch on CPUs or not, where the config leaves it open
 QUEUE = 16  # sentences that a row translates one after another, where there are so many
 
 
@@ -44,7 +45,8 @@ class Translator:
     """A model on the devices and one compiled program per length bucket.
 
     `params` are to be given before anything is translated, and may be exchanged; `blueprint` says
-    their shapes and places. `step` and `name` say which checkpoint they are.
+    their shapes and places. `step` and `name` say which checkpoint they are, `batch_size` how many
+    sentences are translated at once.
     """
 
     params: Any
@@ -52,7 +54,8 @@ class Translator:
     name: str
 
     def __init__(self, config: Config, tokenizer: Tokenizer, mesh: Mesh):
-        if mesh.devices.flat[0].platform == "cpu":
+        is_cpu = mesh.devices.flat[0].platform == "cpu"
+        if is_cpu:
             # The products of decoding are small: there bfloat16 costs more in casts than it saves.
             config = dataclasses.replace(
                 config, model=dataclasses.replace(config.model, dtype="float32")
@@ -63,9 +66,9 @@ class Translator:
         self._encode = _compile_encode(config, self.blueprint)
         self._search = _compile_search(config, self.blueprint)
         self._sample = _compile_sample(config, self.blueprint)
-        devices = mesh.devices.size
-        few, many = (-(-rows // devices) * devices for rows in (FEW, config.decode.batch_size))
-        self._num_rows = min(few, many), many
+        devices, rows = mesh.devices.size, config.decode.batch_size or MANY[is_cpu]
+        few, self.batch_size = (-(-num // devices) * devices for num in (FEW, rows))
+        self._num_rows = min(few, self.batch_size), self.batch_size
 
     def translate(
         self, lines: Sequence[str], on_progress: Callable[[int], Any] = lambda done: None
