@@ -37,7 +37,8 @@ _PAGE = """\
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem }
 table { border-collapse: collapse } td, th { border-bottom: 1px solid #ccc; padding: .2rem .8rem }
-div { overflow-x: auto } td { overflow-wrap: anywhere } th { text-align: left } td.number { text-align: right }
+div { overflow-x: auto }
+td { overflow-wrap: anywhere } th { text-align: left } td.number { text-align: right }
 </style>
 <h1>{{ title }}</h1>
 <p>{{ summary }}</p>

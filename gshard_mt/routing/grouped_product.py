@@ -37,11 +37,11 @@ class _Blocks(NamedTuple):
 def _block_size(num_rows: int, num_groups: int) -> int:
     """A quarter of a group's mean, so that the last block of each, half empty, costs an eighth.
 
-    Few rows make blocks of half the mean, for every block reads its group's matrix.
+    Few rows make blocks of the mean, for every block reads its group's matrix.
     """
     size, most = _BLOCK_SIZES
     mean = num_rows // num_groups
-    while size * 2 <= min(most, max(min(64, mean // 2), mean // 4)):
+    while size * 2 <= min(most, max(min(64, mean), mean // 4)):
         size *= 2
     return size
 
