@@ -5,7 +5,7 @@
     gshard-eval --workdir RUN
 
 The model of configs/tatoeba_moe_8e.py on batches of a quarter, meant for an hour of CPU (with
---config.model.dtype=float32 where it has no bfloat16 products) or minutes on a GPU.
+--config.model.dtype=float32 where it has no bfloat16 products) or minutes on a GPU. No scores yet.
 """
 # SPDX-License-Identifier: Apache-2.0
 

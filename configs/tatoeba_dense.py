@@ -4,7 +4,8 @@ gshard-prepare-data --config configs/tatoeba_dense.py --data_dir DATA
 python scripts/train_and_compare.py configs/experiments/tatoeba.toml --data_dir DATA --workdir RUNS
 
 For one GPU; 16,384 places for tokens a side and step. configs/tatoeba_moe_8e.py and
-configs/tatoeba_moe_64e.py change the feed-forwards alone.
+configs/tatoeba_moe_64e.py change the feed-forwards alone. Dev BLEU, the mean of languages: 19.3
+(docs/results.md).
 """
 # SPDX-License-Identifier: Apache-2.0
 

@@ -5,7 +5,8 @@
     python scripts/train_and_compare.py configs/experiments/tatoeba_ablations.toml \\
         --data_dir DATA --workdir RUNS
 
-1.5 million English tokens, three or four minutes of two cores.
+1.75 million English tokens, five minutes of two cores. RECIPE names 24 languages, eight each
+of much, some and little text: after so little training dev BLEU is 3.5 (greedy), dev nll 2.97.
 """
 # SPDX-License-Identifier: Apache-2.0
 
