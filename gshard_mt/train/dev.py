@@ -1,7 +1,7 @@
 """Dev figures of a run: the nll of every language, BLEU of a sample, how long none was better."""
 # SPDX-License-Identifier: Apache-2.0
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gshard_mt.config import Config
@@ -55,18 +55,25 @@ def mean_figures(lines: list[dict[str, Any]]) -> dict[str, float]:
 class Patience(NamedTuple):
     """How long nothing better was found; saved with a checkpoint."""
 
-    best: float | None = None  # the best figure so far
+    best_by: str  # the figure: nll or bleu
+    best: float | None = None  # the best so far
     since: int = 0  # how many came after it
 
-    def after(self, figures: Mapping[str, float], best_by: str) -> "Patience":
+    def resumed(self, saved: Sequence[Any]) -> "Patience":
+        """Returns the patience that was saved as a list; one with another figure says nothing."""
+        return Patience(*saved) if saved[:1] == [self.best_by] else self
+
+    def after(self, figures: Mapping[str, float]) -> "Patience":
         """Returns the patience after dev figures, of which one may be what the best is found by."""
-        figure = figures.get(best_by)
+        figure = figures.get(self.best_by)
         if figure is None:
             return self
         is_better = self.best is None or (
-            figure > self.best if best_by == "bleu" else figure < self.best
+            figure > self.best if self.best_by == "bleu" else figure < self.best
         )
-        return Patience(figure) if is_better else Patience(self.best, self.since + 1)
+        if is_better:
+            return self._replace(best=figure, since=0)
+        return self._replace(since=self.since + 1)
 
     def is_over(self, stop_after: int) -> bool:
         """Says whether so many figures in a row were no better; never for 0."""

@@ -73,10 +73,9 @@ def train(
     mesh: Mesh,
     options: Options = USUAL,
 ) -> bool:
-    """Trains to `train.num_steps`, going on from the last checkpoint if the run has one, or until
-    `train.stop_after` says that it is enough.
+    """Trains to `train.num_steps` or an early end, going on from the last checkpoint if any.
 
-    Returns whether it came to the end: a signal ends it before, with a checkpoint. Raises
+    Returns whether it came to one of them: a signal ends it before, with a checkpoint. Raises
     ConfigError or CheckpointError before anything is computed if the run directory is another
     experiment's or the mesh does not fit, TrainingError at a bad step or where a save fails. Of
     many processes each calls it; the first writes, checkpoints are saved by all.
@@ -127,7 +126,7 @@ def run_steps(
         contextlib.closing(train_batches(prepared, config.data, rows.num_rows, rows.own))
     )
     found = checkpoints.restore_newest(like.params, like.optimizer, say)
-    patience = Patience()
+    patience = Patience(config.train.best_by)
     if found is None:
         start, state = 0, initial_state(config, vocabulary, optimizer, like)
     else:
@@ -136,10 +135,10 @@ def run_steps(
         step, watch = jax.device_put(numbers, like.step.sharding)
         state = TrainState(step, params, slots, watch)
         resume_batches(batches, saved["batches"], workdir, start)
-        patience = Patience(*saved.get("patience", ()))
+        patience = patience.resumed(saved.get("patience", []))
     describe(config, blueprint, mesh, start)
     if patience.is_over(config.train.stop_after):
-        say(f"ended early {how_it_ended(patience, config)}")
+        say(f"ended early {how_it_ended(patience)}")
         return True
     train_step = make_train_step(config, blueprint, optimizer, len(prepared.pairs))
     train_step = trace_steps(train_step, workdir / "profile", options.profile_steps, start)
@@ -201,7 +200,7 @@ def run_steps(
             for dev_line in lines:
                 log.write({"step": step, **dev_line})
             figures = mean_figures(lines)
-            patience = patience.after(figures, config.train.best_by)
+            patience = patience.after(figures)
             if figures:
                 say(f"step {step}: " + ", ".join(FIGURES[name] % figures[name] for name in figures))
             sums.skip_time()
@@ -211,7 +210,7 @@ def run_steps(
         if saves or ends_early:
             save(step, batches.get_state(), figures)
         if ends_early:
-            say(f"ended early {how_it_ended(patience, config)}")
+            say(f"ended early {how_it_ended(patience)}")
             return True
         if stops:
             checkpoints.wait()
@@ -223,9 +222,9 @@ def run_steps(
 FIGURES = {"nll": "dev nll %.4f", "bleu": "dev BLEU %.1f"}
 
 
-def how_it_ended(patience: Patience, config: Config) -> str:
+def how_it_ended(patience: Patience) -> str:
     """Says why nothing is trained any more."""
-    best = FIGURES[config.train.best_by] % patience.best
+    best = FIGURES[patience.best_by] % patience.best
     return f"{patience.since} times nothing better than {best} (train.stop_after)"
 
 

@@ -11,16 +11,26 @@ from sacrebleu import corpus_bleu
 
 from gshard_mt.config import MeshConfig
 from gshard_mt.decode.translate import load_translator
+from gshard_mt.evaluate import dev_bleu, scores
 from gshard_mt.evaluate.dev_bleu import make_dev_bleu
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train.loop import Options, train
 from tests.runs import assert_same_bits, saved_arrays, tiny_config
 
 
-def test_dev_bleu_is_that_of_the_checkpoint_and_disturbs_nothing(config, prepared, tmp_path):
+def test_dev_bleu_is_that_of_the_checkpoint_and_disturbs_nothing(
+    config, prepared, tmp_path, monkeypatch
+):
+    scored = []  # BLEU of so little training is 0: what it is of counts
+
+    def score(english, references):
+        scored.append((english, references))
+        return scores.corpus_bleu(english, references)
+
+    monkeypatch.setattr(dev_bleu, "corpus_bleu", score)
     steps = {"num_steps": 4, "eval_every": 4, "save_every": 4}
     run_config = tiny_config(config, MeshConfig(2, 4, shard_parameters=True), **steps)
-    run_config.train.learning_rate = 0.1  # else nothing but one word is said
+    run_config.train.learning_rate = 0.1
     run_config.decode.max_source_length = 16  # one program for all
     mesh = build_mesh(2, 4)
     train(run_config, prepared, tmp_path / "without", mesh)
@@ -38,10 +48,13 @@ def test_dev_bleu_is_that_of_the_checkpoint_and_disturbs_nothing(config, prepare
         run_config, decode=dataclasses.replace(run_config.decode, beam_size=1)
     )
     translator = load_translator(tmp_path / "with", greedy, "4", alone)
-    for line in lines[len(prepared.pairs) :]:
+    own = zip(lines[len(prepared.pairs) :], scored[len(prepared.pairs) :], strict=True)
+    for line, (english, references) in own:
         sentences = prepared.references(line["pair"], "dev")
         number = len(sentences)
         sample = [sentences[i] for i in (number // 6, number // 2, 5 * number // 6)]
-        english = translator.translate([source for source, _ in sample])
-        wanted = corpus_bleu(english, [[reference for _, reference in sample]], force=True).score
+        assert english == translator.translate([source for source, _ in sample])
+        assert references == [reference for _, reference in sample]
+        wanted = corpus_bleu(english, [references], force=True).score
         assert line["bleu"] == pytest.approx(wanted, abs=1e-9)
+    assert any("".join(english) for english, _ in scored)
