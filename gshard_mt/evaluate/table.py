@@ -110,8 +110,8 @@ def averages(rows: tuple[Row, ...]) -> dict[str, dict[str, float]]:
     """Returns the mean BLEU and chrF over all pairs and over each bucket; `{}` for an empty one.
 
     With a baseline, its mean BLEU and that of the differences, too. Where the rows know their
-    resampled test sets, `bleu_low` and `bleu_high`, `delta_low` and `delta_high` hold 95 % of the
-    means over languages of these, each language resampled by itself.
+    resampled test sets, `bleu_low` and `bleu_high`, `delta_low` and `delta_high` are the intervals
+    of these means, each language resampled by itself.
     """
     groups = {"all": rows}
     groups |= {name: tuple(row for row in rows if row.bucket == name) for name in BUCKETS}
@@ -128,9 +128,10 @@ def _average(rows: tuple[Row, ...]) -> dict[str, float]:
     own = _mean_resampled([row.resampled for row in rows])
     others = _mean_resampled([row.comparison and row.comparison.resampled for row in rows])
     if own is not None:
-        means["bleu_low"], means["bleu_high"] = interval(own)
+        means["bleu_low"], means["bleu_high"] = interval(means["bleu"], own)
     if own is not None and others is not None:
-        means["delta_low"], means["delta_high"] = interval(own - others)
+        deltas = own - others
+        means["delta_low"], means["delta_high"] = interval(means["delta_bleu"], deltas, -100.0)
     return means
 
 

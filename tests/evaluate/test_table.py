@@ -4,11 +4,12 @@
 import csv
 import dataclasses
 import json
+import random
 
 import pytest
 
 from gshard_mt.evaluate import table as tables
-from gshard_mt.evaluate.scores import Comparison, Score
+from gshard_mt.evaluate.scores import Comparison, Score, score
 from gshard_mt.evaluate.table import Table
 
 SCORES = {
@@ -58,6 +59,18 @@ def test_averages_are_over_pairs_and_empty_buckets_are_empty(table):
     high = tuple(row for row in table.rows if row.bucket == "high")
     assert tables.averages(high)["low"] == {}
     assert tables.averages(()) == {"all": {}, "high": {}, "mid": {}, "low": {}}
+
+
+def test_the_interval_of_an_average_of_small_sets_lies_around_it():
+    """Each drawn set of ten sentences scores lower on average, and over languages that adds up."""
+    rng = random.Random(0)
+    sides = [[" ".join(rng.choices("abcdef", k=6)) for _ in range(270)] for _ in range(2)]
+    parts = [[side[start : start + 10] for side in sides] for start in range(0, 270, 10)]
+    codes = "af ar bg bn ca cs cy da de el es et eu fa fi fr ga gl he hi hr hu hy id is it ja"
+    found = {f"{code}-en": score(*both) for code, both in zip(codes.split(), parts, strict=True)}
+    mean = tables.averages(tables.make_rows(found, dict.fromkeys(found, 1)))["all"]
+    below, above = mean["bleu"] - mean["bleu_low"], mean["bleu_high"] - mean["bleu"]
+    assert below > 0.1 and 0.5 < below / above < 2
 
 
 def test_json_has_the_fields_that_scripts_rely_on(table, tmp_path):
