@@ -20,9 +20,11 @@ _MOE_8E = runpy.run_path(str(pathlib.Path(__file__).with_name("tatoeba_moe_8e.py
 def get_config() -> Config:
     config = _MOE_8E["get_config"]()
     config.data.recipe = "data/home_assistant.toml"
+    config.data.target_vocab_size = 4000
+    config.data.target_length = 48
     config.data.num_test = 100
     config.data.temperature = 3.0
-    config.train.batch_rows = 64
-    config.train.num_steps = 3000
-    config.train.eval_every = config.train.save_every = 500
+    config.train.batch_rows = 32
+    config.train.num_steps = 3600
+    config.train.eval_every = config.train.save_every = 600
     return config

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from gshard_mt.config import DataConfig
-from gshard_mt.data.mixture import Mixture
 from gshard_mt.data.packing import Batch, Packing, lay_out, pack
 from gshard_mt.data.permutation import permute
 from gshard_mt.data.place import (
@@ -97,7 +96,7 @@ class TrainBatches:
         found: list[tuple[str, int]] = []
         num_left = self._source.batch_rows
         while num_left:
-            contents, pair_of = _read_chunk(place.chunk, mixture, self._source)
+            contents, pair_of = _read(self._source.readers, mixture.indices(place.chunk))
             packing, order = _pack_chunk(place.chunk, contents, pair_of, self._source)
             rows = order[place.row : place.row + num_left]
             for number in np.flatnonzero(np.isin(packing.row_of, rows)).tolist():
@@ -133,50 +132,43 @@ def train_batches(
     each batch, a host gets the `rows` it asks for, ascending, by default all: those of all hosts
     together are the batch that one host would get.
     """
-    check_row_lengths(prepared, config)
-    counts = [prepared.num_pairs[pair]["train"] for pair in prepared.pairs]
-    if not any(counts):
+    source = _open_source(prepared, "train", config, batch_rows, rows)
+    if not any(source.readers):
         raise DataError(f"{prepared.directory}: no training pairs")
-    readers = [
-        prepared.reader(pair, "train") if count else None
-        for pair, count in zip(prepared.pairs, counts, strict=True)
-    ]
-    own = np.arange(batch_rows) if rows is None else np.asarray(rows)
-    source = _Source(readers, config, batch_rows, own)
     return TrainBatches(source, first_place(prepared, config, CHUNK_PAIRS))
 
 
 def split_batches(
     prepared: Prepared,
-    pair: str,
     split: str,
     config: DataConfig,
     batch_rows: int,
     rows: Sequence[int] | np.ndarray | None = None,
 ) -> Iterator[Batch]:
-    """Yields one pair's split once, packed; rows of padding (all 0) fill the last batch up.
+    """Yields a split once, packed; rows of padding (all 0) fill the last batch up.
 
-    Of each batch, a host gets the `rows` it asks for, by default all.
+    Its languages are mixed from the first batch to the last, as in training: of one language alone,
+    many tokens would want the same experts and find no room. Of each batch, a host gets the `rows`
+    it asks for, by default all.
     """
-    check_row_lengths(prepared, config)
-    if not prepared.num_pairs[pair][split]:
-        return
-    reader, lengths = prepared.reader(pair, split), (config.source_length, config.target_length)
-    own = np.arange(batch_rows) if rows is None else np.asarray(rows)
+    source = _open_source(prepared, split, config, batch_rows, rows)
+    lengths = (config.source_length, config.target_length)
+    sizes = [len(reader) if reader else 0 for reader in source.readers]
+    num_chunks = -(-sum(sizes) // CHUNK_PAIRS)
     held: list[Batch] = []
-    for start in range(0, len(reader), CHUNK_PAIRS):
-        indices = range(start, min(start + CHUNK_PAIRS, len(reader)))
-        pair_of = np.full(len(indices), prepared.pairs.index(pair), np.int32)
-        packing = pack(parse_records(reader.read_contents(indices)), pair_of, *lengths)
-        packed = _join([*held, lay_out(packing, np.arange(packing.num_rows), *lengths)])
+    for chunk in range(num_chunks):
+        indices = [np.arange(n * chunk // num_chunks, n * (chunk + 1) // num_chunks) for n in sizes]
+        contents, pair_of = _read(source.readers, indices)
+        packing, order = _pack_chunk(chunk, contents, pair_of, source)
+        packed = _join([*held, lay_out(packing, order, *lengths)])
         num_full = len(packed.source_BL) // batch_rows * batch_rows
         for first in range(0, num_full, batch_rows):
-            yield Batch(*(array[first + own] for array in packed))
+            yield Batch(*(array[first + source.rows] for array in packed))
         held = [_cut(packed, num_full, None)]
-    num_missing = -len(held[0].source_BL) % batch_rows
+    num_missing = -len(held[0].source_BL) % batch_rows if held else 0
     if num_missing:
-        sizes = [(0, num_missing), (0, 0)]
-        yield Batch(*(np.pad(array, sizes)[own] for array in held[0]))
+        padding = [(0, num_missing), (0, 0)]
+        yield Batch(*(np.pad(array, padding)[source.rows] for array in held[0]))
 
 
 def check_row_lengths(prepared: Prepared, config: DataConfig) -> None:
@@ -200,7 +192,7 @@ def _make_batches(source: _Source, place: Place) -> Iterator[tuple[Batch, Place]
     parts: list[Batch] = []
     num_rows = 0  # of the batch under way, on all hosts
     while True:
-        contents, pair_of = _read_chunk(place.chunk, mixture, source)
+        contents, pair_of = _read(source.readers, mixture.indices(place.chunk))
         packing, order = _pack_chunk(place.chunk, contents, pair_of, source)
         order = order[place.row :]
         row_in_batch = (num_rows + np.arange(len(order))) % source.batch_rows
@@ -221,11 +213,30 @@ def _make_batches(source: _Source, place: Place) -> Iterator[tuple[Batch, Place]
         place = next_chunk
 
 
-def _read_chunk(chunk: int, mixture: Mixture, source: _Source) -> tuple[list[bytes], np.ndarray]:
-    """Returns a chunk's records and the number of each one's language pair."""
+def _open_source(
+    prepared: Prepared,
+    split: str,
+    config: DataConfig,
+    batch_rows: int,
+    rows: Sequence[int] | np.ndarray | None,
+) -> _Source:
+    """Opens a split's files; a language that has none there has no reader."""
+    check_row_lengths(prepared, config)
+    readers = [
+        prepared.reader(pair, split) if prepared.num_pairs[pair][split] else None
+        for pair in prepared.pairs
+    ]
+    own = np.arange(batch_rows) if rows is None else np.asarray(rows)
+    return _Source(readers, config, batch_rows, own)
+
+
+def _read(
+    readers: Sequence[RecordReader | None], indices_of: Sequence[np.ndarray]
+) -> tuple[list[bytes], np.ndarray]:
+    """Returns the records at some indices of each reader, and the number of each one's pair."""
     contents: list[bytes] = []
     numbers = []
-    for reader, indices in zip(source.readers, mixture.indices(chunk), strict=True):
+    for reader, indices in zip(readers, indices_of, strict=True):
         if reader is not None:
             contents += reader.read_contents(np.sort(indices))  # as they lie on the disk
         numbers.append(len(contents))

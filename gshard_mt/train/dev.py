@@ -4,6 +4,8 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from gshard_mt.config import Config
 from gshard_mt.data.batches import split_batches
 from gshard_mt.data.prepared import Prepared
@@ -31,15 +33,17 @@ class Dev(NamedTuple):
                 yield {"split": "dev", "pair": pair, "bleu": bleu}
 
     def _nll_lines(self, params: Any) -> Iterator[dict[str, Any]]:
-        for pair in self.prepared.pairs:
-            batches = split_batches(
-                self.prepared, pair, "dev", self.config.data, self.rows.num_rows, self.rows.own
-            )
-            losses = [self.step(params, place_rows(batch, self.rows)) for batch in batches]
-            tokens = sum(float(loss.num_tokens) for loss in losses)
-            if tokens:
-                nll = sum(float(loss.nll) for loss in losses) / tokens
-                yield {"split": "dev", "pair": pair, "nll": nll, "target_tokens": int(tokens)}
+        batches = split_batches(
+            self.prepared, "dev", self.config.data, self.rows.num_rows, self.rows.own
+        )
+        losses = [self.step(params, place_rows(batch, self.rows)) for batch in batches]
+        sums = np.zeros((len(self.prepared.pairs), 2))
+        for loss in losses:
+            sums += np.stack([loss.nll_X, loss.num_tokens_X], axis=1)
+        for pair, (nll, num_tokens) in zip(self.prepared.pairs, sums.tolist(), strict=True):
+            if num_tokens:
+                tokens = int(num_tokens)
+                yield {"split": "dev", "pair": pair, "nll": nll / tokens, "target_tokens": tokens}
 
 
 def mean_figures(lines: list[dict[str, Any]]) -> dict[str, float]:

@@ -140,9 +140,11 @@ def run_steps(
     if patience.is_over(config.train.stop_after):
         say(f"ended early {how_it_ended(patience)}")
         return True
-    train_step = make_train_step(config, blueprint, optimizer, len(prepared.pairs))
+    num_pairs = len(prepared.pairs)
+    train_step = make_train_step(config, blueprint, optimizer, num_pairs)
     train_step = trace_steps(train_step, workdir / "profile", options.profile_steps, start)
-    dev = Dev(config, prepared, rows, make_dev_step(config, blueprint), options.dev_bleu)
+    dev_step = make_dev_step(config, blueprint, num_pairs)
+    dev = Dev(config, prepared, rows, dev_step, options.dev_bleu)
     log = stack.enter_context(contextlib.closing(MetricsLog(workdir, start)))
     sums = StepSums(step_flops(config, vocabulary), peak_flops(mesh))
     guard = Guard()

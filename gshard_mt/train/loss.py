@@ -21,6 +21,13 @@ class TokenLoss(NamedTuple):
     num_tokens: jax.Array
 
 
+class PairLoss(NamedTuple):
+    """Sums over the real target tokens of each of X language pairs."""
+
+    nll_X: jax.Array  # nats
+    num_tokens_X: jax.Array
+
+
 def cross_entropy(
     hidden_BTM: jax.Array,
     table_VM: jax.Array,
@@ -38,6 +45,23 @@ def cross_entropy(
     sums: Any = _sums(hidden_BTM, table_VM, label_BT, is_token_BT, label_smoothing, dtype)
     nll, smoothed = sums
     return TokenLoss(nll, smoothed, jnp.sum(is_token_BT.astype(jnp.float32)))
+
+
+def pair_loss(
+    hidden_BTM: jax.Array,
+    table_VM: jax.Array,
+    label_BT: jax.Array,
+    is_token_BT: jax.Array,
+    pair_BT: jax.Array,
+    num_pairs: int,
+    dtype: Any,
+) -> PairLoss:
+    """The nll of `cross_entropy` by language pair, without a gradient."""
+    function = map_shards(functools.partial(_scan_nll, dtype), ("BTM", "VM", "BT"), "BT")
+    nll_BT = function(hidden_BTM, table_VM, label_BT)
+    is_pair_BTX = jax.nn.one_hot(pair_BT, num_pairs) * is_token_BT[..., None]
+    nll_X = jnp.einsum("BT,BTX->X", nll_BT, is_pair_BTX, precision="highest")
+    return PairLoss(nll_X, jnp.sum(is_pair_BTX, axis=(0, 1)))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -69,15 +93,9 @@ def _scan_chunks(
     label_smoothing, dtype, with_gradient, hidden_BTM, table_VM, label_BT, is_token_BT
 ):
     """The sums of one device's rows, added up over devices; G chunks of S tokens."""
-    num_tokens = label_BT.size
-    chunk = next(s for s in range(min(num_tokens, MAX_CHUNK_TOKENS), 0, -1) if num_tokens % s == 0)
     low_VM = table_VM.astype(dtype)
     function = functools.partial(_chunk, low_VM, label_smoothing, with_gradient)
-    chunks = (
-        hidden_BTM.astype(dtype).reshape(-1, chunk, hidden_BTM.shape[-1]),
-        label_BT.reshape(-1, chunk),
-        is_token_BT.reshape(-1, chunk),
-    )
+    chunks = _cut(hidden_BTM.astype(dtype), label_BT, is_token_BT)
     zero = jnp.zeros((), jnp.float32)
     sums = (zero, zero, jnp.zeros(table_VM.shape[::-1] if with_gradient else (0,), jnp.float32))
     (nll, smoothed, dtable_MV), dhidden_GSM = jax.lax.scan(function, sums, chunks)
@@ -88,17 +106,46 @@ def _scan_chunks(
     return nll, smoothed, dhidden_BTM, mesh_sum(dtable_MV.T, "B")
 
 
-def _chunk(table_VM, label_smoothing, with_gradient, sums, chunk):
-    hidden_SM, label_S, is_token_S = chunk
-    nll, smoothed, dtable_MV = sums
-    vocab_size = table_VM.shape[0]
+def _scan_nll(dtype, hidden_BTM, table_VM, label_BT):
+    """The nll of every label on one device, padding's too."""
+    low_VM = table_VM.astype(dtype)
+    hidden_GSM, label_GS = _cut(hidden_BTM.astype(dtype), label_BT)
+    nll_GS = jax.lax.map(lambda chunk: _softmax(low_VM, *chunk).nll_S, (hidden_GSM, label_GS))
+    return nll_GS.reshape(label_BT.shape)
+
+
+def _cut(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Cuts arrays [B, T, ...] into chunks of tokens, [G, S, ...]."""
+    num_tokens = arrays[0].shape[0] * arrays[0].shape[1]
+    chunk = next(s for s in range(min(num_tokens, MAX_CHUNK_TOKENS), 0, -1) if num_tokens % s == 0)
+    return tuple(array.reshape(-1, chunk, *array.shape[2:]) for array in arrays)
+
+
+class _Softmax(NamedTuple):
+    logits_SV: jax.Array
+    exp_SV: jax.Array  # of the logits below the largest
+    sum_S1: jax.Array
+    log_z_S: jax.Array
+    is_label_SV: jax.Array
+    nll_S: jax.Array
+
+
+def _softmax(table_VM: jax.Array, hidden_SM: jax.Array, label_S: jax.Array) -> _Softmax:
     logits_SV = jnp.einsum("SM,VM->SV", hidden_SM, table_VM, preferred_element_type=jnp.float32)
     largest_S1 = jnp.max(logits_SV, axis=-1, keepdims=True)
     exp_SV = jnp.exp(logits_SV - largest_S1)
     sum_S1 = jnp.sum(exp_SV, axis=-1, keepdims=True)
     log_z_S = (largest_S1 + jnp.log(sum_S1))[:, 0]
-    is_label_SV = jnp.arange(vocab_size) == label_S[:, None]
+    is_label_SV = jnp.arange(table_VM.shape[0]) == label_S[:, None]
     nll_S = log_z_S - jnp.sum(jnp.where(is_label_SV, logits_SV, 0.0), axis=-1)
+    return _Softmax(logits_SV, exp_SV, sum_S1, log_z_S, is_label_SV, nll_S)
+
+
+def _chunk(table_VM, label_smoothing, with_gradient, sums, chunk):
+    hidden_SM, label_S, is_token_S = chunk
+    nll, smoothed, dtable_MV = sums
+    vocab_size = table_VM.shape[0]
+    logits_SV, exp_SV, sum_S1, log_z_S, is_label_SV, nll_S = _softmax(table_VM, hidden_SM, label_S)
     uniform_S = log_z_S - jnp.mean(logits_SV, axis=-1)
     smoothed_S = (1.0 - label_smoothing) * nll_S + label_smoothing * uniform_S
     nll += jnp.sum(jnp.where(is_token_S, nll_S, 0.0))

@@ -11,15 +11,14 @@ from gshard_mt.data.batches import Batch
 from gshard_mt.model.pipeline import pipe_blocks
 from gshard_mt.model.transformer import Layer, Transformer
 from gshard_mt.train.accumulation import cut_batch
-from gshard_mt.train.loss import TokenLoss, cross_entropy
 
 UNUSED: Any = None  # tokens and groups are for experts
 
 
 def forward_in_stages(
     model: Transformer, config: Config, batch: Batch, key: jax.Array | None
-) -> TokenLoss:
-    """Token losses of a batch whose micro-batches are in the pipeline at the same time.
+) -> jax.Array:
+    """What the softmax reads [B, T, M] of a batch whose micro-batches are in the pipeline at once.
 
     They draw what they would draw one after another. Embeddings and softmax are every stage's.
     """
@@ -44,17 +43,8 @@ def forward_in_stages(
         pipe_blocks(model.decoder, decode, x, (memory, *segments), decoder_keys)
     )
 
-    def join(array: jax.Array) -> jax.Array:  # row by row, so that every device keeps its own
-        return jnp.swapaxes(array, 0, 1).reshape(-1, *array.shape[2:])
-
-    return cross_entropy(
-        join(hidden),
-        model.softmax_table(),
-        join(parts.label_BT),
-        join(parts.target_segment_BT) != 0,
-        config.train.label_smoothing,
-        jnp.dtype(config.model.dtype),
-    )
+    # `cut_batch` undone, row by row, so that every device keeps its own.
+    return jnp.swapaxes(hidden, 0, 1).reshape(-1, *hidden.shape[2:])
 
 
 def _halve(keys: jax.Array | None):

@@ -13,10 +13,10 @@ from gshard_mt.data.batches import Batch
 from gshard_mt.model.blueprint import Blueprint
 from gshard_mt.model.moe import Groups, RoutingSums, evaluation_groups, training_groups
 from gshard_mt.model.transformer import Transformer
-from gshard_mt.partitioning.annotate import shard
+from gshard_mt.partitioning.annotate import replicate, shard
 from gshard_mt.routing.counters import Counters
 from gshard_mt.train.accumulation import add_up, cut_batch, unit_rows
-from gshard_mt.train.loss import TokenLoss, cross_entropy
+from gshard_mt.train.loss import PairLoss, TokenLoss, cross_entropy, pair_loss
 from gshard_mt.train.optimizer import learning_rate_schedule
 from gshard_mt.train.pipeline import forward_in_stages
 from gshard_mt.train.state import TrainState, shape_state
@@ -37,8 +37,8 @@ class StepMetrics(NamedTuple):
 
 def forward(
     model: Transformer, config: Config, batch: Batch, groups: Groups, key: jax.Array | None
-) -> tuple[TokenLoss, dict[str, RoutingSums]]:
-    """Token losses of a batch, and by stack the routing sums of its MoE layers, stacked."""
+) -> tuple[jax.Array, dict[str, RoutingSums]]:
+    """What the softmax reads [B, T, M], and by stack its MoE layers' routing sums, stacked."""
     batch = Batch(*(shard(array, "BL") for array in batch))
     if config.mesh.stage > 1:
         return forward_in_stages(model, config, batch, key), {}
@@ -61,16 +61,8 @@ def forward(
         decoder_key,
         batch.target_pair_BT,
     )
-    token_loss = cross_entropy(
-        hidden_BTM,
-        model.softmax_table(),
-        batch.label_BT,
-        batch.target_segment_BT != 0,
-        config.train.label_smoothing,
-        jnp.dtype(config.model.dtype),
-    )
     stacks = {"encoder": encoder_sums[0], "decoder": decoder_sums[0]}
-    return token_loss, {name: sums for name, sums in stacks.items() if sums is not None}
+    return hidden_BTM, {name: sums for name, sums in stacks.items() if sums is not None}
 
 
 def make_gradient(config: Config, blueprint: Blueprint, num_pairs: int = 1) -> Callable:
@@ -83,9 +75,15 @@ def make_gradient(config: Config, blueprint: Blueprint, num_pairs: int = 1) -> C
     groups, moe = training_groups(config.model, num_pairs), config.model.moe
     num_parts = config.train.accumulation_steps
     stored = jax.tree.map(lambda x: x.sharding, blueprint.params)
+    smoothing, dtype = config.train.label_smoothing, jnp.dtype(config.model.dtype)
 
     def loss(params, batch, key, num_tokens):
-        token_loss, sums = forward(blueprint.build(params), config, batch, groups, key)
+        model = blueprint.build(params)
+        hidden_BTM, sums = forward(model, config, batch, groups, key)
+        is_token_BT = batch.target_segment_BT != 0
+        token_loss = cross_entropy(
+            hidden_BTM, model.softmax_table(), batch.label_BT, is_token_BT, smoothing, dtype
+        )
         share = {stack: n / num_tokens[stack] for stack, n in count_tokens(batch).items()}
         aux_losses = [share[name] * jnp.sum(stack.aux_loss) for name, stack in sums.items()]
         aux_loss = sum(aux_losses, jnp.zeros(()))
@@ -168,11 +166,23 @@ def make_train_step(
     return jax.jit(step, donate_argnums=0, out_shardings=(placed, like.step.sharding))
 
 
-def make_dev_step(config: Config, blueprint: Blueprint) -> Callable:
-    """Returns the jitted `(params, batch) -> TokenLoss`, without dropout or random choices."""
+def make_dev_step(config: Config, blueprint: Blueprint, num_pairs: int = 1) -> Callable:
+    """Returns the jitted `(params, batch) -> PairLoss`, without dropout or random choices."""
+    groups, dtype = evaluation_groups(config.model), jnp.dtype(config.model.dtype)
 
-    def step(params, batch: Batch) -> TokenLoss:
-        groups = evaluation_groups(config.model)
-        return forward(blueprint.build(params), config, batch, groups, None)[0]
+    def step(params, batch: Batch) -> PairLoss:
+        model = blueprint.build(params)
+        hidden_BTM, _ = forward(model, config, batch, groups, None)
+        is_token_BT, pair_BT = batch.target_segment_BT != 0, batch.target_pair_BT
+        found = pair_loss(
+            hidden_BTM,
+            model.softmax_table(),
+            batch.label_BT,
+            is_token_BT,
+            pair_BT,
+            num_pairs,
+            dtype,
+        )
+        return PairLoss(*map(replicate, found))  # every process reads it
 
     return jax.jit(step)

@@ -130,9 +130,9 @@ def test_a_state_is_restored_on_another_number_of_hosts(prepared, config, monkey
 
 def test_hosts_together_read_the_same_held_out_batches(prepared, config):
     for batch_rows in (4, 6):
-        expected = list(split_batches(prepared, "de-en", "dev", config, batch_rows))
+        expected = list(split_batches(prepared, "dev", config, batch_rows))
         parts = [
-            split_batches(prepared, "de-en", "dev", config, batch_rows, range(host, batch_rows, 2))
+            split_batches(prepared, "dev", config, batch_rows, range(host, batch_rows, 2))
             for host in (0, 1)
         ]
         hosts = zip(*parts, strict=True)
@@ -240,16 +240,31 @@ def test_closed_batches_cant_be_read(prepared, config):
         next(stream)
 
 
-def test_a_split_is_read_once_and_filled_up_with_padding(prepared, config):
-    found = list(split_batches(prepared, "fr-en", "dev", config, batch_rows=4))
+@pytest.mark.parametrize("chunk_pairs", [7, 4096])
+def test_a_split_is_read_once_and_filled_up_with_padding(
+    prepared, config, monkeypatch, chunk_pairs
+):
+    monkeypatch.setattr(batches, "CHUNK_PAIRS", chunk_pairs)
+    found = list(split_batches(prepared, "dev", config, batch_rows=4))
     assert all(batch.source_BL.shape == (4, config.source_length) for batch in found)
     pairs = [pair for batch in found for pair in unpack(batch)]
-    reader = prepared.reader("fr-en", "dev")
+    readers = [prepared.reader(pair, "dev") for pair in prepared.pairs]
     assert Counter(pairs) == Counter(
         (tuple(r.source.tolist()), tuple(r.target.tolist()))
+        for reader in readers
         for r in reader.read(range(len(reader)))
     )
-    assert _same(found, list(split_batches(prepared, "fr-en", "dev", config, batch_rows=4)))
+    assert _same(found, list(split_batches(prepared, "dev", config, batch_rows=4)))
+
+
+def test_a_split_mixes_its_languages_from_beginning_to_end(prepared, config, monkeypatch):
+    """The mean place of a language's tokens among all is in the middle, whatever the chunks."""
+    monkeypatch.setattr(batches, "CHUNK_PAIRS", 16)
+    found = list(split_batches(prepared, "dev", config, batch_rows=4))
+    pair_B = np.concatenate([batch.target_pair_BT[batch.label_BT != 0] for batch in found])
+    places = np.arange(len(pair_B)) / len(pair_B)
+    for number in range(len(prepared.pairs)):
+        assert 0.4 < np.mean(places[pair_B == number]) < 0.6
 
 
 def test_rows_shorter_than_the_data_are_refused(prepared, config):

@@ -10,7 +10,7 @@ import pytest
 
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.params import place
-from gshard_mt.train.loss import MAX_CHUNK_TOKENS, cross_entropy
+from gshard_mt.train.loss import MAX_CHUNK_TOKENS, cross_entropy, pair_loss
 
 M, V = 8, 30
 SCALE = 0.37  # what follows the loss in training divides it
@@ -108,6 +108,29 @@ def test_the_value_alone_is_the_value_with_gradients():
     loss = jax.jit(functools.partial(cross_entropy, label_smoothing=0.1, dtype=jnp.float32))
     sums, _ = expected(3, 5, 0.1)
     np.testing.assert_allclose(loss(*arguments)[:2], sums, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 7), (16, 3 * MAX_CHUNK_TOKENS // 8)])
+@pytest.mark.parametrize("num_devices", [1, 8])
+def test_the_loss_by_pair_adds_up_what_the_plain_formula_has_for_a_token(shape, num_devices):
+    arguments = problem(*shape)
+    pair_BT = np.random.default_rng(1).integers(0, 4, shape)  # of 5: the last one isn't there
+    mesh = build_mesh(1, num_devices, devices=jax.devices()[:num_devices])
+    with jax.set_mesh(mesh):
+        placed = [
+            place(array, letters, mesh)
+            for array, letters in zip(
+                [*arguments, jnp.asarray(pair_BT)], ("BTM", "VM", "BT", "BT", "BT"), strict=True
+            )
+        ]
+        found = jax.jit(functools.partial(pair_loss, num_pairs=5, dtype=jnp.float32))(*placed)
+    hidden_BTM, table_VM, label_BT, is_token_BT = map(np.asarray, arguments)
+    log_p_BTV = jax.nn.log_softmax(hidden_BTM @ table_VM.T)
+    nll_BT = -np.take_along_axis(np.asarray(log_p_BTV), label_BT[..., None], -1)[..., 0]
+    for pair in range(5):
+        is_pair_BT = is_token_BT & (pair_BT == pair)
+        assert found.num_tokens_X[pair] == is_pair_BT.sum()
+        np.testing.assert_allclose(found.nll_X[pair], nll_BT[is_pair_BT].sum(), rtol=1e-5)
 
 
 def test_a_batch_of_padding_has_no_loss_and_no_gradient():
