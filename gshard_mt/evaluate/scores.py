@@ -135,7 +135,7 @@ def resample(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray
         raise ValueError(f"{len(hypotheses)} hypotheses, {len(references)} references")
     bleu = BLEU(force=True)  # force only silences a warning
     pairs = zip(hypotheses, references, strict=True)
-    return _resampled_bleu(np.array([_bleu_counts(bleu, *pair) for pair in pairs]))
+    return _resampled_bleu(bleu, np.array([_bleu_counts(bleu, *pair) for pair in pairs]))
 
 
 def more_metric(name: str) -> Metric:
@@ -200,7 +200,7 @@ def _bleu_counts(bleu: BLEU, hypothesis: str, reference: str) -> list[int]:
     return [found.sys_len, found.ref_len, *found.counts, *found.totals]
 
 
-def _resampled_bleu(counts: np.ndarray) -> np.ndarray:
+def _resampled_bleu(bleu: BLEU, counts: np.ndarray) -> np.ndarray:
     """Returns the BLEU of test sets drawn from these sentences with replacement.
 
     The draws are those of sacreBLEU's own bootstrap; as sums of counts they are one matrix product.
@@ -208,10 +208,16 @@ def _resampled_bleu(counts: np.ndarray) -> np.ndarray:
     size = len(counts)
     draws = np.random.default_rng(SEED).choice(size, size=(NUM_RESAMPLES, size), replace=True)
     times = np.stack([np.bincount(draw, minlength=size) for draw in draws])
-    return np.array([_bleu_of_counts(total) for total in (times @ counts).tolist()])
+    return np.array([_bleu_of_counts(bleu, total) for total in (times @ counts).tolist()])
 
 
-def _bleu_of_counts(total: list[int]) -> float:
+def _bleu_of_counts(bleu: BLEU, total: list[int]) -> float:
+    """Returns the BLEU of counts, smoothed as `bleu` does it: without a 4-gram it is not 0."""
     return BLEU.compute_bleu(
-        sys_len=total[0], ref_len=total[1], correct=total[2:6], total=total[6:10]
+        sys_len=total[0],
+        ref_len=total[1],
+        correct=total[2:6],
+        total=total[6:10],
+        smooth_method=bleu.smooth_method,
+        smooth_value=bleu.smooth_value,
     ).score

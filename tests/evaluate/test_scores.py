@@ -61,6 +61,19 @@ def test_the_interval_is_that_of_sacrebleus_bootstrap(corpus):
     assert found.bleu_low < found.bleu < found.bleu_high
 
 
+def test_the_interval_of_text_without_4_grams_in_common_is_sacrebleus_too(tmp_path):
+    """Its score is smoothed, and so is that of every drawn test set."""
+    rng = random.Random(3)
+    sides = [[" ".join(rng.choices(WORDS, k=6)) for _ in range(12)] for _ in range(2)]
+    for name, lines in zip(("hypothesis", "reference"), sides, strict=True):
+        (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found, printed = scores.score(*sides), ask_command(tmp_path, "bleu", "--confidence")
+    assert scores.resample(*sides).mean() == pytest.approx(printed["confidence_mean"], abs=1e-3)
+    half_width = (found.bleu_high - found.bleu_low) / 2
+    assert half_width == pytest.approx(printed["confidence_var"], abs=0.1)
+    assert 0 < found.bleu_low < found.bleu < found.bleu_high
+
+
 def test_the_same_text_scores_100_with_certainty():
     references = ["a small house is old .", "the street is not red ."]
     found = scores.score(references, references)
