@@ -24,7 +24,9 @@ def get_config() -> Config:
     config.data.target_length = 48
     config.data.num_test = 100
     config.data.temperature = 3.0
+    config.model.dropout_rate = 0.3
+    config.model.expert_dropout_rate = 0.3
     config.train.batch_rows = 32
-    config.train.num_steps = 3600
-    config.train.eval_every = config.train.save_every = 600
+    config.train.num_steps = 1500
+    config.train.eval_every = config.train.save_every = 300
     return config
