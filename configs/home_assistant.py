@@ -4,8 +4,12 @@
     gshard-train --config configs/home_assistant.py --data_dir DATA --workdir RUN
     gshard-eval --workdir RUN
 
-The model of configs/tatoeba_moe_8e.py on batches of a quarter, meant for an hour of CPU (with
---config.model.dtype=float32 where it has no bfloat16 products) or minutes on a GPU. No scores yet.
+The model of configs/tatoeba_moe_8e.py on batches of an eighth: 57 minutes of two CPU cores with
+bfloat16 products (--config.model.dtype=float32 where there are none). Test BLEU 13.6, the mean of
+48 languages. All of them have the same few English strings, and the model learns those by heart:
+train nll falls to 0.83, dev nll from 3.42 after half of the steps to 3.38. The next thing to try is
+fewer steps at a higher rate; dropout of 0.3 in all places is slower at first (600 steps: dev nll
+4.15, with 0.1 3.88).
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -24,9 +28,7 @@ def get_config() -> Config:
     config.data.target_length = 48
     config.data.num_test = 100
     config.data.temperature = 3.0
-    config.model.dropout_rate = 0.3
-    config.model.expert_dropout_rate = 0.3
     config.train.batch_rows = 32
-    config.train.num_steps = 1500
-    config.train.eval_every = config.train.save_every = 300
+    config.train.num_steps = 3600
+    config.train.eval_every = config.train.save_every = 600
     return config

@@ -30,18 +30,17 @@ def run_config(config) -> Config:
 def poison(run_config, prepared, monkeypatch):
     """Makes the loss of one batch what it is told, wherever that batch turns up."""
     batches = train_batches(prepared, run_config.data, run_config.train.batch_rows)
-    wanted = [next(batches) for _ in range(BAD)][-1].source_BL.sum()
+    wanted = [next(batches) for _ in range(BAD)][-1].label_BT.sum()
     batches.close()
-    original = step_module.forward
+    original = step_module.cross_entropy
 
     def set_loss(value: float) -> None:
-        def forward(model, config, batch, groups, key):
-            loss, sums = original(model, config, batch, groups, key)
-            is_it = jnp.sum(batch.source_BL) == wanted
-            smoothed = loss.smoothed * jnp.where(is_it, value, 1.0)
-            return loss._replace(smoothed=smoothed), sums
+        def cross_entropy(hidden_BTM, table_VM, label_BT, *others):
+            loss = original(hidden_BTM, table_VM, label_BT, *others)
+            is_it = jnp.sum(label_BT) == wanted
+            return loss._replace(smoothed=loss.smoothed * jnp.where(is_it, value, 1.0))
 
-        monkeypatch.setattr(step_module, "forward", forward)
+        monkeypatch.setattr(step_module, "cross_entropy", cross_entropy)
 
     return set_loss
 
