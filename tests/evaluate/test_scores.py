@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from gshard_mt.evaluate import scores
@@ -72,6 +73,14 @@ def test_the_interval_of_text_without_4_grams_in_common_is_sacrebleus_too(tmp_pa
     half_width = (found.bleu_high - found.bleu_low) / 2
     assert half_width == pytest.approx(printed["confidence_var"], abs=0.1)
     assert 0 < found.bleu_low < found.bleu < found.bleu_high
+
+
+def test_an_interval_is_as_wide_as_the_draws_and_lies_around_the_figure():
+    drawn = np.linspace(10.0, 14.0, 1001)  # their mean is 12
+    assert scores.interval(13.0, drawn) == pytest.approx((11.1, 14.9))
+    assert scores.interval(1.0, drawn) == pytest.approx((0.0, 2.9))
+    assert scores.interval(99.0, drawn) == pytest.approx((97.1, 100.0))
+    assert scores.interval(-1.0, drawn, least=-100.0) == pytest.approx((-2.9, 0.9))
 
 
 def test_the_same_text_scores_100_with_certainty():
