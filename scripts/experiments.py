@@ -23,6 +23,7 @@ class Planned(NamedTuple):
     name: str
     config: pathlib.Path
     override: Mapping[str, str]  # by key, as flags have them
+    data: str  # a folder of its own in --data_dir, prepared as the run asks; none: --data_dir
 
 
 class Experiment(NamedTuple):
@@ -56,13 +57,11 @@ def read_experiment(path: pathlib.Path, extra: Mapping[str, str]) -> Experiment:
 def _read_run(path: pathlib.Path, entry: Any, for_all: Mapping, extra: Mapping) -> Planned:
     if not isinstance(entry, dict):
         raise ConfigError(f"{path}: run: found {entry!r}, accepted: [[run]] with name and config")
-    name = entry.get("name")
-    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.,=+-]*", name):
-        accepted = "letters, digits and .,_=+-"
-        raise ConfigError(f"{path}: run: found name {name!r}, accepted: {accepted}")
+    name = _folder(f"{path}: run: found name", entry.get("name"))
     if name in ("comparison", "logs"):
         raise ConfigError(f"{path}: run {name}: that folder is taken; accepted: another name")
-    _refuse_unknown(path, entry, ("name", "config", "override"), f"run {name}: ")
+    _refuse_unknown(path, entry, ("name", "config", "override", "data"), f"run {name}: ")
+    data = _folder(f"{path}: run {name}: found data", entry["data"]) if "data" in entry else ""
     config = entry.get("config")
     if not isinstance(config, str) or not (path.parent / config).is_file():
         raise ConfigError(
@@ -70,7 +69,13 @@ def _read_run(path: pathlib.Path, entry: Any, for_all: Mapping, extra: Mapping) 
             f"{path.parent}"
         )
     own = _read_override(path, entry, f"run {name}: ")
-    return Planned(name, path.parent / config, {**for_all, **own, **extra})
+    return Planned(name, path.parent / config, {**for_all, **own, **extra}, data)
+
+
+def _folder(where: str, name: Any) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.,=+-]*", name):
+        raise ConfigError(f"{where} {name!r}, accepted: letters, digits and .,_=+-")
+    return name
 
 
 def _refuse_unknown(path: pathlib.Path, record: Mapping, known: Sequence[str], where="") -> None:

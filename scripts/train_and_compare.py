@@ -10,6 +10,7 @@ An experiment names its runs, each a config and what it overrides; paths are rel
     name = "top1"
     config = "../gates.py"
     override = { "model.moe.gate" = "top1" }
+    data = "all"                              # prepared here, in DATA/all; without it DATA is taken
 
 Given again, the same command goes on. With --minutes, trainings are stopped when the time is over:
 they save, and what is left is said. What commands print goes to RUNS/logs.
@@ -77,20 +78,44 @@ def left(experiment: Experiment, workdir: pathlib.Path) -> dict[str, str]:
     return found
 
 
-def train_words(run: Planned, data_dir: pathlib.Path, workdir: pathlib.Path) -> list[str]:
-    """Returns the flags of gshard-train."""
+def prepare_words(run: Planned, data_dir: pathlib.Path) -> list[str]:
+    """Returns the flags of gshard-prepare-data; with --workdir they are those of gshard-train."""
     words = ["--config", str(run.config)]
     words += [f"--config.{key}={value}" for key, value in run.override.items()]
-    return [*words, "--data_dir", str(data_dir), "--workdir", str(workdir / run.name)]
+    return [*words, "--data_dir", str(data_dir / run.data)]
+
+
+def prepare(run: Planned, flags: argparse.Namespace) -> None:
+    """Prepares the data of a run that has its own; what is there already is left as it is.
+
+    Raises ConfigError where that failed.
+    """
+    log = log_of("prepare", run, flags.workdir)
+    say(f"{'prepare':<11} {run.name}: {log}")
+    words = [
+        sys.executable,
+        "-m",
+        "gshard_mt.cli.prepare_data",
+        *prepare_words(run, flags.data_dir),
+    ]
+    with log.open("ab") as file:
+        status = subprocess.run(words, stdout=file, stderr=subprocess.STDOUT).returncode
+    if status:
+        raise ConfigError(f"{run.name}: prepare failed, exit status {status}: {last_line(log)}")
+
+
+def log_of(command: str, run: Planned, workdir: pathlib.Path) -> pathlib.Path:
+    log = workdir / "logs" / f"{run.name}.{command}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return log
 
 
 def start(command: str, run: Planned, split: str, flags: argparse.Namespace) -> Job:
     """Starts `train` or `evaluate`; what it prints is added to its log."""
     words = ["--workdir", str(flags.workdir / run.name), "--split", split]
     if command == "train":
-        words = train_words(run, flags.data_dir, flags.workdir)
-    log = flags.workdir / "logs" / f"{run.name}.{command}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+        words = [*prepare_words(run, flags.data_dir), *words[:2]]
+    log = log_of(command, run, flags.workdir)
     environment = {_MEMORY: f"{0.9 / flags.jobs:.3f}", **os.environ} if flags.jobs > 1 else None
     with log.open("ab") as file:
         process = subprocess.Popen(
@@ -164,8 +189,12 @@ def work(flags: argparse.Namespace) -> None:
     experiment = read_experiment(flags.experiment, read_flags(flags.override))
     if flags.jobs < 1:
         raise ConfigError(f"--jobs: found {flags.jobs}, accepted: 1 or more")
-    failed = run_all(experiment, flags)
     workdir = flags.workdir
+    todo = left(experiment, workdir)
+    for run in experiment.runs:
+        if run.data and todo.get(run.name) == "train":
+            prepare(run, flags)
+    failed = run_all(experiment, flags)
     compare(experiment, workdir)
     todo = left(experiment, workdir)
     if failed:

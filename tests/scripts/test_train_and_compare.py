@@ -1,6 +1,7 @@
 """Experiments are read and refused as a whole; what is left of one is found on the disk."""
 # SPDX-License-Identifier: Apache-2.0
 
+import argparse
 import importlib.util
 import json
 import pathlib
@@ -10,6 +11,7 @@ import sys
 import pytest
 
 from gshard_mt import config as configs
+from gshard_mt.data.prepared import open_prepared
 from gshard_mt.errors import ConfigError
 from gshard_mt.run import FORMAT_VERSION
 
@@ -23,6 +25,7 @@ config = "../config.py"
 [[run]]
 name = "two"
 config = "../config.py"
+data = "own"
 override = { "model.moe.gate" = "top2", "model.moe.count_rejected" = true }
 """
 CONFIG = "from gshard_mt.config import Config\n\ndef get_config():\n    return Config()\n"
@@ -56,10 +59,10 @@ def test_a_run_overrides_what_all_do_and_flags_override_it(script, path):
     one, two = (script.make_config(run) for run in experiment.runs)
     assert (one.model.moe.gate, one.train.num_steps, two.model.moe.gate) == ("top1", 30, "top2")
     assert two.model.moe.count_rejected is True
-    words = script.train_words(experiment.runs[1], pathlib.Path("data"), pathlib.Path("runs"))
-    assert "--config.model.moe.count_rejected=true" in words
-    assert words[-1] == str(pathlib.Path("runs") / "two")
-    assert pathlib.Path(words[1]).read_text() == CONFIG
+    words = [script.prepare_words(run, pathlib.Path("data")) for run in experiment.runs]
+    assert "--config.model.moe.count_rejected=true" in words[1]
+    assert [run[-1] for run in words] == ["data", str(pathlib.Path("data") / "own")]
+    assert pathlib.Path(words[1][1]).read_text() == CONFIG
 
 
 @pytest.mark.parametrize(
@@ -73,6 +76,7 @@ def test_a_run_overrides_what_all_do_and_flags_override_it(script, path):
         ('"two"', '"one"', "run one: is there twice"),
         ('"two"', '"../two"', "found name '../two'"),
         ('"two"', '"logs"', "run logs: that folder is taken"),
+        ('"own"', '"../own"', "run two: found data '../own', accepted: letters"),
         ("config.py", "nothing.py", "run one: found config '../nothing.py'"),
         ('name = "two"', 'name = "two"\ngate = 1', "run two: gate: unknown key"),
         ('"top2"', '"top3"', "run two: config.model.moe.gate: found 'top3'"),
@@ -129,7 +133,26 @@ def test_the_script_refuses_in_one_line_with_status_2(path):
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["gates", "tatoeba", "tatoeba_ablations"])
+def test_a_run_with_data_of_its_own_prepares_it(script, path, config, tmp_path):
+    words = f"from gshard_mt.config import *\n\ndef get_config():\n    return Config({config!r})\n"
+    (tmp_path / "config.py").write_text(words)
+    path.write_text(
+        TOML.replace('model.moe.count_rejected" = true', 'data.source_vocab_size" = 340')
+    )
+    _, two = script.read_experiment(path, {}).runs
+    flags = argparse.Namespace(data_dir=tmp_path / "data", workdir=tmp_path / "runs")
+    script.prepare(two, flags)
+    assert open_prepared(tmp_path / "data" / "own").source_size == 340
+    other = two._replace(override={**two.override, "data.source_vocab_size": "350"})
+    with pytest.raises(
+        ConfigError, match="two: prepare failed, exit status 2: error: .*340 -> 350"
+    ):
+        script.prepare(other, flags)
+
+
+@pytest.mark.parametrize(
+    "name", ["gates", "multi30k", "tatoeba", "tatoeba_ablations", "vocabularies"]
+)
 def test_our_own_experiments_can_work(script, name, tmp_path):
     experiment = script.read_experiment(ROOT / "configs" / "experiments" / f"{name}.toml", {})
     assert set(script.left(experiment, tmp_path).values()) == {"train"}
