@@ -92,14 +92,10 @@ def prepare(run: Planned, flags: argparse.Namespace) -> None:
     """
     log = log_of("prepare", run, flags.workdir)
     say(f"{'prepare':<11} {run.name}: {log}")
-    words = [
-        sys.executable,
-        "-m",
-        "gshard_mt.cli.prepare_data",
-        *prepare_words(run, flags.data_dir),
-    ]
+    command = [sys.executable, "-m", "gshard_mt.cli.prepare_data"]
+    words = prepare_words(run, flags.data_dir)
     with log.open("ab") as file:
-        status = subprocess.run(words, stdout=file, stderr=subprocess.STDOUT).returncode
+        status = subprocess.run([*command, *words], stdout=file, stderr=file).returncode
     if status:
         raise ConfigError(f"{run.name}: prepare failed, exit status {status}: {last_line(log)}")
 
@@ -133,13 +129,12 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def run_all(experiment: Experiment, flags: argparse.Namespace) -> list[str]:
+def run_all(experiment: Experiment, flags: argparse.Namespace, end: float) -> list[str]:
     """Trains and evaluates what is left, --jobs at once; returns the runs that failed.
 
-    What is trained is evaluated before others are trained. When the time is over nothing new is
-    started, and trainings are told to save and end.
+    What is trained is evaluated before others are trained. When the time is over, at `end` of the
+    monotonic clock, nothing new is started, and trainings are told to save and end.
     """
-    end = time.monotonic() + 60 * flags.minutes
     todo = left(experiment, flags.workdir)
     waiting = [(todo[run.name], run) for run in experiment.runs if run.name in todo]
     waiting.sort(key=lambda both: both[0])  # evaluations first
@@ -189,12 +184,12 @@ def work(flags: argparse.Namespace) -> None:
     experiment = read_experiment(flags.experiment, read_flags(flags.override))
     if flags.jobs < 1:
         raise ConfigError(f"--jobs: found {flags.jobs}, accepted: 1 or more")
-    workdir = flags.workdir
+    workdir, end = flags.workdir, time.monotonic() + 60 * flags.minutes
     todo = left(experiment, workdir)
     for run in experiment.runs:
-        if run.data and todo.get(run.name) == "train":
+        if run.data and todo.get(run.name) == "train" and time.monotonic() < end:
             prepare(run, flags)
-    failed = run_all(experiment, flags)
+    failed = run_all(experiment, flags, end)
     compare(experiment, workdir)
     todo = left(experiment, workdir)
     if failed:

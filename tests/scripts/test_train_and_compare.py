@@ -150,6 +150,18 @@ def test_a_run_with_data_of_its_own_prepares_it(script, path, config, tmp_path):
         script.prepare(other, flags)
 
 
+@pytest.mark.parametrize("minutes, prepared", [(1.0, ["two"]), (0.0, [])])
+def test_data_is_prepared_before_trainings_within_the_time(
+    script, path, tmp_path, monkeypatch, minutes, prepared
+):
+    done = []
+    monkeypatch.setattr(script, "prepare", lambda run, flags: done.append(run.name))
+    monkeypatch.setattr(script, "run_all", lambda *_: done.append("all") or [])
+    words = {"data_dir": tmp_path / "data", "workdir": tmp_path / "runs", "override": []}
+    script.work(argparse.Namespace(experiment=path, minutes=minutes, jobs=1, **words))
+    assert done == [*prepared, "all"]
+
+
 @pytest.mark.parametrize(
     "name", ["gates", "multi30k", "tatoeba", "tatoeba_ablations", "vocabularies"]
 )
