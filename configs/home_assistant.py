@@ -26,7 +26,6 @@ _SMOKE = runpy.run_path(str(pathlib.Path(__file__).with_name("smoke.py")))
 def get_config() -> Config:
     config = _SMOKE["get_config"]()
     config.data.recipe = "data/home_assistant.toml"
-    config.data.source_vocab_size = 32_000
     config.model.moe.group_size = 256
     config.model.dropout_rate = 0.15
     config.model.dtype = "bfloat16"

@@ -26,11 +26,11 @@ def causal_mask(segment_BT: jax.Array) -> jax.Array:
 class Attention(nnx.Module):
     """Queries from one sequence, keys and values from the same or another; no biases."""
 
-    def __init__(self, sizes: Sizes, rngs: nnx.Rngs):
+    def __init__(self, sizes: Sizes, rngs: nnx.Rngs, output_scale: float = 1.0):
         self.wq_MND = uniform_parameter(rngs, "MND", sizes, fan_in="M")
         self.wk_MND = uniform_parameter(rngs, "MND", sizes, fan_in="M")
         self.wv_MND = uniform_parameter(rngs, "MND", sizes, fan_in="M")
-        self.wo_NDM = uniform_parameter(rngs, "NDM", sizes, fan_in="ND")
+        self.wo_NDM = uniform_parameter(rngs, "NDM", sizes, fan_in="ND", scale=output_scale)
 
     def __call__(self, x_BTM, memory_BLM, mask_BTL, key, dropout_rate, dtype) -> jax.Array:
         """x_BTM attends to memory_BLM where the mask is true; returns [B, T, M]."""

@@ -12,10 +12,12 @@ from gshard_mt.model.layers import Sizes, contract, dropout, uniform_parameter
 class FeedForward(nnx.Module):
     """wo · ReLU(wi · x), no biases."""
 
-    def __init__(self, config: ModelConfig, sizes: Sizes, rngs: nnx.Rngs):
+    def __init__(
+        self, config: ModelConfig, sizes: Sizes, rngs: nnx.Rngs, output_scale: float = 1.0
+    ):
         self.dropout_rate, self.dtype = config.expert_dropout_rate, jnp.dtype(config.dtype)
         self.wi_MH = uniform_parameter(rngs, "MH", sizes, fan_in="M")
-        self.wo_HM = uniform_parameter(rngs, "HM", sizes, fan_in="H")
+        self.wo_HM = uniform_parameter(rngs, "HM", sizes, fan_in="H", scale=output_scale)
 
     def __call__(self, x_BLM, tokens, groups, key) -> tuple[jax.Array, None]:
         """Returns [B, L, M] and no routing; every token is treated alike, alone."""

@@ -83,15 +83,23 @@ def group_capacity(config: ModelConfig, groups: Groups, size: int) -> int:
 class MixtureOfExperts(nnx.Module):
     """E feed-forwards of which each token takes the few that its gate chooses."""
 
-    def __init__(self, config: ModelConfig, sizes: Sizes, rngs: nnx.Rngs, gate: str):
+    def __init__(
+        self,
+        config: ModelConfig,
+        sizes: Sizes,
+        rngs: nnx.Rngs,
+        gate: str,
+        output_scale: float = 1.0,
+    ):
         self.config, self.gate = config, gate
         for name, letters in self._gate_weights().items():
             scale = 0.0 if GATINGS[gate].starts_at_zero else 1.0
             setattr(self, name, uniform_parameter(rngs, letters, sizes, fan_in="M", scale=scale))
         self.wi_EMH = uniform_parameter(rngs, "EMH", sizes, fan_in="M")
-        self.wo_EHM = uniform_parameter(rngs, "EHM", sizes, fan_in="H")
+        self.wo_EHM = uniform_parameter(rngs, "EHM", sizes, fan_in="H", scale=output_scale)
         if config.moe.shared_ffn_dim:
-            self.shared_expert = FeedForward(config, sizes | {"H": config.moe.shared_ffn_dim}, rngs)
+            sizes = sizes | {"H": config.moe.shared_ffn_dim}
+            self.shared_expert = FeedForward(config, sizes, rngs, output_scale)
 
     def __call__(
         self, x_BLM: jax.Array, tokens: Tokens, groups: Groups, key: jax.Array | None

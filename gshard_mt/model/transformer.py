@@ -68,22 +68,31 @@ def take_memory(queue: Memory, turn_B: jax.Array) -> Memory:
 class Layer(nnx.Module):
     """Pre-norm self-attention, cross-attention (decoder only) and a feed-forward."""
 
-    def __init__(self, config: ModelConfig, sizes: Sizes, rngs, *, gate: str, is_decoder: bool):
+    def __init__(
+        self,
+        config: ModelConfig,
+        sizes: Sizes,
+        rngs: nnx.Rngs,
+        *,
+        gate: str,
+        is_decoder: bool,
+        output_scale: float,
+    ):
         self.dropout_rate, self.expert_dropout_rate = (
             config.dropout_rate,
             config.expert_dropout_rate,
         )
         self.dtype = jnp.dtype(config.dtype)
         self.self_attention_norm = Norm(sizes)
-        self.self_attention = Attention(sizes, rngs)
+        self.self_attention = Attention(sizes, rngs, output_scale)
         if is_decoder:
             self.cross_attention_norm = Norm(sizes)
-            self.cross_attention = Attention(sizes, rngs)
+            self.cross_attention = Attention(sizes, rngs, output_scale)
         self.feed_forward_norm = Norm(sizes)
         self.feed_forward = (
-            MixtureOfExperts(config, sizes, rngs, gate)
+            MixtureOfExperts(config, sizes, rngs, gate, output_scale)
             if gate
-            else FeedForward(config, sizes, rngs)
+            else FeedForward(config, sizes, rngs, output_scale)
         )
 
     def encode(self, x_BLM, segment_BL, tokens: Tokens, groups: Groups, key):
@@ -141,13 +150,26 @@ class Layer(nnx.Module):
 
 
 class Block(nnx.Module):
-    """What a stack repeats: a layer with experts and a dense one, or one dense layer."""
+    """What a stack repeats: a layer with experts and a dense one, or one dense layer.
+
+    Weights whose products are added to the residual stream are drawn narrower the deeper the stack
+    is, by 2 / layers (GPipe, section 5, divides those of feed-forwards by the layers).
+    """
 
     def __init__(self, config: ModelConfig, sizes: Sizes, rngs: nnx.Rngs, *, is_decoder: bool):
         self.remat = config.remat
         gates = (gate_of(config, is_decoder), "") if config.moe.num_experts else ("",)
+        num_layers = config.num_layers // 2  # of this stack
         self.layers = nnx.List(
-            Layer(config, sizes, rngs, gate=gate, is_decoder=is_decoder) for gate in gates
+            Layer(
+                config,
+                sizes,
+                rngs,
+                gate=gate,
+                is_decoder=is_decoder,
+                output_scale=min(1.0, 2.0 / num_layers),
+            )
+            for gate in gates
         )
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gshard_mt.model.blueprint import draw_blueprint
+from gshard_mt.model.blueprint import draw_blueprint, draw_params
 from gshard_mt.model.moe import training_groups
 from gshard_mt.model.transformer import Vocabulary
 from tests.model import tiny
@@ -74,6 +74,22 @@ def dropping():
     config = tiny.with_moe(config, capacity_factor=1.0)
     model = tiny.make(config)
     return model, jax.jit(lambda params, batch, key: run(model, params, batch, key)[0])
+
+
+def test_what_a_stack_adds_up_is_drawn_narrower_the_deeper_it_is():
+    """Each matrix is uniform: 95% of its bound is passed and the bound never."""
+    config = tiny.with_moe(dataclasses.replace(tiny.MOE, num_layers=12), shared_ffn_dim=24)
+    params = draw_params(config, tiny.VOCABULARY, 0)
+    fan_in = {"wo_NDM": 2 * 6, "wo_HM": 24, "wo_EHM": 24}
+    num_drawn = 0
+    for path, value in jax.tree.leaves_with_path(params):
+        name = path[-1].key
+        if name.startswith("w"):
+            scale = 2 / 6 if name in fan_in else 1
+            largest = float(jnp.abs(value).max()) / scale * (fan_in.get(name, 16) / 3) ** 0.5
+            assert 0.95 < largest <= 1.0, (path, largest)
+            num_drawn += name in fan_in
+    assert num_drawn == (2 + 3) + (3 + 4)  # of an encoder's and a decoder's two layers
 
 
 def test_a_packed_sentence_has_the_loss_it_has_alone(case):
