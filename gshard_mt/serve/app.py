@@ -97,7 +97,7 @@ async def _translate(
 ) -> list[str]:
     """Waits for the translations, as long as the client does. Raises RefusedError."""
     try:
-        translations = asyncio.wrap_future(batcher.submit(texts))
+        asked = batcher.submit(texts)
     except FullError as full:
         raise RefusedError(
             503,
@@ -108,6 +108,7 @@ async def _translate(
     except ClosedError:
         headers = {"Retry-After": "5", "Connection": "close"}
         raise RefusedError(503, "service: stopping; ask again when it is back", headers) from None
+    translations = asyncio.wrap_future(asked)
     gone = asyncio.ensure_future(request.receive())  # after the body nothing else can come
     try:
         await asyncio.wait(
@@ -123,7 +124,7 @@ async def _translate(
         ) from error
     finally:
         gone.cancel()
-        translations.cancel()  # out of the queue
+        asked.cancel()  # out of the queue before the client is told
     if gone.done() and not gone.cancelled():
         raise ClientDisconnect
     raise RefusedError(504, f"service: found no answer within {limits.request_seconds:g} seconds")
