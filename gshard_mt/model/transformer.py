@@ -153,7 +153,7 @@ class Block(nnx.Module):
     """What a stack repeats: a layer with experts and a dense one, or one dense layer.
 
     Weights whose products are added to the residual stream are drawn narrower the deeper the stack
-    is, by 2 / layers (GPipe, section 5, divides those of feed-forwards by the layers).
+    is, by min(1, 2 / layers) (GPipe, section 5, divides those of feed-forwards by the layers).
     """
 
     def __init__(self, config: ModelConfig, sizes: Sizes, rngs: nnx.Rngs, *, is_decoder: bool):
