@@ -4,8 +4,8 @@
     gshard-train --config configs/tatoeba_moe_64e.py --data_dir DATA --workdir RUN
 
 As configs/tatoeba_moe_8e.py with eight times the experts: a token still meets two of them. Of 512
-tokens in a group every expert takes up to 16. Dev BLEU: 23.3, with dropout of 0.3 inside the experts
-23.5 (docs/results.md).
+tokens in a group every expert takes up to 16. Dev BLEU: 23.3, with dropout of 0.3 inside the
+experts 23.5 (docs/results.md).
 """
 # SPDX-License-Identifier: Apache-2.0
 
