@@ -6,9 +6,10 @@
     gshard-eval --workdir RUN
 
 RECIPE is a TOML file with `tsv:` entries for the train, dev and test splits of task 1. 35 passes: a
-few minutes on a GPU, 80 on two CPU cores. test2016: BLEU 42.0, tokenized and lower-cased 42.3
-(docs/results.md). Of 29,000 captions a model learns to the end only with much dropout: 0.4 is 1.2
-worse after these steps, 0.1 was for three passes.
+few minutes on a GPU, 80 on two CPU cores. test2016: BLEU 42.0, tokenized and lower-cased 42.3; with
+batches half as large and an hour of two CPU cores 41.5 and 41.8 (docs/results.md). Of 29,000
+captions a model learns to the end only with much dropout: 0.4 is 1.2 worse after these steps, 0.1
+was for three passes.
 """
 # SPDX-License-Identifier: Apache-2.0
 

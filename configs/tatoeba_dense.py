@@ -6,7 +6,7 @@ python scripts/train_and_compare.py configs/experiments/tatoeba.toml --data_dir 
 For one GPU; 16,384 places for tokens a side and step. configs/tatoeba_moe_8e.py and
 configs/tatoeba_moe_64e.py change the feed-forwards alone. 41.8 million target tokens. Dev BLEU, the
 mean of languages: 22.6 (docs/results.md). With 16,000 source subwords, 4,000 steps and wider
-initial weights it was 19.3.
+initial weights it was 19.3; with dropout 0.2, 22.3 at a lower dev nll.
 """
 # SPDX-License-Identifier: Apache-2.0
 
