@@ -49,5 +49,5 @@ bench: $(INSTALLED) ## run the benchmarks; JSON rows on standard output
 	@$(BIN)/python -m benchmarks.read_batches --config configs/smoke.py --data_dir $(SMOKE)/data
 	@$(BIN)/python -m benchmarks.prepare --pairs 200000
 
-docs: $(INSTALLED) ## write docs/configuration.md from gshard_mt/config.py
+docs: $(INSTALLED) ## write docs/configuration.md from gshard_mt/config/records.py
 	$(BIN)/python scripts/write_configuration_doc.py

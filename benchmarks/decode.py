@@ -25,12 +25,12 @@ import absl.flags
 import jax
 
 from benchmarks.machine import describe_machine
-from gshard_mt.cli import memory
-from gshard_mt.config import decoding_mesh_shape
+from gshard_mt.cli.startup import memory
+from gshard_mt.config.records import decoding_mesh_shape
 from gshard_mt.decode.translate import load_translator
 from gshard_mt.evaluate.scores import score
 from gshard_mt.partitioning import mesh
-from gshard_mt.run import read_run
+from gshard_mt.run.directory import read_run
 
 _BEAMS = (1, 4)
 _MARIAN = "--normalize 1 --mini-batch 64 --maxi-batch 100 --maxi-batch-sort src --quiet"

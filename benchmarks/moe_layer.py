@@ -21,15 +21,15 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.machine import describe_machine
-from gshard_mt.cli.memory import keep_buffers
+from gshard_mt.cli.startup.memory import keep_buffers
 from gshard_mt.model.layers import contract
 from gshard_mt.partitioning.annotate import platform
 from gshard_mt.routing.capacity import expert_capacity
 from gshard_mt.routing.dispatch import DISPATCHES, DROPLESS
 from gshard_mt.routing.dropless import sort_choices
 from gshard_mt.routing.gates.top2 import top2
+from gshard_mt.routing.gathers import fetch_outputs, fetch_tokens
 from gshard_mt.routing.grouped_product import grouped_product
-from gshard_mt.routing.places import fetch_outputs, fetch_tokens
 
 NUM_CHOICES = 2
 

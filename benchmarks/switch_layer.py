@@ -36,7 +36,7 @@ from flax import nnx
 
 from benchmarks.machine import describe_machine
 from benchmarks.moe_layer import time_in_turn
-from gshard_mt.config import ModelConfig, MoeConfig
+from gshard_mt.config.records import ModelConfig, MoeConfig
 from gshard_mt.model.moe import Groups, MixtureOfExperts, Tokens, group_capacity
 
 GROUPS = Groups(size=0, capacity_factor=1.25)  # every row is a group

@@ -17,8 +17,8 @@ import numpy as np
 from gshard_mt.data.cleaning.clean import normalize
 from gshard_mt.data.cleaning.fold import fold
 from gshard_mt.data.cleaning.placeholders import placeholders
+from gshard_mt.data.corpora.recipe import load_recipe
 from gshard_mt.data.corpora.wheel import read_wheel
-from gshard_mt.data.recipe import load_recipe
 from gshard_mt.languages import language_code
 
 BLOCK = 50_000  # pairs made at once

@@ -14,14 +14,14 @@ from absl import flags
 
 from benchmarks.machine import describe_machine
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.cli.memory import keep_buffers, largest_weight
-from gshard_mt.config import mesh_shape
+from gshard_mt.cli.startup.memory import keep_buffers, largest_weight
+from gshard_mt.config.records import mesh_shape
 from gshard_mt.data.batches import train_batches
 from gshard_mt.data.prepared import open_prepared
 from gshard_mt.model.blueprint import count_parameters, draw_blueprint
 from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning import mesh as meshes
-from gshard_mt.partitioning.params import sharding
+from gshard_mt.partitioning.placement import sharding
 from gshard_mt.train.optimizer import make_optimizer
 from gshard_mt.train.state import initial_state, shape_state
 from gshard_mt.train.step import make_train_step

@@ -1,7 +1,7 @@
 """M4: what the models of the GShard paper have in common, of whatever size."""
 # SPDX-License-Identifier: Apache-2.0
 
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 
 ROW_LENGTH = 256  # tokens of a packed row; the paper doesn't say
 GROUP_SIZE = 1024  # S; with C = 2 S / E there is a slot for every expert up to 2,048 of them

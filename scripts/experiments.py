@@ -8,8 +8,8 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gshard_mt import config as configs
-from gshard_mt.config import Config
+from gshard_mt.config import records as configs
+from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError, suggest
 from gshard_mt.model.moe_checks import check_moe
 

@@ -29,9 +29,9 @@ from typing import NamedTuple
 
 from experiments import Experiment, Planned, make_config, read_experiment, read_flags
 
-from gshard_mt import config as configs
+from gshard_mt.config import records as configs
 from gshard_mt.errors import ConfigError, UserError
-from gshard_mt.run import FREE_KEYS, FREE_SECTIONS, read_run
+from gshard_mt.run.directory import FREE_KEYS, FREE_SECTIONS, read_run
 
 STOPPED = (128 + signal.SIGTERM, -signal.SIGTERM)  # gshard-train's exit status, or in its start
 

@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the records, defaults and comments of gshard_mt/config.py."""
+"""Writes docs/configuration.md from the records of gshard_mt/config: keys, defaults, meaning."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -7,7 +7,7 @@ import io
 import pathlib
 import tokenize
 
-from gshard_mt.config import (
+from gshard_mt.config.records import (
     Config,
     known_keys,
     section_fields,
@@ -20,7 +20,7 @@ TARGET = ROOT / "docs" / "configuration.md"
 
 HEAD = """# Configuration
 
-<!-- Written by scripts/write_configuration_doc.py (`make docs`) from gshard_mt/config.py. -->
+<!-- Written by scripts/write_configuration_doc.py (`make docs`) from gshard_mt/config/. -->
 
 A config is a Python file with a `get_config()` that returns a `gshard_mt.config.Config`; the files
 in `configs/` are such. Any key below is overridden on the command line:

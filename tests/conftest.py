@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from gshard_mt.config import DataConfig
-from gshard_mt.data.prepare import prepare
+from gshard_mt.config.records import DataConfig
+from gshard_mt.data.prepare.prepare import prepare
 from gshard_mt.data.prepared import Prepared, open_prepared
-from tests.made_up import write_made_up
+from tests.making.made_up import write_made_up
 from tests.no_network import sitecustomize  # noqa: F401 (from now on in this process)
 
 # In every process that a test starts, too.

@@ -6,8 +6,8 @@ import runpy
 
 import pytest
 
-from gshard_mt import config as configs
-from gshard_mt.config import Config
+from gshard_mt.config import records as configs
+from gshard_mt.config.records import Config
 from gshard_mt.model.moe_checks import check_moe
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"

@@ -14,9 +14,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A room is a folder or a file right under gshard_mt/. Rooms of one floor don't know each other.
 FLOORS = [
     {"errors"},
-    {"partitioning", "routing", "languages"},
+    {"partitioning", "routing", "report", "languages"},
     {"config"},
-    {"model", "data", "run", "m4", "checkpoint"},
+    {"model", "data", "run", "m4"},
     {"train", "decode", "export"},
     {"evaluate", "plan", "serve"},
     {"cli"},
@@ -176,8 +176,13 @@ def test_a_room_is_imported_with_what_it_does_without_blocked(owner):
     assert done.returncode == 0, done.stderr
 
 
-def test_every_init_file_is_empty():
-    wrong = [file for file in (ROOT / "gshard_mt").rglob("__init__.py") if file.read_text()]
+def test_every_init_file_is_empty_but_that_of_config():
+    # Users' config files say `from gshard_mt.config import Config`.
+    wrong = [
+        file
+        for file in (ROOT / "gshard_mt").rglob("__init__.py")
+        if file.read_text() and file.parent.name != "config"
+    ]
     assert not wrong
 
 

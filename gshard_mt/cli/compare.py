@@ -35,9 +35,9 @@ def main(argv) -> None:
         raise ConfigError(f"--name: found {len(names)}, accepted: {len(folders)}, one an --eval")
     import tqdm
 
-    from gshard_mt.evaluate.evaluated import read_evaluated
-    from gshard_mt.evaluate.side_by_side import put_side_by_side
-    from gshard_mt.evaluate.side_by_side_page import to_text, write
+    from gshard_mt.evaluate.comparison import put_side_by_side
+    from gshard_mt.evaluate.comparison_page import to_text, write
+    from gshard_mt.evaluate.folder import read_evaluated
 
     several = [
         read_evaluated(pathlib.Path(folder), name)

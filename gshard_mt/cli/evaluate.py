@@ -6,9 +6,9 @@ import pathlib
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.cli.compilation import use_cache
-from gshard_mt.cli.memory import keep_buffers, largest_weight
-from gshard_mt.config import decoding_mesh_shape
+from gshard_mt.cli.startup.compilation import use_cache
+from gshard_mt.cli.startup.memory import keep_buffers, largest_weight
+from gshard_mt.config.records import decoding_mesh_shape
 from gshard_mt.errors import ConfigError, DataError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
@@ -45,7 +45,7 @@ _METRICS = flags.DEFINE_list(
 def main(argv) -> None:
     """Writes hypotheses and tables under `eval/<step>/<split>/` and prints the table."""
     del argv
-    from gshard_mt.run import read_run
+    from gshard_mt.run.directory import read_run
 
     workdir = pathlib.Path(_WORKDIR.value)
     run = read_run(workdir)
@@ -59,7 +59,7 @@ def main(argv) -> None:
     keep_buffers(max(largest_weight(each.config) for each in (run, other) if each))
     from gshard_mt.data.prepared import open_prepared
     from gshard_mt.decode.translate import load_translator
-    from gshard_mt.evaluate import testsets
+    from gshard_mt.evaluate import test_sets as testsets
     from gshard_mt.evaluate.evaluate import (
         Question,
         evaluate,

@@ -11,7 +11,7 @@ import pathlib
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.config import DTYPES
+from gshard_mt.config.records import DTYPES
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
 _OUT = flags.DEFINE_string("out", None, "A new folder, or an empty one.", required=True)
@@ -24,7 +24,7 @@ _DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "Of the arrays in the fil
 def main(argv) -> None:
     """Writes the folder and says what is in it."""
     del argv
-    from gshard_mt.run import read_run
+    from gshard_mt.run.directory import read_run
 
     workdir, out = pathlib.Path(_WORKDIR.value), pathlib.Path(_OUT.value)
     read_run(workdir)  # refused before JAX is loaded

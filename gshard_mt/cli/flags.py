@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gshard_mt import config as configs
-from gshard_mt.config import Config
+from gshard_mt.config import records as configs
+from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError, UserError
 
 # Standard error belongs to our own lines. XLA reads this at its first use, so it is set at import.

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.data.job import Pipeline
-from gshard_mt.data.local_pipeline import run_locally
-from gshard_mt.data.prepare import prepare
-from gshard_mt.data.report import counts_table
+from gshard_mt.data.prepare.job import Pipeline
+from gshard_mt.data.prepare.local import run_locally
+from gshard_mt.data.prepare.prepare import prepare
+from gshard_mt.data.prepare.summary import counts_table
 from gshard_mt.errors import ConfigError
 
 _DATA_DIR = flags.DEFINE_string(
@@ -53,7 +53,7 @@ def _pipeline() -> Pipeline:
         return run_locally
     logging.disable(logging.WARNING)  # Beam tells of parts of itself that are not installed
     try:
-        from gshard_mt.data.beam_pipeline import beam_pipeline
+        from gshard_mt.data.prepare.beam.pipeline import beam_pipeline
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "apache_beam":
             raise

@@ -7,9 +7,9 @@ import sys
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.cli.compilation import use_cache
-from gshard_mt.cli.memory import keep_buffers, largest_weight
-from gshard_mt.config import decoding_mesh_shape
+from gshard_mt.cli.startup.compilation import use_cache
+from gshard_mt.cli.startup.memory import keep_buffers, largest_weight
+from gshard_mt.config.records import decoding_mesh_shape
 from gshard_mt.serve.limits import Limits
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
@@ -34,7 +34,7 @@ _WARM_UP = tuple(" ".join(["a"] * number) for number in (1, 20, 40))
 def main(argv) -> None:
     """Serves until SIGTERM or ctrl-C."""
     del argv
-    from gshard_mt.run import read_run
+    from gshard_mt.run.directory import read_run
 
     workdir = pathlib.Path(_WORKDIR.value)
     run = read_run(workdir)

@@ -8,10 +8,10 @@ import sys
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.cli import processes
-from gshard_mt.cli.compilation import use_cache
-from gshard_mt.cli.memory import keep_buffers, largest_weight
-from gshard_mt.config import decoding_mesh_shape, mesh_shape
+from gshard_mt.cli.startup import processes
+from gshard_mt.cli.startup.compilation import use_cache
+from gshard_mt.cli.startup.memory import keep_buffers, largest_weight
+from gshard_mt.config.records import decoding_mesh_shape, mesh_shape
 
 STOPPED = 128 + signal.SIGTERM  # the exit status, whichever signal it was
 

@@ -13,9 +13,9 @@ import tqdm
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.cli.compilation import use_cache
-from gshard_mt.cli.memory import keep_buffers, largest_weight
-from gshard_mt.config import decoding_mesh_shape
+from gshard_mt.cli.startup.compilation import use_cache
+from gshard_mt.cli.startup.memory import keep_buffers, largest_weight
+from gshard_mt.config.records import decoding_mesh_shape
 from gshard_mt.errors import ConfigError
 
 if TYPE_CHECKING:  # JAX is loaded when the flags are known to be right
@@ -53,7 +53,7 @@ WINDOW = 4096  # lines held at once: sorted by length within, written in order
 def main(argv) -> None:
     """One line out for every line in, or up to --nbest lines."""
     del argv
-    from gshard_mt.run import read_run
+    from gshard_mt.run.directory import read_run
 
     workdir = pathlib.Path(_WORKDIR.value)
     run = read_run(workdir)

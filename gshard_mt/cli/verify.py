@@ -11,7 +11,7 @@ import pathlib
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.config import decoding_mesh_shape
+from gshard_mt.config.records import decoding_mesh_shape
 from gshard_mt.errors import CheckpointError, DamagedError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
@@ -20,17 +20,17 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=T
 def main(argv) -> None:
     """Restores the checkpoints one after another, on the devices that are there."""
     del argv
-    from gshard_mt.run import read_run
+    from gshard_mt.run.directory import read_run
 
     workdir = pathlib.Path(_WORKDIR.value)
     config = read_run(workdir).config
     import jax
 
-    from gshard_mt.checkpoint import Checkpoints
     from gshard_mt.data.tokenizer import load_tokenizer
     from gshard_mt.model.blueprint import draw_blueprint
     from gshard_mt.model.transformer import Vocabulary
     from gshard_mt.partitioning import mesh
+    from gshard_mt.run.checkpoints import Checkpoints
     from gshard_mt.train.optimizer import make_optimizer
     from gshard_mt.train.state import shape_state
 

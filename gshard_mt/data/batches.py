@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from gshard_mt.config import DataConfig
+from gshard_mt.config.records import DataConfig
 from gshard_mt.data.packing import Batch, Packing, lay_out, pack
 from gshard_mt.data.permutation import permute
-from gshard_mt.data.place import (
+from gshard_mt.data.position import (
     Place,
     change_mixture,
     first_place,

@@ -9,7 +9,7 @@ import re
 import shutil
 from typing import Any
 
-from gshard_mt.config import DataConfig
+from gshard_mt.config.records import DataConfig
 from gshard_mt.errors import DataError
 
 FORMAT_VERSION = 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import sentencepiece
 
-from gshard_mt.config import DataConfig
+from gshard_mt.config.records import DataConfig
 from gshard_mt.errors import ConfigError, DataError
 
 pad_id, eos_id, bos_id, unk_id = 0, 1, 2, 3

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gshard_mt.config import ModelConfig
+from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.cache import Cache
 from gshard_mt.model.moe import decoding_groups
 from gshard_mt.model.transformer import Memory, Transformer, take_memory

@@ -11,14 +11,14 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from gshard_mt.checkpoint import AVERAGE, Checkpoints
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 from gshard_mt.data.tokenizer import Tokenizer, bos_id, eos_id, load_tokenizer
 from gshard_mt.decode.beam import WORST, Hypotheses, Search, beam_search, remember_source
 from gshard_mt.decode.sample import Sampling, sample
 from gshard_mt.model.blueprint import Blueprint, draw_blueprint
 from gshard_mt.model.transformer import Memory, Vocabulary, queue_memories
-from gshard_mt.partitioning.params import sharding
+from gshard_mt.partitioning.placement import sharding
+from gshard_mt.run.checkpoints import AVERAGE, Checkpoints
 
 SHORTEST_BUCKET = 16  # source positions; every bucket is twice the one before
 FEW = 8  # rows of a batch for as few sentences

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.decode.translate import Translator
 from gshard_mt.errors import ConfigError
 from gshard_mt.evaluate.scores import corpus_bleu
-from gshard_mt.evaluate.testsets import held_out
+from gshard_mt.evaluate.test_sets import held_out
 
 
 def make_dev_bleu(config: Config, prepared: Prepared, mesh: Mesh) -> Callable[[Any], dict]:

@@ -15,9 +15,9 @@ from gshard_mt.evaluate import report, samples, table
 from gshard_mt.evaluate.history import read_history
 from gshard_mt.evaluate.lines import Lines, one_line, read_lines, write_lines
 from gshard_mt.evaluate.scores import Metric, compare, score, signatures
-from gshard_mt.evaluate.testsets import Leak, TestSet
+from gshard_mt.evaluate.test_sets import Leak, TestSet
 from gshard_mt.model.blueprint import count_parameters
-from gshard_mt.run import Run
+from gshard_mt.run.directory import Run
 
 Baseline = Callable[[Lines], Lines]  # from sources to another system's English
 

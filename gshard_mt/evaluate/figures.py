@@ -1,33 +1,17 @@
 """Which pictures a report has: the figures of a table and of a run's history, put in order."""
 # SPDX-License-Identifier: Apache-2.0
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from gshard_mt.data.mixture import temperature_shares
-from gshard_mt.evaluate import pictures
 from gshard_mt.evaluate.history import History, expert_shares, losses
-from gshard_mt.evaluate.pictures import Picture
 from gshard_mt.evaluate.table import Table
 from gshard_mt.languages import english_name
-from gshard_mt.run import Run
-
-
-class Figure(NamedTuple):
-    """A picture with its place on the page."""
-
-    section: str  # one of the page's
-    name: str  # `pictures/<name>.png`
-    title: str
-    picture: Picture
-
-    @property
-    def source(self) -> str:
-        """The picture itself as an address, so that the page needs no other file."""
-        return "data:image/svg+xml;base64," + base64.b64encode(self.picture.svg).decode()
+from gshard_mt.report import pictures
+from gshard_mt.report.page import Figure
+from gshard_mt.run.directory import Run
 
 
 def draw(table: Table, run: Run, history: History) -> Iterator[Figure]:

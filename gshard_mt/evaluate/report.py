@@ -5,16 +5,16 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gshard_mt.evaluate import page
 from gshard_mt.evaluate import table as tables
 from gshard_mt.evaluate.history import History
 from gshard_mt.evaluate.samples import Samples
 from gshard_mt.evaluate.table import BUCKETS, Table
-from gshard_mt.run import Run
+from gshard_mt.report import page
+from gshard_mt.run.directory import Run
 from gshard_mt.train.metrics import summarize
 
 if TYPE_CHECKING:
-    from gshard_mt.evaluate.figures import Figure
+    from gshard_mt.report.page import Figure
 
 NAME = "report.html"
 
@@ -45,7 +45,7 @@ def to_html(report: Report, figures: "Sequence[Figure]") -> str:
     """Returns the page."""
     table = report.table
     return page.render(
-        "report.html.jinja",
+        pathlib.Path(__file__).with_name("report.html.jinja"),
         report=report,
         table=table,
         columns=columns(table),

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from gshard_mt import languages
-from gshard_mt.evaluate import cells
 from gshard_mt.evaluate.scores import LEVEL, Comparison, Resampled, Score, interval
-from gshard_mt.evaluate.testsets import Leak
+from gshard_mt.evaluate.test_sets import Leak
+from gshard_mt.report import tables as cells
 
 FORMAT_VERSION = 1
 BUCKETS = ("high", "mid", "low")

@@ -5,14 +5,14 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from gshard_mt import config as configs
-from gshard_mt.config import ModelConfig
+from gshard_mt.config import records as configs
+from gshard_mt.config.records import ModelConfig
 from gshard_mt.data.tokenizer import bos_id, eos_id, pad_id, unk_id
 from gshard_mt.export.layout import Tensor, describe
 from gshard_mt.model.layers import NORM_EPSILON, POSITION_BASE
 from gshard_mt.model.moe_checks import gate_of
 from gshard_mt.model.transformer import Vocabulary
-from gshard_mt.run import Run
+from gshard_mt.run.directory import Run
 
 FORMAT, FORMAT_VERSION = "gshard-mt", 1
 

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gshard_mt.checkpoint import Checkpoints
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import DamagedError, ExportError
 from gshard_mt.export.description import FORMAT, FORMAT_VERSION, Export, to_json, to_readme
@@ -22,7 +21,8 @@ from gshard_mt.export.tensors import MOST_BYTES, write_tensors
 from gshard_mt.model.blueprint import Blueprint, draw_blueprint
 from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.run import read_run
+from gshard_mt.run.checkpoints import Checkpoints
+from gshard_mt.run.directory import read_run
 
 UNFINISHED = ".unfinished"  # where an export grows, in its own folder
 _CONFIG = "config.json"

@@ -7,11 +7,11 @@ import jax
 from flax import nnx
 from jax.sharding import Mesh
 
-from gshard_mt.config import ModelConfig
+from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.moe_checks import gate_of
 from gshard_mt.model.transformer import Transformer, Vocabulary
 from gshard_mt.partitioning.axes import parameter_rules
-from gshard_mt.partitioning.params import check_shape, sharding
+from gshard_mt.partitioning.placement import check_shape, sharding
 from gshard_mt.routing.gating import GATINGS
 
 

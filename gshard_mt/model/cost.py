@@ -1,7 +1,7 @@
 """What a training step costs by the model's sizes alone, whatever program runs it."""
 # SPDX-License-Identifier: Apache-2.0
 
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 from gshard_mt.model.moe_checks import gate_of
 from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.routing.gating import GATINGS

@@ -10,7 +10,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from gshard_mt.model.layers import split_key
-from gshard_mt.partitioning.params import fetch
+from gshard_mt.partitioning.placement import fetch
 
 KEPT = "kept"  # the name of what `model.remat=experts` keeps from the forward pass
 

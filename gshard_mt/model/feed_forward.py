@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gshard_mt.config import ModelConfig
+from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.layers import Sizes, contract, dropout, uniform_parameter
 
 

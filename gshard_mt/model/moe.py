@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gshard_mt.config import ModelConfig
+from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.depth import keep
 from gshard_mt.model.feed_forward import FeedForward
 from gshard_mt.model.layers import Sizes, contract, dropout, split_key, uniform_parameter
@@ -25,9 +25,9 @@ from gshard_mt.routing.capacity import expert_capacity
 from gshard_mt.routing.counters import Counters, count
 from gshard_mt.routing.dispatch import DISPATCHES, DROPLESS, Dispatch, choose_dispatch
 from gshard_mt.routing.dropless import sort_choices
+from gshard_mt.routing.gathers import fetch_outputs, fetch_tokens
 from gshard_mt.routing.gating import GATINGS
 from gshard_mt.routing.grouped_product import grouped_product
-from gshard_mt.routing.places import fetch_outputs, fetch_tokens
 from gshard_mt.routing.routing import Routing
 
 

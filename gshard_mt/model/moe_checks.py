@@ -1,7 +1,7 @@
 """Which gate a stack has, and which settings of `model.moe` go together."""
 # SPDX-License-Identifier: Apache-2.0
 
-from gshard_mt.config import ModelConfig, MoeConfig
+from gshard_mt.config.records import ModelConfig, MoeConfig
 from gshard_mt.errors import ConfigError, suggest
 from gshard_mt.routing.dispatch import DISPATCH_NAMES, DROPLESS
 from gshard_mt.routing.gating import GATINGS

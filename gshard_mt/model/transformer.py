@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gshard_mt.config import ModelConfig
+from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.attention import Attention, causal_mask, segment_mask
 from gshard_mt.model.cache import Cache, View, empty_cache, look_back
 from gshard_mt.model.depth import scan_blocks, stack_blocks

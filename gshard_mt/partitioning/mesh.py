@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh
 
 from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.axes import ALPHABET, MESH_AXES, names, spec
-from gshard_mt.partitioning.chips import find_chip
+from gshard_mt.partitioning.hardware import find_chip
 
 
 def simulate_cpu_devices(num_cpu_devices: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 
 
 def bytes_per_device(tree: Any) -> float:

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from gshard_mt.config import Config, mesh_shape
+from gshard_mt.config.records import Config, mesh_shape
 from gshard_mt.data.batches import Batch
 from gshard_mt.model.blueprint import Blueprint, count_parameters, draw_blueprint
 from gshard_mt.model.cost import step_flops
 from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.mesh import build_mesh, simulate_cpu_devices
-from gshard_mt.partitioning.params import sharding
+from gshard_mt.partitioning.placement import sharding
 from gshard_mt.plan.flops import count_flops
 from gshard_mt.plan.memory import bytes_per_device, estimate_temporaries, least_traffic
 from gshard_mt.plan.program import read_traffic

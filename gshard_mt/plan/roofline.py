@@ -4,7 +4,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from gshard_mt.partitioning.chips import Chip
+from gshard_mt.partitioning.hardware import Chip
 
 
 class Roofline(NamedTuple):

@@ -4,7 +4,7 @@
 import dataclasses
 from typing import Any
 
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 from gshard_mt.plan.plan import GIB, Plan
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gshard_mt.errors import ConfigError
-from gshard_mt.partitioning.chips import CHIPS, Chip, find_chip
+from gshard_mt.partitioning.hardware import CHIPS, Chip, find_chip
 
 # Chips by the name a topology begins with, and how a device of it calls itself.
 GENERATIONS = {

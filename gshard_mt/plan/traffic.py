@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 from gshard_mt.model.blueprint import Blueprint
 from gshard_mt.model.moe import group_capacity, training_groups
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gshard_mt.routing.places import fetch_outputs, fetch_tokens
+from gshard_mt.routing.gathers import fetch_outputs, fetch_tokens
 from gshard_mt.routing.routing import Routing
 
 # Every function treats groups independently, so a mesh that splits G needs no communication here.

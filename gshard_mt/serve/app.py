@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from gshard_mt.languages import english_name
-from gshard_mt.run import Run
+from gshard_mt.run.directory import Run
 from gshard_mt.serve.batcher import Batcher, ClosedError, FullError
 from gshard_mt.serve.limits import Limits, RefusedError, shorten
 from gshard_mt.serve.question import read_question

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from gshard_mt.data.batches import TrainBatches
-from gshard_mt.partitioning.processes import is_writer
+from gshard_mt.partitioning.hosts import is_writer
 from gshard_mt.train.watch import Verdict
 
 

@@ -10,8 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from gshard_mt.checkpoint import Checkpoints
-from gshard_mt.config import Config, to_json
+from gshard_mt.config.records import Config, to_json
 from gshard_mt.data.batches import (
     TrainBatches,
     check_row_lengths,
@@ -24,20 +23,20 @@ from gshard_mt.model.cost import step_flops
 from gshard_mt.model.moe import group_capacity, training_groups
 from gshard_mt.model.moe_checks import check_moe, gate_of
 from gshard_mt.model.transformer import Vocabulary
-from gshard_mt.partitioning.checksums import check_copies
-from gshard_mt.partitioning.mesh import check_fits, peak_flops
-from gshard_mt.partitioning.params import sharding
-from gshard_mt.partitioning.processes import (
+from gshard_mt.partitioning.hosts import (
     all_say,
     check_agreement,
     is_writer,
     place_rows,
     share_rows,
 )
+from gshard_mt.partitioning.mesh import check_fits, peak_flops
+from gshard_mt.partitioning.placement import sharding
 from gshard_mt.routing.capacity import num_groups
 from gshard_mt.routing.dispatch import choose_dispatch
-from gshard_mt.run import Run, lock_run, start_run
-from gshard_mt.train.dev import Dev, DevBleu, Patience, mean_figures
+from gshard_mt.run.checkpoints import Checkpoints
+from gshard_mt.run.directory import Run, lock_run, start_run
+from gshard_mt.run.integrity import check_copies
 from gshard_mt.train.guard import Guard, write_bad_step
 from gshard_mt.train.metrics import (
     JsonLines,
@@ -48,10 +47,11 @@ from gshard_mt.train.metrics import (
     say,
 )
 from gshard_mt.train.optimizer import make_optimizer
+from gshard_mt.train.preemption import Wishes
 from gshard_mt.train.profile import trace_steps
 from gshard_mt.train.state import TrainState, initial_state, shape_state
 from gshard_mt.train.step import make_dev_step, make_train_step
-from gshard_mt.train.stop import Wishes
+from gshard_mt.train.validation import Dev, DevBleu, Patience, mean_figures
 from gshard_mt.train.watch import Watch
 
 

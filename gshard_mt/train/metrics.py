@@ -14,7 +14,7 @@ import tqdm
 
 from gshard_mt.data.packing import Batch
 from gshard_mt.errors import TrainingError
-from gshard_mt.partitioning.processes import is_writer
+from gshard_mt.partitioning.hosts import is_writer
 from gshard_mt.routing.counters import Counters
 from gshard_mt.train.board import Board
 from gshard_mt.train.step import StepMetrics

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gshard_mt.config import TrainConfig
+from gshard_mt.config.records import TrainConfig
 
 
 def learning_rate_schedule(config: TrainConfig) -> optax.Schedule:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 
 import jax
 
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError
-from gshard_mt.partitioning.processes import is_writer
+from gshard_mt.partitioning.hosts import is_writer
 
 
 def parse_steps(text: str, config: Config) -> range:

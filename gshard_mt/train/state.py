@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 from gshard_mt.model.blueprint import Blueprint, draw_params
 from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.train.watch import Watch, first_watch

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 from gshard_mt.data.batches import Batch
 from gshard_mt.model.blueprint import Blueprint
 from gshard_mt.model.moe import Groups, RoutingSums, evaluation_groups, training_groups
@@ -18,7 +18,7 @@ from gshard_mt.routing.counters import Counters
 from gshard_mt.train.accumulation import add_up, cut_batch, unit_rows
 from gshard_mt.train.loss import PairLoss, TokenLoss, cross_entropy, pair_loss
 from gshard_mt.train.optimizer import learning_rate_schedule
-from gshard_mt.train.pipeline import forward_in_stages
+from gshard_mt.train.staged_forward import forward_in_stages
 from gshard_mt.train.state import TrainState, shape_state
 from gshard_mt.train.watch import Verdict, judge, remember
 

@@ -15,7 +15,7 @@ from benchmarks.synthetic import (
     write_corpus,
 )
 from gshard_mt.data.cleaning.fold import fold
-from gshard_mt.data.recipe import load_recipe
+from gshard_mt.data.corpora.recipe import load_recipe
 
 _WORDS = list(itertools.product(("ba", "be", "bo"), ("ka", "ke", "ko"), ("ma", "me"), ("ta", "to")))
 _PHRASES = Phrases(

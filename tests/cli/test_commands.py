@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from tests.made_up import write_made_up, write_recipe
+from tests.making.made_up import write_made_up, write_recipe
 
 CONFIG = """
-from gshard_mt import config as c
-from gshard_mt.config import CleaningConfig
+from gshard_mt.config import records as c
+from gshard_mt.config.records import CleaningConfig
 
 def get_config():
     config = c.Config(data=c.DataConfig(**{data!r}))

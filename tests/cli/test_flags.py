@@ -122,7 +122,7 @@ def test_missing_flags_and_files_are_named(folder):
         ("def get_config(:\n", "broken.py:1: invalid syntax"),
         (CONFIG.replace("num_layers", "num_layer"),
          "config.model.num_layer: unknown key; did you mean num_layers?"),
-        ("import dataclasses\nfrom gshard_mt.config import ModelConfig\ndef get_config():\n"
+        ("import dataclasses\nfrom gshard_mt.config.records import ModelConfig\ndef get_config():\n"
          "    return dataclasses.replace(ModelConfig(), num_layer=6)\n",
          "broken.py:4: TypeError: ModelConfig.__init__() got an unexpected keyword argument "
          "'num_layer'"),

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.made_up import write_made_up
+from tests.making.made_up import write_made_up
 
 _MAIN = """
 import sys
@@ -15,7 +15,7 @@ from gshard_mt.cli import prepare_data
 prepare_data.entry()
 """
 _CONFIG = """
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 def get_config():
     config = Config()
     config.data.recipe = {recipe!r}

@@ -16,7 +16,7 @@ from gshard_mt.data.batches import split_batches, train_batches
 from gshard_mt.data.packing import Batch
 from gshard_mt.errors import CheckpointError, ConfigError, DataError
 from tests.data.test_packing import unpack
-from tests.less_data import leave_out
+from tests.making.less_data import leave_out
 
 
 def _take(stream, number):
@@ -275,7 +275,7 @@ def test_rows_shorter_than_the_data_are_refused(prepared, config):
 def test_a_process_ends_quietly_while_batches_are_made(prepared, config):
     program = (
         "import json, pathlib, sys; sys.modules['jax'] = None\n"
-        "from gshard_mt.config import from_json\n"
+        "from gshard_mt.config.records import from_json\n"
         "from gshard_mt.data import batches, prepared\n"
         "data = prepared.open_prepared(pathlib.Path(sys.argv[1]))\n"
         "config = from_json({'data': json.loads(sys.argv[2])}).data\n"

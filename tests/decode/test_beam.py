@@ -22,7 +22,7 @@ from gshard_mt.decode.beam import (
 from gshard_mt.model.moe import decoding_groups
 from gshard_mt.model.transformer import queue_memories
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.partitioning.params import sharding
+from gshard_mt.partitioning.placement import sharding
 from tests.decode import reference
 from tests.model import tiny
 

@@ -5,12 +5,12 @@ import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from gshard_mt import config as configs
-from gshard_mt.config import Config
+from gshard_mt.config import records as configs
+from gshard_mt.config.records import Config
 from gshard_mt.evaluate import table as tables
 from gshard_mt.evaluate.lines import write_lines
 from gshard_mt.evaluate.scores import score, signatures
-from gshard_mt.run import FORMAT_VERSION
+from gshard_mt.run.directory import FORMAT_VERSION
 from tests.evaluate.lines import routing_line
 
 WORDS = "the quick brown fox jumps over a lazy dog and runs away from it all".split()

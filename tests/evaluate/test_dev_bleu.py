@@ -9,13 +9,13 @@ import jax
 import pytest
 from sacrebleu import corpus_bleu
 
-from gshard_mt.config import MeshConfig
+from gshard_mt.config.records import MeshConfig
 from gshard_mt.decode.translate import load_translator
 from gshard_mt.evaluate import dev_bleu, scores
 from gshard_mt.evaluate.dev_bleu import make_dev_bleu
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train.loop import Options, train
-from tests.runs import assert_same_bits, saved_arrays, tiny_config
+from tests.making.runs import assert_same_bits, saved_arrays, tiny_config
 
 
 def test_dev_bleu_is_that_of_the_checkpoint_and_disturbs_nothing(

@@ -8,14 +8,14 @@ from html.parser import HTMLParser
 
 import pytest
 
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 from gshard_mt.evaluate import report as reports
 from gshard_mt.evaluate import table as tables
 from gshard_mt.evaluate.history import History
 from gshard_mt.evaluate.report import Report
 from gshard_mt.evaluate.samples import Sample, Samples
 from gshard_mt.evaluate.scores import Comparison, Score
-from gshard_mt.run import Run
+from gshard_mt.run.directory import Run
 from tests.evaluate.lines import dev_lines, routing_line, train_line
 
 SCORES = {

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from gshard_mt.checkpoint import Checkpoints
-from gshard_mt.config import Config, DataConfig, MeshConfig
+from gshard_mt.config.records import Config, DataConfig, MeshConfig
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.model.blueprint import Blueprint, draw_blueprint
 from gshard_mt.model.moe import decoding_groups
 from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.run import Run, start_run
-from tests.runs import tiny_config
+from gshard_mt.run.checkpoints import Checkpoints
+from gshard_mt.run.directory import Run, start_run
+from tests.making.runs import tiny_config
 
 
 class Made(NamedTuple):

@@ -9,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gshard_mt.config import Config, MeshConfig
+from gshard_mt.config.records import Config, MeshConfig
 from gshard_mt.data.batches import train_batches
 from gshard_mt.errors import TrainingError
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train import step as step_module
 from gshard_mt.train.loop import train
 from gshard_mt.train.watch import WINDOW, Watch, first_watch, judge, remember
-from tests.runs import saved_arrays, tiny_config
+from tests.making.runs import saved_arrays, tiny_config
 
 BAD = 6  # the step whose batch is poisoned
 

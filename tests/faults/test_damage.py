@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import pytest
 
-from gshard_mt.checkpoint import Checkpoints
 from gshard_mt.errors import CheckpointError, DamagedError
 from gshard_mt.partitioning.mesh import build_mesh
-from tests.runs import assert_same_bits
-from tests.train.test_checkpoint import fill, shapes_on
+from gshard_mt.run.checkpoints import Checkpoints
+from tests.making.runs import assert_same_bits
+from tests.run.test_checkpoints import fill, shapes_on
 
 STEPS = (5, 10)
 STATE = {"batches": {"chunk": 3, "row": 17}, "watch": [128.0, 3.25, 0.5]}

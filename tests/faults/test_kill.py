@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.runs import Runs, assert_same, assert_same_bits, finish, kill, wait_until
+from tests.making.runs import Runs, assert_same, assert_same_bits, finish, kill, wait_until
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gshard_mt.checkpoint import Checkpoints
 from gshard_mt.errors import CheckpointError, TrainingError
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.run import lock_run
-from tests.runs import Runs, assert_same_bits, finish, kill, wait_until
-from tests.train.test_checkpoint import fill, shapes_on
+from gshard_mt.run.checkpoints import Checkpoints
+from gshard_mt.run.directory import lock_run
+from tests.making.runs import Runs, assert_same_bits, finish, kill, wait_until
+from tests.run.test_checkpoints import fill, shapes_on
 
 STEPS = 40
 

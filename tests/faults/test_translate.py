@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from gshard_mt.cli.translate import WINDOW
-from tests.made_up import english_sentences, translated
-from tests.runs import Runs, finish
+from tests.making.made_up import english_sentences, translated
+from tests.making.runs import Runs, finish
 
 TRAIN = (
     *("--config.train.num_steps=4", "--config.decode.beam_size=1"),

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 from gshard_mt.model import transformer
 from gshard_mt.model.blueprint import draw_blueprint
 from gshard_mt.model.moe import training_groups
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.partitioning.params import sharding
+from gshard_mt.partitioning.placement import sharding
 from gshard_mt.train.step import make_gradient
 from tests.model import tiny
 from tests.partitioning.test_moe_sharding import find_collectives

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from gshard_mt.config import ModelConfig
+from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.feed_forward import FeedForward
 from gshard_mt.model.moe import Groups
 

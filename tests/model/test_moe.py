@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
-from gshard_mt.config import ModelConfig, MoeConfig
+from gshard_mt.config.records import ModelConfig, MoeConfig
 from gshard_mt.errors import ConfigError
 from gshard_mt.model.blueprint import draw_blueprint
 from gshard_mt.model.moe import (
@@ -26,7 +26,7 @@ from gshard_mt.model.moe import (
 )
 from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.partitioning.params import place
+from gshard_mt.partitioning.placement import place
 from gshard_mt.routing.gates.top2 import top2
 from gshard_mt.routing.gating import GATINGS
 from tests.model.tiny import with_moe

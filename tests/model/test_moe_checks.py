@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from gshard_mt.config import ModelConfig, MoeConfig
+from gshard_mt.config.records import ModelConfig, MoeConfig
 from gshard_mt.errors import ConfigError
 from gshard_mt.model.moe_checks import check_moe, gate_of
 from gshard_mt.routing.gating import GATINGS

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gshard_mt.config import ModelConfig, MoeConfig
+from gshard_mt.config.records import ModelConfig, MoeConfig
 from gshard_mt.data.batches import Batch
 from gshard_mt.data.tokenizer import bos_id, eos_id
 from gshard_mt.model.blueprint import Blueprint, draw_blueprint

@@ -19,7 +19,7 @@ from gshard_mt.partitioning.annotate import (
 )
 from gshard_mt.partitioning.collectives import mesh_sum
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.partitioning.params import check_shape, place, sharding
+from gshard_mt.partitioning.placement import check_shape, place, sharding
 from tests.partitioning.test_moe_sharding import find_collectives
 
 BOTH = ("data", "expert")

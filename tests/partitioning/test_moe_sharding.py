@@ -11,7 +11,7 @@ import pytest
 
 from gshard_mt.partitioning.annotate import shard
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.partitioning.params import place
+from gshard_mt.partitioning.placement import place
 from gshard_mt.routing.capacity import expert_capacity
 from gshard_mt.routing.dispatch import DISPATCHES
 from gshard_mt.routing.gates.top2 import top2

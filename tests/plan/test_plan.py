@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from gshard_mt.config import Config, DataConfig, ModelConfig, MoeConfig, TrainConfig
+from gshard_mt.config.records import Config, DataConfig, ModelConfig, MoeConfig, TrainConfig
 from gshard_mt.errors import ConfigError
 from gshard_mt.plan.plan import Plan, make_plan
 from gshard_mt.plan.table import as_json, as_lines

@@ -3,7 +3,7 @@
 
 import pytest
 
-from gshard_mt.partitioning.chips import CHIPS, find_chip
+from gshard_mt.partitioning.hardware import CHIPS, find_chip
 from gshard_mt.plan.roofline import collective_seconds, roofline
 
 V3 = CHIPS["TPU v3"]

@@ -14,7 +14,7 @@ import threading
 import pytest
 
 from gshard_mt.data.corpora.readers import SCHEMES
-from gshard_mt.data.recipe import load_recipe
+from gshard_mt.data.corpora.recipe import load_recipe
 from tests.data.corpora import samples
 
 ROOT = pathlib.Path(__file__).parents[2]

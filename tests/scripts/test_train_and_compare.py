@@ -10,10 +10,10 @@ import sys
 
 import pytest
 
-from gshard_mt import config as configs
+from gshard_mt.config import records as configs
 from gshard_mt.data.prepared import open_prepared
 from gshard_mt.errors import ConfigError
-from gshard_mt.run import FORMAT_VERSION
+from gshard_mt.run.directory import FORMAT_VERSION
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "train_and_compare.py"
@@ -134,7 +134,8 @@ def test_the_script_refuses_in_one_line_with_status_2(path):
 
 
 def test_a_run_with_data_of_its_own_prepares_it(script, path, config, tmp_path):
-    words = f"from gshard_mt.config import *\n\ndef get_config():\n    return Config({config!r})\n"
+    words = f"def get_config():\n    return Config({config!r})\n"
+    words = f"from gshard_mt.config.records import *\n\n{words}"
     (tmp_path / "config.py").write_text(words)
     path.write_text(
         TOML.replace('model.moe.count_rejected" = true', 'data.source_vocab_size" = 340')

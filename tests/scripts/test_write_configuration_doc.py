@@ -1,10 +1,10 @@
-"""docs/configuration.md is what gshard_mt/config.py says today."""
+"""docs/configuration.md is what gshard_mt/config/records.py says today."""
 # SPDX-License-Identifier: Apache-2.0
 
 import importlib.util
 import pathlib
 
-from gshard_mt.config import ModelConfig
+from gshard_mt.config.records import ModelConfig
 
 ROOT = pathlib.Path(__file__).parents[2]
 

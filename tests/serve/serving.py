@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from gshard_mt.config import Config
-from gshard_mt.run import Run
+from gshard_mt.config.records import Config
+from gshard_mt.run.directory import Run
 from gshard_mt.serve.app import build_app
 from gshard_mt.serve.batcher import Batcher
 from gshard_mt.serve.limits import Limits

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.made_up import english_sentences, translated
-from tests.runs import Runs, finish
+from tests.making.made_up import english_sentences, translated
+from tests.making.runs import Runs, finish
 from tests.serve.serving import SECONDS, Answer, ask, connect, in_threads, post, receive, wait_until
 
 TRAIN = (

@@ -5,10 +5,10 @@ import jax
 import numpy as np
 import optax
 
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 from gshard_mt.data.batches import Batch
 from gshard_mt.model.blueprint import draw_blueprint
-from gshard_mt.partitioning.params import sharding
+from gshard_mt.partitioning.placement import sharding
 from gshard_mt.train.optimizer import make_optimizer
 from gshard_mt.train.step import make_gradient
 from tests.model import tiny

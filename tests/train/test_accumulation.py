@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 from gshard_mt.data.batches import Batch
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train.accumulation import cut_batch, unit_rows

@@ -8,8 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from gshard_mt.checkpoint import Checkpoints
-from gshard_mt.config import (
+from gshard_mt.config.records import (
     Config,
     MeshConfig,
     ModelConfig,
@@ -20,9 +19,10 @@ from gshard_mt.config import (
 from gshard_mt.data.batches import train_batches
 from gshard_mt.errors import CheckpointError, ConfigError
 from gshard_mt.partitioning.mesh import build_mesh
+from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.train.loop import Options, train
-from tests.less_data import leave_out
-from tests.runs import saved_arrays, tiny_config
+from tests.making.less_data import leave_out
+from tests.making.runs import saved_arrays, tiny_config
 
 STEPS = 8
 

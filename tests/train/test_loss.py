@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.partitioning.params import place
+from gshard_mt.partitioning.placement import place
 from gshard_mt.train.loss import MAX_CHUNK_TOKENS, cross_entropy, pair_loss
 
 M, V = 8, 30

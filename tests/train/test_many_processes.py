@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from gshard_mt.checkpoint import Checkpoints
 from gshard_mt.data.prepared import open_prepared
 from gshard_mt.model.blueprint import draw_blueprint
 from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.run import read_run
-from tests.runs import Runs, assert_same, finish, free_port
+from gshard_mt.run.checkpoints import Checkpoints
+from gshard_mt.run.directory import read_run
+from tests.making.runs import Runs, assert_same, finish, free_port
 
 STEPS = 20
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from gshard_mt.config import Config, TrainConfig
+from gshard_mt.config.records import Config, TrainConfig
 from gshard_mt.model.blueprint import draw_blueprint
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train.optimizer import learning_rate_schedule, make_optimizer, per_matrix

@@ -3,7 +3,7 @@
 
 import pytest
 
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError
 from gshard_mt.train.profile import parse_steps, trace_steps
 

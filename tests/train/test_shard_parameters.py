@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError
 from gshard_mt.model.blueprint import draw_blueprint
 from gshard_mt.partitioning.axes import PARAMETER_RULES
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.partitioning.params import fetch, sharding
+from gshard_mt.partitioning.placement import fetch, sharding
 from gshard_mt.train.optimizer import make_optimizer
 from gshard_mt.train.state import shape_state
 from tests.model import tiny

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 from gshard_mt.data.batches import Batch
 from gshard_mt.model.blueprint import draw_blueprint
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.partitioning.params import sharding
+from gshard_mt.partitioning.placement import sharding
 from gshard_mt.train.optimizer import learning_rate_schedule, make_optimizer
 from gshard_mt.train.state import TrainState, initial_state, shape_state
 from gshard_mt.train.step import make_dev_step, make_train_step

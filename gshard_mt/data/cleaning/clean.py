@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gshard_mt.config import CleaningConfig
+from gshard_mt.config.records import CleaningConfig
 from gshard_mt.data.cleaning.characters import BROKEN, become
 from gshard_mt.data.cleaning.filters import FILTERS
 from gshard_mt.data.cleaning.lines import normalize_lines, read_lines

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import numpy as np
 
 from gshard_mt.data.cleaning.characters import MARKUP
+from gshard_mt.data.cleaning.language_filters import are_swapped, is_other_language, is_other_script
 from gshard_mt.data.cleaning.markup import has_html, is_html
 from gshard_mt.data.cleaning.numerals import do_numbers_differ
 from gshard_mt.data.cleaning.pairs import Pairs
 from gshard_mt.data.cleaning.placeholders import placeholders
-from gshard_mt.data.cleaning.tongues import are_swapped, is_other_language, is_other_script
 
 
 def _is_too_long(pairs: Pairs, rows: np.ndarray) -> np.ndarray:

@@ -9,8 +9,8 @@ from typing import Any
 
 import fasttext
 
+from gshard_mt.data.cleaning.confusable_languages import KNOWN, label_of, with_relatives
 from gshard_mt.data.cleaning.english import is_surely_english
-from gshard_mt.data.cleaning.relatives import KNOWN, label_of, with_relatives
 from gshard_mt.errors import DataError
 
 MIN_LETTERS = 20  # a text with fewer isn't judged

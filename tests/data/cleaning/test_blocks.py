@@ -9,7 +9,7 @@ import xxhash
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gshard_mt.config import CleaningConfig
+from gshard_mt.config.records import CleaningConfig
 from gshard_mt.data.cleaning.characters import (
     BROKEN,
     CHANGED,

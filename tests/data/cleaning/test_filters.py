@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gshard_mt.config import CleaningConfig
+from gshard_mt.config.records import CleaningConfig
 from gshard_mt.data.cleaning.clean import REASONS, clean, is_ratio_above
 from gshard_mt.data.cleaning.placeholders import placeholders
 

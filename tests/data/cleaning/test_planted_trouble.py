@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from gshard_mt.config import CleaningConfig
+from gshard_mt.config.records import CleaningConfig
 from gshard_mt.data.cleaning.clean import REASONS, clean
 
 # Who does what with what, where: sentences that say the same in each language.

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from gshard_mt.data.corpora import files
-from gshard_mt.data.recipe import load_recipe
+from gshard_mt.data.corpora.recipe import load_recipe
 from gshard_mt.errors import DataError
 from tests.data.corpora import samples
 from tests.data.corpora.samples import read
@@ -119,7 +119,7 @@ def test_a_bad_recipe_is_refused_in_one_line(tmp_path, what):
 
 
 _CONFIG = """
-from gshard_mt.config import Config
+from gshard_mt.config.records import Config
 
 def get_config():
     config = Config()

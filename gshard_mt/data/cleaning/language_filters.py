@@ -1,0 +1,123 @@
+"""Tongues: which sides of pairs are in another script or language than they should be."""
+# SPDX-License-Identifier: Apache-2.0
+
+import functools
+
+import numpy as np
+
+from gshard_mt.data.cleaning.characters import LATIN, LETTER, OWN
+from gshard_mt.data.cleaning.confusable_languages import KNOWN, label_of, with_relatives
+from gshard_mt.data.cleaning.english import is_surely_english
+from gshard_mt.data.cleaning.identification import MIN_LETTERS, best_label, contradictions
+from gshard_mt.data.cleaning.lines import Lines
+from gshard_mt.data.cleaning.pairs import Pairs, Side
+from gshard_mt.errors import DataError
+from gshard_mt.languages import base_language, scripts_of
+
+
+def are_swapped(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+    """Tells of each row whether the source is English and the English side is what it should be.
+
+    By the scripts, where the language isn't written in Latin; by identification, where it is. Of a
+    language that the model doesn't know, any but English will do.
+    """
+    scripts = scripts_of(pairs.language)
+    if scripts and "Latn" not in scripts:
+        source, english = pairs.source.word_lines, pairs.english.word_lines
+        return (_has_half(LATIN, source) & _has_half(OWN, english))[rows]
+    source, _ = _found(pairs, rows)
+    label = label_of(base_language(pairs.language))
+    own = with_relatives(label) if label else KNOWN - {"en"}
+    # Once the source is English for sure, a guess at the other side says which trouble it is.
+    words = pairs.english.words
+    return np.array([source[row] == "en" and best_label(words[row]) in own for row in rows], bool)
+
+
+def is_other_script(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+    """Tells of each row whether a side has hardly a letter in a script of its language."""
+    is_other = ~_is_in(LATIN, pairs.english.word_lines)
+    if scripts := scripts_of(pairs.language):
+        lines = pairs.source.word_lines
+        is_other |= ~_is_in(OWN, lines)
+        # Names come in Latin, hardly in a third script: Japanese is no Chinese for its Han.
+        num_third = lines.weigh(LETTER) - lines.weigh(OWN)
+        num_third -= 0 if "Latn" in scripts else lines.weigh(LATIN)
+        is_other |= 3 * num_third > lines.weigh(OWN)
+    return is_other[rows]
+
+
+def is_other_language(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+    """Tells of each row whether a side is, for sure, in another language than it should be."""
+    source, english = _found(pairs, rows)
+    return np.array([bool(source[row] or english[row]) for row in rows], bool)
+
+
+def _is_in(kind: int, lines: Lines) -> np.ndarray:
+    """Tells whether a fourth of the letters are of a class, as they are where there is none.
+
+    Not half: names make up most of many a short line, as of "设置 UniFi Protect".
+    """
+    return 4 * lines.weigh(kind) >= lines.weigh(LETTER)
+
+
+def _has_half(kind: int, lines: Lines) -> np.ndarray:
+    return 2 * lines.weigh(kind) > lines.weigh(LETTER)
+
+
+def _found(pairs: Pairs, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the languages that sides are in instead; asked once, for the first call's rows."""
+    if not pairs.found:
+        language, lines = pairs.language, pairs.source.word_lines
+        is_own = _is_in(OWN, lines) if scripts_of(language) else np.ones(len(lines.starts), bool)
+        is_long = lines.weigh(LETTER) >= MIN_LETTERS
+        source = _ask(pairs.source, rows[(is_long & is_own)[rows]], language, _rivals(language))
+        any_other = frozenset(KNOWN)
+        source += _ask(pairs.source, rows[(is_long & ~is_own)[rows]], language, any_other)
+
+        lines = pairs.english.word_lines
+        is_own = _is_in(LATIN, lines)
+        is_long = lines.weigh(LETTER) >= MIN_LETTERS
+        doubtful = rows[(is_long & is_own)[rows]]
+        # The common words say as much as the model would.
+        words = pairs.english.words
+        doubtful = np.array([row for row in doubtful if not is_surely_english(words[row])], int)
+        english = _ask(pairs.english, doubtful, "en", _rivals("en"))
+        english += _ask(pairs.english, rows[(is_long & ~is_own)[rows]], "en", any_other)
+        pairs.found.update(source=source, english=english)
+    return pairs.found["source"], pairs.found["english"]
+
+
+def _ask(side: Side, rows: np.ndarray, language: str, rivals: frozenset[str]) -> np.ndarray:
+    """Returns of each text the rival label it has; "" for those not in rows, and where unsure."""
+    found = np.full(len(side.words), "", object)
+    if rivals and len(rows):  # a script that none but relatives use needs no model
+        letters = side.word_lines.weigh(LETTER)[rows].tolist()
+        words = [side.words[row] for row in rows]
+        found[rows] = contradictions(words, letters, base_language(language), rivals)
+    return found
+
+
+@functools.cache
+def _rivals(language: str) -> frozenset[str]:
+    """Returns the labels that a text in the language's scripts could have, were it in another.
+
+    Of the model's languages, those that share a script with it and are no relatives. Where the
+    model doesn't know the language it is English alone: many an unknown language looks like
+    something to the model, hardly one like English.
+    """
+    scripts, label = scripts_of(language), label_of(base_language(language))
+    candidates = KNOWN - with_relatives(label) if label else {"en"}
+    return frozenset(
+        each
+        for each in candidates
+        if not scripts or not scripts.isdisjoint(_scripts_of_label(each))
+    )
+
+
+def _scripts_of_label(label: str) -> frozenset[str]:
+    try:
+        scripts = scripts_of(label)
+    except DataError:  # a code that Wikipedia has, and ISO 639 no longer
+        scripts = frozenset()
+    # Those that CLDR doesn't know are written so.
+    return scripts or frozenset({"Latn", "Deva", "Arab", "Cyrl"})

@@ -1,0 +1,107 @@
+"""Beam output: how the Beam pipeline trains the subwords and writes shards; steps as beam_steps."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from gshard_mt.data.prepare.beam.steps import Marked, Split, new_folder
+from gshard_mt.data.prepare.blocks import read_text
+from gshard_mt.data.prepare.job import Job, no_training_pair
+from gshard_mt.data.prepare.selection import Pairs, read_kept
+from gshard_mt.data.prepare.shards import SHARD_BLOCKS, Encoding, Shard, write_pairs
+from gshard_mt.data.prepare.subwords import sample_places, sample_sizes, train_models
+from gshard_mt.data.tokenizer import load_tokenizer
+
+
+class Sampled(NamedTuple):
+    """What a block gives to the subwords' training text."""
+
+    language: str
+    first_id: int
+    source: list[str]
+    english: list[str]
+
+
+class Layout(NamedTuple):
+    """A language's training blocks in the order of their ids."""
+
+    first_ids: np.ndarray
+    starts: np.ndarray  # kept pairs before each block
+    num_pairs: int  # kept in all
+
+
+def count_kept(marked: Marked) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yields language, (block, pairs kept in it)."""
+    yield marked.language, (marked.block.first_id, int(np.sum(marked.drop == 0)))
+
+
+def lay_out(element: tuple[str, Iterable[tuple[int, int]]]) -> Iterator[tuple[str, Layout]]:
+    language, blocks = element
+    first_ids, kept = np.array(sorted(blocks), np.int64).T
+    yield language, Layout(first_ids, np.cumsum(kept) - kept, int(kept.sum()))
+
+
+def size_samples(_: None, job: Job, layouts: Mapping[str, Layout]) -> Iterator[dict[str, int]]:
+    num_train = {name: layouts[name].num_pairs for name in sorted(layouts)}
+    if not any(num_train.values()):
+        raise no_training_pair(job)
+    yield sample_sizes(num_train, job.config)
+
+
+def sample_text(
+    marked: Marked, layouts: Mapping[str, Layout], sizes: Mapping[str, int]
+) -> Iterator[tuple[None, Sampled]]:
+    """Yields all under one key: one worker trains."""
+    layout = layouts[marked.language]
+    start = int(layout.starts[_number(marked, layout)])
+    kept = np.flatnonzero(marked.drop == 0)
+    rows = kept[sample_places(start, len(kept), layout.num_pairs, sizes[marked.language])]
+    if len(rows):
+        source, english = read_text(marked.block)
+        texts = [source[i] for i in rows], [english[i] for i in rows]
+        yield None, Sampled(marked.language, marked.block.first_id, *texts)
+
+
+def train(element: tuple[None, Iterable[Sampled]], job: Job) -> Iterator[str]:
+    """Trains the subwords and yields the tokenizer's hash."""
+    samples = sorted(element[1], key=lambda each: (each.language, each.first_id))
+    train_models(
+        lambda side: (line for each in samples for line in (each.source, each.english)[side]),
+        job.config,
+        job.data_dir / "tokenizer",
+    )
+    yield load_tokenizer(job.data_dir).hash
+
+
+def deal_shards(
+    marked: Marked, layouts: Mapping[str, Layout]
+) -> Iterator[tuple[tuple[str, int], Marked]]:
+    number = _number(marked, layouts[marked.language])
+    yield (marked.language, number // SHARD_BLOCKS), marked
+
+
+def write_train(
+    element: tuple[tuple[str, int], Iterable[Marked]], tokenizer_hash: str, job: Job
+) -> Iterator[tuple[Split, tuple[int, Shard]]]:
+    (language, number), parts = element
+    parts = sorted(parts, key=lambda marked: marked.block.first_id)
+    pairs = read_kept([marked.block for marked in parts], [marked.drop for marked in parts])
+    yield (language, "train"), (number, _write((language, "train"), pairs, tokenizer_hash, job))
+
+
+def write_held_out(
+    element: tuple[Split, Pairs], tokenizer_hash: str, job: Job
+) -> Iterator[tuple[Split, tuple[int, Shard]]]:
+    key, pairs = element
+    yield key, (0, _write(key, pairs, tokenizer_hash, job))
+
+
+def _write(key: Split, pairs: Pairs, tokenizer_hash: str, job: Job) -> Shard:
+    encoding = Encoding(job.config, job.data_dir, tokenizer_hash)
+    return write_pairs([pairs], *key, new_folder(job.work) / "shard", encoding)
+
+
+def _number(marked: Marked, layout: Layout) -> int:
+    return int(np.searchsorted(layout.first_ids, marked.block.first_id))

@@ -1,0 +1,281 @@
+"""The Beam pipeline: the local one's pure functions on a runner of Apache Beam, the same outcome.
+
+What travels are keys, counts and where blocks lie; clean text is in `work`, which all machines see.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import contextlib
+import errno
+import functools
+import io
+import logging
+import os
+import pathlib
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pvalue import AsDict, AsSingleton, PValue
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+
+from gshard_mt.data.prepare.beam import output as output
+from gshard_mt.data.prepare.beam import steps as steps
+from gshard_mt.data.prepare.beam.results import (
+    leave_error,
+    read_error,
+    read_results,
+    references_record,
+    shard_record,
+    tally_record,
+    write_result,
+)
+from gshard_mt.data.prepare.drops import merge_tallies
+from gshard_mt.data.prepare.held_out import merge_candidates
+from gshard_mt.data.prepare.job import Encoded, Job, Pipeline
+from gshard_mt.data.prepare.selection import merge_picked
+from gshard_mt.errors import ConfigError, UserError, suggest
+
+RUNNERS = ("DataflowRunner", "DirectRunner", "FlinkRunner", "SparkRunner")
+
+_NO_SPACE = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\]")
+
+
+def beam_pipeline(runner: str, options: str = "") -> Pipeline:
+    """Returns what runs a job with Beam; `options` are Beam's own, as on a command line.
+
+    Workers must see the data directory and the corpora under the paths that the driver does.
+    Raises ConfigError for a runner or options that Beam hasn't.
+    """
+    if runner not in RUNNERS:
+        raise ConfigError(f"--runner: found {runner}{suggest(runner, RUNNERS)}")
+    logging.getLogger("apache_beam").setLevel(
+        logging.CRITICAL if runner == "DirectRunner" else logging.WARNING
+    )
+    parsed = _parse(runner, options)
+    return functools.partial(_run, runner, parsed)
+
+
+def _parse(runner: str, options: str) -> PipelineOptions:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed = PipelineOptions([f"--runner={runner}", *shlex.split(options)])
+            parsed.get_all_options()
+    except (SystemExit, ValueError) as error:
+        lines = said.getvalue().strip().splitlines() or [str(error)]
+        raise ConfigError(f"--beam_options: {lines[-1]}; see Apache Beam's own help") from None
+    return parsed
+
+
+def _run(runner: str, options: PipelineOptions, job: Job) -> Encoded:
+    job = job.from_anywhere()
+    is_here = runner == "DirectRunner"
+    try:
+        # By its name, DirectRunner would first try to download and start another one, Prism.
+        pipeline = beam.Pipeline(runner=FnApiRunner() if is_here else runner, options=options)
+    except Exception as error:
+        raise _no_start(runner, error) from None
+    _build(pipeline, job)
+    try:
+        result = pipeline.run()
+    except Exception as error:
+        _raise_told(job, error)
+        if is_here:  # it has run all of it: a bug
+            raise
+        raise _no_start(runner, error) from None
+    try:
+        state = result.wait_until_finish() or result.state
+        if state != "DONE":
+            raise RuntimeError(f"{runner}: the pipeline ended as {state}")
+    except Exception as error:
+        _raise_told(job, error)
+        raise
+    return read_results(job.work)
+
+
+def _no_start(runner: str, error: Exception) -> ConfigError:
+    said = "; ".join(str(error).splitlines()) or type(error).__name__
+    return ConfigError(f"--runner={runner}: can't be started ({said}); see --beam_options")
+
+
+def _raise_told(job: Job, error: Exception) -> None:
+    """Raises what the user can mend, if it was that."""
+    if told := read_error(job.work):
+        raise told from None
+    if match := _NO_SPACE.search(str(error)):
+        number = int(match[1])
+        raise OSError(number, os.strerror(number)) from None
+
+
+class _Step(beam.DoFn):
+    """A function of beam_steps; where it raises what the user can mend, the driver is told."""
+
+    def __init__(self, function: Callable[..., Iterator[Any]], work: pathlib.Path):
+        self.function = function
+        self.work = work
+
+    def process(self, element, *beside):
+        try:
+            yield from self.function(element, *beside)
+        except UserError as error:
+            leave_error(error, self.work)
+            raise
+
+
+class _Graph:
+    """Applies functions of beam_steps by their own names, and Beam's transforms under ours."""
+
+    def __init__(self, pipeline: beam.Pipeline, job: Job):
+        self.pipeline = pipeline
+        self.job = job._replace(keep_out=job.keep_out[:0])  # goes to every step
+        self.keep_out = job.keep_out
+
+    def step(self, function: Callable[..., Iterator[Any]], *beside: Any) -> beam.PTransform:
+        return function.__name__ >> beam.ParDo(_Step(function, self.job.work), *beside)
+
+    def once(self, function: Callable[..., Iterator[Any]], *beside: Any) -> AsSingleton:
+        """Returns what stands beside: what `function` yields of None."""
+        start = self.pipeline | f"start {function.__name__}" >> beam.Create([None])
+        return _one(start | self.step(function, *beside))
+
+    def leave(self, name: str, records: PValue) -> None:
+        """Leaves records for the driver, which come in any order."""
+        every = records | f"all {name}" >> beam.combiners.ToList()
+        every | f"write {name}" >> beam.Map(write_result, name, self.job.work)  # type: ignore[reportUnusedExpression]
+
+    def sum(self, name: str, numbers: PValue) -> AsDict:
+        return _by_key(numbers | f"sum {name}" >> beam.CombinePerKey(sum))
+
+
+def _build(pipeline: beam.Pipeline, job: Job) -> None:
+    graph = _Graph(pipeline, job)
+    cleaned = _clean(graph)
+    marked = _drop_duplicates(graph, cleaned)
+    kept, held_out = _hold_out(graph, cleaned, marked)
+    _encode(graph, kept, held_out)
+
+
+def _clean(graph: _Graph) -> PValue:
+    """Returns (language, block) of all splits."""
+    cleaned = (
+        graph.pipeline
+        | "corpora" >> beam.Create(list(enumerate(graph.job.recipe.entries)))
+        | "spread corpora" >> beam.Reshuffle()
+        | graph.step(steps.read)
+        | "spread raw blocks" >> beam.Reshuffle()
+        | graph.step(steps.clean, graph.job)
+        | "keep clean blocks" >> beam.Reshuffle()  # a runner might clean again for each use
+    )
+    tags = cleaned | "tags" >> beam.Map(lambda cleaned: cleaned.tag) | beam.Distinct()
+    graph.leave("tags", tags)
+    graph.leave("clean_drops", _sum_drops("clean", cleaned | graph.step(steps.count_cleaned)))
+    languages = tags | "list tags" >> beam.combiners.ToList() | graph.step(steps.name_languages)
+    return cleaned | graph.step(steps.name_blocks, _one(languages))
+
+
+def _drop_duplicates(graph: _Graph, blocks: PValue) -> PValue:
+    """Returns Marked training blocks."""
+    train = blocks | "training blocks" >> beam.Filter(lambda each: each[1].split == "train")
+    sizes = train | "sizes" >> beam.Map(lambda each: (each[0], each[1].num_pairs))
+    found = (
+        train
+        | graph.step(steps.deal_rows, graph.sum("sizes", sizes))
+        | "rows that meet" >> beam.GroupByKey()
+        | graph.step(steps.find_in_part, graph.job)
+    )
+    by_block = train | "by block" >> beam.Map(lambda each: ((each[0], each[1].first_id), each[1]))
+    return (
+        {"block": by_block, "duplicates": found}
+        | "marks" >> beam.CoGroupByKey()
+        | graph.step(steps.mark_duplicates)
+    )
+
+
+def _hold_out(graph: _Graph, blocks: PValue, marked: PValue) -> tuple[PValue, PValue]:
+    """Returns Marked training blocks, leaks marked too, and held-out Pairs by Split."""
+    job = graph.job
+    given = (
+        blocks
+        | "given blocks" >> beam.Filter(lambda each: each[1].split != "train")
+        | "by split" >> beam.Map(lambda each: ((each[0], each[1].split), each[1]))
+        | "given splits" >> beam.GroupByKey()
+        | graph.step(steps.read_given)
+    )
+    num_pairs = marked | "unique" >> beam.Map(
+        lambda marked: (marked.language, int((marked.drop == 0).sum()))
+    )
+    found = (
+        marked
+        | graph.step(steps.find_candidates, job)
+        | "merge candidates"
+        >> beam.CombinePerKey(functools.partial(merge_candidates, seed=job.config.seed))
+    )
+    given_keys = given | "given keys" >> beam.Map(lambda each: (each[0], each[1].keys["english"]))
+    chosen = graph.once(
+        steps.choose, job, _by_key(found), graph.sum("unique", num_pairs), _by_key(given_keys)
+    )
+    picked = (
+        marked
+        | graph.step(steps.pick, chosen, job)
+        | "merge picked"
+        >> beam.CombinePerKey(functools.partial(merge_picked, seed=job.config.seed))
+        | graph.step(steps.take_wanted, chosen)
+    )
+    held_out = (given, picked) | "held out" >> beam.Flatten()
+    graph.leave("references", held_out | "references" >> beam.Map(references_record))
+    keys = (
+        held_out
+        | "held-out keys" >> beam.Map(lambda each: each[1].keys)
+        | "all held-out keys" >> beam.combiners.ToList()
+        | graph.step(steps.gather_keys, chosen, graph.keep_out)
+    )
+    kept = marked | graph.step(steps.drop_leaks, _one(keys))
+    drops = (marked | graph.step(steps.count_duplicates), kept | graph.step(steps.count_leaks))
+    graph.leave("select_drops", _sum_drops("select", drops | "drops" >> beam.Flatten()))
+    return kept, held_out
+
+
+def _encode(graph: _Graph, kept: PValue, held_out: PValue) -> None:
+    """Trains the subwords and writes shards."""
+    job = graph.job
+    layouts = _by_key(
+        kept
+        | graph.step(output.count_kept)
+        | "blocks of a language" >> beam.GroupByKey()
+        | graph.step(output.lay_out)
+    )
+    sizes = graph.once(output.size_samples, job, layouts)
+    tokenizer = _one(
+        kept
+        | graph.step(output.sample_text, layouts, sizes)
+        | "all of the sample" >> beam.GroupByKey()
+        | graph.step(output.train, job)
+    )
+    train = (
+        kept
+        | graph.step(output.deal_shards, layouts)
+        | "blocks of a shard" >> beam.GroupByKey()
+        | graph.step(output.write_train, tokenizer, job)
+    )
+    shards = (train, held_out | graph.step(output.write_held_out, tokenizer, job))
+    records = shards | "shards" >> beam.Flatten() | "records" >> beam.Map(shard_record)
+    graph.leave("shards", records)
+
+
+def _one(values: Any) -> AsSingleton:
+    return AsSingleton(values)
+
+
+def _by_key(values: Any) -> AsDict:
+    return AsDict(values)
+
+
+def _sum_drops(name: str, tallies: PValue) -> PValue:
+    return (
+        tallies
+        | f"sum {name} drops" >> beam.CombinePerKey(merge_tallies)
+        | f"{name} drops as JSON" >> beam.Map(tally_record)
+    )

@@ -1,0 +1,200 @@
+"""Beam steps: how the Beam pipeline reads, cleans and selects, a block or a language at a time.
+
+Each takes one element, then what stands beside it, and yields elements. Run twice on the same they
+yield the same, and what they write has a name of its own each time: a runner may try again.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gshard_mt.data.corpora.entry import Entry
+from gshard_mt.data.prepare.blocks import Block, RawBlock, read_blocks, read_keys
+from gshard_mt.data.prepare.clean_rows import clean_block
+from gshard_mt.data.prepare.dedup import deal, find_duplicates, part_bits
+from gshard_mt.data.prepare.drops import Drops, Tally, tally
+from gshard_mt.data.prepare.held_out import Candidates, candidates, choose_held_out, wanted_pairs
+from gshard_mt.data.prepare.job import Job, no_training_pair
+from gshard_mt.data.prepare.selection import (
+    DUPLICATES,
+    HELD_OUT,
+    Pairs,
+    count_drops,
+    forgive_duplicates,
+    mark_held_out,
+    pick_pairs,
+    read_pairs,
+)
+from gshard_mt.languages import merge_locales
+
+Split = tuple[str, str]  # language, split
+Keys = np.ndarray  # uint64, sorted
+
+
+class Cleaned(NamedTuple):
+    """A block as read, cleaned: none where nothing is left of it."""
+
+    tag: str
+    first_id: int
+    block: Block | None
+    drops: Drops
+
+
+class Marked(NamedTuple):
+    """A training block with the numbers of blocks.write_drops."""
+
+    language: str
+    block: Block
+    drop: np.ndarray
+
+
+class Chosen(NamedTuple):
+    """The keys of English strings that are held out, and how many pairs a language should."""
+
+    keys: dict[str, Keys]  # by split
+    wanted: dict[str, dict[str, int]]  # by language, split
+
+
+def read(element: tuple[int, Entry]) -> Iterator[RawBlock]:
+    number, entry = element
+    yield from read_blocks(entry, number)
+
+
+def clean(raw: RawBlock, job: Job) -> Iterator[Cleaned]:
+    _, block, drops = clean_block(raw, job.config.cleaning, new_folder(job.work))
+    yield Cleaned(raw.tag, int(raw.id[0]), block, drops)
+
+
+def count_cleaned(cleaned: Cleaned) -> Iterator[tuple[tuple[str, str], Tally]]:
+    yield from tally(cleaned.drops, cleaned.first_id)
+
+
+def name_languages(tags: Sequence[str]) -> Iterator[dict[str, str]]:
+    yield merge_locales(sorted(tags))
+
+
+def name_blocks(cleaned: Cleaned, languages: Mapping[str, str]) -> Iterator[tuple[str, Block]]:
+    if cleaned.block:
+        yield languages[cleaned.tag], cleaned.block
+
+
+def deal_rows(
+    element: tuple[str, Block], sizes: Mapping[str, int]
+) -> Iterator[tuple[tuple[str, int], tuple[int, np.ndarray]]]:
+    """Yields (language, part), (block, rows): pairs that may be equal meet in one part."""
+    language, block = element
+    for part, rows in deal(read_keys(block), 0, part_bits(sizes[language])):
+        yield (language, part), (block.first_id, rows)
+
+
+def find_in_part(
+    element: tuple[tuple[str, int], Iterable[tuple[int, np.ndarray]]], job: Job
+) -> Iterator[tuple[tuple[str, int], tuple[np.ndarray, np.ndarray]]]:
+    """Yields (language, block), (rows, their numbers) of duplicates."""
+    (language, _), groups = element
+    groups = list(groups)
+    found = find_duplicates(np.concatenate([rows for _, rows in groups]))
+    found = forgive_duplicates(found, job.config.cleaning)
+    start = 0
+    for first_id, rows in groups:
+        part = found[start : start + len(rows)]
+        start += len(rows)
+        if part.any():
+            yield (language, first_id), (rows["row"][part > 0], part[part > 0])
+
+
+def mark_duplicates(
+    element: tuple[tuple[str, int], Mapping[str, Iterable[Any]]],
+) -> Iterator[Marked]:
+    (language, _), parts = element
+    (block,) = parts["block"]
+    drop = np.zeros(block.num_pairs, np.uint8)
+    for rows, numbers in parts["duplicates"]:
+        drop[rows] = numbers
+    yield Marked(language, block, drop)
+
+
+def count_duplicates(marked: Marked) -> Iterator[tuple[tuple[str, str], Tally]]:
+    yield from _count(marked, DUPLICATES)
+
+
+def count_leaks(marked: Marked) -> Iterator[tuple[tuple[str, str], Tally]]:
+    yield from _count(marked, [HELD_OUT])
+
+
+def find_candidates(marked: Marked, job: Job) -> Iterator[tuple[str, Candidates]]:
+    keys = read_keys(marked.block)
+    yield marked.language, candidates(keys[marked.drop == 0], job.config.seed)
+
+
+def read_given(element: tuple[Split, Iterable[Block]]) -> Iterator[tuple[Split, Pairs]]:
+    key, blocks = element
+    yield key, read_pairs(sorted(blocks, key=lambda block: block.first_id))
+
+
+def choose(
+    _: None,
+    job: Job,
+    found: Mapping[str, Candidates],
+    num_pairs: Mapping[str, int],
+    given: Mapping[Split, Keys],
+) -> Iterator[Chosen]:
+    if not found:
+        raise no_training_pair(job)
+    wanted = {
+        name: wanted_pairs(job.config, [split for language, split in given if language == name])
+        for name in found
+    }
+    given_keys = {
+        split: np.unique(
+            np.concatenate(
+                [np.zeros(0, np.uint64), *(given[key] for key in given if key[1] == split)]
+            )
+        )
+        for split in ("dev", "test")
+    }
+    yield Chosen(choose_held_out(found, num_pairs, wanted, given_keys, job.config.seed), wanted)
+
+
+def pick(marked: Marked, chosen: Chosen, job: Job) -> Iterator[tuple[Split, Pairs]]:
+    for split in chosen.wanted[marked.language]:
+        pairs = pick_pairs(marked.block, marked.drop, chosen.keys[split], job.config.seed)
+        if pairs.source:
+            yield (marked.language, split), pairs
+
+
+def take_wanted(element: tuple[Split, Pairs], chosen: Chosen) -> Iterator[tuple[Split, Pairs]]:
+    (language, split), pairs = element
+    yield (language, split), pairs.take(chosen.wanted[language][split])
+
+
+def gather_keys(
+    parts: Sequence[np.ndarray], chosen: Chosen, keep_out: Keys
+) -> Iterator[tuple[Keys, np.ndarray]]:
+    """Yields the keys of all held-out sentences, and the ids of the pairs they are from."""
+    sentences = [part[name] for part in parts for name in ("source", "english")]
+    ids = [np.zeros(0, np.int64), *(part["id"] for part in parts)]
+    sentences = np.unique(np.concatenate([*sentences, keep_out, *chosen.keys.values()]))
+    yield sentences, np.concatenate(ids)
+
+
+def drop_leaks(marked: Marked, held_out: tuple[Keys, np.ndarray]) -> Iterator[Marked]:
+    drop = mark_held_out(read_keys(marked.block), marked.drop, *held_out)
+    yield marked._replace(drop=drop)
+
+
+def _count(marked: Marked, numbers: Sequence[int]) -> Iterator[tuple[tuple[str, str], Tally]]:
+    drops = Drops()
+    count_drops(marked.language, marked.block, marked.drop, numbers, drops)
+    yield from tally(drops, marked.block.first_id)
+
+
+def new_folder(work: pathlib.Path) -> pathlib.Path:
+    """Makes a folder for what one try of a step writes."""
+    folder = work / uuid.uuid4().hex
+    folder.mkdir()
+    return folder

@@ -1,0 +1,91 @@
+"""Clean rows: a block as read becomes the pairs that can be trained on, with their keys."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from gshard_mt.config.records import CleaningConfig
+from gshard_mt.data.cleaning.clean import REASONS, clean, normalize_all
+from gshard_mt.data.cleaning.fold import fold_all, hash_texts, near_forms
+from gshard_mt.data.cleaning.placeholders import is_testable_all, num_words_all
+from gshard_mt.data.prepare.blocks import Block, RawBlock, write_block
+from gshard_mt.data.prepare.drops import NUM_SAMPLES, Drops
+from gshard_mt.data.prepare.keys import KEYS, join_keys
+
+
+class Rows(NamedTuple):
+    """Clean pairs of one tag and split; `keys` has the fields of keys.KEYS."""
+
+    source: list[str]
+    english: list[str]
+    keys: np.ndarray
+
+
+def clean_rows(raw: RawBlock, config: CleaningConfig) -> tuple[Rows, Drops]:
+    """Returns the pairs that pass, and what was dropped (by tag).
+
+    Ready-made dev and test pairs are scored as they are: only those with an empty side go.
+    """
+    drops = Drops()
+    if raw.split == "train":
+        source, english, reason, folded = clean(raw.source, raw.english, raw.tag, config)
+        reasons = dict(enumerate(REASONS, 1))
+    else:
+        source, english = normalize_all(raw.source), normalize_all(raw.english)
+        folded = fold_all(source), fold_all(english)
+        is_empty = [not (a and b) for a, b in zip(source, english, strict=True)]
+        reason, reasons = np.array(is_empty, np.uint8), {1: "empty"}
+    for number, name in reasons.items():
+        places = np.flatnonzero(reason == number)
+        if len(places):
+            samples = [(source[i], english[i]) for i in places[:NUM_SAMPLES]]
+            drops.add(raw.tag, name, len(places), samples)
+    sides = [source, english, *folded]
+    kept = np.flatnonzero(reason == 0)
+    if len(kept) < len(source):
+        sides = [[side[row] for row in kept] for side in sides]
+    return Rows(sides[0], sides[1], _keys(raw.id[kept], *sides)), drops
+
+
+def clean_block(
+    raw: RawBlock, config: CleaningConfig, folder: pathlib.Path
+) -> tuple[int, Block | None, Drops]:
+    """Cleans a block and writes it to `folder`; returns its pairs as read, and what is left."""
+    rows, drops = clean_rows(raw, config)
+    block = write_block(raw, *rows, folder) if len(rows.keys) else None
+    return len(raw.source), block, drops
+
+
+def _keys(
+    id: np.ndarray,
+    source: list[str],
+    english: list[str],
+    folded_source: list[str],
+    folded_english: list[str],
+) -> np.ndarray:
+    keys = np.zeros(len(id), KEYS)
+    if not len(id):
+        return keys
+    keys["id"] = id
+    keys["source"], keys["english"] = hash_texts(folded_source), hash_texts(folded_english)
+    near = [
+        _near_keys(keys[side], folded)
+        for side, folded in (("source", folded_source), ("english", folded_english))
+    ]
+    keys["near"] = join_keys(*near)
+    keys["pair"] = hash_texts([f"{s}\t{e}" for s, e in zip(source, english, strict=True)])
+    num_words = num_words_all(english)
+    is_test = is_testable_all(english, num_words)
+    keys["num_words"] = np.where(is_test, np.minimum(num_words, 255), 0)
+    return keys
+
+
+def _near_keys(keys: np.ndarray, folded: list[str]) -> np.ndarray:
+    """Returns the hashes of near forms, from those of the folded texts where these are the same."""
+    near = near_forms(folded)
+    rows = [row for row, form in enumerate(near) if form is not folded[row]]
+    hashes = keys.copy()
+    hashes[rows] = hash_texts([near[row] for row in rows])
+    return hashes

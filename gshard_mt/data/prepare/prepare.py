@@ -1,0 +1,134 @@
+"""Prepare: from a recipe to a directory of token ids, references, tokenizers and a report.
+
+Text goes by in blocks; what must be known of all of it at once is kept as hashes, on disk.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import errno
+import os
+import pathlib
+import shutil
+from typing import Any
+
+from gshard_mt.config.records import DataConfig
+from gshard_mt.data.corpora.entry import SPLITS
+from gshard_mt.data.corpora.recipe import Recipe, load_recipe
+from gshard_mt.data.manifest import (
+    FORMAT_VERSION,
+    WORK,
+    claim_directory,
+    identity_of,
+    read_manifest,
+    write_manifest,
+)
+from gshard_mt.data.prepare.decontamination import read_keep_out
+from gshard_mt.data.prepare.drops import Drops
+from gshard_mt.data.prepare.job import Encoded, Job, Pipeline
+from gshard_mt.data.prepare.local import run_locally
+from gshard_mt.data.prepare.shards import SplitCounts
+from gshard_mt.data.prepare.summary import write_reports
+from gshard_mt.data.records import write_dataset
+from gshard_mt.data.tokenizer import copy_models, load_tokenizer
+from gshard_mt.errors import DataError
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Counts = dict[str, dict[str, SplitCounts]]  # language -> split -> what was written
+
+
+def prepare(
+    config: DataConfig, data_dir: pathlib.Path, run: Pipeline = run_locally
+) -> tuple[dict, bool]:
+    """Prepares the recipe's text in `data_dir`; returns the manifest, and whether it was there.
+
+    Where the same data is there, finished, nothing is done; what an unfinished preparation left is
+    made anew. All that comes out is a function of the settings and of the text, whichever pipeline
+    runs. Raises DataError or ConfigError for what the user can mend.
+    """
+    recipe = load_recipe(pathlib.Path(config.recipe))
+    given = load_tokenizer(pathlib.Path(config.tokenizer)) if config.tokenizer else None
+    identity = identity_of(config, recipe.fingerprint(), given.hash if given else "")
+    keep_out = read_keep_out(config.keep_out)
+    if not claim_directory(data_dir, identity):
+        return read_manifest(data_dir), True
+    job = Job(config, recipe, data_dir, keep_out)
+    try:
+        job.work.mkdir()
+        if given:
+            copy_models(given, config, pathlib.Path(config.tokenizer), data_dir)
+        manifest = _finish(job, run(job))
+        write_manifest(data_dir, manifest | {"identity": identity})
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        raise DataError(
+            f"{data_dir}: {os.strerror(error.errno)}; make room, about three times the size of "
+            "the text, and run it again"
+        ) from None
+    finally:
+        shutil.rmtree(data_dir / WORK, ignore_errors=True)
+    return read_manifest(data_dir), False
+
+
+def _finish(job: Job, encoded: Encoded) -> dict[str, Any]:
+    (job.data_dir / "references").mkdir()
+    counts: Counts = {}
+    for name, splits in encoded.shards.items():
+        for split, sentences in encoded.references[name].items():
+            lines = "".join(f"{source}\t{english}\n" for source, english in sentences)
+            path = job.data_dir / "references" / f"{name}-en.{split}.tsv"
+            path.write_bytes(lines.encode())
+        description = f"{name}-en of the recipe {job.recipe.name}"
+        infos = {split: [shard.info for shard in parts] for split, parts in splits.items()}
+        write_dataset(job.data_dir / f"{name}-en", infos, description)
+        counts[name] = {split: SplitCounts() for split in SPLITS}
+        for split, parts in splits.items():
+            for shard in parts:
+                counts[name][split].add(shard.counts)
+                encoded.drops.merge(shard.drops)
+    manifest = _describe(job, counts, encoded.drops)
+    write_reports(job.data_dir, manifest, encoded.drops, counts)
+    return manifest
+
+
+def _describe(job: Job, counts: Counts, drops: Drops) -> dict[str, Any]:
+    tokenizer = load_tokenizer(job.data_dir)
+    config = dataclasses.asdict(job.config)
+    del config["num_workers"]  # the same comes out of any
+    return {
+        "format_version": FORMAT_VERSION,
+        "finished": True,
+        "recipe": {"name": job.recipe.name, "corpora": _sources(job.recipe)},
+        "config": config,
+        "tokenizer": {
+            "hash": tokenizer.hash,
+            "source_size": tokenizer.source_size,
+            "target_size": tokenizer.target_size,
+        },
+        "pairs": {
+            f"{name}-en": {
+                split: {
+                    "pairs": each.pairs,
+                    "source_tokens": each.source.tokens,
+                    "target_tokens": each.target.tokens,
+                }
+                for split, each in splits.items()
+            }
+            | {"drops": dict(sorted(drops.counts[name].items()))}
+            for name, splits in counts.items()
+        },
+    }
+
+
+def _sources(recipe: Recipe) -> list[dict]:
+    return [
+        {
+            "languages": list(entry.languages),
+            "split": entry.split,
+            "source": f"{entry.scheme}:{os.path.basename(entry.location)}",
+            "license": entry.license,
+            "sha256": entry.sha256,
+        }
+        for entry in recipe.entries
+    ]

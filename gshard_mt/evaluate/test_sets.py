@@ -1,0 +1,117 @@
+"""Test sets: sentences to score, held out or the user's own, and those that training has seen."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tqdm
+
+from gshard_mt.data.corpora.entry import Entry
+from gshard_mt.data.corpora.readers import SCHEMES
+from gshard_mt.data.corpora.recipe import load_recipe
+from gshard_mt.data.prepare.decontamination import text_keys
+from gshard_mt.data.prepared import Prepared
+from gshard_mt.data.tokenizer import Tokenizer
+from gshard_mt.errors import ConfigError, DataError
+from gshard_mt.languages import language_code
+
+NAME = "testset"  # of test sets that are given as files
+_RECORDS = 20_000  # read at once
+
+Sentences = Sequence[tuple[str, str]]  # source, English
+
+
+class TestSet(NamedTuple):
+    """Sentences with their English by pair; `name` is the folder of what becomes of them."""
+
+    __test__ = False  # no test of pytest's
+
+    name: str
+    pairs: Mapping[str, Sentences]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Leak:
+    """How many sentences of a test set are in the training data, whatever their language there."""
+
+    sources: int
+    english: int
+
+
+def held_out(prepared: Prepared, split: str) -> TestSet:
+    """Returns what was held out when the data were prepared. Raises DataError for nothing."""
+    found = {pair: prepared.references(pair, split) for pair in prepared.pairs}
+    found = {pair: sentences for pair, sentences in found.items() if sentences}
+    if not found:
+        raise DataError(f"{prepared.directory}: no pair has a {split} split")
+    return TestSet(split, found)
+
+
+def read_test_set(values: Sequence[str]) -> TestSet:
+    """Reads `de-en=FILE.tsv` as often as given, or one recipe, whose test (or dev) corpora count.
+
+    Raises ConfigError for another form, DataError for text that can't be read.
+    """
+    if len(values) == 1 and values[0].endswith(".toml"):
+        recipe = load_recipe(pathlib.Path(values[0]))
+        entries = [entry for entry in recipe.entries if entry.split == "test"]
+        entries = entries or [entry for entry in recipe.entries if entry.split == "dev"]
+        if not entries:
+            raise DataError(f'{values[0]}: found no test corpus; accepted: split = "test"')
+        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in recipe.name).strip(".")
+        return TestSet(f"{NAME}-{name}", _read(entries))  # never the folder of what was held out
+    return TestSet(NAME, _read([_entry(value) for value in values]))
+
+
+def _entry(value: str) -> Entry:
+    pair, equals, path = value.partition("=")
+    language = pair.removesuffix("-en")
+    if not equals or not path or language == pair:
+        raise ConfigError(f"--testset: found {value!r}, accepted: de-en=FILE.tsv, or RECIPE.toml")
+    return Entry((language_code(language),), "test", "tsv", path, "", "", pathlib.Path())
+
+
+def _read(entries: Sequence[Entry]) -> dict[str, list[tuple[str, str]]]:
+    found: dict[str, list[tuple[str, str]]] = {}
+    for entry in entries:
+        for tag, source, english in SCHEMES[entry.scheme].read(entry):
+            found.setdefault(f"{language_code(tag)}-en", []).append((source, english))
+    return found
+
+
+def find_leaks(test: TestSet, prepared: Prepared, tokenizer: Tokenizer) -> dict[str, Leak]:
+    """Compares a test set with all training data, when case, spaces and punctuation don't count."""
+    sides = {
+        pair: tuple(text_keys([sentence[side] for sentence in sentences]) for side in (0, 1))
+        for pair, sentences in test.pairs.items()
+    }
+    wanted = [np.unique(np.concatenate([both[side] for both in sides.values()])) for side in (0, 1)]
+    seen = [np.zeros(len(keys), bool) for keys in wanted]
+    total = sum(prepared.train_pairs.values())
+    with tqdm.tqdm(total=total, desc="leaks", unit="pair", unit_scale=True) as bar:
+        for pair in prepared.pairs:
+            for texts in _training_texts(prepared, pair, tokenizer):
+                for side, lines in enumerate(texts):
+                    seen[side] |= np.isin(wanted[side], text_keys(lines))
+                bar.update(len(texts[0]))
+    leaked = [keys[is_seen] for keys, is_seen in zip(wanted, seen, strict=True)]
+    return {
+        pair: Leak(*(int(np.isin(keys, leaked[side]).sum()) for side, keys in enumerate(both)))
+        for pair, both in sides.items()
+    }
+
+
+def _training_texts(prepared: Prepared, pair: str, tokenizer: Tokenizer):
+    """Yields lists of sources and of English; what SentencePiece spells is the normalized text."""
+    if not prepared.num_pairs[pair].get("train"):
+        return
+    reader = prepared.reader(pair, "train")
+    for start in range(0, len(reader), _RECORDS):
+        records = reader.read(np.arange(start, min(start + _RECORDS, len(reader))))
+        yield (
+            tokenizer.decode_sources([record.source.tolist() for record in records]),
+            [tokenizer.decode_target(record.target.tolist()) for record in records],
+        )

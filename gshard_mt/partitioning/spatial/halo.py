@@ -1,0 +1,270 @@
+"""Convolution and pooling of images cut along a spatial dimension: halo exchange, appendix A.4."""
+# SPDX-License-Identifier: Apache-2.0
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from gshard_mt.partitioning.annotate import map_split, num_parts
+from gshard_mt.partitioning.spatial.uneven import identity, pad_to, unpad
+
+# Images are [batch, features, spatial...] and kernels [features out, features in, spatial...], the
+# default of `lax.conv_general_dilated`. One spatial dimension is cut: device i holds the rows from
+# i * ceil(rows / devices), before and after. Inside jit that is so for any size, from one of these
+# functions to the next (`annotate.split` between them); but JAX has no array of uneven parts
+# outside jit, so a result that the devices don't divide is gathered there, at the border.
+
+POOLINGS = {"sum": lax.add, "max": lax.max, "min": lax.min}
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a window moves along one spatial dimension (XLA's terms).
+
+    `padding` is (low, high) around the dilated rows, negative to crop, or one of JAX's names
+    "VALID", "SAME", "SAME_LOWER". `base_dilation` - 1 holes stand between two rows of the image,
+    `window_dilation` - 1 between two of the window.
+    """
+
+    size: int
+    stride: int = 1
+    padding: str | tuple[int, int] = "VALID"
+    base_dilation: int = 1
+    window_dilation: int = 1
+
+    def __post_init__(self):
+        if min(self.size, self.stride, self.base_dilation, self.window_dilation) < 1:
+            raise ValueError(f"{self}: size, stride and dilations must be 1 or more")
+
+    @property
+    def span(self) -> int:
+        """From the first to the last row that one window sees."""
+        return (self.size - 1) * self.window_dilation + 1
+
+    def pad(self, num_rows: int) -> tuple[int, int]:
+        """Returns (low, high) for an image of `num_rows` rows."""
+        if isinstance(self.padding, str):
+            rows = [_dilate(num_rows, self.base_dilation)]
+            ((low, high),) = lax.padtype_to_pads(rows, [self.span], [self.stride], self.padding)
+            return int(low), int(high)
+        return self.padding
+
+    def count(self, num_rows: int) -> int:
+        """Returns how many times the window fits an image of `num_rows` rows."""
+        room = _dilate(num_rows, self.base_dilation) + sum(self.pad(num_rows)) - self.span
+        return max(room // self.stride + 1, 0)
+
+
+def convolve_split(
+    images: jax.Array,
+    kernel: jax.Array,
+    windows: Sequence[Window],
+    dim: int,
+    mesh_axis: str | tuple[str, ...],
+) -> jax.Array:
+    """Convolves images whose spatial dimension `dim` is cut over `mesh_axis`, any sizes.
+
+    One window for each spatial dimension, its size the kernel's. The kernel is on every device.
+    The result is `lax.conv_general_dilated`'s, cut the same way; only halos travel. ValueError for
+    windows that don't fit images or kernel.
+    """
+    if tuple(window.size for window in windows) != kernel.shape[2:]:
+        raise ValueError(f"{list(windows)} are not of the size of a kernel {kernel.shape}")
+
+    def convolve(images, windows, kernel):
+        return lax.conv_general_dilated(
+            images,
+            kernel,
+            window_strides=[window.stride for window in windows],
+            padding=[window.padding for window in windows],
+            lhs_dilation=[window.base_dilation for window in windows],
+            rhs_dilation=[window.window_dilation for window in windows],
+        )
+
+    fill = identity("sum", images.dtype)
+    return _slide(convolve, fill, images, windows, dim, mesh_axis, kernel)
+
+
+def pool_split(
+    images: jax.Array,
+    windows: Sequence[Window],
+    dim: int,
+    mesh_axis: str | tuple[str, ...],
+    operation: str,
+) -> jax.Array:
+    """Reduces windows of images whose spatial dimension `dim` is cut over `mesh_axis`, any sizes.
+
+    `operation` is one of POOLINGS; a mean is the sum divided by what the mean shall count. Padding
+    and holes are its identity. The result is `lax.reduce_window`'s, cut the same way; only halos
+    travel. JAX has no gradient of max and min with a `window_dilation`.
+    """
+    if operation not in POOLINGS:
+        raise ValueError(f"{operation!r} is not a pooling; accepted: {', '.join(POOLINGS)}")
+    fill = identity(operation, images.dtype)
+
+    def pool(images, windows):
+        return lax.reduce_window(
+            images,
+            fill,
+            POOLINGS[operation],
+            window_dimensions=(1, 1, *(window.size for window in windows)),
+            window_strides=(1, 1, *(window.stride for window in windows)),
+            padding=((0, 0), (0, 0), *(window.padding for window in windows)),
+            base_dilation=(1, 1, *(window.base_dilation for window in windows)),
+            window_dilation=(1, 1, *(window.window_dilation for window in windows)),
+        )
+
+    return _slide(pool, fill, images, windows, dim, mesh_axis)
+
+
+def exchange_halo(
+    x: jax.Array, dim: int, mesh_axis: str | tuple[str, ...], left: int, right: int
+) -> jax.Array:
+    """Returns this device's part between `left` rows of its left and `right` of its right.
+
+    Inside `map_split`. A halo wider than a part comes from devices further away: one
+    collective-permute for each distance. Beyond the ends of the array are zeros.
+    """
+    parts, size = num_parts(mesh_axis), x.shape[dim]
+    rows = [x]
+    for distance in range(1, -(-left // size) + 1):
+        width = min(size, left - (distance - 1) * size)
+        sent = lax.slice_in_dim(x, size - width, size, axis=dim)
+        pairs = [(i, i + distance) for i in range(parts - distance)]
+        rows.insert(0, lax.ppermute(sent, mesh_axis, pairs))
+    for distance in range(1, -(-right // size) + 1):
+        width = min(size, right - (distance - 1) * size)
+        sent = lax.slice_in_dim(x, 0, width, axis=dim)
+        pairs = [(i + distance, i) for i in range(parts - distance)]
+        rows.append(lax.ppermute(sent, mesh_axis, pairs))
+    return jnp.concatenate(rows, axis=dim) if len(rows) > 1 else x
+
+
+class Plan(NamedTuple):
+    """Where each device finds the rows of its windows; a tuple has one entry a device."""
+
+    image_rows: int  # of all devices, without padding
+    dilation: int  # of the rows: `base_dilation`
+    left: int  # rows of the halos, the largest that a device needs
+    right: int
+    pad: tuple[int, int]  # rows around halos and part, so that every slice lies inside
+    start: tuple[int, ...]  # of the slice, in the padded rows
+    first: tuple[int, ...]  # row of the image where the slice starts
+    num_rows: int  # of the slice
+    skip: tuple[int, ...]  # dilated rows of the slice in front of the device's first window
+    num_dilated: int  # dilated rows that the device's windows span
+
+
+def plan_halo(window: Window, num_rows: int, parts: int) -> Plan:
+    """Plans steps 1 to 4 of appendix A.4 for `num_rows` rows cut into `parts`; touches no device.
+
+    Device i makes the outputs from i·W, W = ceil(outputs / parts). Its windows start at dilated row
+    i·W·stride - low, and the image's row r stands at r · dilation, so that it needs rows up to the
+    paper's right limit (stride·W·(i+1) - stride + window - low + dilation - 1) / dilation; fewer
+    where windows jump over rows or reach into the padding, which is not sent.
+
+    The paper keeps base dilation in the operator, whose padding must be one for all devices; so
+    it needs three cases by what divides stride·W, and slices the output or the kernel. Here the
+    device dilates its own rows and cuts them where its first window starts, which is exact in all
+    cases and costs memory for the holes.
+    """
+    low, _ = window.pad(num_rows)
+    num_outputs, dilation = window.count(num_rows), window.base_dilation
+    part, part_out = -(-num_rows // parts), -(-num_outputs // parts)
+    num_dilated = (part_out - 1) * window.stride + window.span
+    last = (num_outputs - 1) // part_out  # devices behind it make padding only
+    left = right = 0
+    first, skip = [], []
+    for i in range(last + 1):
+        output = np.arange(i * part_out, min((i + 1) * part_out, num_outputs))
+        begin = output * window.stride - low
+        row, hole = np.divmod(
+            begin[:, None] + np.arange(window.size) * window.window_dilation, dilation
+        )
+        seen = row[(hole == 0) & (row >= 0) & (row < num_rows)]
+        if seen.size:  # else padding and holes only
+            left = max(left, i * part - int(seen.min()))
+            right = max(right, int(seen.max()) + 1 - (i + 1) * part)
+        first.append(int(begin[0]) // dilation)
+        skip.append(int(begin[0]) % dilation)
+    rest = parts - 1 - last
+    length = -(-(num_dilated + dilation - 1) // dilation)
+    start = [row - i * part + left for i, row in enumerate(first)]
+    pad_left = max(0, -min(start))
+    pad_right = max(0, max(start) + length - (left + part + right))
+    return Plan(
+        num_rows,
+        dilation,
+        left,
+        right,
+        (pad_left, pad_right),
+        tuple(row + pad_left for row in start + start[-1:] * rest),
+        tuple(first + [num_rows] * rest),
+        length,
+        tuple(skip + skip[-1:] * rest),
+        num_dilated,
+    )
+
+
+def _slide(
+    function: Callable,
+    fill: np.generic,
+    images: jax.Array,
+    windows: Sequence[Window],
+    dim: int,
+    mesh_axis: str | tuple[str, ...],
+    *kernels: jax.Array,
+) -> jax.Array:
+    """Runs `function(images, windows, *kernels)` on the rows that each device's windows see."""
+    if len(windows) != images.ndim - 2:
+        raise ValueError(f"{len(windows)} windows for the spatial dimensions of {images.shape}")
+    dim = dim % images.ndim
+    if dim < 2:
+        raise ValueError(f"dimension {dim} of {images.shape} is not a spatial one")
+    sizes, parts = images.shape[2:], num_parts(mesh_axis)
+    windows = [replace(w, padding=w.pad(size)) for w, size in zip(windows, sizes, strict=True)]
+    window, num_rows = windows[dim - 2], images.shape[dim]
+    if num_rows < 1 or window.count(num_rows) < 1:
+        raise ValueError(f"{window} doesn't fit {num_rows} rows")
+    plan = plan_halo(window, num_rows, parts)
+    windows[dim - 2] = replace(window, padding=(0, 0), base_dilation=1)
+
+    def slide(part_id, images, *kernels):
+        rows = exchange_halo(images, dim, mesh_axis, plan.left, plan.right)
+        return function(_find_rows(rows, dim, part_id, plan, fill), windows, *kernels)
+
+    slide = map_split(slide, (dim,) + (None,) * len(kernels), dim, mesh_axis)
+    outputs = slide(pad_to(images, dim, parts), *kernels)
+    return unpad(outputs, dim, window.count(num_rows))
+
+
+def _find_rows(rows, dim, part_id, plan, fill):
+    """Returns the dilated rows that a part's windows span, `fill` where there is no image.
+
+    `rows` are the part between its halos.
+    """
+    padding = [(0, 0, 0)] * rows.ndim
+    padding[dim] = (*plan.pad, 0)
+    rows = lax.pad(rows, fill, padding)
+    rows = _slice(rows, dim, plan.start, part_id, plan.num_rows)
+    first = jnp.asarray(plan.first)[part_id]
+    row = first + lax.broadcasted_iota(jnp.int32, rows.shape, dim)
+    rows = jnp.where((row >= 0) & (row < plan.image_rows), rows, fill)
+    padding[dim] = (0, plan.dilation - 1, plan.dilation - 1)
+    return _slice(lax.pad(rows, fill, padding), dim, plan.skip, part_id, plan.num_dilated)
+
+
+def _slice(x, dim, starts, part_id, size):
+    """Slices from `starts[part_id]`; a start that all parts share needs no DynamicSlice."""
+    if len(set(starts)) == 1:
+        return lax.slice_in_dim(x, starts[0], starts[0] + size, axis=dim)
+    return lax.dynamic_slice_in_dim(x, jnp.asarray(starts)[part_id], size, axis=dim)
+
+
+def _dilate(num_rows: int, dilation: int) -> int:
+    return max((num_rows - 1) * dilation + 1, 0)

@@ -1,0 +1,190 @@
+"""A run directory's own record of what it is: its config, its data, its tokenizer."""
+# SPDX-License-Identifier: Apache-2.0
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from gshard_mt.config import records as configs
+from gshard_mt.config.records import Config
+from gshard_mt.errors import CheckpointError, ConfigError, suggest
+
+FORMAT_VERSION = 2
+
+# Keys that may change when a run goes on; every other one would make it another experiment.
+FREE_KEYS = frozenset(
+    {f"train.{name}" for name in ("log_every", "eval_every", "save_every", "save_minutes")}
+    | {f"train.{name}" for name in ("max_checkpoints", "bad_steps", "spike_sigmas")}
+    | {f"train.{name}" for name in ("bleu_every", "bleu_sentences", "best_by", "stop_after")}
+    | {"model.remat", "train.accumulation_steps"}
+)
+FREE_SECTIONS = ("mesh.", "decode.")
+SCHEDULES_WITHOUT_END = ("inverse_sqrt", "constant", "paper")  # train.num_steps may change too
+# Of `data.`, what --change_mixture can't change: the rows' shape, the subwords, the order.
+FIXED_DATA_KEYS = frozenset(
+    f"data.{name}"
+    for name in (
+        *("source_length", "target_length", "seed"),
+        *("joint_vocabulary", "source_vocab_size", "target_vocab_size"),
+    )
+)
+
+
+class Run(NamedTuple):
+    """What `config.json` of a run directory holds."""
+
+    config: Config
+    data_dir: pathlib.Path  # prepared data; the fingerprint says whether it is still the same
+    data_fingerprint: str
+    train_pairs: dict[str, int]  # `de-en` -> pairs trained on
+
+    def check_language(self, language: str) -> None:
+        """Raises ConfigError for a source language that the run was not trained on."""
+        known = [pair.removesuffix("-en") for pair in self.train_pairs]
+        if language not in known:
+            raise ConfigError(
+                f"source_language: found {language!r}, which this run was not trained on"
+                f"{suggest(language, known)}"
+            )
+
+
+def read_run(workdir: pathlib.Path) -> Run:
+    """Reads `config.json`. Raises CheckpointError where there is none or of another format."""
+    path = pathlib.Path(workdir) / "config.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: not found; is {workdir} a run directory?") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON ({error})") from error
+    version = record.get("format_version") if isinstance(record, dict) else None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path}: found format_version {version}, accepted: {FORMAT_VERSION}")
+    config = configs.from_json(record["config"])
+    return Run(
+        config,
+        pathlib.Path(record["data_dir"]),
+        record["data_fingerprint"],
+        record["train_pairs"],
+    )
+
+
+def start_run(
+    workdir: pathlib.Path, run: Run, change_mixture: bool = False, is_writer: bool = True
+) -> bool:
+    """Writes `config.json`, or checks that the run there is the same; returns whether it was new.
+
+    Raises ConfigError with the differing keys, CheckpointError if data differ. `change_mixture`
+    lets other data in, and other keys that are about their mixture, if the tokenizer is the same.
+    Of many processes one is the writer; the others check alone.
+    """
+    path = pathlib.Path(workdir) / "config.json"
+    is_new = not path.exists()
+    if not is_new:
+        _check_same(path, read_run(workdir), run, change_mixture)
+    if not is_writer:
+        return is_new
+    record = {
+        "format_version": FORMAT_VERSION,
+        "config": configs.to_json(run.config),
+        "data_dir": str(run.data_dir.resolve()),
+        "data_fingerprint": run.data_fingerprint,
+        "train_pairs": run.train_pairs,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A run translates without its data, so it keeps the tokenizer.
+    shutil.copytree(run.data_dir / "tokenizer", path.parent / "tokenizer", dirs_exist_ok=True)
+    draft = path.with_suffix(".json.tmp")
+    draft.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    os.replace(draft, path)
+    return is_new
+
+
+@contextlib.contextmanager
+def lock_run(workdir: pathlib.Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Keeps others from training in a run directory; the lock goes with the process.
+
+    Raises CheckpointError if another process has it. A file system without locks is told of.
+    """
+    path = pathlib.Path(workdir) / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise CheckpointError(
+                f"{workdir}: another gshard-train is at work in it ({file.read().strip()}); "
+                "end that one, or give another --workdir"
+            ) from None
+        except OSError as error:
+            tell(
+                f"no lock     {workdir}: its file system has none ({error.strerror}); "
+                "see that no other gshard-train works in it"
+            )
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def _check_same(path: pathlib.Path, old: Run, new: Run, change_mixture: bool) -> None:
+    differing = [
+        key
+        for key in configs.differing_keys(old.config, new.config)
+        if key not in FREE_KEYS
+        and not key.startswith(FREE_SECTIONS)
+        and not (key == "train.num_steps" and new.config.train.schedule in SCHEDULES_WITHOUT_END)
+        and key != "data.recipe"  # the data themselves are compared
+        and not (change_mixture and _is_of_mixture(key))
+    ]
+    if differing:
+        section, name = differing[0].rsplit(".", 1)
+        found = getattr(configs.section_of(new.config, section), name)
+        expected = getattr(configs.section_of(old.config, section), name)
+        flag = ", --change_mixture" if all(map(_is_of_mixture, differing)) else ""
+        raise ConfigError(
+            f"{path}: this run has another config: {', '.join(differing)} "
+            f"({differing[0]}: found {found!r}, the run has {expected!r}); "
+            f"give the run's own values{flag} or another --workdir. May change: {_may_change()}"
+        )
+    if old.data_fingerprint != new.data_fingerprint:
+        if not change_mixture:
+            raise CheckpointError(
+                f"{path}: this run was trained on other prepared data ({old.data_dir}); "
+                f"found {new.data_dir}: give the same data, --change_mixture to go on with these, "
+                "or another --workdir"
+            )
+        _check_tokenizer(path.parent / "tokenizer", new.data_dir / "tokenizer")
+
+
+def _may_change() -> str:
+    sections = ", ".join(f"{section}*" for section in FREE_SECTIONS)
+    return f"{', '.join(sorted(FREE_KEYS))}, {sections}"
+
+
+def _is_of_mixture(key: str) -> bool:
+    return key.startswith("data.") and key not in FIXED_DATA_KEYS
+
+
+def _check_tokenizer(own: pathlib.Path, other: pathlib.Path) -> None:
+    hashes = [_hash_files(folder) for folder in (own, other)]
+    if hashes[0] != hashes[1]:
+        raise CheckpointError(
+            f"{other}: found another tokenizer ({hashes[1][:12]}) than the run's ({hashes[0][:12]}"
+            f" in {own}); accepted: data prepared with the run's tokenizer"
+        )
+
+
+def _hash_files(folder: pathlib.Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.model")):
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

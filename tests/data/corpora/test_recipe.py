@@ -1,0 +1,104 @@
+"""A recipe says all it may say, and what it can't mean is refused in one line."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+
+import pytest
+
+from gshard_mt.data.corpora.recipe import load_recipe
+from gshard_mt.errors import DataError
+
+_GOOD = {"language": '"de"', "source": '"tsv:a.tsv"', "license": '"CC0-1.0"'}
+
+
+def _load(tmp_path: pathlib.Path, **changes: str):
+    values = {key: value for key, value in {**_GOOD, **changes}.items() if value}
+    lines = ['name = "x"', "[[corpus]]", *(f"{key} = {value}" for key, value in values.items())]
+    (tmp_path / "recipe.toml").write_text("\n".join(lines), encoding="utf-8")
+    return load_recipe(tmp_path / "recipe.toml")
+
+
+def test_a_recipe_is_read(tmp_path):
+    (entry,) = _load(tmp_path, language='"deu"').entries
+    assert (entry.languages, entry.split, entry.scheme) == (("de",), "train", "tsv")
+    assert entry.path == tmp_path / "a.tsv"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"licence": '"x"'}, r"unknown key 'licence'; did you mean license\?"),
+        ({"license": ""}, "license is missing"),
+        ({"language": '"xx"'}, "corpus 1: language 'xx' is not in ISO 639"),
+        ({"language": '"eng"'}, "'en' is the target"),
+        ({"language": "7"}, "language is 7; accepted"),
+        ({"language": '["de", "fr"]'}, "accepted for this scheme: one code"),
+        ({"split": '"tset"'}, r"split is 'tset'; did you mean test\?"),
+        (
+            {"source": '"ftp:x"'},
+            "'ftp:x' has no known scheme; accepted: gettext:, jsonl:, moses:, parquet:",
+        ),
+        ({"source": '"a.tsv"'}, "has no known scheme"),
+        ({"source": "3"}, "source is 3; accepted: a string"),
+        ({"sha256": '"12"'}, "sha256 is '12'; accepted: 64"),
+    ],
+)
+def test_what_a_recipe_cannot_mean_is_refused(tmp_path, changes, said):
+    with pytest.raises(DataError, match=said) as caught:
+        _load(tmp_path, **changes)
+    assert str(caught.value).startswith(str(tmp_path / "recipe.toml"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a = ", "not a recipe"),
+        ('name = "x"', r"no \[\[corpus\]\]"),
+        ("corpus = 3", r"no \[\[corpus\]\]"),
+        ('nmae = "x"', "did you mean name"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused(tmp_path, content, said):
+    (tmp_path / "recipe.toml").write_text(content)
+    with pytest.raises(DataError, match=said):
+        load_recipe(tmp_path / "recipe.toml")
+
+
+def test_a_missing_recipe_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"nothing.toml: no such recipe"):
+        load_recipe(tmp_path / "nothing.toml")
+
+
+_LANGUAGES = {
+    "home_assistant": 48,
+    "home_assistant_smoke": 12,
+    "django": 1,  # any that it has
+    "opus100": 99,
+    "tatoeba": 137,
+    "ted": 54,
+    "wmt30": 15,
+}
+_DATA = pathlib.Path(__file__).parents[3] / "data"
+
+
+def test_every_recipe_of_the_project_is_counted():
+    assert {path.stem for path in _DATA.glob("*.toml")} == set(_LANGUAGES)
+
+
+@pytest.mark.parametrize("name", _LANGUAGES)
+def test_the_recipes_of_the_project_load(name):
+    recipe = load_recipe(_DATA / f"{name}.toml")
+    assert len({code for entry in recipe.entries for code in entry.languages}) == _LANGUAGES[name]
+    assert all(entry.license for entry in recipe.entries)
+
+
+def test_a_language_in_a_source_makes_an_entry_for_each(tmp_path):
+    languages = '["deu", "pt-BR"]'
+    first, second = _load(
+        tmp_path, language=languages, source='"moses:{language}.x,{language}.en"'
+    ).entries
+    assert (first.languages, first.location) == (("de",), "deu.x,deu.en")
+    assert (second.languages, second.location) == (("pt",), "pt-BR.x,pt-BR.en")
+    (one,) = _load(tmp_path, language='"deu"', source='"tsv:{language}.tsv"').entries
+    assert one.location == "deu.tsv"

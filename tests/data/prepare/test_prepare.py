@@ -1,0 +1,271 @@
+"""A prepared directory: nothing held out is trained on, all of it can be made again."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import errno
+import json
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from gshard_mt.data.cleaning.fold import fold
+from gshard_mt.data.prepare import clean_rows
+from gshard_mt.data.prepare.prepare import prepare
+from gshard_mt.data.prepared import open_prepared
+from gshard_mt.data.tokenizer import load_tokenizer
+from gshard_mt.errors import ConfigError, DataError
+from tests.making.made_up import translated, write_made_up, write_recipe
+
+
+def _decoded(prepared, pair, split):
+    tokenizer = load_tokenizer(prepared.directory)
+    reader = prepared.reader(pair, split)
+    return [
+        (tokenizer.source.decode(record.source.tolist()), tokenizer.decode_target(record.target))
+        for record in reader.read(range(len(reader)))
+    ]
+
+
+def _files(folder: pathlib.Path) -> dict[str, bytes]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_held_out_text_is_in_no_training_pair_of_any_language(prepared):
+    held_out = {
+        fold(text)
+        for pair in prepared.pairs
+        for split in ("dev", "test")
+        for sentences in prepared.references(pair, split)
+        for text in sentences
+    }
+    assert held_out
+    for pair in prepared.pairs:
+        for source, english in _decoded(prepared, pair, "train"):
+            assert fold(source) not in held_out and fold(english) not in held_out
+
+
+def test_every_language_gets_the_held_out_pairs_that_it_can_give(prepared, config):
+    for pair in prepared.pairs:
+        total = {"de-en": 343, "fr-en": 200, "lb-en": 60}[pair]
+        for split, wanted in (("dev", config.num_dev), ("test", config.num_test)):
+            english = [english for _, english in prepared.references(pair, split)]
+            assert len(english) == min(wanted, total // 6)
+            assert len(set(english)) == len(english)
+
+
+def test_dev_and_test_have_no_sentence_in_common(prepared):
+    english = {
+        split: {e for pair in prepared.pairs for _, e in prepared.references(pair, split)}
+        for split in ("dev", "test")
+    }
+    assert english["dev"].isdisjoint(english["test"])
+
+
+def test_decoded_ids_are_the_references(prepared):
+    for pair in prepared.pairs:
+        assert _decoded(prepared, pair, "test") == prepared.references(pair, "test")
+
+
+def test_tfds_opens_a_pair(prepared):
+    builder = tfds.builder_from_directory(prepared.directory / "de-en")
+    for split in ("train", "dev", "test"):
+        source = builder.as_data_source(split=split)  # type: ignore[call-arg]
+        reader = prepared.reader("de-en", split)
+        assert len(source) == len(reader) == prepared.num_pairs["de-en"][split]
+        for index, record in zip(
+            (0, len(source) - 1), reader.read([0, len(source) - 1]), strict=True
+        ):
+            assert source[index]["source"].dtype == np.int32
+            assert np.array_equal(source[index]["source"], record.source)
+            assert np.array_equal(source[index]["target"], record.target)
+
+
+def test_two_preparations_are_the_same_byte_for_byte(prepared, config, tmp_path):
+    prepare(config, tmp_path / "again")
+    assert _files(tmp_path / "again") == _files(prepared.directory)
+
+
+def test_a_finished_directory_is_left_as_it_is(config, tmp_path):
+    first, was_there = prepare(config, tmp_path)
+    before = _files(tmp_path)
+    second, is_there = prepare(dataclasses.replace(config, temperature=7.0), tmp_path)
+    assert (was_there, is_there) == (False, True)
+    assert first == second and before == _files(tmp_path)
+    with pytest.raises(DataError, match=r"data.num_dev 15 -> 3.*another --data_dir"):
+        prepare(dataclasses.replace(config, num_dev=3), tmp_path)
+
+
+def test_an_unfinished_directory_is_made_anew(config, prepared, tmp_path):
+    prepare(config, tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"finished": False}))
+    (tmp_path / "xy-en").mkdir()
+    with pytest.raises(DataError, match="not finished"):
+        open_prepared(tmp_path)
+    prepare(config, tmp_path)
+    assert _files(tmp_path) == _files(prepared.directory)
+
+
+def test_a_foreign_directory_is_never_touched(config, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(DataError, match="thesis.txt.*another --data_dir"):
+        prepare(config, tmp_path)
+    assert list(_files(tmp_path)) == ["thesis.txt"]
+
+
+def test_another_format_version_is_refused(prepared, tmp_path):
+    manifest = json.loads((prepared.directory / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"format_version": 99}))
+    with pytest.raises(DataError, match="format_version is 99; accepted: 1"):
+        open_prepared(tmp_path)
+    with pytest.raises(DataError, match="no such file; make it with gshard-prepare-data"):
+        open_prepared(tmp_path / "nowhere")
+
+
+def test_given_splits_are_used_and_their_overlap_leaves_training(tmp_path):
+    config = dataclasses.replace(write_made_up(tmp_path), source_vocab_size=310)
+    train = (tmp_path / "de.tsv").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "test.tsv").write_text("\n".join([train[0], train[0], "eins zwei\t{x} y"]) + "\n")
+    corpora = [
+        {"language": "de", "source": "tsv:de.tsv", "license": "x"},
+        {"language": "deu", "split": "test", "source": "tsv:test.tsv", "license": "x"},
+        {"language": "fr", "source": "tsv:fr.tsv", "license": "x"},
+    ]
+    write_recipe(tmp_path, corpora)
+    prepare(config, tmp_path / "data")
+    prepared = open_prepared(tmp_path / "data")
+    assert [english for _, english in prepared.references("de-en", "test")] == [
+        train[0].split("\t")[1]
+    ] * 2 + ["{x} y"]
+    trained = {
+        english for pair in prepared.pairs for _, english in _decoded(prepared, pair, "train")
+    }
+    assert train[0].split("\t")[1] not in trained
+    assert prepared.num_pairs["fr-en"]["test"] == 20
+
+
+def test_every_pair_read_is_kept_or_counted_as_dropped(tmp_path):
+    config = write_made_up(tmp_path)
+    extra = "\ttwo words\nsame same\tsame same\nja {a}\tyes {b}\n" + "x" * 2000 + "\tlong\n"
+    with open(tmp_path / "lb.tsv", "a", encoding="utf-8") as file:
+        file.write(extra + extra[:11] + "a b\t" + "word " * 50 + "\n")
+    num_lines = (tmp_path / "lb.tsv").read_text(encoding="utf-8").count("\n")
+    manifest, _ = prepare(config, tmp_path / "data")
+    info = manifest["pairs"]["lb-en"]
+    kept = sum(info[split]["pairs"] for split in ("train", "dev", "test"))
+    assert kept + sum(info["drops"].values()) == num_lines
+    assert (
+        info["drops"] | {"empty": 2, "copied": 1, "placeholders": 1, "too_long": 1} == info["drops"]
+    )
+
+
+def test_the_report_shows_counts_and_escapes_the_corpus(tmp_path):
+    config = write_made_up(tmp_path)
+    with open(tmp_path / "lb.tsv", "a", encoding="utf-8") as file:
+        file.write("<script>alert(1)</script> | x\tno tags here\n")
+    prepare(config, tmp_path / "data")
+    page = (tmp_path / "data" / "report.html").read_text(encoding="utf-8")
+    text = (tmp_path / "data" / "report.md").read_text(encoding="utf-8")
+    assert "Luxembourgish" in page and "&lt;script&gt;alert" in page and "<script>" not in page
+    assert "| T = 1 | T = 2 | T = 5 | T = 100 |" in text and "<script>" not in text
+
+
+def test_a_joint_vocabulary_is_one_file(tmp_path):
+    config = dataclasses.replace(write_made_up(tmp_path), joint_vocabulary=True)
+    prepare(config, tmp_path / "data")
+    assert [path.name for path in (tmp_path / "data" / "tokenizer").iterdir()] == ["joint.model"]
+    tokenizer = load_tokenizer(tmp_path / "data")
+    assert tokenizer.source_size == tokenizer.target_size == config.source_vocab_size
+
+
+@pytest.mark.parametrize(("size", "said"), [(9000, "at most"), (262, "characters alone need")])
+def test_a_vocabulary_that_does_not_fit_the_text_is_refused(tmp_path, size, said):
+    config = dataclasses.replace(write_made_up(tmp_path), source_vocab_size=size)
+    with pytest.raises(ConfigError, match=rf"data.source_vocab_size is {size}; .*{said}.*accepted"):
+        prepare(config, tmp_path / "data")
+
+
+def test_a_recipe_without_a_usable_pair_is_refused(tmp_path):
+    config = write_made_up(tmp_path)
+    (tmp_path / "one.tsv").write_text(f"{translated('same', 'de')}\t{translated('same', 'de')}\n")
+    write_recipe(tmp_path, [{"language": "de", "source": "tsv:one.tsv", "license": "x"}])
+    with pytest.raises(DataError, match="no training pair is left"):
+        prepare(config, tmp_path / "data")
+    (tmp_path / "one.tsv").write_text("")
+    with pytest.raises(DataError, match="tsv:one.tsv: no pairs in it"):
+        prepare(config, tmp_path / "data")
+
+
+def test_messages_are_one_line(tmp_path):
+    config = dataclasses.replace(write_made_up(tmp_path), source_vocab_size=9000)
+    with pytest.raises(ConfigError) as caught:
+        prepare(config, tmp_path / "data")
+    assert not re.search(r"\n", str(caught.value))
+
+
+def test_what_is_kept_out_is_in_no_training_pair(tmp_path):
+    config = write_made_up(tmp_path)
+    lines = (tmp_path / "de.tsv").read_text(encoding="utf-8").splitlines()
+    kept_out = [line.split("\t")[1].upper() + "!" for line in lines[:30]]
+    (tmp_path / "mine.txt").write_text("\n".join(kept_out) + "\n", encoding="utf-8")
+    config = dataclasses.replace(config, keep_out=f"{tmp_path}/mine.*", source_vocab_size=300)
+    prepare(config, tmp_path / "data")
+    prepared = open_prepared(tmp_path / "data")
+    trained = {fold(e) for pair in prepared.pairs for _, e in _decoded(prepared, pair, "train")}
+    assert trained.isdisjoint(map(fold, kept_out))
+    with pytest.raises(ConfigError, match="data.keep_out: .*none.*no such file"):
+        prepare(dataclasses.replace(config, keep_out=f"{tmp_path}/none"), tmp_path / "other")
+
+
+def test_the_same_comes_out_of_any_number_of_workers(prepared, config, tmp_path):
+    prepare(dataclasses.replace(config, num_workers=2), tmp_path / "data")
+    assert _files(tmp_path / "data") == _files(prepared.directory)
+
+
+def test_a_preparation_that_was_killed_starts_clean(prepared, config, tmp_path):
+    program = (
+        "import json, pathlib, os, signal, sys\n"
+        "from gshard_mt.config.records import from_json\n"
+        "from gshard_mt.data.prepare import prepare, summary\n"
+        "prepare.write_reports = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "config = from_json({'data': json.loads(sys.argv[2])}).data\n"
+        "prepare.prepare(config, pathlib.Path(sys.argv[1]))\n"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path / "data")]
+    done = subprocess.run([*words, json.dumps(dataclasses.asdict(config))], capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    assert (tmp_path / "data" / ".work").is_dir()
+    with pytest.raises(DataError, match="not finished"):
+        open_prepared(tmp_path / "data")
+    prepare(config, tmp_path / "data")
+    assert _files(tmp_path / "data") == _files(prepared.directory)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_finished(config, tmp_path, monkeypatch):
+    def no_space(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(clean_rows, "write_block", no_space)
+    with pytest.raises(DataError, match="No space left on device; make room"):
+        prepare(config, tmp_path / "data")
+    assert sorted(_files(tmp_path / "data")) == ["manifest.json"]
+    with pytest.raises(DataError, match="not finished"):
+        open_prepared(tmp_path / "data")
+
+
+def test_the_tokenizer_of_other_data_is_used_again(prepared, config, tmp_path):
+    again = dataclasses.replace(config, tokenizer=str(prepared.directory), num_dev=3)
+    prepare(again, tmp_path / "data")
+    assert open_prepared(tmp_path / "data").tokenizer_hash == prepared.tokenizer_hash
+    assert prepare(again, tmp_path / "data")[1]
+    with pytest.raises(ConfigError, match="data.source_vocab_size is 331, .* has 330"):
+        prepare(dataclasses.replace(again, source_vocab_size=331), tmp_path / "other")
+    with pytest.raises(DataError, match="none/tokenizer/source.model"):
+        prepare(dataclasses.replace(again, tokenizer=f"{tmp_path}/none"), tmp_path / "other")

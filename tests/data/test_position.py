@@ -1,0 +1,108 @@
+"""A place in the stream is small and says all; another mixture begins where the old one stopped."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gshard_mt.data.position import Place, change_mixture, from_json, mixture_of, to_json
+from gshard_mt.errors import CheckpointError
+
+CHUNK_PAIRS = 16
+
+
+def make_place(counts: dict[str, int], temperature: float = 2.0, data: str = "old") -> Place:
+    pairs = {
+        pair: {"pairs": count, "source_tokens": 9 * count, "target_tokens": 8 * count, "start": 0}
+        for pair, count in counts.items()
+    }
+    return Place(data, temperature, CHUNK_PAIRS, pairs)
+
+
+def read(place: Place, num_chunks: int) -> dict[str, list[int]]:
+    """The indices of each language that so many chunks take from a place on."""
+    mixture = mixture_of(place, seed=4)
+    chunks = [mixture.indices(place.chunk + number) for number in range(num_chunks)]
+    return {
+        pair: [index for chunk in chunks for index in chunk[number].tolist()]
+        for number, pair in enumerate(place.pairs)
+    }
+
+
+def join(*parts: dict[str, list[int]]) -> dict[str, list[int]]:
+    return {pair: sum((part.get(pair, []) for part in parts), []) for pair in parts[-1]}
+
+
+_COUNTS = st.dictionaries(st.sampled_from("abcde"), st.integers(1, 90), min_size=1, max_size=5)
+
+
+@settings(deadline=None)
+@given(_COUNTS, _COUNTS, st.integers(0, 20), st.sampled_from([1.0, 5.0]))
+def test_no_pair_of_a_language_that_stays_is_repeated_before_the_others(
+    counts, more, num_chunks, temperature
+):
+    old = make_place(counts)
+    new = make_place({**more, **counts}, temperature, "new")
+    changed = change_mixture(old._replace(chunk=num_chunks), new, seed=4)
+    streams = join(read(old, num_chunks), read(changed, 12))
+    for pair in counts:
+        stream, count = streams[pair], counts[pair]
+        epochs = [stream[start : start + count] for start in range(0, len(stream), count)]
+        assert all(len(set(epoch)) == len(epoch) for epoch in epochs)
+        assert all(len(epoch) == count for epoch in epochs[:-1])
+    for pair in more.keys() - counts.keys():
+        assert changed.pairs[pair]["start"] == 0
+    assert (changed.chunk, changed.row, changed.data) == (0, 0, "new")
+
+
+def test_what_is_left_of_a_chunk_waits_for_the_next_epoch():
+    old, new = make_place({"de": 50}), make_place({"de": 50, "fr": 9}, data="new")
+    within = change_mixture(old._replace(chunk=1, row=3), new, seed=4)
+    assert within == change_mixture(old._replace(chunk=2), new, seed=4)
+    assert within.pairs["de"]["start"] == 2 * CHUNK_PAIRS
+
+
+@pytest.mark.parametrize(("num_chunks", "start"), [(0, 0), (1, 60), (3, 60), (4, 120)])
+def test_a_language_whose_pairs_changed_begins_its_next_epoch(num_chunks, start):
+    old, new = make_place({"de": 50}), make_place({"de": 60}, data="new")
+    changed = change_mixture(old._replace(chunk=num_chunks), new, seed=4)
+    assert changed.pairs["de"]["start"] == start
+    same_number = make_place({"de": 50}, data="new")
+    same_number.pairs["de"]["target_tokens"] += 1
+    changed = change_mixture(old._replace(chunk=num_chunks), same_number, seed=4)
+    assert changed.pairs["de"]["start"] == start // 60 * 50
+
+
+def test_mixtures_can_change_again_and_again():
+    place = make_place({"de": 70, "fr": 30})
+    parts = []
+    for number, counts in enumerate(({"de": 70, "fr": 30, "lb": 5}, {"de": 70, "lb": 5})):
+        parts.append(read(place, 3))
+        place = change_mixture(place._replace(chunk=3), make_place(counts, data=str(number)), 4)
+    streams = join(*parts, read(place, 6))
+    for pair, count in (("de", 70), ("lb", 5)):
+        assert len(streams[pair]) >= count
+        assert sorted(streams[pair][:count]) == list(range(count))
+
+
+def test_a_language_without_pairs_may_get_some():
+    old, new = make_place({"de": 50, "fr": 0}), make_place({"de": 50, "fr": 8}, data="new")
+    changed = change_mixture(old._replace(chunk=5), new, seed=4)
+    assert changed.pairs["fr"] == {**new.pairs["fr"], "start": 0}
+    back = change_mixture(changed._replace(chunk=5), old, seed=4)
+    assert back.pairs["fr"]["start"] == 0
+
+
+def test_a_place_is_small_and_comes_back_from_json():
+    place = make_place({f"l{n}": 10**8 + n for n in range(103)})._replace(chunk=10**6, row=77)
+    text = json.dumps(to_json(place))
+    assert len(text) < 16_000
+    assert from_json(json.loads(text)) == place
+
+
+@pytest.mark.parametrize("state", [{}, {"parent": {"next_index": 3}}, {"format_version": 2}])
+def test_a_place_of_another_format_is_refused(state):
+    with pytest.raises(CheckpointError, match="format_version .*accepted: 1"):
+        from_json(state)

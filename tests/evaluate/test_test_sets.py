@@ -1,0 +1,76 @@
+"""Any sentences can be scored, and those that training has seen are found."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+
+import pytest
+
+from gshard_mt.config.records import DataConfig
+from gshard_mt.data.prepare.prepare import prepare
+from gshard_mt.data.prepared import open_prepared
+from gshard_mt.data.tokenizer import load_tokenizer
+from gshard_mt.errors import ConfigError, DataError
+from gshard_mt.evaluate.test_sets import Leak, TestSet, find_leaks, held_out, read_test_set
+from tests.making.made_up import write_made_up
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> tuple[DataConfig, pathlib.Path]:
+    folder = tmp_path_factory.mktemp("data")
+    config = write_made_up(folder)
+    prepare(config, folder / "data")
+    return config, folder / "data"
+
+
+def test_leaks_are_found_whatever_case_spaces_and_punctuation(data):
+    prepared, tokenizer = open_prepared(data[1]), load_tokenizer(data[1])
+    record = prepared.reader("fr-en", "train").read([0, 1])
+    source = tokenizer.decode_sources([record[0].source.tolist()])[0]
+    english = tokenizer.decode_target(record[1].target.tolist())
+    test = TestSet(
+        "mine",
+        {
+            # The French source as a German one: a leak is one in whatever language it is.
+            "de-en": [
+                (source.upper() + " !", "Nobody ever said this"),
+                ("neu", "brand new"),
+            ],
+            "fr-en": [("jamais vu", f"  {english.capitalize()}..."), ("", "")],
+        },
+    )
+    found = find_leaks(test, prepared, tokenizer)
+    assert found == {"de-en": Leak(sources=1, english=0), "fr-en": Leak(sources=0, english=1)}
+
+
+def test_what_was_held_out_does_not_leak(data):
+    prepared, tokenizer = open_prepared(data[1]), load_tokenizer(data[1])
+    test = held_out(prepared, "test")
+    assert set(test.pairs) == {"de-en", "fr-en", "lb-en"} and test.name == "test"
+    assert set(find_leaks(test, prepared, tokenizer).values()) == {Leak(0, 0)}
+
+
+def test_files_and_recipes_are_test_sets(tmp_path):
+    (tmp_path / "a.tsv").write_text("eins\tone\n", encoding="utf-8")
+    (tmp_path / "b.tsv").write_text("zwei\ttwo\nun\tone\n", encoding="utf-8")
+    files = read_test_set([f"deu-en={tmp_path / 'a.tsv'}", f"de-en={tmp_path / 'b.tsv'}"])
+    assert files == TestSet("testset", {"de-en": [("eins", "one"), ("zwei", "two"), ("un", "one")]})
+    recipe = 'name = "my ../tests"\n'
+    for split, name in (("train", "a"), ("test", "b")):
+        recipe += f'[[corpus]]\nlanguage = "fr"\nsplit = "{split}"\nsource = "tsv:{name}.tsv"\n'
+        recipe += 'license = "none"\n'
+    (tmp_path / "recipe.toml").write_text(recipe, encoding="utf-8")
+    found = read_test_set([str(tmp_path / "recipe.toml")])
+    assert found.pairs == {"fr-en": [("zwei", "two"), ("un", "one")]}
+    assert found.name == "testset-my_.._tests"
+
+
+@pytest.mark.parametrize("value", ["de-en", "=a.tsv", "de=a.tsv", "de-en="])
+def test_another_form_is_refused(value):
+    with pytest.raises(ConfigError, match="--testset: found"):
+        read_test_set([value])
+
+
+def test_bad_text_is_named_with_its_line(tmp_path):
+    (tmp_path / "a.tsv").write_text("eins\tone\nzwei\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"a.tsv:2: 1 columns"):
+        read_test_set([f"de-en={tmp_path / 'a.tsv'}"])

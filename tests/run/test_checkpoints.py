@@ -1,0 +1,186 @@
+"""Checkpoints come back bit for bit, on any mesh, and the right ones are kept and chosen."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from gshard_mt.config.records import TrainConfig
+from gshard_mt.errors import CheckpointError
+from gshard_mt.model.blueprint import draw_blueprint
+from gshard_mt.partitioning.mesh import build_mesh
+from gshard_mt.partitioning.placement import sharding
+from gshard_mt.run.checkpoints import Checkpoints
+from gshard_mt.train.optimizer import make_optimizer
+from gshard_mt.train.state import shape_state
+from tests.model import tiny
+
+DATA_STATE = {"next": 17, "sources": [{"seed": 2**40, "name": "de-en"}], "rest": None}
+
+
+def shapes_on(mesh, shard_parameters: bool = False):
+    """The state of a tiny MoE model with factored and unfactored experts, as it lies on a mesh."""
+    config = dataclasses.replace(tiny.MOE, model_dim=128, ffn_dim=128)
+    blueprint = draw_blueprint(config, tiny.VOCABULARY, mesh, shard_parameters)
+    return shape_state(blueprint, make_optimizer(TrainConfig(), blueprint.letters), mesh)
+
+
+def fill(like, seed: int):
+    """A state of random values, in its place on the mesh."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda x: jax.device_put((100 * rng.normal(size=x.shape)).astype(x.dtype), x.sharding), like
+    )
+
+
+def assert_same_bits(found, wanted, like):
+    for one, other, placed in zip(*map(jax.tree.leaves, (found, wanted, like)), strict=True):
+        assert one.dtype == other.dtype
+        assert one.sharding.is_equivalent_to(placed.sharding, one.ndim)
+        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+def test_a_state_saved_on_eight_devices_comes_back_bit_for_bit_on_any_mesh(tmp_path):
+    like = shapes_on(build_mesh(2, 4))
+    state = fill(like, seed=0)
+    writer = Checkpoints(tmp_path, max_checkpoints=2)
+    writer.save(5, state.params, state.optimizer, DATA_STATE, {})
+    writer.close()
+    devices = jax.devices()
+    meshes = [
+        build_mesh(2, 4),
+        build_mesh(1, 4, devices=devices[:4]),
+        build_mesh(2, 2, devices=devices[4:]),
+        build_mesh(1, 1, devices=devices[:1]),
+    ]
+    for mesh in meshes:
+        wanted_like = shapes_on(mesh)
+        reader = Checkpoints(tmp_path)
+        params, optimizer, data_state = reader.restore(5, wanted_like.params, wanted_like.optimizer)
+        assert jax.tree.structure(optimizer) == jax.tree.structure(state.optimizer)
+        assert_same_bits(params, state.params, wanted_like.params)
+        assert_same_bits(optimizer, state.optimizer, wanted_like.optimizer)
+        assert data_state == DATA_STATE
+        params = reader.restore_params("5", wanted_like.params)[1]
+        assert_same_bits(params, state.params, wanted_like.params)
+        reader.close()
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_shared_parameters_come_back_whole_and_whole_ones_shared(tmp_path, is_cut):
+    mesh = build_mesh(2, 4)
+    state, wanted_like = fill(shapes_on(mesh, is_cut), seed=0), shapes_on(mesh, not is_cut)
+    writer = Checkpoints(tmp_path, max_checkpoints=1)
+    writer.save(5, state.params, state.optimizer, DATA_STATE, {})
+    writer.close()
+    reader = Checkpoints(tmp_path)
+    params, optimizer, _ = reader.restore(5, wanted_like.params, wanted_like.optimizer)
+    assert_same_bits(params, state.params, wanted_like.params)
+    assert_same_bits(optimizer, state.optimizer, wanted_like.optimizer)
+    reader.close()
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A tree quick to save."""
+    mesh = build_mesh(1, 1, devices=jax.devices()[:1])
+    return {"w_M": jax.device_put(np.arange(3.0, dtype=np.float32), sharding(mesh, "", 1))}
+
+
+def save_all(
+    workdir, small, figures: dict, max_checkpoints: int, best_by: str = "nll"
+) -> Checkpoints:
+    checkpoints = Checkpoints(workdir, max_checkpoints, best_by)
+    for step, figure in figures.items():
+        params = jax.tree.map(lambda array, step=step: array + step, small)
+        dev = {} if figure is None else {best_by: figure}
+        checkpoints.save(step, params, small, {"step": step}, dev)
+    checkpoints.close()
+    return Checkpoints(workdir, best_by=best_by)
+
+
+def test_the_last_few_and_the_best_are_kept(tmp_path, small):
+    nlls = {1: 5.0, 2: 3.0, 3: 4.0, 4: None, 5: 4.5, 6: None}
+    checkpoints = save_all(tmp_path, small, nlls, max_checkpoints=2)
+    assert checkpoints.steps() == [2, 5, 6]
+    assert checkpoints.choose("latest") == 6
+    assert checkpoints.choose("best") == 2
+    assert checkpoints.choose("5") == 5
+    params = checkpoints.restore_params("best", small)[1]
+    np.testing.assert_array_equal(params["w_M"], small["w_M"] + 2)
+
+
+def test_a_better_one_takes_the_place_of_the_best(tmp_path, small):
+    save_all(tmp_path, small, {1: 3.0, 2: 4.0, 3: 5.0}, max_checkpoints=1)
+    checkpoints = save_all(tmp_path, small, {4: 2.0, 5: 2.5}, max_checkpoints=1)
+    assert checkpoints.steps() == [4, 5]  # the best is known after a restart, too
+    assert checkpoints.choose("best") == 4
+    checkpoints = save_all(tmp_path, small, {6: 6.0}, max_checkpoints=1)
+    assert checkpoints.steps() == [4, 6]
+
+
+def test_the_best_may_be_the_last(tmp_path, small):
+    checkpoints = save_all(tmp_path, small, {1: 3.0, 2: 2.0, 3: 1.0}, max_checkpoints=2)
+    assert checkpoints.steps() == [2, 3]
+    assert checkpoints.choose("best") == checkpoints.choose("latest") == 3
+
+
+def test_the_best_by_bleu_is_the_highest_and_kept(tmp_path, small):
+    figures = {1: 20.0, 2: 30.0, 3: 25.0, 4: None, 5: 30.0}
+    checkpoints = save_all(tmp_path, small, figures, max_checkpoints=1, best_by="bleu")
+    assert checkpoints.steps() == [2, 5]
+    assert checkpoints.choose("best") == 2
+    with pytest.raises(CheckpointError, match="no checkpoint has a dev nll"):
+        Checkpoints(tmp_path).choose("best")
+
+
+def test_the_average_is_the_mean_of_all_that_are_kept(tmp_path):
+    mesh = build_mesh(2, 4)
+    like = shapes_on(mesh)
+    states = [fill(like, seed) for seed in range(4)]
+    checkpoints = Checkpoints(tmp_path, max_checkpoints=3)
+    for number, state in enumerate(states):
+        checkpoints.save(
+            number, state.params, state.optimizer, DATA_STATE, {"nll": float(number == 0)}
+        )
+    checkpoints.close()
+    step, found = Checkpoints(tmp_path).restore_params("average", like.params)
+    assert step == 3 and Checkpoints(tmp_path).steps() == [1, 2, 3]
+    for one, *others in zip(
+        *map(jax.tree.leaves, [found, *(s.params for s in states[1:])]), strict=True
+    ):
+        mean = np.mean([np.asarray(other, np.float64) for other in others], axis=0)
+        np.testing.assert_allclose(one, mean, rtol=1e-5, atol=1e-4)
+    for one, placed in zip(*map(jax.tree.leaves, (found, like.params)), strict=True):
+        assert one.sharding.is_equivalent_to(placed.sharding, one.ndim)
+
+
+def test_choosing_what_is_not_there_names_what_is(tmp_path, small):
+    checkpoints = save_all(tmp_path, small, {10: None, 20: None}, max_checkpoints=3)
+    for step in ("15", "-10", "newest", "1e1", ""):
+        with pytest.raises(CheckpointError, match="accepted: latest, best, 10, 20"):
+            checkpoints.choose(step)
+    with pytest.raises(CheckpointError, match="no checkpoint has a dev nll"):
+        checkpoints.choose("best")
+
+
+def test_a_folder_without_checkpoints_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="is this a run directory"):
+        Checkpoints(tmp_path)
+    writer = Checkpoints(tmp_path, max_checkpoints=1)
+    assert writer.steps() == []
+    with pytest.raises(CheckpointError, match="no finished checkpoint"):
+        writer.choose("latest")
+    writer.close()
+
+
+def test_a_save_that_was_cut_off_is_no_checkpoint(tmp_path, small):
+    save_all(tmp_path, small, {1: None, 2: None}, max_checkpoints=3).close()
+    whole = tmp_path / "checkpoints" / "2"
+    assert whole.is_dir()
+    whole.rename(tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp-123")
+    assert Checkpoints(tmp_path).steps() == [1]
+    checkpoints = save_all(tmp_path, small, {2: None}, max_checkpoints=3)
+    assert checkpoints.steps() == [1, 2]

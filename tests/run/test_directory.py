@@ -1,0 +1,213 @@
+"""A run directory takes its own config and data back and refuses others, with the keys' names."""
+# SPDX-License-Identifier: Apache-2.0
+
+import copy
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from gshard_mt.config.records import Config
+from gshard_mt.errors import CheckpointError, ConfigError
+from gshard_mt.run.directory import FIXED_DATA_KEYS, FREE_KEYS, Run, read_run, start_run
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    data_dir = tmp_path / "data"
+    (data_dir / "tokenizer").mkdir(parents=True)
+    (data_dir / "tokenizer" / "source.model").write_bytes(b"subwords")
+    return Run(Config(), data_dir, "abc", {"de-en": 30, "fr-en": 20})
+
+
+@pytest.fixture
+def workdir(tmp_path) -> pathlib.Path:
+    return tmp_path / "runs" / "first"
+
+
+def changed(run: Run, **values) -> Run:
+    """The run with `section__key=value` set."""
+    config = copy.deepcopy(run.config)
+    for name, value in values.items():
+        section, key = name.split("__")
+        setattr(getattr(config, section), key, value)
+    return run._replace(config=config)
+
+
+def test_a_new_run_is_written_and_read_back(run, workdir):
+    assert start_run(workdir, run)
+    assert read_run(workdir) == run._replace(data_dir=run.data_dir.resolve())
+    assert json.loads((workdir / "config.json").read_text())["format_version"] == 2
+    assert (workdir / "tokenizer" / "source.model").read_bytes() == b"subwords"
+    assert not list(workdir.glob("*.tmp"))
+
+
+def test_the_same_run_goes_on(run, workdir):
+    assert start_run(workdir, run)
+    before = (workdir / "config.json").read_text()
+    assert not start_run(workdir, run)
+    assert (workdir / "config.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"mesh__data": 4, "mesh__expert": 2, "mesh__num_cpu_devices": 8},
+        {"decode__beam_size": 1, "decode__length_penalty": 0.0},
+        {"train__log_every": 1, "train__eval_every": 7, "train__save_every": 7},
+        {"train__max_checkpoints": 9},
+        {"data__recipe": "elsewhere/the_same.toml"},
+    ],
+)
+def test_what_does_not_change_the_result_may_change_and_is_written(run, workdir, values):
+    start_run(workdir, run)
+    other = changed(run, **values)
+    assert not start_run(workdir, other)
+    assert read_run(workdir).config == other.config
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"model__num_layers": 8},
+        {"model__dropout_rate": 0.2, "train__seed": 3},
+        {"train__batch_rows": 32},
+        {"train__optimizer": "adamw"},
+        {"data__temperature": 1.0},
+    ],
+)
+def test_another_config_is_refused_with_its_keys(run, workdir, values):
+    start_run(workdir, run)
+    before = (workdir / "config.json").read_text()
+    with pytest.raises(ConfigError) as caught:
+        start_run(workdir, changed(run, mesh__data=2, **values))
+    keys = [name.replace("__", ".") for name in values]
+    message = str(caught.value)
+    assert str(workdir / "config.json") in message
+    assert ", ".join(keys) in message
+    section, key = next(iter(values)).split("__")
+    assert repr(values[f"{section}__{key}"]) in message
+    assert repr(getattr(getattr(run.config, section), key)) in message
+    differing, may_change = message.split("May change: ")
+    assert "mesh" not in differing
+    assert "train.bad_steps" in may_change and "mesh.*" in may_change
+    assert (workdir / "config.json").read_text() == before
+
+
+def test_a_key_of_a_nested_section_is_refused_with_its_value(run, workdir):
+    start_run(workdir, run)
+    other = copy.deepcopy(run.config)
+    other.model.moe.num_experts = 4
+    with pytest.raises(ConfigError, match=r"model\.moe\.num_experts: found 4, the run has 8"):
+        start_run(workdir, run._replace(config=other))
+
+
+def test_every_free_or_fixed_key_is_a_key():
+    for key in FREE_KEYS | FIXED_DATA_KEYS:
+        section, name = key.split(".")
+        assert hasattr(getattr(Config(), section), name)
+
+
+@pytest.mark.parametrize("schedule", ["inverse_sqrt", "constant", "paper"])
+def test_a_schedule_without_end_may_train_longer(run, workdir, schedule):
+    run = changed(run, train__schedule=schedule)
+    start_run(workdir, run)
+    assert not start_run(workdir, changed(run, train__num_steps=5000))
+    assert read_run(workdir).config.train.num_steps == 5000
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_schedule_with_an_end_keeps_it(run, workdir, schedule):
+    run = changed(run, train__schedule=schedule)
+    start_run(workdir, run)
+    with pytest.raises(ConfigError, match=r"train\.num_steps: found 5000, the run has 1000"):
+        start_run(workdir, changed(run, train__num_steps=5000))
+
+
+def test_a_schedule_is_not_changed_by_training_longer(run, workdir):
+    start_run(workdir, changed(run, train__schedule="linear"))
+    with pytest.raises(ConfigError, match=r"train\.schedule"):
+        start_run(workdir, changed(run, train__schedule="constant", train__num_steps=5000))
+
+
+def test_other_data_are_refused(run, workdir, tmp_path):
+    start_run(workdir, run)
+    with pytest.raises(CheckpointError, match="other prepared data"):
+        start_run(workdir, run._replace(data_fingerprint="other"))
+    assert read_run(workdir).data_fingerprint == "abc"
+    moved = tmp_path / "moved"
+    run.data_dir.rename(moved)
+    assert not start_run(workdir, run._replace(data_dir=moved))
+    assert read_run(workdir).data_dir == moved.resolve()
+
+
+def test_another_mixture_is_refused_with_the_flag_that_lets_it_in(run, workdir):
+    start_run(workdir, run)
+    for values in ({"data__temperature": 1.0}, {"data__num_dev": 7, "data__max_characters": 99}):
+        with pytest.raises(ConfigError, match="--change_mixture or another --workdir"):
+            start_run(workdir, changed(run, **values))
+    with pytest.raises(CheckpointError, match="--change_mixture"):
+        start_run(workdir, run._replace(data_fingerprint="other"))
+    with pytest.raises(ConfigError, match="own values or another --workdir"):
+        start_run(workdir, changed(run, data__temperature=1.0, model__num_layers=8))
+
+
+def test_the_flag_lets_another_mixture_in_once_and_for_all(run, workdir, tmp_path):
+    start_run(workdir, run)
+    data_dir = tmp_path / "more"
+    shutil.copytree(run.data_dir / "tokenizer", data_dir / "tokenizer")
+    other = changed(run, data__temperature=1.0, data__num_dev=7)._replace(
+        data_dir=data_dir, data_fingerprint="other", train_pairs={"de-en": 30, "lb-en": 5}
+    )
+    assert not start_run(workdir, other, change_mixture=True)
+    assert read_run(workdir) == other
+    assert not start_run(workdir, other)
+    assert not start_run(workdir, other, change_mixture=True)
+    with pytest.raises(CheckpointError, match="other prepared data"):
+        start_run(workdir, other._replace(data_fingerprint="abc"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"model__num_layers": 8},
+        {"data__seed": 5},
+        {"data__target_length": 128},
+        {"data__source_vocab_size": 9000},
+    ],
+)
+def test_the_flag_lets_nothing_else_in(run, workdir, values):
+    start_run(workdir, run)
+    (key,) = (name.replace("__", ".") for name in values)
+    with pytest.raises(ConfigError, match=rf"another config: {key} .*own values or another"):
+        start_run(workdir, changed(run, data__temperature=1.0, **values), change_mixture=True)
+
+
+def test_data_of_another_tokenizer_are_refused_with_the_flag_too(run, workdir, tmp_path):
+    start_run(workdir, run)
+    other = run._replace(data_dir=tmp_path / "other", data_fingerprint="other")
+    for name, content in (("source", b"other subwords"), ("joint", b"subwords")):
+        shutil.rmtree(other.data_dir, ignore_errors=True)
+        (other.data_dir / "tokenizer").mkdir(parents=True)
+        (other.data_dir / "tokenizer" / f"{name}.model").write_bytes(content)
+        with pytest.raises(CheckpointError, match="another tokenizer.*than the run's"):
+            start_run(workdir, other, change_mixture=True)
+    assert read_run(workdir).data_fingerprint == "abc"
+    assert (workdir / "tokenizer" / "source.model").read_bytes() == b"subwords"
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="is .* a run directory"):
+        read_run(tmp_path)
+    path = tmp_path / "config.json"
+    for text in ('{"format_version": 3}', "[]", "{}", '{"format'):
+        path.write_text(text)
+        with pytest.raises(CheckpointError, match="format_version|not JSON"):
+            read_run(tmp_path)
+
+
+def test_a_language_that_was_not_trained_on_is_refused(run):
+    run.check_language("fr")
+    with pytest.raises(ConfigError, match="found 'fi'.*(de|fr)"):
+        run.check_language("fi")
