@@ -55,6 +55,12 @@ BANNED = {
     "gshard_mt.routing": {"flax", "optax", "orbax"},
 }
 
+# What importing a module must not load: it takes long, and only few of its functions need it.
+LATE = {
+    "gshard_mt.data.batches": {"tensorflow_datasets", "pyarrow"},
+    "gshard_mt.data.prepare.prepare": {"tensorflow_datasets", "pyarrow"},
+}
+
 
 @functools.cache
 def modules() -> dict[str, pathlib.Path]:
@@ -174,6 +180,15 @@ def test_a_room_is_imported_with_what_it_does_without_blocked(owner):
         [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("module", LATE)
+def test_importing_a_module_does_not_load_slow_libraries(module):
+    lines = ["import sys", f"import {module}", f"print({LATE[module]} & set(sys.modules))"]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "set()", done.stderr
 
 
 def test_every_init_file_is_empty_but_that_of_config():

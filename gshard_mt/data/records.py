@@ -1,20 +1,18 @@
 """Records on disk: a pair's splits as a TFDS dataset in ArrayRecord files, read by index."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow_datasets as tfds
 from array_record.python import array_record_module  # type: ignore[attr-defined]
-from tensorflow_datasets.proto import tf_example_pb2
 
 from gshard_mt.data.examples import Columns, UnusualExampleError, parse_examples
 from gshard_mt.errors import DataError
 
-_EXAMPLE = tf_example_pb2.Example  # type: ignore[attr-defined]
 _SUFFIX = "array_record"
 # Without threads and buffers: these make a read of one record a thousand times as slow.
 _RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
@@ -59,6 +57,8 @@ def write_dataset(
     """
     if not any(shard.num_records for shards in splits.values() for shard in shards):
         return
+    import tensorflow_datasets as tfds  # here, because reading does without its 0.3 s of imports
+
     folder.mkdir(parents=True, exist_ok=True)
     name = folder.name.replace("-", "_").lower()
     infos = []
@@ -156,14 +156,26 @@ def parse_records(contents: Sequence[bytes]) -> Columns:
 
 def record_id(content: bytes) -> int:
     """Returns the `id` of a serialized record."""
-    return _EXAMPLE.FromString(content).features.feature["id"].int64_list.value[0]
+    return _parse_example(content)["id"].int64_list.value[0]
 
 
 def _parse_plainly(contents: Sequence[bytes]) -> Columns:
     """Does the same as `parse_examples`, for whatever layout, by protobuf."""
     sides = []
     for key in Record._fields:
-        lists = [_EXAMPLE.FromString(each).features.feature[key].int64_list for each in contents]
+        lists = [_parse_example(each)[key].int64_list for each in contents]
         values = [np.array(each.value, np.int64).astype(np.int32) for each in lists]
         sides += [np.concatenate(values), np.array([len(each) for each in values], np.int64)]
     return Columns(*sides)
+
+
+def _parse_example(content: bytes) -> Any:
+    """Returns the features of a serialized `tf.train.Example` by name."""
+    return _example_class().FromString(content).features.feature
+
+
+@functools.cache
+def _example_class() -> Any:
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    return tf_example_pb2.Example  # type: ignore[attr-defined]

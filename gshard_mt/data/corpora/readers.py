@@ -10,8 +10,6 @@ from gshard_mt.data.corpora.catalogues import read_gettext
 from gshard_mt.data.corpora.entry import Entry, Pair, Reader
 from gshard_mt.data.corpora.jsonl import read_jsonl
 from gshard_mt.data.corpora.moses import read_moses
-from gshard_mt.data.corpora.parquet import read_parquet
-from gshard_mt.data.corpora.tfds_datasets import read_tfds
 from gshard_mt.data.corpora.tmx import read_tmx
 from gshard_mt.data.corpora.tsv import read_tsv
 from gshard_mt.data.corpora.wheel import read_wheel
@@ -39,12 +37,24 @@ def never_empty(read: Reader) -> Reader:
     return read_some
 
 
+def _read_parquet(entry: Entry) -> Iterator[Pair]:
+    from gshard_mt.data.corpora.parquet import read_parquet  # imports PyArrow
+
+    return read_parquet(entry)
+
+
+def _read_tfds(entry: Entry) -> Iterator[Pair]:
+    from gshard_mt.data.corpora.tfds_datasets import read_tfds  # imports TFDS
+
+    return read_tfds(entry)
+
+
 SCHEMES = {
     "gettext": Scheme(never_empty(read_gettext), has_languages=True),
     "jsonl": Scheme(never_empty(read_jsonl), has_languages=True),
     "moses": Scheme(never_empty(read_moses)),
-    "parquet": Scheme(never_empty(read_parquet), has_languages=True),
-    "tfds": Scheme(never_empty(read_tfds), has_languages=True),
+    "parquet": Scheme(never_empty(_read_parquet), has_languages=True),
+    "tfds": Scheme(never_empty(_read_tfds), has_languages=True),
     "tmx": Scheme(never_empty(read_tmx), has_languages=True),
     "tsv": Scheme(never_empty(read_tsv)),
     "wheel": Scheme(never_empty(read_wheel), has_languages=True),
