@@ -18,12 +18,10 @@ from gshard_mt.cli.startup.memory import keep_buffers, largest_weight
 from gshard_mt.config.records import mesh_shape
 from gshard_mt.data.batches import train_batches
 from gshard_mt.data.prepared import open_prepared
-from gshard_mt.model.blueprint import count_parameters, draw_blueprint
-from gshard_mt.model.transformer import Vocabulary
+from gshard_mt.model.blueprint import count_parameters
 from gshard_mt.partitioning import mesh as meshes
 from gshard_mt.partitioning.placement import sharding
-from gshard_mt.train.optimizer import make_optimizer
-from gshard_mt.train.state import initial_state, shape_state
+from gshard_mt.train.state import abstract_training, initial_state
 from gshard_mt.train.step import make_train_step
 
 cli_flags.define_config()
@@ -38,14 +36,11 @@ def main(argv) -> None:
     config, prepared = cli_flags.read_config(), open_prepared(pathlib.Path(_DATA_DIR.value))
     meshes.simulate_cpu_devices(config.mesh.num_cpu_devices)
     mesh = meshes.build_mesh(*mesh_shape(config))
-    vocabulary = Vocabulary(prepared.source_size, prepared.target_size)
     seconds, words = [], []
     with jax.set_mesh(mesh):
-        blueprint = draw_blueprint(config.model, vocabulary, mesh, config.mesh.shard_parameters)
-        optimizer = make_optimizer(config.train, blueprint.letters)
-        like = shape_state(blueprint, optimizer, mesh)
-        state = initial_state(config, vocabulary, optimizer, like)
-        train_step = make_train_step(config, blueprint, optimizer)
+        blueprint, optimizer, _ = abstract_training(config, prepared.vocab_sizes, mesh)
+        state = initial_state(blueprint, optimizer, config.train.seed)
+        train_step = make_train_step(blueprint, config.train, optimizer)
         batches, rows = (
             train_batches(prepared, config.data, config.train.batch_rows),
             sharding(mesh, "BL", 2),
@@ -57,7 +52,7 @@ def main(argv) -> None:
             if step >= 3:
                 seconds.append(time.perf_counter() - start)
                 words.append(num_tokens)
-    total, active = count_parameters(config.model, blueprint)
+    total, active = count_parameters(blueprint)
     row = {
         "benchmark": "train_step",
         "config": flags.FLAGS["config"].config_filename,  # type: ignore[attr-defined]

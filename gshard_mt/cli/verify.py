@@ -27,21 +27,16 @@ def main(argv) -> None:
     import jax
 
     from gshard_mt.data.tokenizer import load_tokenizer
-    from gshard_mt.model.blueprint import draw_blueprint
-    from gshard_mt.model.transformer import Vocabulary
     from gshard_mt.partitioning import mesh
     from gshard_mt.run.checkpoints import Checkpoints
-    from gshard_mt.train.optimizer import make_optimizer
-    from gshard_mt.train.state import shape_state
+    from gshard_mt.train.state import abstract_training
 
     mesh.simulate_cpu_devices(config.mesh.num_cpu_devices)
     grid = mesh.build_mesh(*decoding_mesh_shape(config))
-    tokenizer = load_tokenizer(workdir)
-    vocabulary = Vocabulary(tokenizer.source_size, tokenizer.target_size)
+    vocab_sizes = load_tokenizer(workdir).vocab_sizes
     damaged = []
     with jax.set_mesh(grid):
-        blueprint = draw_blueprint(config.model, vocabulary, grid, config.mesh.shard_parameters)
-        like = shape_state(blueprint, make_optimizer(config.train, blueprint.letters), grid)
+        _, _, like = abstract_training(config, vocab_sizes, grid)
         checkpoints = Checkpoints(workdir)
         checkpoints.choose("latest")  # there is one
         for step in checkpoints.steps():

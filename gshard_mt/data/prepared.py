@@ -20,8 +20,7 @@ class Prepared:
     pairs: tuple[str, ...]  # "de-en"
     num_pairs: dict[str, dict[str, int]]  # pair -> split -> pairs in its dataset
     num_tokens: dict[str, dict[str, tuple[int, int]]]  # pair -> split -> source, target tokens
-    source_size: int  # subwords of the source vocabulary, special symbols too
-    target_size: int
+    vocab_sizes: tuple[int, int]  # subwords of source and target, special symbols included
     tokenizer_hash: str
     source_length: int  # the longest source has fewer subwords
     target_length: int
@@ -88,8 +87,10 @@ def open_prepared(data_dir: pathlib.Path) -> Prepared:
             num_tokens=_each_split(
                 splits, lambda counts: (counts["source_tokens"], counts["target_tokens"])
             ),
-            source_size=manifest["tokenizer"]["source_size"],
-            target_size=manifest["tokenizer"]["target_size"],
+            vocab_sizes=(
+                manifest["tokenizer"]["source_size"],
+                manifest["tokenizer"]["target_size"],
+            ),
             tokenizer_hash=manifest["tokenizer"]["hash"],
             source_length=manifest["config"]["source_length"],
             target_length=manifest["config"]["target_length"],

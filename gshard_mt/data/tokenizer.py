@@ -31,12 +31,9 @@ class Tokenizer:
     hash: str
 
     @property
-    def source_size(self) -> int:
-        return self.source.get_piece_size()
-
-    @property
-    def target_size(self) -> int:
-        return self.target.get_piece_size()
+    def vocab_sizes(self) -> tuple[int, int]:
+        """Subwords of source and target, special symbols included."""
+        return self.source.get_piece_size(), self.target.get_piece_size()
 
     @functools.cached_property
     def starts_unknown_source(self) -> np.ndarray:
@@ -117,10 +114,11 @@ def copy_models(
 ) -> None:
     """Copies the models of prepared data into other data. Raises ConfigError for other sizes."""
     is_joint = tokenizer.source is tokenizer.target
+    source_size, target_size = tokenizer.vocab_sizes
     found = {
         "joint_vocabulary": is_joint,
-        "source_vocab_size": tokenizer.source_size,
-        "target_vocab_size": config.target_vocab_size if is_joint else tokenizer.target_size,
+        "source_vocab_size": source_size,
+        "target_vocab_size": config.target_vocab_size if is_joint else target_size,
     }
     for key, value in found.items():
         if getattr(config, key) != value:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.cache import Cache
 from gshard_mt.model.moe import decoding_groups
 from gshard_mt.model.transformer import Memory, Transformer, take_memory
@@ -47,7 +46,6 @@ class _Beams(NamedTuple):
 
 def beam_search(
     model: Transformer,
-    config: ModelConfig,
     search: Search,
     queue: Memory,
     limit_BQ: jax.Array,
@@ -64,7 +62,7 @@ def beam_search(
     """
     num_rows, num_turns = limit_BQ.shape
     num_beams = search.beam_size
-    groups = decoding_groups(config)
+    groups = decoding_groups(model.config)
     num_B = jnp.sum(limit_BQ > 0, axis=1)
 
     def extend(beams: _Beams) -> _Beams:
@@ -98,12 +96,12 @@ def beam_search(
     return jax.lax.while_loop(lambda b: jnp.any(b.turn_B < num_B), extend, beams).found
 
 
-def remember_source(model: Transformer, config: ModelConfig, source_BL: jax.Array) -> Memory:
+def remember_source(model: Transformer, source_BL: jax.Array) -> Memory:
     """Encodes one sentence a row, once; id 0 is padding."""
     is_token_BL = shard(source_BL, "BL") != 0
     position_BL = jnp.broadcast_to(jnp.arange(source_BL.shape[1]), source_BL.shape)
     segment_BL = is_token_BL.astype(jnp.int32)
-    memory_BLM, _ = model.encode(source_BL, segment_BL, position_BL, decoding_groups(config))
+    memory_BLM, _ = model.encode(source_BL, segment_BL, position_BL, decoding_groups(model.config))
     return model.remember(memory_BLM, is_token_BL)
 
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gshard_mt.config.records import ModelConfig
 from gshard_mt.decode.beam import Hypotheses
 from gshard_mt.model.cache import Cache
 from gshard_mt.model.moe import decoding_groups
@@ -33,7 +32,6 @@ class _Draws(NamedTuple):
 
 def sample(
     model: Transformer,
-    config: ModelConfig,
     sampling: Sampling,
     memory: Memory,
     limit_B: jax.Array,
@@ -47,7 +45,7 @@ def sample(
     best first.
     """
     num_rows, num = limit_B.size, sampling.num
-    groups = decoding_groups(config)
+    groups = decoding_groups(model.config)
 
     def is_open(draws: _Draws) -> jax.Array:
         return ~draws.has_ended_BW & (draws.position < limit_B)[:, None]

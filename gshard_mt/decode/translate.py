@@ -11,12 +11,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from gshard_mt.config.records import Config
+from gshard_mt.config.records import Config, DecodeConfig
 from gshard_mt.data.tokenizer import Tokenizer, bos_id, eos_id, load_tokenizer
 from gshard_mt.decode.beam import WORST, Hypotheses, Search, beam_search, remember_source
 from gshard_mt.decode.sample import Sampling, sample
-from gshard_mt.model.blueprint import Blueprint, draw_blueprint
-from gshard_mt.model.transformer import Memory, Vocabulary, queue_memories
+from gshard_mt.model.blueprint import Blueprint, abstract_model
+from gshard_mt.model.transformer import Memory, queue_memories
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.run.checkpoints import AVERAGE, Checkpoints
 
@@ -61,11 +61,10 @@ class Translator:
                 config, model=dataclasses.replace(config.model, dtype="float32")
             )
         self.config, self.mesh, self.tokenizer = config, mesh, tokenizer
-        vocabulary = Vocabulary(tokenizer.source_size, tokenizer.target_size)
-        self.blueprint: Blueprint = draw_blueprint(config.model, vocabulary, mesh)
-        self._encode = _compile_encode(config, self.blueprint)
-        self._search = _compile_search(config, self.blueprint)
-        self._sample = _compile_sample(config, self.blueprint)
+        self.blueprint: Blueprint = abstract_model(config.model, tokenizer.vocab_sizes, mesh)
+        self._encode = _compile_encode(self.blueprint)
+        self._search = _compile_search(config.decode, self.blueprint)
+        self._sample = _compile_sample(self.blueprint)
         devices, rows = mesh.devices.size, config.decode.batch_size or MANY[is_cpu]
         few, self.batch_size = (-(-num // devices) * devices for num in (FEW, rows))
         self._num_rows = min(few, self.batch_size), self.batch_size
@@ -198,30 +197,30 @@ def _limit(source_length: int, factor: float) -> int:
     return int(source_length * factor) + 10
 
 
-def _compile_encode(config: Config, blueprint: Blueprint) -> Callable[..., Memory]:
+def _compile_encode(blueprint: Blueprint) -> Callable[..., Memory]:
     @jax.jit
     def run(params, source_BL) -> Memory:
-        return remember_source(blueprint.build(params), config.model, source_BL)
+        return remember_source(blueprint.build(params), source_BL)
 
     return run
 
 
-def _compile_search(config: Config, blueprint: Blueprint) -> Callable[..., Hypotheses]:
-    search = Search(config.decode.beam_size, config.decode.length_penalty, bos_id, eos_id)
+def _compile_search(config: DecodeConfig, blueprint: Blueprint) -> Callable[..., Hypotheses]:
+    search = Search(config.beam_size, config.length_penalty, bos_id, eos_id)
 
     @functools.partial(jax.jit, static_argnums=3)
     def run(params, memories, limit_BQ, num_positions: int) -> Hypotheses:
         model, queue = blueprint.build(params), queue_memories(memories)
-        return beam_search(model, config.model, search, queue, limit_BQ, num_positions)
+        return beam_search(model, search, queue, limit_BQ, num_positions)
 
     return run
 
 
-def _compile_sample(config: Config, blueprint: Blueprint) -> Callable[..., Hypotheses]:
+def _compile_sample(blueprint: Blueprint) -> Callable[..., Hypotheses]:
     @functools.partial(jax.jit, static_argnums=(5, 6))
     def run(params, memory, limit_B, key, number_B, num: int, num_positions: int, temperature):
         model, sampling = blueprint.build(params), Sampling(num, temperature, bos_id, eos_id)
         key_B = jax.vmap(jax.random.fold_in, (None, 0))(key, number_B)
-        return sample(model, config.model, sampling, memory, limit_B, key_B, num_positions)
+        return sample(model, sampling, memory, limit_B, key_B, num_positions)
 
     return run

@@ -62,7 +62,7 @@ def evaluate(workdir: pathlib.Path, run: Run, translator: Translator, question: 
             chosen[pair] = samples.choose(sources[pair], wanted, own)
             if others:
                 comparisons[pair] = compare(own, others[pair], wanted)
-    total, active = count_parameters(run.config.model, translator.blueprint)
+    total, active = count_parameters(translator.blueprint)
     result = table.Table(
         step=translator.step,
         split=test.name,

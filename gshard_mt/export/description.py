@@ -11,7 +11,6 @@ from gshard_mt.data.tokenizer import bos_id, eos_id, pad_id, unk_id
 from gshard_mt.export.layout import Tensor, describe
 from gshard_mt.model.layers import NORM_EPSILON, POSITION_BASE
 from gshard_mt.model.moe_checks import gate_of
-from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.run.directory import Run
 
 FORMAT, FORMAT_VERSION = "gshard-mt", 1
@@ -42,7 +41,7 @@ class Export(NamedTuple):
     run: Run
     step: int
     dtype: str  # of the arrays in the files
-    vocabulary: Vocabulary
+    vocab_sizes: tuple[int, int]  # of source and target
     tensors: Sequence[Tensor]
 
     @property
@@ -59,7 +58,7 @@ def to_json(export: Export) -> dict[str, Any]:
         "step": export.step,
         "dtype": export.dtype,
         "num_parameters": export.num_parameters,
-        "vocabulary": export.vocabulary._asdict(),
+        "vocabulary": dict(zip(("source", "target"), export.vocab_sizes, strict=True)),
         "tokenizer": _tokenizer(export.run.config.data.joint_vocabulary),
         "special_ids": {"pad": pad_id, "eos": eos_id, "bos": bos_id, "unk": unk_id},
         "languages": [pair.removesuffix("-en") for pair in export.run.train_pairs],

@@ -18,8 +18,7 @@ from gshard_mt.errors import DamagedError, ExportError
 from gshard_mt.export.description import FORMAT, FORMAT_VERSION, Export, to_json, to_readme
 from gshard_mt.export.layout import lay_out
 from gshard_mt.export.tensors import MOST_BYTES, write_tensors
-from gshard_mt.model.blueprint import Blueprint, draw_blueprint
-from gshard_mt.model.transformer import Vocabulary
+from gshard_mt.model.blueprint import Blueprint, abstract_model
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import read_run
@@ -44,11 +43,9 @@ def export(
     run = read_run(workdir)
     checkpoints = Checkpoints(workdir, best_by=run.config.train.best_by)
     number = checkpoints.choose(step)
-    tokenizer = load_tokenizer(workdir)
-    vocabulary = Vocabulary(tokenizer.source_size, tokenizer.target_size)
     grid = build_mesh(1, 1, devices=jax.devices("cpu")[:1])
-    blueprint = draw_blueprint(run.config.model, vocabulary, grid)
-    made = Export(run, number, dtype, vocabulary, lay_out(blueprint))
+    blueprint = abstract_model(run.config.model, load_tokenizer(workdir).vocab_sizes, grid)
+    made = Export(run, number, dtype, blueprint.vocab_sizes, lay_out(blueprint))
 
     itemsize = jnp.dtype(dtype).itemsize
     sizes = {tensor.name: itemsize * math.prod(tensor.shape) for tensor in made.tensors}

@@ -9,15 +9,18 @@ from jax.sharding import Mesh
 
 from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.moe_checks import gate_of
-from gshard_mt.model.transformer import Transformer, Vocabulary
+from gshard_mt.model.transformer import Transformer
 from gshard_mt.partitioning.axes import parameter_rules
 from gshard_mt.partitioning.placement import check_shape, sharding
 from gshard_mt.routing.gating import GATINGS
 
 
 class Blueprint(NamedTuple):
-    """Everything about the parameters but their values. They are nested dicts by module name."""
+    """A model without the values of its parameters, which are nested dicts by module name."""
 
+    config: ModelConfig
+    vocab_sizes: tuple[int, int]  # subwords of source and target
+    mesh: Mesh
     graphdef: Any  # the modules without their parameters
     letters: Any  # a tree like the parameters: the axes each is sharded by
     params: Any  # a tree like the parameters: shapes, dtypes, shardings
@@ -27,8 +30,8 @@ class Blueprint(NamedTuple):
         return nnx.merge(self.graphdef, params)
 
 
-def draw_blueprint(
-    config: ModelConfig, vocabulary: Vocabulary, mesh: Mesh, shard_parameters: bool = False
+def abstract_model(
+    config: ModelConfig, vocab_sizes: tuple[int, int], mesh: Mesh, shard_parameters: bool = False
 ) -> Blueprint:
     """Shapes everything, computes nothing. A parameter is sharded by the letters its name ends in.
 
@@ -37,7 +40,7 @@ def draw_blueprint(
 
     Raises ConfigError where the mesh does not divide an axis.
     """
-    model = nnx.eval_shape(lambda: Transformer(config, vocabulary, nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: Transformer(config, vocab_sizes, nnx.Rngs(0)))
     graphdef, variables = nnx.split(model)
     shapes = nnx.to_pure_dict(variables)
     letters = jax.tree.map_with_path(lambda path, _: path[-1].key.rsplit("_", 1)[1], shapes)
@@ -49,23 +52,25 @@ def draw_blueprint(
         placed = sharding(mesh, axes, len(shape.shape), rules)
         return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placed)
 
-    return Blueprint(graphdef, letters, jax.tree.map_with_path(place, shapes, letters))
+    params = jax.tree.map_with_path(place, shapes, letters)
+    return Blueprint(config, vocab_sizes, mesh, graphdef, letters, params)
 
 
-def draw_params(config: ModelConfig, vocabulary: Vocabulary, seed: int) -> Any:
+def init_params(blueprint: Blueprint, seed: int) -> Any:
     """Initial parameters; under jit with the blueprint's shardings no device holds them all."""
     rngs = nnx.Rngs(jax.random.key(seed))
-    return nnx.to_pure_dict(nnx.state(Transformer(config, vocabulary, rngs)))
+    model = Transformer(blueprint.config, blueprint.vocab_sizes, rngs)
+    return nnx.to_pure_dict(nnx.state(model))
 
 
-def count_parameters(config: ModelConfig, blueprint: Blueprint) -> tuple[int, int]:
+def count_parameters(blueprint: Blueprint) -> tuple[int, int]:
     """Total parameters, and those that one token uses: the experts a gate sends it to."""
-    moe = config.moe
+    moe = blueprint.config.moe
     total = active = 0
     for stack in blueprint.params:
         num_active = 1
         if stack in ("encoder", "decoder") and moe.num_experts:
-            gating = GATINGS[gate_of(config, is_decoder=stack == "decoder")]
+            gating = GATINGS[gate_of(blueprint.config, is_decoder=stack == "decoder")]
             sizes = (moe.num_choices, moe.num_experts, moe.num_expert_groups)
             num_active = gating.max_experts(*sizes)
         leaves = jax.tree.leaves(blueprint.params[stack])

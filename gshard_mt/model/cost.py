@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 
 from gshard_mt.config.records import Config
+from gshard_mt.model.blueprint import Blueprint
 from gshard_mt.model.moe_checks import gate_of
-from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.routing.gating import GATINGS
 
 
-def step_flops(config: Config, vocabulary: Vocabulary) -> float:
+def step_flops(config: Config, blueprint: Blueprint) -> float:
     """Returns the FLOPs of a training step's matrix products, of all devices: three forward passes.
 
     Every position counts, padding too, and every expert that a gate may choose. Slots that stay
@@ -28,7 +28,7 @@ def step_flops(config: Config, vocabulary: Vocabulary) -> float:
     decoder = num_target * (6 * projection + own_target + own_source)
     decoder += num_source * 2 * projection  # keys and values of the memory
     feed_forward = 4 * model.model_dim * model.ffn_dim
-    softmax = num_target * 2 * model.model_dim * vocabulary.target
+    softmax = num_target * 2 * model.model_dim * blueprint.vocab_sizes[1]
     forward = num_layers * (encoder + decoder) + softmax
     for num_tokens, is_decoder in ((num_source, False), (num_target, True)):
         if not model.moe.num_experts:

@@ -27,13 +27,6 @@ from gshard_mt.model.moe_checks import gate_of
 from gshard_mt.partitioning.annotate import shard
 
 
-class Vocabulary(NamedTuple):
-    """Subwords of each side."""
-
-    source: int
-    target: int
-
-
 class Memory(NamedTuple):
     """What the decoder sees of the source: keys and values of each layer of a block.
 
@@ -176,8 +169,9 @@ class Block(nnx.Module):
 class Transformer(nnx.Module):
     """Embeddings, an encoder stack, a decoder stack, a softmax over English subwords."""
 
-    def __init__(self, config: ModelConfig, vocabulary: Vocabulary, rngs: nnx.Rngs):
-        self.dropout_rate, self.dtype = config.dropout_rate, jnp.dtype(config.dtype)
+    def __init__(self, config: ModelConfig, vocab_sizes: tuple[int, int], rngs: nnx.Rngs):
+        self.config, self.dtype = config, jnp.dtype(config.dtype)
+        source_size, target_size = vocab_sizes
         sizes = {
             "M": config.model_dim,
             "H": config.ffn_dim,
@@ -192,9 +186,9 @@ class Transformer(nnx.Module):
             value = jax.random.normal(rngs.params(), (size, config.model_dim), jnp.float32)
             return nnx.Param(value / math.sqrt(config.model_dim))
 
-        self.target_embedding_VM = table(vocabulary.target)
-        self.source_embedding_VM = None if config.tie_embeddings else table(vocabulary.source)
-        self.softmax_VM = None if config.tie_softmax else table(vocabulary.target)
+        self.target_embedding_VM = table(target_size)
+        self.source_embedding_VM = None if config.tie_embeddings else table(source_size)
+        self.softmax_VM = None if config.tie_softmax else table(target_size)
         self.encoder = stack_blocks(
             lambda rngs: Block(config, sizes, rngs, is_decoder=False), num_blocks, rngs
         )
@@ -315,7 +309,7 @@ class Transformer(nnx.Module):
         model_dim = table_VM.shape[1]
         x_BLM = table_VM[token_BL] * math.sqrt(model_dim)
         x_BLM = x_BLM + position_encoding(position_BL, model_dim)
-        return shard(dropout(x_BLM, self.dropout_rate, key), "BLM")
+        return shard(dropout(x_BLM, self.config.dropout_rate, key), "BLM")
 
 
 def _describe(id_BL, is_token_BL, pair_BL) -> Tokens:

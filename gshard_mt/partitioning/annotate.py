@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jax.sharding import PartitionSpec, get_abstract_mesh
 
-from gshard_mt.partitioning.axes import AxisSpec, names, spec
+from gshard_mt.partitioning.axes import MESH_AXES, AxisSpec, names, spec
 
 # The one ambient thing of the project is the mesh that `jax.set_mesh(mesh)` enters, around the call
 # of a jitted function (or for the whole process); the trace inside sees its shape and axis names.
@@ -138,11 +138,14 @@ def _check_automatic(axes: tuple[str, ...]) -> None:
 
 
 def num_parts(mesh_axis: str | tuple[str, ...]) -> int:
-    """Returns into how many parts `mesh_axis` of the ambient mesh cuts; 1 without a mesh."""
+    """Returns into how many parts `mesh_axis` of the ambient mesh cuts; 1 without a mesh.
+
+    A mesh may lack one of MESH_AXES, which then cuts nothing; any other name is a ValueError.
+    """
     mesh_shape = get_abstract_mesh().shape
     if not mesh_shape:
         return 1
-    unknown = [name for name in names(mesh_axis) if name not in mesh_shape]
+    unknown = [name for name in names(mesh_axis) if name not in (*mesh_shape, *MESH_AXES)]
     if unknown:
         raise ValueError(f"{unknown[0]!r} is not an axis of the mesh {tuple(mesh_shape)}")
-    return math.prod(mesh_shape[name] for name in names(mesh_axis))
+    return math.prod(mesh_shape.get(name, 1) for name in names(mesh_axis))

@@ -13,9 +13,8 @@ from jax.sharding import Mesh
 
 from gshard_mt.config.records import Config, mesh_shape
 from gshard_mt.data.batches import Batch
-from gshard_mt.model.blueprint import Blueprint, count_parameters, draw_blueprint
+from gshard_mt.model.blueprint import Blueprint, count_parameters
 from gshard_mt.model.cost import step_flops
-from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.mesh import build_mesh, simulate_cpu_devices
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.plan.flops import count_flops
@@ -26,8 +25,7 @@ from gshard_mt.plan.topology import Topology, chip_of
 from gshard_mt.plan.traffic import estimate_traffic
 from gshard_mt.routing.dispatch import choose_dispatch
 from gshard_mt.train.loop import check_geometry
-from gshard_mt.train.optimizer import make_optimizer
-from gshard_mt.train.state import shape_state
+from gshard_mt.train.state import abstract_training
 from gshard_mt.train.step import make_train_step
 
 GIB = float(1 << 30)
@@ -92,16 +90,14 @@ def make_plan(config: Config, topology: Topology, is_compiled: bool) -> Plan:
     check_geometry(config, mesh)
     data = config.data
     target_size = data.source_vocab_size if data.joint_vocabulary else data.target_vocab_size
-    vocabulary = Vocabulary(data.source_vocab_size, target_size)
     with jax.set_mesh(mesh):
         start = time.monotonic()
-        blueprint = draw_blueprint(config.model, vocabulary, mesh, config.mesh.shard_parameters)
-        optimizer = make_optimizer(config.train, blueprint.letters)
-        state = shape_state(blueprint, optimizer, mesh)
-        step = make_train_step(config, blueprint, optimizer)
+        vocab_sizes = (data.source_vocab_size, target_size)
+        blueprint, optimizer, state = abstract_training(config, vocab_sizes, mesh)
+        step = make_train_step(blueprint, config.train, optimizer)
         traced = step.trace(state, _shape_batch(config, mesh))
         trace_seconds = time.monotonic() - start
-        total, active = count_parameters(config.model, blueprint)
+        total, active = count_parameters(blueprint)
         plan = Plan(
             topology=topology.name,
             chip=chip.name if chip else None,
@@ -117,7 +113,7 @@ def make_plan(config: Config, topology: Topology, is_compiled: bool) -> Plan:
             program_bytes=0.0,
             memory_bytes=chip.memory_bytes / chip.devices if chip else None,
             flops=count_flops(traced.jaxpr.jaxpr) / len(devices),
-            model_flops=step_flops(config, vocabulary) / len(devices),
+            model_flops=step_flops(config, blueprint) / len(devices),
             collective_bytes={},
             collective_instructions={},
             trace_seconds=trace_seconds,
@@ -161,7 +157,7 @@ def _compile(traced: Any, plan: Plan) -> None:
 def _estimate(plan: Plan, config: Config, blueprint: Blueprint) -> None:
     """Adds what can be said of a program that is not compiled."""
     plan.temporary_bytes = estimate_temporaries(config, plan.parameter_bytes, plan.devices)
-    plan.collective_bytes = estimate_traffic(config, plan.mesh, blueprint)
+    plan.collective_bytes = estimate_traffic(config, blueprint)
     plan.estimated += ["temporary_bytes", "program_bytes", "collective_bytes"]
 
 

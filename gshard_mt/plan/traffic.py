@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import math
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +11,14 @@ from gshard_mt.model.blueprint import Blueprint
 from gshard_mt.model.moe import group_capacity, training_groups
 
 
-def estimate_traffic(
-    config: Config, mesh: Mapping[str, int], blueprint: Blueprint
-) -> dict[str, float]:
+def estimate_traffic(config: Config, blueprint: Blueprint) -> dict[str, float]:
     """Returns the bytes that a device gets in a step, by kind of collective.
 
     An MoE layer has two all-to-alls of its slots, their gradients two more, and a layer that is
     computed again two more. The gradients of what every device uses are added up. With
     `mesh.shard_parameters` it is fetched for each pass instead, and a device gets its part of sums.
     """
-    moe, dtype = config.model.moe, config.model.dtype
+    moe, dtype, mesh = config.model.moe, config.model.dtype, blueprint.mesh.shape
     found: dict[str, float] = {}
     shares = mesh["data"] * mesh["expert"]
     if shares > 1:

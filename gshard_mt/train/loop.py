@@ -18,11 +18,10 @@ from gshard_mt.data.batches import (
 )
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.errors import CheckpointError, ConfigError, TrainingError
-from gshard_mt.model.blueprint import Blueprint, count_parameters, draw_blueprint
+from gshard_mt.model.blueprint import Blueprint, count_parameters
 from gshard_mt.model.cost import step_flops
 from gshard_mt.model.moe import group_capacity, training_groups
 from gshard_mt.model.moe_checks import check_moe, gate_of
-from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.hosts import (
     all_say,
     check_agreement,
@@ -46,10 +45,9 @@ from gshard_mt.train.metrics import (
     routing_lines,
     say,
 )
-from gshard_mt.train.optimizer import make_optimizer
 from gshard_mt.train.preemption import Wishes
 from gshard_mt.train.profile import trace_steps
-from gshard_mt.train.state import TrainState, initial_state, shape_state
+from gshard_mt.train.state import TrainState, abstract_training, initial_state
 from gshard_mt.train.step import make_dev_step, make_train_step
 from gshard_mt.train.validation import Dev, DevBleu, Patience, mean_figures
 from gshard_mt.train.watch import Watch
@@ -114,10 +112,7 @@ def run_steps(
     stack: contextlib.ExitStack,
 ) -> bool:
     """The steps from the last checkpoint on; what it opens, the stack closes."""
-    vocabulary = Vocabulary(prepared.source_size, prepared.target_size)
-    blueprint = draw_blueprint(config.model, vocabulary, mesh, config.mesh.shard_parameters)
-    optimizer = make_optimizer(config.train, blueprint.letters)
-    like = shape_state(blueprint, optimizer, mesh)
+    blueprint, optimizer, like = abstract_training(config, prepared.vocab_sizes, mesh)
     checkpoints = stack.enter_context(
         contextlib.closing(Checkpoints(workdir, config.train.max_checkpoints, config.train.best_by))
     )
@@ -128,7 +123,7 @@ def run_steps(
     found = checkpoints.restore_newest(like.params, like.optimizer, say)
     patience = Patience(config.train.best_by)
     if found is None:
-        start, state = 0, initial_state(config, vocabulary, optimizer, like)
+        start, state = 0, initial_state(blueprint, optimizer, config.train.seed)
     else:
         start, params, slots, saved = found
         numbers = (np.int32(start), Watch(*map(np.float32, (*saved["watch"], 0))))
@@ -136,17 +131,17 @@ def run_steps(
         state = TrainState(step, params, slots, watch)
         resume_batches(batches, saved["batches"], workdir, start)
         patience = patience.resumed(saved.get("patience", []))
-    describe(config, blueprint, mesh, start)
+    describe(config, blueprint, start)
     if patience.is_over(config.train.stop_after):
         say(f"ended early {how_it_ended(patience)}")
         return True
     num_pairs = len(prepared.pairs)
-    train_step = make_train_step(config, blueprint, optimizer, num_pairs)
+    train_step = make_train_step(blueprint, config.train, optimizer, num_pairs)
     train_step = trace_steps(train_step, workdir / "profile", options.profile_steps, start)
-    dev_step = make_dev_step(config, blueprint, num_pairs)
+    dev_step = make_dev_step(blueprint, config.train, num_pairs)
     dev = Dev(config, prepared, rows, dev_step, options.dev_bleu)
     log = stack.enter_context(contextlib.closing(MetricsLog(workdir, start)))
-    sums = StepSums(step_flops(config, vocabulary), peak_flops(mesh))
+    sums = StepSums(step_flops(config, blueprint), peak_flops(mesh))
     guard = Guard()
     bar = stack.enter_context(contextlib.closing(progress_bar(start, config.train.num_steps)))
     num_moe_layers = config.model.num_layers // 2 if config.model.moe.num_experts else 0
@@ -298,9 +293,10 @@ def check_geometry(config: Config, mesh: Mesh) -> None:
         )
 
 
-def describe(config: Config, blueprint: Blueprint, mesh: Mesh, start: int) -> None:
+def describe(config: Config, blueprint: Blueprint, start: int) -> None:
     """Prints the numbers that follow from the config, before the first step."""
-    total, active = count_parameters(config.model, blueprint)
+    mesh = blueprint.mesh
+    total, active = count_parameters(blueprint)
     grid = " x ".join(f"{name}={size}" for name, size in mesh.shape.items())
     say(f"parameters  {total:,} ({active:,} active per token)")
     say(f"mesh        {grid} ({mesh.devices.flat[0].platform})")

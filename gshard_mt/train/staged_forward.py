@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gshard_mt.config.records import Config
 from gshard_mt.data.batches import Batch
 from gshard_mt.model.pipeline import pipe_blocks
 from gshard_mt.model.transformer import Layer, Transformer
@@ -16,15 +15,15 @@ UNUSED: Any = None  # tokens and groups are for experts
 
 
 def forward_in_stages(
-    model: Transformer, config: Config, batch: Batch, key: jax.Array | None
+    model: Transformer, batch: Batch, key: jax.Array | None, num_micro_batches: int
 ) -> jax.Array:
     """What the softmax reads [B, T, M] of a batch whose micro-batches are in the pipeline at once.
 
     They draw what they would draw one after another. Embeddings and softmax are every stage's.
     """
-    num_parts = config.train.accumulation_steps
-    parts = cut_batch(batch, num_parts, 1)
-    encoder_keys, decoder_keys = _halve(None if key is None else jax.random.split(key, num_parts))
+    parts = cut_batch(batch, num_micro_batches, 1)
+    keys = None if key is None else jax.random.split(key, num_micro_batches)
+    encoder_keys, decoder_keys = _halve(keys)
     (source_keys, encoder_keys), (target_keys, decoder_keys) = map(
         _halve, (encoder_keys, decoder_keys)
     )

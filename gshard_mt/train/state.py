@@ -9,8 +9,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gshard_mt.config.records import Config
-from gshard_mt.model.blueprint import Blueprint, draw_params
-from gshard_mt.model.transformer import Vocabulary
+from gshard_mt.model.blueprint import Blueprint, abstract_model, init_params
+from gshard_mt.train.optimizer import make_optimizer
 from gshard_mt.train.watch import Watch, first_watch
 
 
@@ -25,32 +25,39 @@ class TrainState(NamedTuple):
     watch: Watch
 
 
-def shape_state(blueprint: Blueprint, optimizer: optax.GradientTransformation, mesh: Mesh):
+def abstract_training(
+    config: Config, vocab_sizes: tuple[int, int], mesh: Mesh
+) -> tuple[Blueprint, optax.GradientTransformation, TrainState]:
+    """Returns a run's model, its optimizer and its abstract state; nothing is computed."""
+    blueprint = abstract_model(config.model, vocab_sizes, mesh, config.mesh.shard_parameters)
+    optimizer = make_optimizer(config.train, blueprint.letters)
+    return blueprint, optimizer, abstract_state(blueprint, optimizer)
+
+
+def abstract_state(blueprint: Blueprint, optimizer: optax.GradientTransformation) -> TrainState:
     """The state's shapes, dtypes and shardings, as a TrainState."""
-    replicated = NamedSharding(mesh, PartitionSpec())
+    replicated = NamedSharding(blueprint.mesh, PartitionSpec())
     step = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated)
     slots = jax.eval_shape(optimizer.init, blueprint.params)
     watch = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated),
         jax.eval_shape(first_watch),
     )
-    slots = _place_like_params(slots, blueprint.params, mesh)
+    slots = _place_like_params(slots, blueprint.params, blueprint.mesh)
     return TrainState(step, blueprint.params, slots, watch)
 
 
 def initial_state(
-    config: Config,
-    vocabulary: Vocabulary,
-    optimizer: optax.GradientTransformation,
-    like: TrainState,
+    blueprint: Blueprint, optimizer: optax.GradientTransformation, seed: int
 ) -> TrainState:
-    """Draws parameters from `train.seed`, each shard on its own device from the start."""
+    """Draws parameters from the seed, each shard on its own device from the start."""
 
     def init() -> TrainState:
-        params = draw_params(config.model, vocabulary, config.train.seed)
+        params = init_params(blueprint, seed)
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), first_watch())
 
-    return jax.jit(init, out_shardings=jax.tree.map(lambda x: x.sharding, like))()
+    placed = jax.tree.map(lambda x: x.sharding, abstract_state(blueprint, optimizer))
+    return jax.jit(init, out_shardings=placed)()
 
 
 def _place_like_params(slots: Any, params: Any, mesh: Mesh) -> Any:

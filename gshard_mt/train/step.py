@@ -8,18 +8,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gshard_mt.config.records import Config
+from gshard_mt.config.records import TrainConfig
 from gshard_mt.data.batches import Batch
 from gshard_mt.model.blueprint import Blueprint
 from gshard_mt.model.moe import Groups, RoutingSums, evaluation_groups, training_groups
 from gshard_mt.model.transformer import Transformer
-from gshard_mt.partitioning.annotate import replicate, shard
+from gshard_mt.partitioning.annotate import num_parts, replicate, shard
 from gshard_mt.routing.counters import Counters
 from gshard_mt.train.accumulation import add_up, cut_batch, unit_rows
 from gshard_mt.train.loss import PairLoss, TokenLoss, cross_entropy, pair_loss
 from gshard_mt.train.optimizer import learning_rate_schedule
 from gshard_mt.train.staged_forward import forward_in_stages
-from gshard_mt.train.state import TrainState, shape_state
+from gshard_mt.train.state import TrainState, abstract_state
 from gshard_mt.train.watch import Verdict, judge, remember
 
 
@@ -36,12 +36,15 @@ class StepMetrics(NamedTuple):
 
 
 def forward(
-    model: Transformer, config: Config, batch: Batch, groups: Groups, key: jax.Array | None
+    model: Transformer, batch: Batch, groups: Groups, key: jax.Array | None, num_micro_batches: int
 ) -> tuple[jax.Array, dict[str, RoutingSums]]:
-    """What the softmax reads [B, T, M], and by stack its MoE layers' routing sums, stacked."""
+    """What the softmax reads [B, T, M], and by stack its MoE layers' routing sums, stacked.
+
+    On a mesh with stages the batch passes through the pipeline in `num_micro_batches`.
+    """
     batch = Batch(*(shard(array, "BL") for array in batch))
-    if config.mesh.stage > 1:
-        return forward_in_stages(model, config, batch, key), {}
+    if num_parts("stage") > 1:
+        return forward_in_stages(model, batch, key, num_micro_batches), {}
     encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
     memory_BLM, encoder_sums = model.encode(
         batch.source_BL,
@@ -65,21 +68,21 @@ def forward(
     return hidden_BTM, {name: sums for name, sums in stacks.items() if sums is not None}
 
 
-def make_gradient(config: Config, blueprint: Blueprint, num_pairs: int = 1) -> Callable:
+def make_gradient(blueprint: Blueprint, config: TrainConfig, num_pairs: int = 1) -> Callable:
     """Returns `(params, batch, key) -> (gradient, (TokenLoss, aux_loss, routing))` of a batch.
 
     With `train.accumulation_steps` micro-batches go through the model one after another. What is a
     mean over the batch's tokens stays one; a balance loss that is no such mean, as the squared
     variation of noisy_top_k and hierarchical, becomes the mean of the micro-batches' own.
     """
-    groups, moe = training_groups(config.model, num_pairs), config.model.moe
-    num_parts = config.train.accumulation_steps
+    groups, moe = training_groups(blueprint.config, num_pairs), blueprint.config.moe
+    num_micro_batches = config.accumulation_steps
     stored = jax.tree.map(lambda x: x.sharding, blueprint.params)
-    smoothing, dtype = config.train.label_smoothing, jnp.dtype(config.model.dtype)
+    smoothing, dtype = config.label_smoothing, jnp.dtype(blueprint.config.dtype)
 
     def loss(params, batch, key, num_tokens):
         model = blueprint.build(params)
-        hidden_BTM, sums = forward(model, config, batch, groups, key)
+        hidden_BTM, sums = forward(model, batch, groups, key, num_micro_batches)
         is_token_BT = batch.target_segment_BT != 0
         token_loss = cross_entropy(
             hidden_BTM, model.softmax_table(), batch.label_BT, is_token_BT, smoothing, dtype
@@ -102,10 +105,10 @@ def make_gradient(config: Config, blueprint: Blueprint, num_pairs: int = 1) -> C
             gradient, sums = jax.grad(loss, has_aux=True)(params, batch, key, num_tokens)
             return jax.lax.with_sharding_constraint(gradient, stored), sums
 
-        if num_parts == 1 or config.mesh.stage > 1:  # a pipeline takes them at the same time
+        if num_micro_batches == 1 or num_parts("stage") > 1:  # a pipeline overlaps them
             return one(batch, key)
         unit = unit_rows(batch, moe.group_size) if moe.num_experts else 1
-        return add_up(one, cut_batch(batch, num_parts, unit), key)
+        return add_up(one, cut_batch(batch, num_micro_batches, unit), key)
 
     return differentiate
 
@@ -117,8 +120,8 @@ def count_tokens(batch: Batch) -> dict[str, jax.Array]:
 
 
 def make_train_step(
-    config: Config,
     blueprint: Blueprint,
+    config: TrainConfig,
     optimizer: optax.GradientTransformation,
     num_pairs: int = 1,
 ) -> Callable:
@@ -128,18 +131,18 @@ def make_train_step(
     The routing of `num_pairs` language pairs is counted apart. A bad step changes nothing but the
     number of steps; where `train.bad_steps` is stop, neither do those after it.
     """
-    schedule = learning_rate_schedule(config.train)
-    differentiate = make_gradient(config, blueprint, num_pairs)
+    schedule = learning_rate_schedule(config)
+    differentiate = make_gradient(blueprint, config, num_pairs)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        run_key = jax.random.fold_in(jax.random.key(config.train.seed), 1)
+        run_key = jax.random.fold_in(jax.random.key(config.seed), 1)
         key = jax.random.fold_in(run_key, state.step)
         gradient, (token_loss, aux_loss, routing) = differentiate(state.params, batch, key)
         updates, slots = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         loss = token_loss.smoothed / jnp.maximum(token_loss.num_tokens, 1.0)
         grad_norm = optax.tree.norm(gradient)
-        verdict = judge(state.watch, loss, grad_norm, config.train.spike_sigmas)
+        verdict = judge(state.watch, loss, grad_norm, config.spike_sigmas)
         counts = ~(verdict.is_bad | verdict.is_halted)
         params, slots = jax.tree.map(
             lambda new, old: jnp.where(counts, new, old),
@@ -155,24 +158,23 @@ def make_train_step(
             jnp.asarray(schedule(state.step)),
             verdict,
         )
-        watch = remember(state.watch, verdict, config.train.bad_steps == "stop")
+        watch = remember(state.watch, verdict, config.bad_steps == "stop")
         return TrainState(state.step + 1, params, slots, watch), metrics
 
     # Said of the results too: left to XLA, some would lie otherwise, and step 2 compile anew, and a
     # process could not read counts that others hold.
-    mesh = jax.tree.leaves(blueprint.params)[0].sharding.mesh
-    like = shape_state(blueprint, optimizer, mesh)
+    like = abstract_state(blueprint, optimizer)
     placed = jax.tree.map(lambda x: x.sharding, like)
     return jax.jit(step, donate_argnums=0, out_shardings=(placed, like.step.sharding))
 
 
-def make_dev_step(config: Config, blueprint: Blueprint, num_pairs: int = 1) -> Callable:
+def make_dev_step(blueprint: Blueprint, config: TrainConfig, num_pairs: int = 1) -> Callable:
     """Returns the jitted `(params, batch) -> PairLoss`, without dropout or random choices."""
-    groups, dtype = evaluation_groups(config.model), jnp.dtype(config.model.dtype)
+    groups, dtype = evaluation_groups(blueprint.config), jnp.dtype(blueprint.config.dtype)
 
     def step(params, batch: Batch) -> PairLoss:
         model = blueprint.build(params)
-        hidden_BTM, _ = forward(model, config, batch, groups, None)
+        hidden_BTM, _ = forward(model, batch, groups, None, config.accumulation_steps)
         is_token_BT, pair_BT = batch.target_segment_BT != 0, batch.target_pair_BT
         found = pair_loss(
             hidden_BTM,

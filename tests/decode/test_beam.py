@@ -97,13 +97,12 @@ class Case:
     ) -> Hypotheses:
         if beam_size not in self._searches:
             search = Search(beam_size, 0.8, bos_id, eos_id)
-            config = self.model.config
 
             @functools.partial(jax.jit, static_argnums=3)
             def run(params, turns, limit_BQ, num_positions):
                 built = self.model.blueprint.build(params)
-                queue = queue_memories([remember_source(built, config, each) for each in turns])
-                return beam_search(built, config, search, queue, limit_BQ, num_positions)
+                queue = queue_memories([remember_source(built, each) for each in turns])
+                return beam_search(built, search, queue, limit_BQ, num_positions)
 
             self._searches[beam_size] = run
         run, params = self._searches[beam_size], self.params if params is None else params
@@ -135,7 +134,7 @@ def test_the_cached_step_is_the_full_decoder_at_every_position(case, clock):
     source_BL = sources([8, 3, 5, 1], BUCKET)
     num_rows, num_beams = 4, 2
     rng = np.random.default_rng(0)
-    input_BWT = rng.integers(4, tiny.VOCABULARY.target, (num_rows, num_beams, NUM_POSITIONS))
+    input_BWT = rng.integers(4, tiny.TARGET_SIZE, (num_rows, num_beams, NUM_POSITIONS))
     input_BWT[:, :, 0] = bos_id
     hidden_BTM, _ = case.full(params, np.repeat(source_BL, num_beams, 0), input_BWT.reshape(8, -1))
 
@@ -271,8 +270,7 @@ def test_eight_devices_find_what_one_does(moe):
     params = moe.model.params  # as drawn: larger ones blow rounding errors up
     expected = moe.search(4, source_BL, LIMITS, params=params)
     mesh = build_mesh(2, 4)
-    config = moe.model.config
-    blueprint = tiny.draw_blueprint(config, tiny.VOCABULARY, mesh)
+    blueprint = tiny.abstract_model(moe.model.config, tiny.VOCAB_SIZES, mesh)
     params = jax.tree.map(
         lambda array, like: jax.device_put(array, like.sharding), params, blueprint.params
     )
@@ -285,8 +283,8 @@ def test_eight_devices_find_what_one_does(moe):
     @jax.jit
     def run(params, source_BL, limit_B):
         built = blueprint.build(params)
-        queue = queue_memories([remember_source(built, config, source_BL)])
-        return beam_search(built, config, search, queue, limit_B[:, None], NUM_POSITIONS)
+        queue = queue_memories([remember_source(built, source_BL)])
+        return beam_search(built, search, queue, limit_B[:, None], NUM_POSITIONS)
 
     with jax.set_mesh(mesh):
         found = jax.device_get(run(params, *placed))

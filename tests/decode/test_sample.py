@@ -24,9 +24,8 @@ def _run(case, num, params, source_BL, limit_B, number_B, temperature):
     built = case.model.blueprint.build(params)
     key_B = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), number_B)
     sampling = Sampling(num, temperature, bos_id, eos_id)
-    config = case.model.config
-    memory = remember_source(built, config, source_BL)
-    found = sample(built, config, sampling, memory, limit_B, key_B, NUM_POSITIONS)
+    memory = remember_source(built, source_BL)
+    found = sample(built, sampling, memory, limit_B, key_B, NUM_POSITIONS)
     return Found(found.ids_BQWT[:, 0], found.score_BQW[:, 0])
 
 
@@ -38,7 +37,7 @@ def draw(case, num, source_BL, limits, numbers, temperature=1.0):
 def test_first_words_are_as_frequent_as_they_are_probable(case):
     source_BL = np.tile(sources([6], BUCKET), (8, 1))
     found = draw(case, 64, source_BL, [1] * 8, range(8))
-    counts = np.bincount(found.ids_BWT[:, :, 0].ravel(), minlength=tiny.VOCABULARY.target)
+    counts = np.bincount(found.ids_BWT[:, :, 0].ravel(), minlength=tiny.TARGET_SIZE)
     expected = np.exp(case.next_log_p(source_BL[0], [[]])[0])
     assert counts.sum() == 512
     # Multinomial: a count's standard deviation is sqrt(n p (1 - p)); none is five of them away.

@@ -11,9 +11,8 @@ import numpy as np
 from gshard_mt.config.records import Config, DataConfig, MeshConfig
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.data.tokenizer import load_tokenizer
-from gshard_mt.model.blueprint import Blueprint, draw_blueprint
+from gshard_mt.model.blueprint import Blueprint, abstract_model
 from gshard_mt.model.moe import decoding_groups
-from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import Run, start_run
@@ -52,18 +51,17 @@ def make_run(
         for key, value in values.items():
             setattr(section, key, value)
     shutil.copytree(prepared.directory / "tokenizer", folder / "data" / "tokenizer")
-    tokenizer = load_tokenizer(prepared.directory)
-    sizes = Vocabulary(tokenizer.source_size, tokenizer.target_size)
+    sizes = load_tokenizer(prepared.directory).vocab_sizes
     if config.model.tie_embeddings:
         config.data.joint_vocabulary = True
         (folder / "data" / "tokenizer" / "source.model").unlink()
         target = folder / "data" / "tokenizer" / "target.model"
         target.rename(target.with_name("joint.model"))
-        sizes = Vocabulary(sizes.target, sizes.target)
+        sizes = (sizes[1], sizes[1])
     workdir = folder / "run"
     start_run(workdir, Run(config, folder / "data", "made", {"de-en": 300, "fr-en": 200}))
 
-    placed = draw_blueprint(config.model, sizes, build_mesh(2, 4)).params
+    placed = abstract_model(config.model, sizes, build_mesh(2, 4)).params
     checkpoints = Checkpoints(workdir, max_checkpoints=2)
     params = {}
     for step, nll in ((3, 1.0), (7, 2.0)):
@@ -74,7 +72,7 @@ def make_run(
         )
     checkpoints.close()
     one_device = build_mesh(1, 1, devices=jax.devices()[:1])
-    return Made(workdir, config, draw_blueprint(config.model, sizes, one_device), params)
+    return Made(workdir, config, abstract_model(config.model, sizes, one_device), params)
 
 
 def _draw(likes: dict, seed: int) -> dict:

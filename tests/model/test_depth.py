@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from gshard_mt.config.records import Config
+from gshard_mt.config.records import TrainConfig
 from gshard_mt.model import transformer
-from gshard_mt.model.blueprint import draw_blueprint
+from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.model.moe import training_groups
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
@@ -44,7 +44,7 @@ def two_meshes():
 def run(mesh_name: str, remat: str, dispatch: str = "slots"):
     """Value and gradients of a sum over the encoder's outputs, and the compiled program."""
     config, mesh = make_config(remat, dispatch), two_meshes()[mesh_name]
-    blueprint = draw_blueprint(config, tiny.VOCABULARY, mesh)
+    blueprint = abstract_model(config, tiny.VOCAB_SIZES, mesh)
 
     def total(params, batch, key):
         memory_BLM, sums = blueprint.build(params).encode(
@@ -98,11 +98,10 @@ def unroll_blocks(stack, function, x, key):
 
 def test_a_scan_is_a_loop_over_the_blocks(monkeypatch):
     """Loss, counters and gradients of the whole model, both stacks of two blocks."""
-    config = Config(model=dataclasses.replace(make_config("none"), num_layers=8))
-    model = tiny.make(config.model)
+    model = tiny.make(dataclasses.replace(make_config("none"), num_layers=8))
 
     def differentiate():
-        function = jax.jit(make_gradient(config, model.blueprint))
+        function = jax.jit(make_gradient(model.blueprint, TrainConfig()))
         return jax.device_get(function(model.params, BATCH, jax.random.key(0)))
 
     wanted = differentiate()

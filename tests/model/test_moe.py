@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from gshard_mt.config.records import ModelConfig, MoeConfig
 from gshard_mt.errors import ConfigError
-from gshard_mt.model.blueprint import draw_blueprint
+from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.model.moe import (
     Groups,
     MixtureOfExperts,
@@ -24,7 +24,6 @@ from gshard_mt.model.moe import (
     group_capacity,
     training_groups,
 )
-from gshard_mt.model.transformer import Vocabulary
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import place
 from gshard_mt.routing.gates.top2 import top2
@@ -112,7 +111,7 @@ def test_decoding_has_room_for_every_choice_and_no_group_but_the_sentence():
 
 def on_mesh(mesh, config, params, x_BLM, is_token_BL):
     """Places the layer's arguments as training has them."""
-    blueprint = draw_blueprint(config, Vocabulary(8, 8), mesh).params
+    blueprint = abstract_model(config, (8, 8), mesh).params
     leaves = blueprint["encoder"]["layers"][0]["feed_forward"]
     assert leaves["wi_EMH"].sharding.spec == PartitionSpec(None, "expert", None, "model")
     specs = {name: PartitionSpec(*leaves[name].sharding.spec[1:]) for name in params}
@@ -249,7 +248,7 @@ def test_experts_may_be_more_or_fewer_than_devices(num_experts, shape):
 def test_fewer_experts_than_devices_of_their_axis_are_refused():
     config = with_moe(CONFIG, num_experts=4)
     with pytest.raises(ConfigError, match="^mesh.expert = 8: doesn't divide E = 4"):
-        draw_blueprint(config, Vocabulary(8, 8), build_mesh(1, 8))
+        abstract_model(config, (8, 8), build_mesh(1, 8))
 
 
 @pytest.mark.parametrize("gate", sorted(set(GATINGS) - {"top2"}))

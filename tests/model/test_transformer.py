@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gshard_mt.model.blueprint import draw_blueprint, draw_params
+from gshard_mt.model.blueprint import abstract_model, init_params
 from gshard_mt.model.moe import training_groups
-from gshard_mt.model.transformer import Vocabulary
 from tests.model import tiny
 
 LENGTH = 24
@@ -79,7 +78,7 @@ def dropping():
 def test_what_a_stack_adds_up_is_drawn_narrower_the_deeper_it_is():
     """Each matrix is uniform: 95% of its bound is passed and the bound never."""
     config = tiny.with_moe(dataclasses.replace(tiny.MOE, num_layers=12), shared_ffn_dim=24)
-    params = draw_params(config, tiny.VOCABULARY, 0)
+    params = init_params(abstract_model(config, tiny.VOCAB_SIZES, tiny.one_device()), 0)
     fan_in = {"wo_NDM": 2 * 6, "wo_HM": 24, "wo_EHM": 24}
     num_drawn = 0
     for path, value in jax.tree.leaves_with_path(params):
@@ -161,9 +160,9 @@ def fill_padding(batch, seed: int):
         return np.where(is_token, array, rng.integers(1, most, array.shape, np.int32))
 
     return batch._replace(
-        source_BL=fill(batch.source_BL, is_source, tiny.VOCABULARY.source),
+        source_BL=fill(batch.source_BL, is_source, tiny.SOURCE_SIZE),
         source_position_BL=fill(batch.source_position_BL, is_source, LENGTH),
-        input_BT=fill(batch.input_BT, is_target, tiny.VOCABULARY.target),
+        input_BT=fill(batch.input_BT, is_target, tiny.TARGET_SIZE),
         target_position_BT=fill(batch.target_position_BT, is_target, LENGTH),
     )
 
@@ -199,7 +198,7 @@ def test_a_key_means_randomness_and_the_same_key_the_same(dropping):
 
 def test_without_a_key_dropout_rates_change_nothing(moe):
     config = dataclasses.replace(tiny.MOE, dropout_rate=0.5, expert_dropout_rate=0.5)
-    blueprint = draw_blueprint(config, tiny.VOCABULARY, tiny.one_device())
+    blueprint = abstract_model(config, tiny.VOCAB_SIZES, tiny.one_device())
     model = moe.model._replace(config=config, blueprint=blueprint)
     hidden_BTM, _ = jax.jit(lambda params, batch: run(model, params, batch))(moe.params, PACKED)
     np.testing.assert_array_equal(hidden_BTM, moe.forward(moe.params, PACKED)[0])
@@ -213,7 +212,7 @@ def test_the_program_does_not_grow_with_depth(num_experts):
         num_layers = num_blocks * (4 if num_experts else 2)
         config = dataclasses.replace(tiny.MOE, num_layers=num_layers, dropout_rate=0.1)
         config = tiny.with_moe(config, num_experts=num_experts)
-        blueprint = draw_blueprint(config, tiny.VOCABULARY, tiny.one_device())
+        blueprint = abstract_model(config, tiny.VOCAB_SIZES, tiny.one_device())
         model = tiny.Tiny(config, blueprint, {})
 
         def loss(params, key, model=model):
@@ -237,7 +236,7 @@ def test_a_dense_model_has_no_expert_parameters(moe, dense):
 
 def test_every_other_layer_has_experts_and_depth_is_the_first_axis(moe):
     config = dataclasses.replace(tiny.MOE, num_layers=12)
-    params = draw_blueprint(config, tiny.VOCABULARY, tiny.one_device()).params
+    params = abstract_model(config, tiny.VOCAB_SIZES, tiny.one_device()).params
     for stack in ("encoder", "decoder"):
         sparse, plain = (params[stack]["layers"][index]["feed_forward"] for index in (0, 1))
         assert sparse["wi_EMH"].shape == (3, 4, 16, 24)
@@ -247,8 +246,7 @@ def test_every_other_layer_has_experts_and_depth_is_the_first_axis(moe):
 
 def test_tied_embeddings_are_one_table_for_source_target_and_softmax():
     config = dataclasses.replace(tiny.DENSE, tie_embeddings=True, tie_softmax=True)
-    vocabulary = Vocabulary(33, 33)
-    blueprint = draw_blueprint(config, vocabulary, tiny.one_device())
+    blueprint = abstract_model(config, (33, 33), tiny.one_device())
     tables = [name for name in names(blueprint.params) if name.endswith("_VM")]
     assert tables == ["target_embedding_VM"]
 
@@ -269,13 +267,13 @@ def test_the_softmax_uses_the_target_embedding_only_if_tied(is_softmax_tied):
 
 
 def test_source_and_target_tables_are_of_their_own_vocabularies(dense):
-    assert dense.params["source_embedding_VM"].shape == (tiny.VOCABULARY.source, 16)
-    assert dense.params["target_embedding_VM"].shape == (tiny.VOCABULARY.target, 16)
+    assert dense.params["source_embedding_VM"].shape == (tiny.SOURCE_SIZE, 16)
+    assert dense.params["target_embedding_VM"].shape == (tiny.TARGET_SIZE, 16)
 
 
 def test_bfloat16_activations_stay_near_float32_ones(dense):
     config = dataclasses.replace(tiny.DENSE, dtype="bfloat16")
-    blueprint = draw_blueprint(config, tiny.VOCABULARY, tiny.one_device())
+    blueprint = abstract_model(config, tiny.VOCAB_SIZES, tiny.one_device())
     model = dense.model._replace(config=config, blueprint=blueprint)
     _, logits_BTV = jax.jit(lambda params: run(model, params, PACKED))(dense.params)
     expected_BTV = dense.forward(dense.params, PACKED)[1]

@@ -11,11 +11,10 @@ import numpy as np
 from gshard_mt.config.records import ModelConfig, MoeConfig
 from gshard_mt.data.batches import Batch
 from gshard_mt.data.tokenizer import bos_id, eos_id
-from gshard_mt.model.blueprint import Blueprint, draw_blueprint
-from gshard_mt.model.transformer import Vocabulary
+from gshard_mt.model.blueprint import Blueprint, abstract_model
 from gshard_mt.partitioning.mesh import build_mesh
 
-VOCABULARY = Vocabulary(source=31, target=37)
+VOCAB_SIZES = SOURCE_SIZE, TARGET_SIZE = 31, 37
 
 # No dropout, and room for every choice: no token depends on another but through attention.
 MOE = ModelConfig(
@@ -51,8 +50,8 @@ def one_device():
 
 
 def make(config: ModelConfig, seed: int = 0) -> Tiny:
-    """Draws a model with `VOCABULARY`, by NumPy: compiling `draw_params` takes seconds."""
-    blueprint = draw_blueprint(config, VOCABULARY, one_device())
+    """Draws a model with `VOCAB_SIZES`, by NumPy: compiling `init_params` takes seconds."""
+    blueprint = abstract_model(config, VOCAB_SIZES, one_device())
     rng = np.random.default_rng(seed)
 
     def draw(path, like: jax.ShapeDtypeStruct) -> jax.Array:
@@ -73,8 +72,8 @@ def sentence(seed: int, source_length: int, target_length: int) -> Sentence:
     """A random sentence of ids that are no special symbol."""
     rng = np.random.default_rng(seed)
     return Sentence(
-        rng.integers(4, VOCABULARY.source, source_length),
-        rng.integers(4, VOCABULARY.target, target_length),
+        rng.integers(4, SOURCE_SIZE, source_length),
+        rng.integers(4, TARGET_SIZE, target_length),
     )
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from gshard_mt.config.records import TrainConfig
 from gshard_mt.errors import CheckpointError
-from gshard_mt.model.blueprint import draw_blueprint
+from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.train.optimizer import make_optimizer
-from gshard_mt.train.state import shape_state
+from gshard_mt.train.state import abstract_state
 from tests.model import tiny
 
 DATA_STATE = {"next": 17, "sources": [{"seed": 2**40, "name": "de-en"}], "rest": None}
@@ -23,8 +23,8 @@ DATA_STATE = {"next": 17, "sources": [{"seed": 2**40, "name": "de-en"}], "rest":
 def shapes_on(mesh, shard_parameters: bool = False):
     """The state of a tiny MoE model with factored and unfactored experts, as it lies on a mesh."""
     config = dataclasses.replace(tiny.MOE, model_dim=128, ffn_dim=128)
-    blueprint = draw_blueprint(config, tiny.VOCABULARY, mesh, shard_parameters)
-    return shape_state(blueprint, make_optimizer(TrainConfig(), blueprint.letters), mesh)
+    blueprint = abstract_model(config, tiny.VOCAB_SIZES, mesh, shard_parameters)
+    return abstract_state(blueprint, make_optimizer(TrainConfig(), blueprint.letters))
 
 
 def fill(like, seed: int):

@@ -143,7 +143,7 @@ def test_a_run_with_data_of_its_own_prepares_it(script, path, config, tmp_path):
     _, two = script.read_experiment(path, {}).runs
     flags = argparse.Namespace(data_dir=tmp_path / "data", workdir=tmp_path / "runs")
     script.prepare(two, flags)
-    assert open_prepared(tmp_path / "data" / "own").source_size == 340
+    assert open_prepared(tmp_path / "data" / "own").vocab_sizes[0] == 340
     other = two._replace(override={**two.override, "data.source_vocab_size": "350"})
     with pytest.raises(
         ConfigError, match="two: prepare failed, exit status 2: error: .*340 -> 350"

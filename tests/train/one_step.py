@@ -7,7 +7,7 @@ import optax
 
 from gshard_mt.config.records import Config
 from gshard_mt.data.batches import Batch
-from gshard_mt.model.blueprint import draw_blueprint
+from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.train.optimizer import make_optimizer
 from gshard_mt.train.step import make_gradient
@@ -16,9 +16,9 @@ from tests.model import tiny
 
 def lower(config: Config, mesh, batch: Batch, key, num_pairs: int = 1):
     """The lowered `(params, batch, key) -> gradient, sums, new parameters` with its arguments."""
-    blueprint = draw_blueprint(config.model, tiny.VOCABULARY, mesh, config.mesh.shard_parameters)
+    blueprint = abstract_model(config.model, tiny.VOCAB_SIZES, mesh, config.mesh.shard_parameters)
     optimizer = make_optimizer(config.train, blueprint.letters)
-    differentiate = make_gradient(config, blueprint, num_pairs)
+    differentiate = make_gradient(blueprint, config.train, num_pairs)
 
     def step(params, batch, key):
         gradient, sums = differentiate(params, batch, key)

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from gshard_mt.data.prepared import open_prepared
-from gshard_mt.model.blueprint import draw_blueprint
-from gshard_mt.model.transformer import Vocabulary
+from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import read_run
@@ -75,12 +74,11 @@ def test_the_first_process_alone_writes(home, of_two):
 
 def test_a_checkpoint_of_two_processes_is_read_whole_on_eight_devices_and_on_one(home, of_two):
     run = read_run(home.folder / "two")
-    data = open_prepared(run.data_dir)
-    vocabulary = Vocabulary(data.source_size, data.target_size)
+    vocab_sizes = open_prepared(run.data_dir).vocab_sizes
     checkpoints, read = Checkpoints(home.folder / "two"), []
     for size in (8, 1):
         mesh = build_mesh(1, size, devices=jax.devices()[:size])
-        like = draw_blueprint(run.config.model, vocabulary, mesh).params
+        like = abstract_model(run.config.model, vocab_sizes, mesh).params
         params = checkpoints.restore_params(str(STEPS), like)[1]
         assert all(x.sharding.num_devices == size for x in jax.tree.leaves(params))
         read.append(jax.tree.map(np.asarray, params))

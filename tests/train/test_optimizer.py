@@ -12,10 +12,9 @@ import optax
 import pytest
 
 from gshard_mt.config.records import Config, TrainConfig
-from gshard_mt.model.blueprint import draw_blueprint
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train.optimizer import learning_rate_schedule, make_optimizer, per_matrix
-from gshard_mt.train.state import shape_state
+from gshard_mt.train.state import abstract_training
 from tests.model import tiny
 
 
@@ -116,9 +115,7 @@ def shapes_of(name: str, mesh):
     """The state of a model whose experts are large enough for Adafactor to factor."""
     config = Config(model=dataclasses.replace(tiny.MOE, model_dim=128, ffn_dim=136))
     config.train.optimizer = name
-    blueprint = draw_blueprint(config.model, tiny.VOCABULARY, mesh)
-    optimizer = make_optimizer(config.train, blueprint.letters)
-    return shape_state(blueprint, optimizer, mesh)
+    return abstract_training(config, tiny.VOCAB_SIZES, mesh)[2]
 
 
 def last_name(path) -> str:

@@ -11,12 +11,12 @@ import pytest
 
 from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError
-from gshard_mt.model.blueprint import draw_blueprint
+from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.partitioning.axes import PARAMETER_RULES
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import fetch, sharding
 from gshard_mt.train.optimizer import make_optimizer
-from gshard_mt.train.state import shape_state
+from gshard_mt.train.state import abstract_state
 from tests.model import tiny
 from tests.partitioning.test_moe_sharding import find_collectives
 from tests.train.one_step import assert_equal, lower
@@ -58,12 +58,12 @@ def test_shared_parameters_take_the_step_of_whole_ones(shape):
 def test_dense_weights_are_gathered_block_by_block_and_an_expert_only_over_data(shape):
     compiled = run(shape, True)[1]
     gathered = {size for kind, size in find_collectives(compiled.as_text()) if kind == "all-gather"}
-    model, vocabulary = make_config(True).model, tiny.VOCABULARY
+    model = make_config(True).model
     attention = model.model_dim * model.num_heads * model.head_dim
     feed_forward = model.model_dim * model.ffn_dim
     assert {attention, feed_forward} <= gathered
     experts = {feed_forward * model.moe.num_experts // shape[1]} if shape[0] > 1 else set()
-    tables = {size * model.model_dim for size in vocabulary}
+    tables = {size * model.model_dim for size in tiny.VOCAB_SIZES}
     assert gathered <= {attention, feed_forward, BATCH.source_BL.size} | experts | tables
     # The gradient is left in as many parts as the parameters.
     gradient = jax.tree.leaves(run(shape, True)[0][0])
@@ -80,8 +80,8 @@ def test_a_device_has_an_eighth_of_parameters_and_optimizer_state(optimizer):
     mesh = build_mesh(2, 4)
 
     def measure(shard_parameters: bool) -> tuple[int, int]:
-        blueprint = draw_blueprint(config.model, tiny.VOCABULARY, mesh, shard_parameters)
-        like = shape_state(blueprint, make_optimizer(config.train, blueprint.letters), mesh)
+        blueprint = abstract_model(config.model, tiny.VOCAB_SIZES, mesh, shard_parameters)
+        like = abstract_state(blueprint, make_optimizer(config.train, blueprint.letters))
         leaves = jax.tree.leaves((like.params, like.optimizer))
         parts = [x.sharding.shard_shape(x.shape) for x in leaves]
         return sum(int(np.prod(part)) for part in parts), sum(x.size for x in leaves)
@@ -106,7 +106,7 @@ def test_a_fetched_parameter_lies_as_the_rules_have_it_and_its_gradient_is_left_
 
 def test_a_width_that_the_mesh_does_not_divide_is_refused():
     config = dataclasses.replace(tiny.MOE, model_dim=12)
-    draw_blueprint(config, tiny.VOCABULARY, build_mesh(2, 4))
+    abstract_model(config, tiny.VOCAB_SIZES, build_mesh(2, 4))
     message = r"^mesh.data = 2 x mesh.expert = 4: doesn't divide M = 12 \(model width\)"
     with pytest.raises(ConfigError, match=message):
-        draw_blueprint(config, tiny.VOCABULARY, build_mesh(2, 4), shard_parameters=True)
+        abstract_model(config, tiny.VOCAB_SIZES, build_mesh(2, 4), shard_parameters=True)

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 from gshard_mt.config.records import Config
-from gshard_mt.model.blueprint import draw_blueprint
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.train.optimizer import make_optimizer
-from gshard_mt.train.state import shape_state
+from gshard_mt.train.state import abstract_training
 from tests.model import tiny
 from tests.partitioning.test_moe_sharding import find_collectives
 from tests.train.one_step import assert_equal, lower
@@ -65,8 +63,7 @@ def test_micro_batches_move_on_and_weights_stay():
 
 def test_a_stage_has_its_part_of_the_layers_and_of_their_optimizer_state():
     config, mesh = make_config(4, 4), build_mesh(2, 1, 1, 4)
-    blueprint = draw_blueprint(config.model, tiny.VOCABULARY, mesh)
-    like = shape_state(blueprint, make_optimizer(config.train, blueprint.letters), mesh)
+    like = abstract_training(config, tiny.VOCAB_SIZES, mesh)[2]
     num_cut = 0
     for path, leaf in jax.tree.flatten_with_path((like.params, like.optimizer))[0]:
         names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]

@@ -10,11 +10,10 @@ import pytest
 
 from gshard_mt.config.records import Config
 from gshard_mt.data.batches import Batch
-from gshard_mt.model.blueprint import draw_blueprint
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
-from gshard_mt.train.optimizer import learning_rate_schedule, make_optimizer
-from gshard_mt.train.state import TrainState, initial_state, shape_state
+from gshard_mt.train.optimizer import learning_rate_schedule
+from gshard_mt.train.state import TrainState, abstract_training, initial_state
 from gshard_mt.train.step import make_dev_step, make_train_step
 from tests.model import tiny
 
@@ -55,15 +54,15 @@ class Trainer:
 
     def __init__(self, mesh, config=CONFIG):
         self.mesh = mesh
-        self.blueprint = draw_blueprint(config.model, tiny.VOCABULARY, mesh)
-        self.optimizer = make_optimizer(config.train, self.blueprint.letters)
-        self.like = shape_state(self.blueprint, self.optimizer, mesh)
-        self.train_step = make_train_step(config, self.blueprint, self.optimizer)
-        self.dev_step = make_dev_step(config, self.blueprint)
+        self.blueprint, self.optimizer, self.like = abstract_training(
+            config, tiny.VOCAB_SIZES, mesh
+        )
+        self.train_step = make_train_step(self.blueprint, config.train, self.optimizer)
+        self.dev_step = make_dev_step(self.blueprint, config.train)
 
     def initial_state(self) -> TrainState:
         with jax.set_mesh(self.mesh):
-            return initial_state(CONFIG, tiny.VOCABULARY, self.optimizer, self.like)
+            return initial_state(self.blueprint, self.optimizer, CONFIG.train.seed)
 
     def place(self, state) -> TrainState:
         """Copies a state that lies elsewhere to this mesh."""
@@ -187,7 +186,7 @@ def test_the_dev_step_is_deterministic_and_ignores_dropout(alone, start):
     losses = [alone.dev_loss(start.params, copy_batch(0)) for _ in range(2)]
     assert losses[0] == losses[1]
     per_token = losses[0].nll_X[0] / losses[0].num_tokens_X[0]
-    assert abs(per_token - np.log(tiny.VOCABULARY.target)) < 1.5  # a fresh model knows nothing
+    assert abs(per_token - np.log(tiny.TARGET_SIZE)) < 1.5  # a fresh model knows nothing
 
 
 def test_training_on_one_batch_learns_it(alone, start):

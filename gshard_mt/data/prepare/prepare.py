@@ -103,8 +103,8 @@ def _describe(job: Job, counts: Counts, drops: Drops) -> dict[str, Any]:
         "config": config,
         "tokenizer": {
             "hash": tokenizer.hash,
-            "source_size": tokenizer.source_size,
-            "target_size": tokenizer.target_size,
+            "source_size": tokenizer.vocab_sizes[0],
+            "target_size": tokenizer.vocab_sizes[1],
         },
         "pairs": {
             f"{name}-en": {

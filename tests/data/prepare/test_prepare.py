@@ -182,7 +182,7 @@ def test_a_joint_vocabulary_is_one_file(tmp_path):
     prepare(config, tmp_path / "data")
     assert [path.name for path in (tmp_path / "data" / "tokenizer").iterdir()] == ["joint.model"]
     tokenizer = load_tokenizer(tmp_path / "data")
-    assert tokenizer.source_size == tokenizer.target_size == config.source_vocab_size
+    assert tokenizer.vocab_sizes == (config.source_vocab_size,) * 2
 
 
 @pytest.mark.parametrize(("size", "said"), [(9000, "at most"), (262, "characters alone need")])
