@@ -1,4 +1,4 @@
-"""gshard-compare: puts evaluations of several runs side by side; no model is loaded.
+"""gshard-compare: compares evaluations of several runs; no model is loaded.
 
 gshard-compare --eval RUN1/eval/STEP/test --eval RUN2/eval/STEP/test --out DIR
 """
@@ -15,24 +15,27 @@ from gshard_mt.errors import ConfigError
 _EVAL = flags.DEFINE_multi_string(
     "eval",
     None,
-    "What gshard-eval left of a run, RUN/eval/STEP/SPLIT; repeatable, the others are compared with "
-    "the first.",
+    "Evaluation written by gshard-eval: RUN/eval/STEP/SPLIT. Give two or more; each is compared "
+    "with the first.",
     required=True,
 )
 _NAME = flags.DEFINE_multi_string(
-    "name", [], "What to call each --eval, in their order; by default as the run directories."
+    "name", [], "Name of each --eval in the tables, in their order (default: run directories)."
 )
-_OUT = flags.DEFINE_string("out", None, "The folder to write into.", required=True)
+_OUT = flags.DEFINE_string(
+    "out", None, "Folder for comparison.html, .md, .json and pictures/.", required=True
+)
 
 
-def main(argv) -> None:
+def main() -> None:
     """Writes `comparison.*` and `pictures/` into --out and prints the tables."""
-    del argv
     folders, names = _EVAL.value, _NAME.value or [""] * len(_EVAL.value)
     if len(folders) < 2:
         raise ConfigError("--eval: found one, accepted: two or more")
     if len(names) != len(folders):
-        raise ConfigError(f"--name: found {len(names)}, accepted: {len(folders)}, one an --eval")
+        raise ConfigError(
+            f"--name: found {len(names)}, accepted: {len(folders)}, one for each --eval"
+        )
     import tqdm
 
     from gshard_mt.evaluate.comparison import put_side_by_side
@@ -51,10 +54,4 @@ def main(argv) -> None:
     print(to_text(side), end="")
 
 
-def entry() -> None:
-    """The console script."""
-    cli_flags.run(main)
-
-
-if __name__ == "__main__":
-    entry()
+entry = cli_flags.command(main)

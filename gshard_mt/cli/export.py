@@ -1,8 +1,8 @@
-"""gshard-export: a checkpoint as safetensors files with everything needed to run the model.
+"""gshard-export: writes a checkpoint as safetensors files with all that is needed to run the model.
 
 gshard-export --workdir RUN --out FOLDER
 
-The layout is in docs/export.md. No accelerator is used.
+docs/export.md describes the layout. No accelerator is used.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -13,21 +13,18 @@ from absl import flags
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.config.records import DTYPES
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
-_OUT = flags.DEFINE_string("out", None, "A new folder, or an empty one.", required=True)
-_STEP = flags.DEFINE_string(
-    "step", "latest", "Which checkpoint: a step, latest, or best (by train.best_by)."
-)
-_DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "Of the arrays in the files.")
+_WORKDIR = cli_flags.define_workdir()
+_OUT = flags.DEFINE_string("out", None, "Folder to write; must be new or empty.", required=True)
+_STEP = cli_flags.define_step(has_average=False)
+_DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "Number format of the exported arrays.")
 
 
-def main(argv) -> None:
-    """Writes the folder and says what is in it."""
-    del argv
+def main() -> None:
+    """Writes the folder and prints what was written."""
     from gshard_mt.run.directory import read_run
 
     workdir, out = pathlib.Path(_WORKDIR.value), pathlib.Path(_OUT.value)
-    read_run(workdir)  # refused before JAX is loaded
+    read_run(workdir)  # refused before JAX is imported
     from gshard_mt.export.folder import export
     from gshard_mt.partitioning import mesh
 
@@ -40,10 +37,4 @@ def main(argv) -> None:
     )
 
 
-def entry() -> None:
-    """The console script."""
-    cli_flags.run(main)
-
-
-if __name__ == "__main__":
-    entry()
+entry = cli_flags.command(main)

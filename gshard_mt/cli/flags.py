@@ -1,7 +1,8 @@
-"""What every command shares: the --config flag, --help, and one-line errors (exit status 2)."""
+"""What all commands share: common flags, `--help`, and one-line errors with exit status 2."""
 # SPDX-License-Identifier: Apache-2.0
 
 import errno
+import functools
 import logging as python_logging
 import os
 import pathlib
@@ -10,7 +11,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -19,25 +20,45 @@ from gshard_mt.config import records as configs
 from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError, UserError
 
-# Standard error belongs to our own lines. XLA reads this at its first use, so it is set at import.
+# Keeps native log lines off standard error. XLA reads the variable on first use, hence at import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-python_logging.getLogger("jax").setLevel(python_logging.WARNING)  # it lists absent accelerators
+python_logging.getLogger("jax").setLevel(python_logging.WARNING)  # INFO lists missing accelerators
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_ACCESS = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+)
 _TRUE_OR_FALSE = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+_REPEATABLE = ";\n    repeat this option to specify a list of values"  # absl adds it to our text
 _HELP = ("--help", "-help", "-h", "-?", "--helpshort", "-helpshort", "--helpfull", "-helpfull")
 
 
-def define_config() -> flags.FlagHolder:
-    """Defines `--config FILE` and its overrides `--config.KEY=VALUE`; a command needs it."""
-    holder = config_flags.DEFINE_config_file(
+def define_config() -> None:
+    """Defines the required `--config FILE` with its overrides `--config.KEY=VALUE`."""
+    config_flags.DEFINE_config_file(
         "config",
-        help_string="The experiment: a Python file whose get_config() returns a Config.",
+        help_string="Python file whose get_config() returns a gshard_mt.config.Config. Override "
+        "any key with --config.KEY=VALUE, e.g. --config.train.num_steps=5000.",
         lock_config=False,
     )
     flags.mark_flag_as_required("config")
-    return holder
+
+
+def define_workdir(text: str = "Run directory, as written by gshard-train.") -> flags.FlagHolder:
+    """Defines the required `--workdir` with `text` as its help."""
+    return flags.DEFINE_string("workdir", None, text, required=True)
+
+
+def define_step(has_average: bool = True) -> flags.FlagHolder:
+    """Defines `--step`; `average` is offered only by commands that don't need a single step."""
+    average = "; or 'average', the mean of all saved checkpoints" if has_average else ""
+    text = f"Checkpoint to use: a step number, 'latest', or 'best' by train.best_by{average}."
+    return flags.DEFINE_string("step", "latest", text)
 
 
 def read_config() -> Config:
@@ -53,31 +74,41 @@ def read_config() -> Config:
     return config
 
 
-def run(main: Callable[[Sequence[str]], Any]) -> NoReturn:
-    """Parses the command line, runs `main(argv)` and exits.
+def command(main: Callable[[], None]) -> Callable[[], NoReturn]:
+    """Returns the console script that runs `main`; under `python -m MODULE` runs it right away.
 
-    A UserError, a full disk or a path that is closed to us is one line on standard error and exit
-    status 2, Ctrl-C is exit status 130, a reader that left 141; any other exception is a bug and
-    keeps its traceback.
+    The last line of every command's module is `entry = command(main)`.
+    """
+    if main.__module__ == "__main__":
+        _run(main)
+    return functools.partial(_run, main)
+
+
+def _run(main: Callable[[], None]) -> NoReturn:
+    """Parses the command line, runs `main()` and exits.
+
+    A UserError, a full disk or an inaccessible path is one line on standard error and exit status
+    2; ctrl-C is exit status 130, a closed output pipe 141. Any other exception is a bug and keeps
+    its traceback.
     """
     if any(argument in _HELP for argument in _before_end(sys.argv[1:])):
         print(_help_text(main))
         sys.exit(0)
     flags.FLAGS.set_default("verbosity", logging.ERROR)
     try:
-        app.run(main, flags_parser=_parse)
+        app.run(lambda _: main(), flags_parser=_parse)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # whoever reads has enough, as `head`
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
-        if error.errno in _FULL:
-            remedy = "make room, the same command goes on"
-        elif error.errno in _CLOSED and error.filename:
+        if error.errno in _DISK_FULL:
+            remedy = "free some space and run the same command again"
+        elif error.errno in _NO_ACCESS and error.filename:
             remedy = "give a path that can be read and written"
         else:
             raise
@@ -88,7 +119,7 @@ def run(main: Callable[[Sequence[str]], Any]) -> NoReturn:
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
-    """Returns what absl leaves of the command line; its complaints become one-line ConfigErrors."""
+    """Returns absl's leftover arguments; its parse errors become one-line ConfigErrors."""
     if "config" in flags.FLAGS:
         _check_config_flags(_before_end(argv[1:]))
     try:
@@ -109,7 +140,7 @@ def _before_end(arguments: Sequence[str]) -> list[str]:
 
 
 def _check_config_flags(arguments: Sequence[str]) -> None:
-    """Refuses a missing config file, unknown keys and values of another type, before absl looks."""
+    """Refuses a missing config file, unknown keys and badly typed values, ahead of absl."""
     kinds = configs.known_keys()
     for index, argument in enumerate(arguments):
         match = re.fullmatch(r"--?(no)?config(?:\.([^=]*))?(?:=(.*))?", argument, re.DOTALL)
@@ -141,7 +172,7 @@ def _check_value(key: str, kind: type, text: str | None) -> None:
 
 
 def _explain(message: str) -> str:
-    """Returns an absl complaint in one line that starts with the flag or the file."""
+    """Returns an absl error message as one line that starts with the flag or the file."""
     if missing := re.search(r"Flag --(\S+) must have a value other than None", message):
         return f"--{missing[1]}: missing; accepted: --{missing[1]}=VALUE (see --help)"
     if unknown := re.search(r"Unknown command line flag '(.*?)'\.?(.*)", message):
@@ -150,14 +181,14 @@ def _explain(message: str) -> str:
         return f"--{unknown[1]}: unknown flag; {remedy}"
     if "Error whilst parsing config file" in message:
         line = re.findall(r'File "(.*?)", line (\d+)', message)[-1]
-        places = re.findall(r'File "(.*?)", line (\d+), in get_config', message)
-        path, number = places[-1] if places else line
+        in_config = re.findall(r'File "(.*?)", line (\d+), in get_config', message)
+        path, number = in_config[-1] if in_config else line
         return f"{path}:{number}: {message.strip().splitlines()[-1]}"
     return " ".join(message.split())
 
 
-def _help_text(main: Callable[[Sequence[str]], Any]) -> str:
-    """Returns the command's docstring, its own flags, and the config's keys with their defaults."""
+def _help_text(main: Callable[[], None]) -> str:
+    """Returns the command's docstring, its own flags, and the config keys with their defaults."""
     module = sys.modules[main.__module__]
     lines = [(module.__doc__ or "").strip(), "", "Flags:"]
     ours = [
@@ -167,10 +198,11 @@ def _help_text(main: Callable[[Sequence[str]], Any]) -> str:
         for flag in members
     ]
     for flag in sorted(ours, key=lambda flag: flag.name):
-        default = "" if flag.default in (None, []) else f" (default: {flag.default})"
-        text = " ".join(f"{flag.help or ''}{default}".split())
-        lines += [f"  --{flag.name}", textwrap.indent(textwrap.fill(text, 88), " " * 6)]
+        default = "" if flag.default in (None, [], "") else f" (default: {flag.default})"
+        text = " ".join((flag.help or "").removesuffix(_REPEATABLE).split()) + default
+        name = f"[no]{flag.name}" if flag.boolean else flag.name
+        lines += [f"  --{name}", textwrap.indent(textwrap.fill(text, 88), " " * 6)]
     if "config" in flags.FLAGS:
-        lines += ["", "Keys of the config with their defaults (see docs/configuration.md):"]
+        lines += ["", "Config keys with their defaults (explained in docs/configuration.md):"]
         lines += [f"  --config.{key}={value}" for key, value in configs.items(Config())]
     return "\n".join(lines)

@@ -1,6 +1,9 @@
-"""gshard-plan: what a config would take on hardware that you don't have.
+"""gshard-plan: predicts memory, FLOPs and step time of a config on hardware you don't have.
 
 gshard-plan --config FILE [--config.KEY=VALUE ...] --topology v3:32x32 [--json]
+
+The training step is traced, and compiled where XLA has a compiler for the topology
+(pip install 'gshard-mt[tpu]' for TPUs); values that are only estimated are marked with ~.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -14,19 +17,18 @@ from gshard_mt.cli import flags as cli_flags
 _TOPOLOGY = flags.DEFINE_string(
     "topology",
     None,
-    "A TPU's generation and its grid of chips, as v3:32x32, v4:4x4x8, v5p:..., v5e:..., v6e:...; "
-    "or cpu:8.",
+    "TPU generation and grid of chips, e.g. v3:32x32, v4:4x4x8, v5p:4x4x8, v5e:4x4 or v6e:4x4; or "
+    "a number of CPU devices, e.g. cpu:8.",
     required=True,
 )
-_JSON = flags.DEFINE_bool("json", False, "One JSON object instead of lines for people.")
+_JSON = flags.DEFINE_bool("json", False, "Print one JSON object instead of text.")
 cli_flags.define_config()
 
 
-def main(argv) -> None:
-    """Compiles the training step for the topology and prints what it takes."""
-    del argv
+def main() -> None:
+    """Plans one training step and prints the result."""
     config = cli_flags.read_config()
-    # No accelerator that may be here is asked; the compiler for TPUs needs none.
+    # Local accelerators are left alone; the compiler for TPUs doesn't need one.
     os.environ["JAX_PLATFORMS"] = "cpu"
     from gshard_mt.plan.plan import make_plan
     from gshard_mt.plan.table import as_json, as_lines
@@ -40,10 +42,4 @@ def main(argv) -> None:
         print("\n".join(as_lines(plan, config)))
 
 
-def entry() -> None:
-    """The console script."""
-    cli_flags.run(main)
-
-
-if __name__ == "__main__":
-    entry()
+entry = cli_flags.command(main)

@@ -1,42 +1,46 @@
-"""gshard-prepare-data: turns a corpus recipe into the directory that training reads.
+"""gshard-prepare-data: cleans and tokenizes the corpora of a recipe for training.
 
 gshard-prepare-data --config FILE [--config.KEY=VALUE ...] --data_dir DIR
     [--runner=DirectRunner|FlinkRunner|SparkRunner|DataflowRunner] [--beam_options="--a=b --c=d"]
+
+The recipe is config.data.recipe. If DIR is already prepared with the same settings, nothing is
+done; an interrupted command resumes when it is started again.
 """
 # SPDX-License-Identifier: Apache-2.0
 
 import logging
 import pathlib
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.data.prepare.job import Pipeline
-from gshard_mt.data.prepare.local import run_locally
-from gshard_mt.data.prepare.prepare import prepare
-from gshard_mt.data.prepare.summary import counts_table
 from gshard_mt.errors import ConfigError
 
+if TYPE_CHECKING:
+    from gshard_mt.data.prepare.job import Pipeline
+
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "The directory to make; what is finished there stays.", required=True
+    "data_dir", None, "Directory to create; finished work in it is reused.", required=True
 )
 _RUNNER = flags.DEFINE_string(
     "runner",
     "",
-    "A runner of Apache Beam: DirectRunner, FlinkRunner, SparkRunner, DataflowRunner; "
-    "empty: processes of this machine. The same comes out.",
+    "Apache Beam runner: DirectRunner, FlinkRunner, SparkRunner or DataflowRunner. Without it, "
+    "processes of this machine are used. The output is the same.",
 )
 _BEAM_OPTIONS = flags.DEFINE_string(
-    "beam_options", "", 'Options of Apache Beam, as "--flink_master=host:8081 --parallelism=64".'
+    "beam_options", "", 'Apache Beam options, e.g. "--flink_master=host:8081 --parallelism=64".'
 )
 cli_flags.define_config()
 
 
-def main(argv: Sequence[str]) -> None:
-    """Prepares the data of the config and prints the pairs of each language."""
-    del argv
+def main() -> None:
+    """Prepares the data of the config and prints the number of pairs of each language."""
     config = cli_flags.read_config()
+    from gshard_mt.data.prepare.prepare import prepare
+    from gshard_mt.data.prepare.summary import counts_table
+
     data_dir = pathlib.Path(_DATA_DIR.value)
     manifest, is_there = prepare(config.data, data_dir, _pipeline())
     if is_there:
@@ -46,12 +50,14 @@ def main(argv: Sequence[str]) -> None:
     print(f"{data_dir}: prepared; see {data_dir / 'report.md'}")
 
 
-def _pipeline() -> Pipeline:
+def _pipeline() -> "Pipeline":
     if not _RUNNER.value:
         if _BEAM_OPTIONS.value:
             raise ConfigError("--beam_options: found without --runner; accepted: with one")
+        from gshard_mt.data.prepare.local import run_locally
+
         return run_locally
-    logging.disable(logging.WARNING)  # Beam tells of parts of itself that are not installed
+    logging.disable(logging.WARNING)  # Beam warns about optional parts that are not installed
     try:
         from gshard_mt.data.prepare.beam.pipeline import beam_pipeline
     except ModuleNotFoundError as error:
@@ -66,10 +72,4 @@ def _pipeline() -> Pipeline:
     return beam_pipeline(_RUNNER.value, _BEAM_OPTIONS.value)
 
 
-def entry() -> None:
-    """The console script."""
-    cli_flags.run(main)
-
-
-if __name__ == "__main__":
-    entry()
+entry = cli_flags.command(main)

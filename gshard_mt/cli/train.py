@@ -1,7 +1,14 @@
-"""gshard-train: trains a model from prepared data, or goes on where it was stopped."""
+"""gshard-train: trains a model on prepared data, or resumes a run that was stopped.
+
+gshard-train --config FILE [--config.KEY=VALUE ...] --data_dir DIR --workdir RUN
+
+The same command resumes the run from its last checkpoint. SIGTERM and ctrl-C save a checkpoint
+first and end with exit status 143. For several hosts see docs/many_hosts.md.
+"""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
+import re
 import signal
 import sys
 
@@ -9,65 +16,72 @@ from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.startup import processes
-from gshard_mt.cli.startup.compilation import use_cache
-from gshard_mt.cli.startup.memory import keep_buffers, largest_weight
-from gshard_mt.config.records import decoding_mesh_shape, mesh_shape
+from gshard_mt.cli.startup.start import start_jax
+from gshard_mt.config.records import Config, decoding_mesh_shape, mesh_shape
+from gshard_mt.errors import ConfigError
 
-STOPPED = 128 + signal.SIGTERM  # the exit status, whichever signal it was
+STOPPED = 128 + signal.SIGTERM  # exit status, also after ctrl-C
 
 cli_flags.define_config()
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "What gshard-prepare-data wrote.", required=True)
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The run directory; an unfinished run in it goes on.", required=True
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Prepared data, as written by gshard-prepare-data.", required=True
+)
+_WORKDIR = cli_flags.define_workdir(
+    "Run directory to create; if it holds an unfinished run, the run is resumed."
 )
 _CHANGE_MIXTURE = flags.DEFINE_bool(
     "change_mixture",
     False,
-    "Go on with other prepared data (of the same tokenizer) or another data.temperature from the "
-    "last checkpoint on: languages that stay keep their place, new ones begin.",
+    "Resume with other prepared data (made with the same tokenizer) or with another "
+    "data.temperature. Languages that stay continue where they were, new ones start from their "
+    "beginning.",
 )
 _PROFILE_STEPS = flags.DEFINE_string(
-    "profile_steps", "", "FIRST:LAST, such as 10:15: a trace of these steps in WORKDIR/profile."
+    "profile_steps", "", "FIRST:LAST, e.g. 10:15: write a trace of these steps to WORKDIR/profile."
 )
 
 
-def main(argv) -> None:
-    """Refuses what can be refused before JAX and its devices are touched."""
-    del argv
+def main() -> None:
+    """Refuses bad input before JAX is imported, then trains."""
     from gshard_mt.data.prepared import open_prepared
 
     config = cli_flags.read_config()
-    place = processes.read_place()
+    process = processes.read_process_info()
+    profile_steps = parse_steps(_PROFILE_STEPS.value, config)
     prepared = open_prepared(pathlib.Path(_DATA_DIR.value))
+    workdir = pathlib.Path(_WORKDIR.value)
 
-    is_kept = keep_buffers(largest_weight(config))
-    from gshard_mt.partitioning import mesh
+    is_kept = start_jax(workdir, config, process=process)
+    from gshard_mt.partitioning.mesh import build_mesh
     from gshard_mt.train.loop import Options, train
     from gshard_mt.train.metrics import say
-    from gshard_mt.train.profile import parse_steps
 
-    profile_steps = parse_steps(_PROFILE_STEPS.value, config)
-    workdir = pathlib.Path(_WORKDIR.value)
-    use_cache(workdir)
-    processes.join(place, config.mesh.num_cpu_devices)
-    mesh.simulate_cpu_devices(config.mesh.num_cpu_devices)
-    grid = mesh.build_mesh(*mesh_shape(config))
+    mesh = build_mesh(*mesh_shape(config))
     dev_bleu = None
     if config.train.bleu_every:
         from gshard_mt.evaluate.dev_bleu import make_dev_bleu
 
-        dev_bleu = make_dev_bleu(config, prepared, mesh.build_mesh(*decoding_mesh_shape(config)))
+        dev_bleu = make_dev_bleu(config, prepared, build_mesh(*decoding_mesh_shape(config)))
     if is_kept:
-        say("memory      kept between steps (--nokeep_buffers gives it back)")
+        say("memory      kept between steps (--nokeep_buffers frees it)")
     options = Options(_CHANGE_MIXTURE.value, profile_steps, dev_bleu)
-    if not train(config, prepared, workdir, grid, options):
+    if not train(config, prepared, workdir, mesh, options):
         sys.exit(STOPPED)
 
 
-def entry() -> None:
-    """The console script."""
-    cli_flags.run(main)
+def parse_steps(text: str, config: Config) -> range:
+    """Returns the steps of `FIRST:LAST`, both included; none for empty text. Raises ConfigError."""
+    if not text:
+        return range(0)
+    num_steps = config.train.num_steps
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    first, last = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= first <= last <= num_steps:
+        raise ConfigError(
+            f"--profile_steps: found {text}, accepted: FIRST:LAST, steps from 1 to "
+            f"{num_steps} (train.num_steps), such as 10:15"
+        )
+    return range(first, last + 1)
 
 
-if __name__ == "__main__":
-    entry()
+entry = cli_flags.command(main)

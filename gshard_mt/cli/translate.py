@@ -1,4 +1,8 @@
-"""gshard-translate: lines from files or standard input, English lines out, in order."""
+"""gshard-translate: translates lines of text into English, one line out for each line in.
+
+gshard-translate --workdir RUN < source.txt > english.txt
+gshard-translate --workdir RUN --input source.txt --nbest 4 --scores --output hypotheses.tsv
+"""
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
@@ -13,46 +17,51 @@ import tqdm
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.cli.startup.compilation import use_cache
-from gshard_mt.cli.startup.memory import keep_buffers, largest_weight
+from gshard_mt.cli.startup.start import start_jax
 from gshard_mt.config.records import decoding_mesh_shape
 from gshard_mt.errors import ConfigError
 
-if TYPE_CHECKING:  # JAX is loaded when the flags are known to be right
+if TYPE_CHECKING:
     from gshard_mt.decode.translate import Translation
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
-_STEP = flags.DEFINE_string(
-    "step",
-    "latest",
-    "Which checkpoint: a step, latest, best (by train.best_by), or average: the mean of all kept.",
-)
+_WORKDIR = cli_flags.define_workdir()
+_STEP = cli_flags.define_step()
 _LANGUAGE = flags.DEFINE_string(
-    "source_language", None, "The language of the lines; checked against those trained on."
+    "source_language",
+    None,
+    "Language code of the input, e.g. de; refused if the model was not trained on it.",
 )
 _INPUT = flags.DEFINE_multi_string(
-    "input", [], "A file of lines to translate, repeatable; standard input without it."
+    "input", [], "Text file to translate, repeatable (default: standard input)."
 )
-_OUTPUT = flags.DEFINE_string("output", None, "The file to write; standard output without it.")
+_OUTPUT = flags.DEFINE_string("output", None, "File to write (default: standard output).")
 _NBEST = flags.DEFINE_integer(
-    "nbest", 1, "Up to so many lines for a line, best first, the line's number (from 1) before."
+    "nbest",
+    1,
+    "Number of translations to write for each line, best first; if over 1, each begins with the "
+    "line's number, from 1, and a tab.",
 )
 _SCORES = flags.DEFINE_bool(
-    "scores", False, "Write the score before the translation: log-probability over length penalty."
+    "scores",
+    False,
+    "Write a score and a tab before each translation: log-probability divided by length penalty.",
 )
-_TSV = flags.DEFINE_bool("tsv", False, "Write the line itself before its translation.")
-_BEAM_SIZE = flags.DEFINE_integer("beam_size", None, "Beams, if not the run's decode.beam_size.")
+_TSV = flags.DEFINE_bool("tsv", False, "Write the source line and a tab before each translation.")
+_BEAM_SIZE = flags.DEFINE_integer(
+    "beam_size", None, "Number of beams (default: the run's decode.beam_size)."
+)
 _SAMPLE = flags.DEFINE_float(
-    "sample", 0.0, "Draw translations at this temperature instead of searching for the best."
+    "sample", 0.0, "If over 0, sample translations at this temperature instead of beam search."
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Which samples: the same seed draws the same.")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Random seed of --sample; the same seed gives the same samples."
+)
 
-WINDOW = 4096  # lines held at once: sorted by length within, written in order
+WINDOW = 4096  # lines in memory; sorted by length for batching, written in order
 
 
-def main(argv) -> None:
-    """One line out for every line in, or up to --nbest lines."""
-    del argv
+def main() -> None:
+    """Writes one line, or up to --nbest lines, for each line read."""
     from gshard_mt.run.directory import read_run
 
     workdir = pathlib.Path(_WORKDIR.value)
@@ -65,16 +74,14 @@ def main(argv) -> None:
     config = dataclasses.replace(run.config, decode=decode)
 
     with contextlib.ExitStack() as files:
-        # Opened before anything is computed.
+        # Opened before the model is loaded.
         sources = [files.enter_context(open(path, "rb")) for path in _INPUT.value]
-        keep_buffers(largest_weight(config))
+        start_jax(workdir, config)
         from gshard_mt.decode.translate import Draw, load_translator
-        from gshard_mt.partitioning import mesh
+        from gshard_mt.partitioning.mesh import build_mesh
 
-        use_cache(workdir)
-        mesh.simulate_cpu_devices(config.mesh.num_cpu_devices)
-        grid = mesh.build_mesh(*decoding_mesh_shape(config))
-        translator = load_translator(workdir, config, _STEP.value, grid)
+        mesh = build_mesh(*decoding_mesh_shape(config))
+        translator = load_translator(workdir, config, _STEP.value, mesh)
         output = sys.stdout.buffer
         if _OUTPUT.value:
             output = files.enter_context(open(_OUTPUT.value, "wb"))
@@ -89,7 +96,7 @@ def main(argv) -> None:
             draw = Draw(_SAMPLE.value, _SEED.value, start) if _SAMPLE.value else None
             found = translator.list_best(window, _NBEST.value, bar.update, draw)
             for number, (line, best) in enumerate(zip(window, found, strict=True), start + 1):
-                # Whatever the locale is, and one line each whatever a model says.
+                # UTF-8 whatever the locale.
                 output.write("".join(_format(number, line, each) for each in best).encode())
             output.flush()
 
@@ -97,16 +104,17 @@ def main(argv) -> None:
 def _check(beam_size: int) -> None:
     for path in _INPUT.value:
         if not pathlib.Path(path).exists():
-            raise ConfigError(f"--input: found {path}, which is not there; accepted: a text file")
+            raise ConfigError(f"--input: found {path}, which does not exist; accepted: a text file")
     if beam_size < 1:
         raise ConfigError(f"--beam_size: found {beam_size}, accepted: 1 or more")
     most = beam_size if not _SAMPLE.value else _NBEST.value
     if not 1 <= _NBEST.value <= most:
         raise ConfigError(
-            f"--nbest: found {_NBEST.value}, accepted: 1 to {most}, the beams; see --beam_size"
+            f"--nbest: found {_NBEST.value}, accepted: 1 to {most}, the number of "
+            "beams; see --beam_size"
         )
     if _SAMPLE.value < 0:
-        raise ConfigError(f"--sample: found {_SAMPLE.value}, accepted: a temperature, as 0.8")
+        raise ConfigError(f"--sample: found {_SAMPLE.value}, accepted: a temperature, e.g. 0.8")
 
 
 def _read(files: Iterable[BinaryIO]) -> Iterator[str]:
@@ -115,17 +123,11 @@ def _read(files: Iterable[BinaryIO]) -> Iterator[str]:
 
 
 def _format(number: int, line: str, translation: "Translation") -> str:
-    """Returns columns: the line's number, the score, the line, as they are asked for; English."""
+    """Returns one row: line number, score and source line where asked for, then the translation."""
     columns = [str(number)] if _NBEST.value > 1 else []
     columns += [f"{translation.score:.4f}"] if _SCORES.value else []
     columns += [" ".join(line.split())] if _TSV.value else []
     return "\t".join([*columns, translation.text]) + "\n"
 
 
-def entry() -> None:
-    """The console script."""
-    cli_flags.run(main)
-
-
-if __name__ == "__main__":
-    entry()
+entry = cli_flags.command(main)

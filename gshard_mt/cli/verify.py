@@ -1,25 +1,23 @@
-"""gshard-verify: reads every checkpoint of a run and compares it with what was saved.
+"""gshard-verify: checks that every checkpoint of a run is intact.
 
 gshard-verify --workdir RUN
 
-One line a checkpoint. Exit status 0 if all are whole, 2 if one is damaged. Nothing is changed.
+Restores each checkpoint, compares it with the checksums it was saved with, and prints one line.
+Exit status 0 if all are intact, 2 if one is damaged. Nothing is changed.
 """
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
 
-from absl import flags
-
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.config.records import decoding_mesh_shape
 from gshard_mt.errors import CheckpointError, DamagedError
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
+_WORKDIR = cli_flags.define_workdir()
 
 
-def main(argv) -> None:
-    """Restores the checkpoints one after another, on the devices that are there."""
-    del argv
+def main() -> None:
+    """Restores the checkpoints one by one, on the devices of this machine."""
     from gshard_mt.run.directory import read_run
 
     workdir = pathlib.Path(_WORKDIR.value)
@@ -38,7 +36,7 @@ def main(argv) -> None:
     with jax.set_mesh(grid):
         _, _, like = abstract_training(config, vocab_sizes, grid)
         checkpoints = Checkpoints(workdir)
-        checkpoints.choose("latest")  # there is one
+        checkpoints.choose("latest")  # raises if there is none
         for step in checkpoints.steps():
             try:
                 checkpoints.restore(step, like.params, like.optimizer)
@@ -49,14 +47,8 @@ def main(argv) -> None:
     if damaged:
         raise CheckpointError(
             f"{checkpoints.directory}: damaged: {', '.join(map(str, damaged))}; gshard-train "
-            "passes over them and goes on from the newest whole one"
+            "skips them and resumes from the newest intact one"
         )
 
 
-def entry() -> None:
-    """The console script."""
-    cli_flags.run(main)
-
-
-if __name__ == "__main__":
-    entry()
+entry = cli_flags.command(main)

@@ -2,32 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
-import re
 from collections.abc import Callable, Iterator
 
 import jax
 
-from gshard_mt.config.records import Config
-from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.hosts import is_writer
-
-
-def parse_steps(text: str, config: Config) -> range:
-    """Returns the steps of `FIRST:LAST`, both counted in; none of empty text.
-
-    Raises ConfigError for what is no such range or leads out of the run.
-    """
-    if not text:
-        return range(0)
-    num_steps = config.train.num_steps
-    match = re.fullmatch(r"(\d+):(\d+)", text)
-    first, last = map(int, match.groups()) if match else (0, 0)
-    if not 1 <= first <= last <= num_steps:
-        raise ConfigError(
-            f"--profile_steps: found {text}, accepted: FIRST:LAST, steps from 1 to "
-            f"{num_steps} (train.num_steps), such as 10:15"
-        )
-    return range(first, last + 1)
 
 
 def trace_steps(train_step: Callable, folder: pathlib.Path, steps: range, start: int) -> Callable:

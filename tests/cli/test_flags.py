@@ -16,7 +16,7 @@ cli_flags.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run goes.", required=True)
 FAIL = flags.DEFINE_enum("fail", "no", ["no", "user", "bug", "interrupt", "closed"], "How to fail.")
 
-def main(argv):
+def main():
     config = cli_flags.read_config()
     print(config.model.num_layers, config.data.joint_vocabulary, config.train.learning_rate)
     if FAIL.value == "user":
@@ -28,11 +28,7 @@ def main(argv):
     if FAIL.value == "closed":
         open("config.py/run/config.json")
 
-def entry():
-    cli_flags.run(main)
-
-if __name__ == "__main__":
-    entry()
+entry = cli_flags.command(main)
 '''
 
 CONFIG = """from gshard_mt.config import Config

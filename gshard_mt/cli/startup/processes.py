@@ -1,4 +1,4 @@
-"""A run of many processes: told by the flags or by the cluster, and joined before JAX starts."""
+"""Multi-process runs: found from flags or the cluster environment, joined before JAX starts."""
 # SPDX-License-Identifier: Apache-2.0
 
 import importlib.util
@@ -12,45 +12,52 @@ from typing import NamedTuple
 
 from absl import flags
 
-from gshard_mt.cli.startup.rendezvous import meet
+from gshard_mt.cli.startup.rendezvous import rendezvous
 from gshard_mt.errors import ConfigError
 
 _COORDINATOR_ADDRESS = flags.DEFINE_string(
     "coordinator_address",
     None,
-    "HOST:PORT where process 0 of many waits for the others; needs --num_processes and "
-    "--process_id too. TPU pods, SLURM, Open MPI and Kubernetes tell all three by themselves.",
+    "HOST:PORT at which process 0 waits for the others, in a run of several processes; give "
+    "--num_processes and --process_id as well. On TPU pods, SLURM, Open MPI and Kubernetes all "
+    "three are detected.",
 )
 _NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "How many processes train together; 1: alone, whatever the cluster says."
+    "num_processes",
+    None,
+    "Number of processes that train together; 1 ignores any cluster and trains alone.",
 )
 _PROCESS_ID = flags.DEFINE_integer(
-    "process_id", None, "Which of them this is, from 0; process 0 writes."
+    "process_id",
+    None,
+    "Index of this process, from 0. Process 0 writes the run directory and the terminal.",
 )
 _JOIN_TIMEOUT = flags.DEFINE_integer(
-    "join_timeout", 300, "Seconds that processes wait for each other at the start.", lower_bound=1
+    "join_timeout", 300, "Seconds to wait for all processes to start.", lower_bound=1
 )
 
 
-class Place(NamedTuple):
-    """Where a process stands among many; all None is to be asked of the cluster."""
+class ProcessInfo(NamedTuple):
+    """Which process of a run this is; all None: ask the cluster environment."""
 
     coordinator_address: str | None = None
     num_processes: int | None = None
     process_id: int | None = None
 
 
-ALONE = Place(None, 1, 0)
+ALONE = ProcessInfo(None, 1, 0)
 
 
-def read_place() -> Place:
-    """Returns what the flags say. Raises ConfigError where they don't go together."""
-    return check_place(Place(_COORDINATOR_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value))
+def read_process_info() -> ProcessInfo:
+    """Returns the flags' values, checked. Raises ConfigError."""
+    return check_process_info(
+        ProcessInfo(_COORDINATOR_ADDRESS.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    )
 
 
-def check_place(place: Place) -> Place:
-    """Returns the place, `ALONE` for one of one; refuses what can't be one in a single line."""
-    address, num_processes, process_id = place
+def check_process_info(process: ProcessInfo) -> ProcessInfo:
+    """Returns `process`, or `ALONE` if it is the only one. Raises ConfigError for bad values."""
+    address, num_processes, process_id = process
     if num_processes is not None and num_processes < 1:
         raise ConfigError(f"--num_processes: found {num_processes}, accepted: 1 or more")
     if process_id is not None and not 0 <= process_id < (num_processes or process_id + 1):
@@ -62,8 +69,8 @@ def check_place(place: Place) -> Place:
         raise ConfigError(f"--process_id: found {process_id}, accepted: {accepted}")
     if num_processes == 1:
         return ALONE
-    missing = [f"--{name}" for name, value in place._asdict().items() if value is None]
-    if 0 < len(missing) < len(place):
+    missing = [f"--{name}" for name, value in process._asdict().items() if value is None]
+    if 0 < len(missing) < len(process):
         raise ConfigError(
             f"{', '.join(missing)}: missing; accepted: --coordinator_address, --num_processes and "
             "--process_id together, or none of them"
@@ -73,40 +80,40 @@ def check_place(place: Place) -> Place:
         raise ConfigError(
             f"--coordinator_address: found {address}, accepted: HOST:PORT, such as 10.0.0.2:8476"
         )
-    return place
+    return process
 
 
-def join(place: Place, num_cpu_devices: int) -> None:
-    """Joins the other processes; does nothing for one alone. To be called before JAX computes.
+def join(process: ProcessInfo, num_cpu_devices: int) -> None:
+    """Joins the other processes, if there are any. Call it before JAX touches a device.
 
-    Raises ConfigError if they are not there within `--join_timeout`, or the cluster doesn't tell
-    who they are.
+    Raises ConfigError if some are missing after `--join_timeout` seconds, or if the cluster
+    environment doesn't identify them.
     """
-    if place == ALONE:
+    if process == ALONE:
         return
-    import jax  # looks for TPU chips, and says in the environment if there are none
+    import jax  # also looks for TPU chips and notes in the environment if there are none
 
     cluster = find_cluster(os.environ, is_on_tpu=_is_on_tpu() and not num_cpu_devices)
-    if place == Place() and cluster is None:
+    if process == ProcessInfo() and cluster is None:
         return
-    logging.getLogger("jax._src.distributed").setLevel(logging.ERROR)  # tells of proxies
+    logging.getLogger("jax._src.distributed").setLevel(logging.ERROR)  # it reports proxies
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # Else SIGTERM would be noted down and not end the process.
+    # Otherwise JAX would catch SIGTERM, which is ours to handle.
     jax.config.update("jax_enable_preemption_service", False)
     timeout = _JOIN_TIMEOUT.value
-    if place.coordinator_address and place.num_processes and place.process_id is not None:
-        meet(place.coordinator_address, place.num_processes, place.process_id, timeout)
+    if process.coordinator_address and process.num_processes and process.process_id is not None:
+        rendezvous(process.coordinator_address, process.num_processes, process.process_id, timeout)
     if num_cpu_devices or os.environ.get("JAX_PLATFORMS") == "cpu":
         _silence_gloo()
     try:
-        with warnings.catch_warnings(action="ignore"):  # of what a cluster lacks: said below
-            jax.distributed.initialize(*place, initialization_timeout=timeout)
+        with warnings.catch_warnings(action="ignore"):  # about the cluster; see _explain
+            jax.distributed.initialize(*process, initialization_timeout=timeout)
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         raise ConfigError(_explain(cluster, error)) from error
 
 
 def _silence_gloo() -> None:
-    """Ends what native code says on standard output: Gloo tells of every connection there."""
+    """Silences native code on standard output, where Gloo reports every connection."""
     sys.stdout.flush()
     sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -115,9 +122,9 @@ def _silence_gloo() -> None:
 
 
 def find_cluster(environment: Mapping[str, str], is_on_tpu: bool) -> str | None:
-    """Returns who started this process as one of several; None if nobody did.
+    """Returns the launcher that started this process as one of several, or None.
 
-    JAX finds out the rest. A step of one task, or a pod that is no indexed job's, is alone.
+    JAX finds out the rest. A step of a single task, or a pod outside an indexed job, is alone.
     """
 
     def number(name: str) -> int:
@@ -140,11 +147,11 @@ def _is_on_tpu() -> bool:
 
 
 def _explain(cluster: str | None, error: Exception) -> str:
-    """Returns what JAX says of a start that failed in one line, with what to do."""
+    """Returns JAX's error as one line with a remedy."""
     lacks_module = cluster == "Kubernetes" and not importlib.util.find_spec("kubernetes")
-    said = "the Python package kubernetes is missing" if lacks_module else str(error)
+    reason = "the Python package kubernetes is missing" if lacks_module else str(error)
     return (
         f"{cluster or '--coordinator_address'}: could not join the other processes "
-        f"({' '.join(said.split())[:200]}); accepted: --coordinator_address, --num_processes and "
+        f"({' '.join(reason.split())[:200]}); accepted: --coordinator_address, --num_processes and "
         "--process_id, or --num_processes=1"
     )

@@ -1,4 +1,4 @@
-"""Processes wait for each other at process 0's address, so that JAX starts where all are there."""
+"""A rendezvous of all processes at process 0's address, so that JAX starts once all are up."""
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
@@ -8,17 +8,18 @@ from collections.abc import Iterator
 
 from gshard_mt.errors import ConfigError
 
-# JAX aborts with a stack trace where a process is missing; here it is a line that says which one.
-# Each sends `gshard-mt <num_processes> <process_id>` and hears `go`, or what is wrong.
+# If a process is missing, JAX aborts with a stack trace; this names the missing one in a line.
+# Each process sends `gshard-mt <num_processes> <process_id>` and receives `go` or an error message.
 
 _GREETING = "gshard-mt"
 _RETRY_SECONDS = 0.2
 
 
-def meet(address: str, num_processes: int, process_id: int, timeout: float) -> None:
-    """Returns in all processes once the last is there, and leaves the port free.
+def rendezvous(address: str, num_processes: int, process_id: int, timeout: float) -> None:
+    """Returns in every process once the last one has come, with the port free again.
 
-    Raises ConfigError, in every process that came, after `timeout` seconds or where they don't fit.
+    Raises ConfigError, in every process that came, after `timeout` seconds or if their flags
+    contradict each other.
     """
     host, _, port = address.rpartition(":")
     deadline = time.monotonic() + timeout
@@ -37,7 +38,7 @@ def _wait_for_others(port: int, num_processes: int, deadline: float) -> None:
             server = socket.create_server(("", port), family=family, dualstack_ipv6=is_dual)
         except (OSError, OverflowError) as error:
             raise ConfigError(
-                f"--coordinator_address: process 0 can't listen at port {port} ({error}); "
+                f"--coordinator_address: process 0 can't listen on port {port} ({error}); "
                 "give all processes another port"
             ) from error
         open_sockets.enter_context(server)
@@ -46,9 +47,9 @@ def _wait_for_others(port: int, num_processes: int, deadline: float) -> None:
             open_sockets.enter_context(connection)
             words = _read_line(connection, min(deadline, time.monotonic() + 1)).split()
             if len(words) != 3 or words[0] != _GREETING or not "".join(words[1:]).isdigit():
-                continue  # a stranger
-            num_there, process_id = map(int, words[1:])
-            wrong = _find_mistake(num_there, process_id, num_processes, met)
+                continue  # not one of our processes
+            num_expected, process_id = map(int, words[1:])
+            wrong = _find_mistake(num_expected, process_id, num_processes, met)
             if wrong:
                 for other in (connection, *met.values()):
                     _send_line(other, wrong)
@@ -69,14 +70,14 @@ def _wait_for_others(port: int, num_processes: int, deadline: float) -> None:
             raise ConfigError(wrong)
 
 
-def _find_mistake(num_there: int, process_id: int, num_processes: int, met) -> str | None:
-    if num_there != num_processes:
+def _find_mistake(num_expected: int, process_id: int, num_processes: int, met) -> str | None:
+    if num_expected != num_processes:
         return (
-            f"--num_processes: process {process_id} has {num_there}, process 0 {num_processes}; "
-            "give all processes the same"
+            f"--num_processes: process {process_id} has {num_expected}, process 0 has "
+            f"{num_processes}; give all processes the same number"
         )
     if process_id in met:
-        return f"--process_id: two processes have {process_id}; give each its own"
+        return f"--process_id: two processes have {process_id}; give each its own index"
     return None
 
 
@@ -104,24 +105,24 @@ def _wait_for_first(address: tuple[str, int], greeting: str, timeout: float) -> 
             time.sleep(_RETRY_SECONDS)
     with connection:
         _send_line(connection, greeting)
-        # Process 0 is there now, so within that time it goes on or says who is missing.
+        # Process 0 is up, so within its own timeout it answers `go` or names who is missing.
         answer = _read_line(connection, time.monotonic() + timeout + 5)
     if answer != "go" and not answer.startswith("--"):
         answer = (
-            f"--coordinator_address: at {address[0]} port {address[1]} is no process 0 that "
-            "waits for others; give all processes a free port of process 0's machine"
+            f"--coordinator_address: whatever listens at {address[0]} port {address[1]} is not "
+            "process 0 of this run; give all processes a free port of process 0's machine"
         )
     if answer != "go":
         raise ConfigError(answer)
 
 
 def _send_line(connection: socket.socket, text: str) -> None:
-    with contextlib.suppress(OSError):  # it has gone: whoever reads says so
+    with contextlib.suppress(OSError):  # the peer has gone; reading from it reports that
         connection.sendall(text.encode() + b"\n")
 
 
 def _read_line(connection: socket.socket, deadline: float) -> str:
-    """Returns what comes up to the line's end, or up to the deadline."""
+    """Returns what arrives before the end of the line or the deadline."""
     read = b""
     with contextlib.suppress(OSError):
         while not read.endswith(b"\n") and len(read) < 1000:

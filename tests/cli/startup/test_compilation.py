@@ -13,13 +13,12 @@ import pathlib, sys
 from gshard_mt.cli import flags
 from gshard_mt.cli.startup import compilation
 
-def main(argv):
+def main():
     compilation.use_cache(pathlib.Path("runs/first"))
     import jax
     jax.jit(lambda x: x + 1)(1).block_until_ready()
 
-if __name__ == "__main__":
-    flags.run(main)
+entry = flags.command(main)
 """
 
 

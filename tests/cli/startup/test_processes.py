@@ -1,4 +1,4 @@
-"""Joining processes: what the flags and the cluster say, and one line where they don't meet."""
+"""Joining processes: what flags and cluster say, and one line if they don't find each other."""
 # SPDX-License-Identifier: Apache-2.0
 
 import concurrent.futures
@@ -6,46 +6,52 @@ import socket
 
 import pytest
 
-from gshard_mt.cli.startup.processes import ALONE, Place, check_place, find_cluster
-from gshard_mt.cli.startup.rendezvous import meet
+from gshard_mt.cli.startup.processes import ALONE, ProcessInfo, check_process_info, find_cluster
+from gshard_mt.cli.startup.rendezvous import rendezvous
 from gshard_mt.errors import ConfigError
 
 ADDRESS = "10.0.0.2:8476"
 
 
 @pytest.mark.parametrize(
-    ("place", "expected"),
+    ("process", "expected"),
     [
-        (Place(), Place()),
-        (Place(None, 1), ALONE),
-        (Place(ADDRESS, 1, 0), ALONE),
-        (Place(ADDRESS, 2, 1), Place(ADDRESS, 2, 1)),
-        (Place("[::1]:8476", 2, 0), Place("[::1]:8476", 2, 0)),
+        (ProcessInfo(), ProcessInfo()),
+        (ProcessInfo(None, 1), ALONE),
+        (ProcessInfo(ADDRESS, 1, 0), ALONE),
+        (ProcessInfo(ADDRESS, 2, 1), ProcessInfo(ADDRESS, 2, 1)),
+        (ProcessInfo("[::1]:8476", 2, 0), ProcessInfo("[::1]:8476", 2, 0)),
     ],
 )
-def test_flags_that_go_together_are_a_place(place, expected):
-    assert check_place(place) == expected
+def test_flags_that_go_together_are_accepted(process, expected):
+    assert check_process_info(process) == expected
 
 
 @pytest.mark.parametrize(
-    ("place", "message"),
+    ("process", "message"),
     [
-        (Place(ADDRESS), "--num_processes, --process_id: missing"),
-        (Place(None, 2), "--coordinator_address, --process_id: missing"),
-        (Place(None, None, 0), "--coordinator_address, --num_processes: missing"),
-        (Place(ADDRESS, 2), "--process_id: missing"),
-        (Place(ADDRESS, 0, 0), "--num_processes: found 0, accepted: 1 or more"),
-        (Place(ADDRESS, 2, 2), "--process_id: found 2, accepted: 0 to 1"),
-        (Place(ADDRESS, 2, -1), "--process_id: found -1, accepted: 0 to 1"),
-        (Place(None, 1, 1), "--process_id: found 1, accepted: 0 to 0"),
-        (Place("10.0.0.2", 2, 0), "--coordinator_address: found 10.0.0.2, accepted: HOST:PORT"),
-        (Place("http://a:1", 2, 0), "--coordinator_address: found http://a:1, accepted: HOST:PORT"),
-        (Place("a:99999", 2, 0), "--coordinator_address: found a:99999, accepted: HOST:PORT"),
+        (ProcessInfo(ADDRESS), "--num_processes, --process_id: missing"),
+        (ProcessInfo(None, 2), "--coordinator_address, --process_id: missing"),
+        (ProcessInfo(None, None, 0), "--coordinator_address, --num_processes: missing"),
+        (ProcessInfo(ADDRESS, 2), "--process_id: missing"),
+        (ProcessInfo(ADDRESS, 0, 0), "--num_processes: found 0, accepted: 1 or more"),
+        (ProcessInfo(ADDRESS, 2, 2), "--process_id: found 2, accepted: 0 to 1"),
+        (ProcessInfo(ADDRESS, 2, -1), "--process_id: found -1, accepted: 0 to 1"),
+        (ProcessInfo(None, 1, 1), "--process_id: found 1, accepted: 0 to 0"),
+        (
+            ProcessInfo("10.0.0.2", 2, 0),
+            "--coordinator_address: found 10.0.0.2, accepted: HOST:PORT",
+        ),
+        (
+            ProcessInfo("http://a:1", 2, 0),
+            "--coordinator_address: found http://a:1, accepted: HOST:PORT",
+        ),
+        (ProcessInfo("a:99999", 2, 0), "--coordinator_address: found a:99999, accepted: HOST:PORT"),
     ],
 )
-def test_flags_that_dont_go_together_are_one_line(place, message):
+def test_flags_that_dont_go_together_are_one_line(process, message):
     with pytest.raises(ConfigError) as raised:
-        check_place(place)
+        check_process_info(process)
     assert str(raised.value).startswith(message) and "\n" not in str(raised.value)
 
 
@@ -78,19 +84,19 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-def meet_all(places: list[tuple[int, int]], timeout: float = 5) -> list[str]:
-    """What each process of (num_processes, process_id) hears: `met` or an error."""
+def meet_all(processes: list[tuple[int, int]], timeout: float = 5) -> list[str]:
+    """What each process of (num_processes, process_id) receives: `met` or an error."""
     address = f"localhost:{free_port()}"
 
-    def one(place: tuple[int, int]) -> str:
+    def one(process: tuple[int, int]) -> str:
         try:
-            meet(address, *place, timeout)
+            rendezvous(address, *process, timeout)
         except ConfigError as error:
             return str(error)
         return "met"
 
-    with concurrent.futures.ThreadPoolExecutor(len(places)) as pool:
-        return list(pool.map(one, places))
+    with concurrent.futures.ThreadPoolExecutor(len(processes)) as pool:
+        return list(pool.map(one, processes))
 
 
 def test_processes_meet_in_any_order():
@@ -98,15 +104,15 @@ def test_processes_meet_in_any_order():
 
 
 @pytest.mark.parametrize(
-    ("places", "message"),
+    ("processes", "message"),
     [
         ([(4, 0), (4, 2)], "--num_processes: process 1, 3 of 4 did not come"),
-        ([(2, 0), (3, 1)], "--num_processes: process 1 has 3, process 0 2"),
+        ([(2, 0), (3, 1)], "--num_processes: process 1 has 3, process 0 has 2"),
         ([(3, 0), (3, 1), (3, 1)], "--process_id: two processes have 1"),
     ],
 )
-def test_all_processes_hear_who_is_missing_or_wrong(places, message):
-    for heard in meet_all(places, timeout=1):
+def test_all_processes_hear_who_is_missing_or_wrong(processes, message):
+    for heard in meet_all(processes, timeout=1):
         assert heard.startswith(message) and "\n" not in heard
 
 
@@ -118,21 +124,21 @@ def test_a_process_0_that_is_not_there_is_named():
 def test_a_port_that_another_program_has_is_named():
     with socket.create_server(("", 0)) as server:
         address = f"localhost:{server.getsockname()[1]}"
-        with pytest.raises(ConfigError, match="process 0 can't listen at port"):
-            meet(address, 2, 0, 1)
+        with pytest.raises(ConfigError, match="process 0 can't listen on port"):
+            rendezvous(address, 2, 0, 1)
 
 
-def test_strangers_who_knock_are_not_counted():
+def test_other_programs_that_connect_are_not_counted():
     port = free_port()
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        first = pool.submit(meet, f"localhost:{port}", 2, 0, 10)
+        first = pool.submit(rendezvous, f"localhost:{port}", 2, 0, 10)
         while True:
             try:
-                with socket.create_connection(("localhost", port)) as stranger:
-                    stranger.sendall(b"GET / HTTP/1.1\n")
+                with socket.create_connection(("localhost", port)) as other:
+                    other.sendall(b"GET / HTTP/1.1\n")
                 break
             except OSError:
                 continue
         assert not first.done()
-        meet(f"localhost:{port}", 2, 1, 10)
+        rendezvous(f"localhost:{port}", 2, 1, 10)
         first.result()
