@@ -25,9 +25,8 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "What gshard-prepare-data wrot
 _BATCHES = flags.DEFINE_integer("batches", 200, "Batches read in each of five sittings.")
 
 
-def main(argv) -> None:
+def main() -> None:
     """Prints one row."""
-    del argv
     config, prepared = cli_flags.read_config(), open_prepared(pathlib.Path(_DATA_DIR.value))
     rows, number, before = config.train.batch_rows, _BATCHES.value, _peak_mebibytes()
     batches = train_batches(prepared, config.data, rows)
@@ -64,5 +63,4 @@ def _peak_mebibytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
-if __name__ == "__main__":
-    cli_flags.run(main)
+cli_flags.command(main)

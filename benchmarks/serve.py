@@ -43,9 +43,8 @@ class Tally:
     wrong: int = 0  # translations other than those of the sentence alone
 
 
-def main(argv) -> None:
+def main() -> None:
     """Prints one row."""
-    del argv
     sources = _read_sources()
     words = [sys.executable, "-m", "gshard_mt.cli.serve", "--port=0", "--workdir", _WORKDIR.value]
     since = time.monotonic()
@@ -154,5 +153,4 @@ def _be_client(port: int, expected: dict[str, str], tally: Tally, rng: random.Ra
         tally.wrong += sum(expected[text] != translation for text, translation in found)
 
 
-if __name__ == "__main__":
-    cli_flags.run(main)
+cli_flags.command(main)

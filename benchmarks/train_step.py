@@ -29,9 +29,8 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "What gshard-prepare-data wrot
 _STEPS = flags.DEFINE_integer("steps", 20, "Steps timed one by one, after three that are not.")
 
 
-def main(argv) -> None:
+def main() -> None:
     """Prints one row."""
-    del argv
     keep_buffers(largest_weight(cli_flags.read_config()))
     config, prepared = cli_flags.read_config(), open_prepared(pathlib.Path(_DATA_DIR.value))
     meshes.simulate_cpu_devices(config.mesh.num_cpu_devices)
@@ -67,5 +66,4 @@ def main(argv) -> None:
     print(json.dumps(row), flush=True)
 
 
-if __name__ == "__main__":
-    cli_flags.run(main)
+cli_flags.command(main)
