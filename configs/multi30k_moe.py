@@ -26,5 +26,5 @@ def get_config() -> Config:
     config.model.ffn_dim = 512
     config.model.moe.num_experts = 8
     config.model.moe.group_size = 512
-    config.model.expert_dropout_rate = 0.3
+    config.model.ffn_dropout_rate = 0.3
     return config

@@ -89,7 +89,7 @@ class ModelConfig:
     head_dim: int = 32  # D
     moe: MoeConfig = field(default_factory=MoeConfig)
     dropout_rate: float = 0.1  # input, residual and attention
-    expert_dropout_rate: float = 0.0  # inside feed-forwards, after the ReLU
+    ffn_dropout_rate: float = 0.0  # after the ReLU of every feed-forward, dense or expert
     tie_embeddings: bool = False  # source and target share one table (needs data.joint_vocabulary)
     tie_softmax: bool = True  # the softmax uses the target embedding
     dtype: str = "float32"  # of activations: float32 | bfloat16
@@ -166,6 +166,9 @@ REMATS = ("none", "full", "experts")
 SECOND_POLICIES = ("random", "all")
 ALL_TO_ALL_DTYPES = ("same", "bfloat16", "int8")
 
+# Old key -> new key: refused where a user writes it, translated where an old run has it.
+RENAMED = {"model.expert_dropout_rate": "model.ffn_dropout_rate"}
+
 _TYPE_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
 
 
@@ -204,6 +207,8 @@ def describe_type(kind: type) -> str:
 
 def refuse_unknown_key(key: str) -> None:
     """Raises ConfigError, naming the nearest known word, unless the dotted key is a known one."""
+    if key in RENAMED:
+        raise ConfigError(f"config.{key}: renamed to {RENAMED[key]}")
     sections = section_types()
     if key in sections:
         first = section_fields(sections[key])[0].name
@@ -228,7 +233,7 @@ def to_json(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def from_json(values: dict[str, Any]) -> Config:
-    """Returns the config written by `to_json`; a missing key takes its default.
+    """Returns the config written by `to_json`, by its old keys too; a missing one is the default.
 
     Raises ConfigError for an unknown key and for a value of another type.
     """
@@ -246,6 +251,8 @@ def _from_json(record: Any, values: Any, prefix: str) -> Any:
     types = {item.name: item.type for item in dataclasses.fields(record)}
     made = {}
     for name, value in values.items():
+        key = f"{prefix}{name}"
+        name = RENAMED.get(key, key).removeprefix(prefix)
         if name not in types:
             refuse_unknown_key(prefix + name)
         is_section = dataclasses.is_dataclass(types[name])
@@ -434,7 +441,7 @@ ACCEPTED: dict[str, Accepted] = {
     "model.num_heads": _at_least(1),
     "model.head_dim": _at_least(1),
     "model.dropout_rate": _rate(),
-    "model.expert_dropout_rate": _rate(),
+    "model.ffn_dropout_rate": _rate(),
     "model.dtype": _one_of(DTYPES),
     "model.remat": _one_of(REMATS),
     "model.moe.num_experts": (lambda value: value == 0 or value >= 2, "0 (dense), or 2 or more"),

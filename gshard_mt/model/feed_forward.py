@@ -15,7 +15,7 @@ class FeedForward(nnx.Module):
     def __init__(
         self, config: ModelConfig, sizes: Sizes, rngs: nnx.Rngs, output_scale: float = 1.0
     ):
-        self.dropout_rate, self.dtype = config.expert_dropout_rate, jnp.dtype(config.dtype)
+        self.dropout_rate, self.dtype = config.ffn_dropout_rate, jnp.dtype(config.dtype)
         self.wi_MH = uniform_parameter(rngs, "MH", sizes, fan_in="M")
         self.wo_HM = uniform_parameter(rngs, "HM", sizes, fan_in="H", scale=output_scale)
 

@@ -199,7 +199,7 @@ class MixtureOfExperts(nnx.Module):
         dtype = jnp.dtype(self.config.dtype)
         x_ESM = x_EGCM.reshape(x_EGCM.shape[0], -1, x_EGCM.shape[-1])
         h_ESH = jax.nn.relu(contract("ESM,EMH->ESH", x_ESM, self.wi_EMH[...], dtype))
-        h_ESH = dropout(h_ESH, self.config.expert_dropout_rate, key)
+        h_ESH = dropout(h_ESH, self.config.ffn_dropout_rate, key)
         return contract("ESH,EHM->ESM", h_ESH, self.wo_EHM[...], dtype).reshape(x_EGCM.shape)
 
     def _without_slots(self, x_GSM: jax.Array, routing: Routing, key) -> jax.Array:
@@ -227,7 +227,7 @@ class MixtureOfExperts(nnx.Module):
         h_FH = jax.nn.relu(multiply(x_FM, wi_EMH.astype(dtype)).astype(dtype))
         if key is not None:
             key = jax.random.fold_in(key, mesh_index("EH"))
-        h_FH = dropout(h_FH, self.config.expert_dropout_rate, key)
+        h_FH = dropout(h_FH, self.config.ffn_dropout_rate, key)
         y_FM = multiply(h_FH, wo_EHM.astype(dtype))
         y_NM = fetch_outputs(y_FM[None], weight_NK[None], *tables)[0]
         y_NM = keep(mesh_sum_scatter(mesh_sum(y_NM, "H"), "E"))

@@ -71,11 +71,7 @@ class Layer(nnx.Module):
         is_decoder: bool,
         output_scale: float,
     ):
-        self.dropout_rate, self.expert_dropout_rate = (
-            config.dropout_rate,
-            config.expert_dropout_rate,
-        )
-        self.dtype = jnp.dtype(config.dtype)
+        self.dropout_rate, self.dtype = config.dropout_rate, jnp.dtype(config.dtype)
         self.self_attention_norm = Norm(sizes)
         self.self_attention = Attention(sizes, rngs, output_scale)
         if is_decoder:

@@ -74,6 +74,8 @@ def test_overrides_reach_the_config_and_nothing_is_said_on_stderr(folder):
         (["--config.modle.num_layers=6"], "config.modle: unknown key; did you mean model?"),
         (["--config.model.num_layer=6"],
          "config.model.num_layer: unknown key; did you mean num_layers?"),
+        (["--config.model.expert_dropout_rate=0.3"],
+         "config.model.expert_dropout_rate: renamed to model.ffn_dropout_rate"),
         (["--config.train.num_steps=abc"],
          "config.train.num_steps: found 'abc', accepted: an integer"),
         (["--config.train.num_steps", "1.5"],

@@ -82,6 +82,7 @@ def test_values_that_work_are_accepted(values):
         ({"data__recipe": ""}, "found '', accepted: the path of a corpus recipe"),
         ({"decode__beam": 4}, "config.decode.beam: unknown key; did you mean beam_size?"),
         ({"model__moe__gates": 4}, "config.model.moe.gates: unknown key; did you mean gate?"),
+        ({"model__expert_dropout_rate": 0.3}, "renamed to model.ffn_dropout_rate"),
         ({"model__gate": "top2"}, "config.model.gate: unknown key; did you mean model.moe.gate?"),
         ({"data__numbers": False}, "did you mean data.cleaning.numbers?"),
         ({"data__cleaning__max_length_ratio": 0.5}, "found 0.5, accepted: 1 or more, or 0 for no"),
@@ -106,6 +107,11 @@ def test_every_number_has_accepted_values():
 def test_json_gives_the_config_back():
     config = changed(model__num_layers=12, model__moe__num_experts=2, train__learning_rate=1)
     assert configs.from_json(json.loads(json.dumps(configs.to_json(config)))) == config
+
+
+def test_json_of_an_old_run_is_translated_to_the_new_keys():
+    old = {"model": {"expert_dropout_rate": 0.3}}
+    assert configs.from_json(old) == changed(model__ffn_dropout_rate=0.3)
 
 
 def test_json_with_a_missing_key_takes_the_default():

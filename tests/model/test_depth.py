@@ -29,7 +29,7 @@ BATCH = tiny.pack(ROWS, LENGTH)
 def make_config(remat: str, dispatch: str = "slots"):
     """A deep encoder with dropout, random second experts, and too few slots for all choices."""
     config = dataclasses.replace(
-        tiny.MOE, num_layers=4 * DEPTH, dropout_rate=0.1, expert_dropout_rate=0.1, remat=remat
+        tiny.MOE, num_layers=4 * DEPTH, dropout_rate=0.1, ffn_dropout_rate=0.1, remat=remat
     )
     return tiny.with_moe(
         config, num_experts=8, group_size=16, capacity_factor=1.5, dispatch=dispatch

@@ -11,7 +11,7 @@ from gshard_mt.model.moe import Groups
 
 
 def test_the_feed_forward_is_relu_between_two_products_for_every_token_alike():
-    layer = FeedForward(ModelConfig(expert_dropout_rate=0.5), {"M": 6, "H": 9}, nnx.Rngs(0))
+    layer = FeedForward(ModelConfig(ffn_dropout_rate=0.5), {"M": 6, "H": 9}, nnx.Rngs(0))
     x_BLM = np.random.default_rng(0).normal(size=(2, 5, 6)).astype(np.float32)
     is_token_BL = np.arange(5) < np.array([[5], [3]])
     y_BLM, routing = layer(x_BLM, is_token_BL, Groups(0, 1.0), None)

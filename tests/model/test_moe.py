@@ -38,7 +38,7 @@ CONFIG = ModelConfig(
     num_heads=2,
     head_dim=8,
     moe=MoeConfig(num_experts=8, group_size=16, capacity_factor=1.5),
-    expert_dropout_rate=0.2,
+    ffn_dropout_rate=0.2,
 )
 
 
@@ -262,7 +262,7 @@ def test_eight_devices_compute_what_one_does_whatever_the_gate(gate):
 
 @pytest.mark.parametrize("shape", MESHES)
 def test_dropless_on_eight_devices_computes_what_one_does(shape):
-    config = with_moe(dataclasses.replace(CONFIG, expert_dropout_rate=0.0), dispatch="dropless")
+    config = with_moe(dataclasses.replace(CONFIG, ffn_dropout_rate=0.0), dispatch="dropless")
     aux, gradients = eight_devices(config, shape)
     _, params = make_layer(config)
     (_, expected), expected_gradients = value_and_gradients(config)(
@@ -281,7 +281,7 @@ def test_every_dispatch_form_equals_the_einsum_form(gate):
 
 @pytest.mark.parametrize("gate", sorted(set(GATINGS) - {"expert_choice"}))
 def test_dropless_equals_the_einsum_form_with_room_for_all(gate):
-    config = dataclasses.replace(GATES[gate], expert_dropout_rate=0.0)
+    config = dataclasses.replace(GATES[gate], ffn_dropout_rate=0.0)
     found = []
     for dispatch in ("dropless", "einsum"):
         form = with_moe(config, dispatch=dispatch, capacity_factor=8.0)
@@ -299,7 +299,7 @@ def test_every_parameter_of_the_layer_gets_a_gradient(gate):
 
 
 def test_chunks_change_nothing_and_rounding_changes_little():
-    config = dataclasses.replace(CONFIG, expert_dropout_rate=0.0)
+    config = dataclasses.replace(CONFIG, ffn_dropout_rate=0.0)
     _, params = make_layer(config)
 
     def result(**options):
@@ -337,7 +337,7 @@ def test_a_shared_expert_is_added_for_every_token():
 
 
 def test_jitter_moves_the_gate_in_training_and_nothing_else():
-    config = with_moe(dataclasses.replace(CONFIG, expert_dropout_rate=0.0), router_jitter=0.5)
+    config = with_moe(dataclasses.replace(CONFIG, ffn_dropout_rate=0.0), router_jitter=0.5)
     graphdef, params = make_layer(config)
     groups, key = training_groups(config), jax.random.key(0)
     still, _ = run(graphdef, groups, params, *tokens(), None)

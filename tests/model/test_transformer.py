@@ -69,7 +69,7 @@ def case(request):
 @pytest.fixture(scope="module")
 def dropping():
     """Dropout, random second experts, and too few slots for all choices."""
-    config = dataclasses.replace(tiny.MOE, dropout_rate=0.2, expert_dropout_rate=0.1)
+    config = dataclasses.replace(tiny.MOE, dropout_rate=0.2, ffn_dropout_rate=0.1)
     config = tiny.with_moe(config, capacity_factor=1.0)
     model = tiny.make(config)
     return model, jax.jit(lambda params, batch, key: run(model, params, batch, key)[0])
@@ -197,7 +197,7 @@ def test_a_key_means_randomness_and_the_same_key_the_same(dropping):
 
 
 def test_without_a_key_dropout_rates_change_nothing(moe):
-    config = dataclasses.replace(tiny.MOE, dropout_rate=0.5, expert_dropout_rate=0.5)
+    config = dataclasses.replace(tiny.MOE, dropout_rate=0.5, ffn_dropout_rate=0.5)
     blueprint = abstract_model(config, tiny.VOCAB_SIZES, tiny.one_device())
     model = moe.model._replace(config=config, blueprint=blueprint)
     hidden_BTM, _ = jax.jit(lambda params, batch: run(model, params, batch))(moe.params, PACKED)

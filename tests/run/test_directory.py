@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+from gshard_mt.config import records as configs
 from gshard_mt.config.records import Config
 from gshard_mt.errors import CheckpointError, ConfigError
 from gshard_mt.run.directory import FIXED_DATA_KEYS, FREE_KEYS, Run, read_run, start_run
@@ -30,8 +31,8 @@ def changed(run: Run, **values) -> Run:
     """The run with `section__key=value` set."""
     config = copy.deepcopy(run.config)
     for name, value in values.items():
-        section, key = name.split("__")
-        setattr(getattr(config, section), key, value)
+        section, _, key = name.replace("__", ".").rpartition(".")
+        setattr(configs.section_of(config, section), key, value)
     return run._replace(config=config)
 
 
@@ -144,7 +145,10 @@ def test_other_data_are_refused(run, workdir, tmp_path):
 
 def test_another_mixture_is_refused_with_the_flag_that_lets_it_in(run, workdir):
     start_run(workdir, run)
-    for values in ({"data__temperature": 1.0}, {"data__num_dev": 7, "data__max_characters": 99}):
+    for values in (
+        {"data__temperature": 1.0},
+        {"data__num_dev": 7, "data__cleaning__max_characters": 99},
+    ):
         with pytest.raises(ConfigError, match="--change_mixture or another --workdir"):
             start_run(workdir, changed(run, **values))
     with pytest.raises(CheckpointError, match="--change_mixture"):

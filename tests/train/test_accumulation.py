@@ -29,7 +29,7 @@ def make_config(num_parts: int) -> Config:
             tiny.MOE, num_experts=8, group_size=32, capacity_factor=1.0, z_loss_weight=0.1
         ),
         dropout_rate=0.1,
-        expert_dropout_rate=0.1,
+        ffn_dropout_rate=0.1,
     )
     config.model.moe.aux_loss_weight = 0.5
     config.train.accumulation_steps = num_parts

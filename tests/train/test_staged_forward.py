@@ -23,7 +23,7 @@ BATCH = tiny.pack(ROWS, 16)
 def make_config(stage: int, num_parts: int) -> Config:
     config = Config()
     config.model = dataclasses.replace(
-        tiny.DENSE, num_layers=2 * DEPTH, dropout_rate=0.1, expert_dropout_rate=0.1, remat="full"
+        tiny.DENSE, num_layers=2 * DEPTH, dropout_rate=0.1, ffn_dropout_rate=0.1, remat="full"
     )
     config.train.accumulation_steps, config.mesh.stage = num_parts, stage
     return config

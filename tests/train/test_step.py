@@ -26,7 +26,7 @@ def make_config() -> Config:
     config.model = dataclasses.replace(
         tiny.with_moe(tiny.MOE, num_experts=8, group_size=16, capacity_factor=1.5),
         dropout_rate=0.1,
-        expert_dropout_rate=0.1,
+        ffn_dropout_rate=0.1,
     )
     config.train.schedule = "constant"
     config.train.learning_rate = 0.05
