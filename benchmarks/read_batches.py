@@ -36,7 +36,7 @@ def main() -> None:
     tokens = sum(tokens for tokens, _, _ in sittings)
     row = {
         "benchmark": "read_batches",
-        "pairs": len(prepared.pairs),
+        "pairs": len(prepared.language_pairs),
         "train_pairs": sum(prepared.train_pairs.values()),
         "batch_rows": rows,
         "batches": number,

@@ -71,6 +71,11 @@ def base_language(tag: str) -> str:
     return _parse(tag)[0]
 
 
+def source_language(language_pair: str) -> str:
+    """Returns `de` for the language pair `de-en`: English is the target of all."""
+    return language_pair.removesuffix("-en")
+
+
 def english_name(code: str) -> str:
     """Returns `German` for `de`, `Serbian (Latn)` for `sr_Latn`."""
     language, script = _parse(code)

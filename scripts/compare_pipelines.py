@@ -53,7 +53,7 @@ def _compare(left: Prepared, right: Prepared) -> dict:
     files = _files(left.directory), _files(right.directory)
     names = {name for each in files for name in each}
     return {
-        "pairs": sum(sum(splits.values()) for splits in left.num_pairs.values()),
+        "pairs": sum(sum(splits.values()) for splits in left.num_examples.values()),
         "drops": sum(sum(info["drops"].values()) for info in left.manifest["pairs"].values()),
         "files": len(names),
         "differ": {
@@ -68,9 +68,9 @@ def _pairs(prepared: Prepared) -> collections.Counter:
     """Returns the multiset of (pair, split, source, English), decoded."""
     tokenizer = load_tokenizer(prepared.directory)
     found: collections.Counter = collections.Counter()
-    for pair in prepared.pairs:
+    for pair in prepared.language_pairs:
         for split in SPLITS:
-            if prepared.num_pairs[pair][split]:
+            if prepared.num_examples[pair][split]:
                 reader = prepared.reader(pair, split)
                 records = reader.read(range(len(reader)))
                 sources = tokenizer.source.decode([record.source.tolist() for record in records])

@@ -13,9 +13,9 @@ from gshard_mt.config.records import DataConfig
 from gshard_mt.data.packing import Batch, Packing, lay_out, pack
 from gshard_mt.data.permutation import permute
 from gshard_mt.data.position import (
-    Place,
+    StreamPosition,
     change_mixture,
-    first_place,
+    first_position,
     from_json,
     mixture_of,
     to_json,
@@ -41,11 +41,11 @@ class _Source:
 class TrainBatches:
     """Batches without end, of this host's rows; a thread makes them ahead until `close`."""
 
-    def __init__(self, source: _Source, place: Place):
+    def __init__(self, source: _Source, place: StreamPosition):
         self._source, self._place = source, place
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "batches")
         self._ahead: collections.deque[concurrent.futures.Future] = collections.deque()
-        self._made: Iterator[tuple[Batch, Place]] | None = None
+        self._made: Iterator[tuple[Batch, StreamPosition]] | None = None
         self._is_closed = False
 
     def __iter__(self) -> "TrainBatches":
@@ -111,7 +111,7 @@ class TrainBatches:
         self._thread.shutdown(cancel_futures=True)
         self._ahead.clear()
 
-    def _go_to(self, place: Place) -> None:
+    def _go_to(self, place: StreamPosition) -> None:
         for future in self._ahead:
             future.cancel()
         concurrent.futures.wait(self._ahead)
@@ -135,7 +135,7 @@ def train_batches(
     source = _open_source(prepared, "train", config, batch_rows, rows)
     if not any(source.readers):
         raise DataError(f"{prepared.directory}: no training pairs")
-    return TrainBatches(source, first_place(prepared, config, CHUNK_PAIRS))
+    return TrainBatches(source, first_position(prepared, config, CHUNK_PAIRS))
 
 
 def split_batches(
@@ -182,7 +182,7 @@ def check_row_lengths(prepared: Prepared, config: DataConfig) -> None:
             )
 
 
-def _make_batches(source: _Source, place: Place) -> Iterator[tuple[Batch, Place]]:
+def _make_batches(source: _Source, place: StreamPosition) -> Iterator[tuple[Batch, StreamPosition]]:
     """Yields this host's rows of every batch from a place on, and the place behind the batch.
 
     All sentences of a chunk are read, because which row a sentence is in depends on all of them;
@@ -223,8 +223,8 @@ def _open_source(
     """Opens a split's files; a language that has none there has no reader."""
     check_row_lengths(prepared, config)
     readers = [
-        prepared.reader(pair, split) if prepared.num_pairs[pair][split] else None
-        for pair in prepared.pairs
+        prepared.reader(pair, split) if prepared.num_examples[pair][split] else None
+        for pair in prepared.language_pairs
     ]
     own = np.arange(batch_rows) if rows is None else np.asarray(rows)
     return _Source(readers, config, batch_rows, own)

@@ -11,7 +11,7 @@ from gshard_mt.errors import CheckpointError
 FORMAT_VERSION = 1
 
 
-class Place(NamedTuple):
+class StreamPosition(NamedTuple):
     """The next row of a stream, with all that its mixture follows from but `data.seed`."""
 
     data: str  # fingerprint of the prepared data
@@ -21,33 +21,33 @@ class Place(NamedTuple):
     chunk: int = 0
     row: int = 0  # rows of the chunk that were given out; less than it has
 
-    def has_same_mixture(self, other: "Place") -> bool:
+    def has_same_mixture(self, other: "StreamPosition") -> bool:
         """Says whether both are places of data and settings that are the same."""
         return (self.data, self.temperature) == (other.data, other.temperature)
 
 
-def first_place(prepared: Prepared, config: DataConfig, chunk_pairs: int) -> Place:
+def first_position(prepared: Prepared, config: DataConfig, chunk_pairs: int) -> StreamPosition:
     """Returns the place before the first row."""
     pairs = {}
-    for pair in prepared.pairs:
+    for pair in prepared.language_pairs:
         source_tokens, target_tokens = prepared.num_tokens[pair]["train"]
         pairs[pair] = {
-            "pairs": prepared.num_pairs[pair]["train"],
+            "pairs": prepared.num_examples[pair]["train"],
             "source_tokens": source_tokens,
             "target_tokens": target_tokens,
             "start": 0,
         }
-    return Place(prepared.fingerprint, config.temperature, chunk_pairs, pairs)
+    return StreamPosition(prepared.fingerprint, config.temperature, chunk_pairs, pairs)
 
 
-def mixture_of(place: Place, seed: int) -> Mixture:
+def mixture_of(place: StreamPosition, seed: int) -> Mixture:
     """Returns the mixture that a place belongs to."""
     counts = {pair: info["pairs"] for pair, info in place.pairs.items()}
     starts = {pair: info["start"] for pair, info in place.pairs.items()}
     return make_mixture(counts, place.temperature, place.chunk_pairs, seed, starts)
 
 
-def change_mixture(old: Place, new: Place, seed: int) -> Place:
+def change_mixture(old: StreamPosition, new: StreamPosition, seed: int) -> StreamPosition:
     """Returns where the mixture of `new` begins once that of `old` was read up to its place.
 
     A language that both have goes on in its own stream behind the last pair that a chunk has
@@ -73,12 +73,12 @@ def change_mixture(old: Place, new: Place, seed: int) -> Place:
     return new._replace(pairs=pairs, chunk=0, row=0)
 
 
-def to_json(place: Place) -> dict[str, Any]:
+def to_json(place: StreamPosition) -> dict[str, Any]:
     """Returns the place as plain values."""
     return {"format_version": FORMAT_VERSION, **place._asdict()}
 
 
-def from_json(state: dict[str, Any]) -> Place:
+def from_json(state: dict[str, Any]) -> StreamPosition:
     """Reads what `to_json` wrote. Raises CheckpointError where it is of another format."""
     version = state.get("format_version")
     if version != FORMAT_VERSION:
@@ -86,4 +86,4 @@ def from_json(state: dict[str, Any]) -> Place:
             f"the checkpoint's place in the data has format_version {version}, accepted: "
             f"{FORMAT_VERSION}; go on with the version that saved it or give another --workdir"
         )
-    return Place(**{name: state[name] for name in Place._fields})
+    return StreamPosition(**{name: state[name] for name in StreamPosition._fields})

@@ -14,43 +14,43 @@ from gshard_mt.errors import DataError
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the manifest says of a prepared directory; pairs are sorted."""
+    """What the manifest of a prepared directory says; language pairs are sorted."""
 
     directory: pathlib.Path
-    pairs: tuple[str, ...]  # "de-en"
-    num_pairs: dict[str, dict[str, int]]  # pair -> split -> pairs in its dataset
-    num_tokens: dict[str, dict[str, tuple[int, int]]]  # pair -> split -> source, target tokens
+    language_pairs: tuple[str, ...]  # such as "de-en"
+    num_examples: dict[str, dict[str, int]]  # language pair -> split -> sentence pairs
+    num_tokens: dict[str, dict[str, tuple[int, int]]]  # language pair -> split -> source, target
     vocab_sizes: tuple[int, int]  # subwords of source and target, special symbols included
     tokenizer_hash: str
-    source_length: int  # the longest source has fewer subwords
+    source_length: int  # every source has fewer subwords
     target_length: int
     manifest: dict[str, Any]
 
     @property
     def train_pairs(self) -> dict[str, int]:
-        """Training pairs of every pair."""
-        return {pair: splits["train"] for pair, splits in self.num_pairs.items()}
+        """The number of training sentence pairs of each language pair."""
+        return {pair: splits["train"] for pair, splits in self.num_examples.items()}
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the manifest: the same data have the same one, wherever they lie."""
+        """A hash of the manifest: the same for the same data in any directory."""
         text = json.dumps(self.manifest, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def reader(self, pair: str, split: str) -> RecordReader:
-        """Opens the token ids of a pair's split. Raises DataError where there are none."""
+        """Opens the token ids of a language pair's split. Raises DataError if there are none."""
         reader = RecordReader(self.directory / pair, split)
-        if len(reader) != self.num_pairs[pair][split]:
+        if len(reader) != self.num_examples[pair][split]:
             raise DataError(
                 f"{self.directory / pair}: {len(reader)} {split} records, the manifest says "
-                f"{self.num_pairs[pair][split]}; prepare the data again"
+                f"{self.num_examples[pair][split]}; prepare the data again"
             )
         return reader
 
     def references(self, pair: str, split: str) -> list[tuple[str, str]]:
-        """Returns the raw (source, English) of a pair's dev or test, exactly what is scored.
+        """Returns the raw (source, English) of a dev or test split, exactly as it is scored.
 
-        Raises DataError with the line where they are not what was written.
+        Raises DataError with the line number if the file is damaged.
         """
         path = self.directory / "references" / f"{pair}.{split}.tsv"
         try:
@@ -72,18 +72,17 @@ class Prepared:
 
 
 def open_prepared(data_dir: pathlib.Path) -> Prepared:
-    """Opens a prepared directory. Raises DataError where it is missing, unfinished, not ours."""
+    """Opens a prepared directory. Raises DataError if it is missing, unfinished or not ours."""
     manifest = read_manifest(data_dir)
     try:
-        pairs = {pair: manifest["pairs"][pair] for pair in sorted(manifest["pairs"])}
         splits = {
-            pair: {split: values for split, values in info.items() if split != "drops"}
-            for pair, info in pairs.items()
+            pair: {split: counts for split, counts in info.items() if split != "drops"}
+            for pair, info in sorted(manifest["pairs"].items())
         }
         return Prepared(
             directory=data_dir,
-            pairs=tuple(pairs),
-            num_pairs=_each_split(splits, lambda counts: counts["pairs"]),
+            language_pairs=tuple(splits),
+            num_examples=_each_split(splits, lambda counts: counts["pairs"]),
             num_tokens=_each_split(
                 splits, lambda counts: (counts["source_tokens"], counts["target_tokens"])
             ),

@@ -8,7 +8,7 @@ import numpy as np
 from gshard_mt.data.mixture import temperature_shares
 from gshard_mt.evaluate.history import History, expert_shares, losses
 from gshard_mt.evaluate.table import Table
-from gshard_mt.languages import english_name
+from gshard_mt.languages import english_name, source_language
 from gshard_mt.report import pictures
 from gshard_mt.report.page import Figure
 from gshard_mt.run.directory import Run
@@ -26,7 +26,7 @@ def _scores(table: Table) -> Iterator[Figure]:
     rows = table.rows
     if len(rows) > 1:
         picture = pictures.by_size(
-            [(row.pair.removesuffix("-en"), row.train_pairs, row.bucket) for row in rows],
+            [(source_language(row.pair), row.train_pairs, row.bucket) for row in rows],
             [(row.bleu, row.bleu_low, row.bleu_high) for row in rows],
         )
         yield Figure("size", "bleu_by_size", "BLEU by training pairs", picture)
@@ -111,4 +111,4 @@ def _ranked(train_pairs: Mapping[str, int], pairs: Sequence[str] | Mapping) -> l
 
 
 def _names(pairs: Sequence[str]) -> list[str]:
-    return [english_name(pair.removesuffix("-en")) for pair in pairs]
+    return [english_name(source_language(pair)) for pair in pairs]

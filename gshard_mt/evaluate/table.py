@@ -95,7 +95,7 @@ def make_rows(
     return tuple(
         Row(
             pair=pair,
-            language=languages.english_name(pair.removesuffix("-en")),
+            language=languages.english_name(languages.source_language(pair)),
             train_pairs=counts[pair],
             bucket=bucket[pair],
             **{field.name: getattr(scores[pair], field.name) for field in _SCORE_FIELDS},

@@ -16,7 +16,7 @@ from gshard_mt.data.prepare.decontamination import text_keys
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.data.tokenizer import Tokenizer
 from gshard_mt.errors import ConfigError, DataError
-from gshard_mt.languages import language_code
+from gshard_mt.languages import language_code, source_language
 
 NAME = "testset"  # of test sets that are given as files
 _RECORDS = 20_000  # read at once
@@ -43,7 +43,7 @@ class Leak:
 
 def held_out(prepared: Prepared, split: str) -> TestSet:
     """Returns what was held out when the data were prepared. Raises DataError for nothing."""
-    found = {pair: prepared.references(pair, split) for pair in prepared.pairs}
+    found = {pair: prepared.references(pair, split) for pair in prepared.language_pairs}
     found = {pair: sentences for pair, sentences in found.items() if sentences}
     if not found:
         raise DataError(f"{prepared.directory}: no pair has a {split} split")
@@ -68,7 +68,7 @@ def read_test_set(values: Sequence[str]) -> TestSet:
 
 def _entry(value: str) -> Entry:
     pair, equals, path = value.partition("=")
-    language = pair.removesuffix("-en")
+    language = source_language(pair)
     if not equals or not path or language == pair:
         raise ConfigError(f"--testset: found {value!r}, accepted: de-en=FILE.tsv, or RECIPE.toml")
     return Entry((language_code(language),), "test", "tsv", path, "", "", pathlib.Path())
@@ -92,7 +92,7 @@ def find_leaks(test: TestSet, prepared: Prepared, tokenizer: Tokenizer) -> dict[
     seen = [np.zeros(len(keys), bool) for keys in wanted]
     total = sum(prepared.train_pairs.values())
     with tqdm.tqdm(total=total, desc="leaks", unit="pair", unit_scale=True) as bar:
-        for pair in prepared.pairs:
+        for pair in prepared.language_pairs:
             for texts in _training_texts(prepared, pair, tokenizer):
                 for side, lines in enumerate(texts):
                     seen[side] |= np.isin(wanted[side], text_keys(lines))
@@ -106,7 +106,7 @@ def find_leaks(test: TestSet, prepared: Prepared, tokenizer: Tokenizer) -> dict[
 
 def _training_texts(prepared: Prepared, pair: str, tokenizer: Tokenizer):
     """Yields lists of sources and of English; what SentencePiece spells is the normalized text."""
-    if not prepared.num_pairs[pair].get("train"):
+    if not prepared.num_examples[pair].get("train"):
         return
     reader = prepared.reader(pair, "train")
     for start in range(0, len(reader), _RECORDS):

@@ -9,6 +9,7 @@ from gshard_mt.config import records as configs
 from gshard_mt.config.records import ModelConfig
 from gshard_mt.data.tokenizer import bos_id, eos_id, pad_id, unk_id
 from gshard_mt.export.layout import Tensor, describe
+from gshard_mt.languages import source_language
 from gshard_mt.model.layers import NORM_EPSILON, POSITION_BASE
 from gshard_mt.model.moe_checks import gate_of
 from gshard_mt.run.directory import Run
@@ -61,7 +62,7 @@ def to_json(export: Export) -> dict[str, Any]:
         "vocabulary": dict(zip(("source", "target"), export.vocab_sizes, strict=True)),
         "tokenizer": _tokenizer(export.run.config.data.joint_vocabulary),
         "special_ids": {"pad": pad_id, "eos": eos_id, "bos": bos_id, "unk": unk_id},
-        "languages": [pair.removesuffix("-en") for pair in export.run.train_pairs],
+        "languages": [source_language(pair) for pair in export.run.train_pairs],
         "formulas": _formulas(export.run.config.model),
         "model": config["model"],
         "decode": config["decode"],
@@ -74,7 +75,7 @@ def to_readme(export: Export) -> str:
         f"| `{name}` | {letters} | {shape} |" for name, letters, shape in describe(export.tensors)
     )
     return README.format(
-        languages=", ".join(pair.removesuffix("-en") for pair in export.run.train_pairs),
+        languages=", ".join(source_language(pair) for pair in export.run.train_pairs),
         step=export.step,
         parameters=export.num_parameters,
         dtype=export.dtype,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from gshard_mt.config import records as configs
 from gshard_mt.config.records import Config
 from gshard_mt.errors import CheckpointError, ConfigError, suggest
+from gshard_mt.languages import source_language
 
 FORMAT_VERSION = 2
 
@@ -47,7 +48,7 @@ class Run(NamedTuple):
 
     def check_language(self, language: str) -> None:
         """Raises ConfigError for a source language that the run was not trained on."""
-        known = [pair.removesuffix("-en") for pair in self.train_pairs]
+        known = [source_language(pair) for pair in self.train_pairs]
         if language not in known:
             raise ConfigError(
                 f"source_language: found {language!r}, which this run was not trained on"

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from gshard_mt.languages import english_name
+from gshard_mt.languages import english_name, source_language
 from gshard_mt.run.directory import Run
 from gshard_mt.serve.batcher import Batcher, ClosedError, FullError
 from gshard_mt.serve.limits import Limits, RefusedError, shorten
@@ -24,7 +24,7 @@ PATHS = "GET /, GET /health, GET /languages, POST /translate"
 
 def build_app(run: Run, step: int, batcher: Batcher, limits: Limits) -> Starlette:
     """Returns the application for a run's checkpoint; the batcher is somebody else's to start."""
-    codes = sorted(pair.removesuffix("-en") for pair in run.train_pairs)
+    codes = sorted(source_language(pair) for pair in run.train_pairs)
     languages = [{"code": code, "name": english_name(code)} for code in codes]
     page = _read_page()
 

@@ -135,7 +135,7 @@ def run_steps(
     if patience.is_over(config.train.stop_after):
         say(f"ended early {how_it_ended(patience)}")
         return True
-    num_pairs = len(prepared.pairs)
+    num_pairs = len(prepared.language_pairs)
     train_step = make_train_step(blueprint, config.train, optimizer, num_pairs)
     train_step = trace_steps(train_step, workdir / "profile", options.profile_steps, start)
     dev_step = make_dev_step(blueprint, config.train, num_pairs)
@@ -152,7 +152,7 @@ def run_steps(
             return
         log.write(line)
         if with_routing:
-            for line_of_layer in routing_lines(step, sums.routing, prepared.pairs):
+            for line_of_layer in routing_lines(step, sums.routing, prepared.language_pairs):
                 log.write_routing(line_of_layer)
         bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tok/s")
 

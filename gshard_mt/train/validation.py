@@ -37,10 +37,12 @@ class Dev(NamedTuple):
             self.prepared, "dev", self.config.data, self.rows.num_rows, self.rows.own
         )
         losses = [self.step(params, place_rows(batch, self.rows)) for batch in batches]
-        sums = np.zeros((len(self.prepared.pairs), 2))
+        sums = np.zeros((len(self.prepared.language_pairs), 2))
         for loss in losses:
             sums += np.stack([loss.nll_X, loss.num_tokens_X], axis=1)
-        for pair, (nll, num_tokens) in zip(self.prepared.pairs, sums.tolist(), strict=True):
+        for pair, (nll, num_tokens) in zip(
+            self.prepared.language_pairs, sums.tolist(), strict=True
+        ):
             if num_tokens:
                 tokens = int(num_tokens)
                 yield {"split": "dev", "pair": pair, "nll": nll / tokens, "target_tokens": tokens}

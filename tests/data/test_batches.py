@@ -248,7 +248,7 @@ def test_a_split_is_read_once_and_filled_up_with_padding(
     found = list(split_batches(prepared, "dev", config, batch_rows=4))
     assert all(batch.source_BL.shape == (4, config.source_length) for batch in found)
     pairs = [pair for batch in found for pair in unpack(batch)]
-    readers = [prepared.reader(pair, "dev") for pair in prepared.pairs]
+    readers = [prepared.reader(pair, "dev") for pair in prepared.language_pairs]
     assert Counter(pairs) == Counter(
         (tuple(r.source.tolist()), tuple(r.target.tolist()))
         for reader in readers
@@ -263,7 +263,7 @@ def test_a_split_mixes_its_languages_from_beginning_to_end(prepared, config, mon
     found = list(split_batches(prepared, "dev", config, batch_rows=4))
     pair_B = np.concatenate([batch.target_pair_BT[batch.label_BT != 0] for batch in found])
     places = np.arange(len(pair_B)) / len(pair_B)
-    for number in range(len(prepared.pairs)):
+    for number in range(len(prepared.language_pairs)):
         assert 0.4 < np.mean(places[pair_B == number]) < 0.6
 
 

@@ -7,21 +7,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gshard_mt.data.position import Place, change_mixture, from_json, mixture_of, to_json
+from gshard_mt.data.position import StreamPosition, change_mixture, from_json, mixture_of, to_json
 from gshard_mt.errors import CheckpointError
 
 CHUNK_PAIRS = 16
 
 
-def make_place(counts: dict[str, int], temperature: float = 2.0, data: str = "old") -> Place:
+def make_position(
+    counts: dict[str, int], temperature: float = 2.0, data: str = "old"
+) -> StreamPosition:
     pairs = {
         pair: {"pairs": count, "source_tokens": 9 * count, "target_tokens": 8 * count, "start": 0}
         for pair, count in counts.items()
     }
-    return Place(data, temperature, CHUNK_PAIRS, pairs)
+    return StreamPosition(data, temperature, CHUNK_PAIRS, pairs)
 
 
-def read(place: Place, num_chunks: int) -> dict[str, list[int]]:
+def read(place: StreamPosition, num_chunks: int) -> dict[str, list[int]]:
     """The indices of each language that so many chunks take from a place on."""
     mixture = mixture_of(place, seed=4)
     chunks = [mixture.indices(place.chunk + number) for number in range(num_chunks)]
@@ -43,8 +45,8 @@ _COUNTS = st.dictionaries(st.sampled_from("abcde"), st.integers(1, 90), min_size
 def test_no_pair_of_a_language_that_stays_is_repeated_before_the_others(
     counts, more, num_chunks, temperature
 ):
-    old = make_place(counts)
-    new = make_place({**more, **counts}, temperature, "new")
+    old = make_position(counts)
+    new = make_position({**more, **counts}, temperature, "new")
     changed = change_mixture(old._replace(chunk=num_chunks), new, seed=4)
     streams = join(read(old, num_chunks), read(changed, 12))
     for pair in counts:
@@ -58,7 +60,7 @@ def test_no_pair_of_a_language_that_stays_is_repeated_before_the_others(
 
 
 def test_what_is_left_of_a_chunk_waits_for_the_next_epoch():
-    old, new = make_place({"de": 50}), make_place({"de": 50, "fr": 9}, data="new")
+    old, new = make_position({"de": 50}), make_position({"de": 50, "fr": 9}, data="new")
     within = change_mixture(old._replace(chunk=1, row=3), new, seed=4)
     assert within == change_mixture(old._replace(chunk=2), new, seed=4)
     assert within.pairs["de"]["start"] == 2 * CHUNK_PAIRS
@@ -66,21 +68,21 @@ def test_what_is_left_of_a_chunk_waits_for_the_next_epoch():
 
 @pytest.mark.parametrize(("num_chunks", "start"), [(0, 0), (1, 60), (3, 60), (4, 120)])
 def test_a_language_whose_pairs_changed_begins_its_next_epoch(num_chunks, start):
-    old, new = make_place({"de": 50}), make_place({"de": 60}, data="new")
+    old, new = make_position({"de": 50}), make_position({"de": 60}, data="new")
     changed = change_mixture(old._replace(chunk=num_chunks), new, seed=4)
     assert changed.pairs["de"]["start"] == start
-    same_number = make_place({"de": 50}, data="new")
+    same_number = make_position({"de": 50}, data="new")
     same_number.pairs["de"]["target_tokens"] += 1
     changed = change_mixture(old._replace(chunk=num_chunks), same_number, seed=4)
     assert changed.pairs["de"]["start"] == start // 60 * 50
 
 
 def test_mixtures_can_change_again_and_again():
-    place = make_place({"de": 70, "fr": 30})
+    place = make_position({"de": 70, "fr": 30})
     parts = []
     for number, counts in enumerate(({"de": 70, "fr": 30, "lb": 5}, {"de": 70, "lb": 5})):
         parts.append(read(place, 3))
-        place = change_mixture(place._replace(chunk=3), make_place(counts, data=str(number)), 4)
+        place = change_mixture(place._replace(chunk=3), make_position(counts, data=str(number)), 4)
     streams = join(*parts, read(place, 6))
     for pair, count in (("de", 70), ("lb", 5)):
         assert len(streams[pair]) >= count
@@ -88,7 +90,7 @@ def test_mixtures_can_change_again_and_again():
 
 
 def test_a_language_without_pairs_may_get_some():
-    old, new = make_place({"de": 50, "fr": 0}), make_place({"de": 50, "fr": 8}, data="new")
+    old, new = make_position({"de": 50, "fr": 0}), make_position({"de": 50, "fr": 8}, data="new")
     changed = change_mixture(old._replace(chunk=5), new, seed=4)
     assert changed.pairs["fr"] == {**new.pairs["fr"], "start": 0}
     back = change_mixture(changed._replace(chunk=5), old, seed=4)
@@ -96,7 +98,7 @@ def test_a_language_without_pairs_may_get_some():
 
 
 def test_a_place_is_small_and_comes_back_from_json():
-    place = make_place({f"l{n}": 10**8 + n for n in range(103)})._replace(chunk=10**6, row=77)
+    place = make_position({f"l{n}": 10**8 + n for n in range(103)})._replace(chunk=10**6, row=77)
     text = json.dumps(to_json(place))
     assert len(text) < 16_000
     assert from_json(json.loads(text)) == place

@@ -43,12 +43,16 @@ def test_dev_bleu_is_that_of_the_checkpoint_and_disturbs_nothing(
 
     text = (tmp_path / "with" / "metrics.jsonl").read_text(encoding="utf-8")
     lines = [line for line in map(json.loads, text.splitlines()) if "bleu" in line]
-    assert [line["step"] for line in lines] == [2] * len(prepared.pairs) + [4] * len(prepared.pairs)
+    assert [line["step"] for line in lines] == [2] * len(prepared.language_pairs) + [4] * len(
+        prepared.language_pairs
+    )
     greedy = dataclasses.replace(
         run_config, decode=dataclasses.replace(run_config.decode, beam_size=1)
     )
     translator = load_translator(tmp_path / "with", greedy, "4", alone)
-    own = zip(lines[len(prepared.pairs) :], scored[len(prepared.pairs) :], strict=True)
+    own = zip(
+        lines[len(prepared.language_pairs) :], scored[len(prepared.language_pairs) :], strict=True
+    )
     for line, (english, references) in own:
         sentences = prepared.references(line["pair"], "dev")
         number = len(sentences)

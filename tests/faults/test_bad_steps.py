@@ -79,7 +79,7 @@ def assert_records_of_its_batch(config: Config, prepared, record: dict) -> None:
     batch = [next(batches) for _ in range(BAD)][-1]
     batches.close()
     starts = (batch.source_position_BL == 0) & (batch.source_segment_BL > 0)
-    for number, pair in enumerate(prepared.pairs):
+    for number, pair in enumerate(prepared.language_pairs):
         num_sentences = np.sum(starts & (batch.source_pair_BL == number))
         assert len(record["records"].get(pair, [])) == num_sentences
     pair, ids = next(iter(record["records"].items()))

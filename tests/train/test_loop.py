@@ -114,7 +114,7 @@ def test_the_router_of_every_moe_layer_is_seen_by_language(prepared, undisturbed
     training = {line["step"]: line for line in metrics(undisturbed) if line["split"] == "train"}
     for line in lines:
         side = "source_tokens" if line["stack"] == "encoder" else "target_tokens"
-        assert line["pairs"] == list(prepared.pairs)
+        assert line["pairs"] == list(prepared.language_pairs)
         assert min(line["tokens"]) > 0
         assert sum(line["tokens"]) == training[line["step"]][side]
         assert [sum(sent) for sent in line["sent"]] == line["tokens"]

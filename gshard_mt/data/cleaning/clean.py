@@ -10,7 +10,7 @@ from gshard_mt.config.records import CleaningConfig
 from gshard_mt.data.cleaning.characters import BROKEN, become
 from gshard_mt.data.cleaning.filters import FILTERS
 from gshard_mt.data.cleaning.lines import normalize_lines, read_lines
-from gshard_mt.data.cleaning.pairs import Pairs, make_side
+from gshard_mt.data.cleaning.pairs import PairBlock, make_side
 from gshard_mt.languages import scripts_of
 
 SHORT_SUBWORDS = 10  # no ratio is asked of sentences up to here
@@ -19,7 +19,7 @@ SHORT_SUBWORDS = 10  # no ratio is asked of sentences up to here
 REASONS: tuple[str, ...] = tuple(FILTERS)
 
 
-class Cleaned(NamedTuple):
+class CleaningResult(NamedTuple):
     """A block of pairs, dropped ones too, and the number of the reason to drop each."""
 
     source: list[str]  # normalized; what is too long is cut to `max_characters` before
@@ -28,7 +28,9 @@ class Cleaned(NamedTuple):
     folded: tuple[list[str], list[str]]  # both sides in their overlap form
 
 
-def clean(source: list[str], english: list[str], language: str, config: CleaningConfig) -> Cleaned:
+def clean(
+    source: list[str], english: list[str], language: str, config: CleaningConfig
+) -> CleaningResult:
     """Returns a block of pairs normalized, with the reason to drop each.
 
     What happens to a pair depends on it alone, not on the block it is in; a block of some
@@ -43,7 +45,7 @@ def clean(source: list[str], english: list[str], language: str, config: Cleaning
             source, english = _cut(source, is_long, most), _cut(english, is_long, most)
     scripts = scripts_of(language)
     raw = read_lines(source, scripts), read_lines(english, scripts)
-    pairs = Pairs(
+    pairs = PairBlock(
         source=make_side(normalize_lines(raw[0], scripts), scripts),
         english=make_side(normalize_lines(raw[1], scripts), scripts),
         language=language,
@@ -56,7 +58,7 @@ def clean(source: list[str], english: list[str], language: str, config: Cleaning
             rows = np.flatnonzero(reason == 0)
             reason[rows[is_bad(pairs, rows)]] = number
     folded = pairs.source.folded, pairs.english.folded
-    return Cleaned(pairs.source.texts, pairs.english.texts, reason, folded)
+    return CleaningResult(pairs.source.texts, pairs.english.texts, reason, folded)
 
 
 def normalize_all(texts: list[str]) -> list[str]:

@@ -9,34 +9,34 @@ from gshard_mt.data.cleaning.characters import MARKUP
 from gshard_mt.data.cleaning.language_filters import are_swapped, is_other_language, is_other_script
 from gshard_mt.data.cleaning.markup import has_html, is_html
 from gshard_mt.data.cleaning.numerals import do_numbers_differ
-from gshard_mt.data.cleaning.pairs import Pairs
+from gshard_mt.data.cleaning.pairs import PairBlock
 from gshard_mt.data.cleaning.placeholders import placeholders
 
 
-def _is_too_long(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+def _is_too_long(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     return pairs.is_long[rows]
 
 
-def _is_empty(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+def _is_empty(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     return np.array(
         [not pairs.source.texts[row] or not pairs.english.texts[row] for row in rows], bool
     )
 
 
-def _has_control_characters(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+def _has_control_characters(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     return pairs.is_broken[rows]
 
 
-def _is_copied(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+def _is_copied(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     source, english = pairs.source.folded, pairs.english.folded
     return np.array([source[row] == english[row] for row in rows], bool)
 
 
-def _has_html(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+def _has_html(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     return _each(has_html, pairs, rows, _has_markup(pairs))
 
 
-def _have_other_placeholders(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+def _have_other_placeholders(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     def differ(source: str, english: str) -> bool:
         mine, its = (
             {each for each in placeholders(text) if not is_html(each)} for text in (source, english)
@@ -46,14 +46,14 @@ def _have_other_placeholders(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
     return _each(differ, pairs, rows, _has_markup(pairs))
 
 
-def _have_other_numbers(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+def _have_other_numbers(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     both = zip(pairs.source.lines.numbers(), pairs.english.lines.numbers(), strict=True)
     # The same numbers on both sides, or none on one, as nearly always, however they are grouped.
     can_be = np.array([bool(a and b and a != b) for a, b in both], bool)
     return _each(do_numbers_differ, pairs, rows, can_be)
 
 
-Filter = Callable[[Pairs, np.ndarray], np.ndarray]
+Filter = Callable[[PairBlock, np.ndarray], np.ndarray]
 
 # Each tells of the pairs in `rows` whether its reason holds. The names but the first two are the
 # keys of `config.data.cleaning` that switch them. A pair goes by the most telling one: swapped
@@ -73,7 +73,7 @@ FILTERS: dict[str, Filter] = {
 
 
 def _each(
-    is_bad: Callable[[str, str], bool], pairs: Pairs, rows: np.ndarray, can_be: np.ndarray
+    is_bad: Callable[[str, str], bool], pairs: PairBlock, rows: np.ndarray, can_be: np.ndarray
 ) -> np.ndarray:
     """Returns, for `rows`, whether `is_bad`; asked only where it can be."""
     found = can_be[rows]
@@ -83,5 +83,5 @@ def _each(
     return found
 
 
-def _has_markup(pairs: Pairs) -> np.ndarray:
+def _has_markup(pairs: PairBlock) -> np.ndarray:
     return pairs.source.lines.has(MARKUP) | pairs.english.lines.has(MARKUP)

@@ -10,12 +10,12 @@ from gshard_mt.data.cleaning.confusable_languages import KNOWN, label_of, with_r
 from gshard_mt.data.cleaning.english import is_surely_english
 from gshard_mt.data.cleaning.identification import MIN_LETTERS, best_label, contradictions
 from gshard_mt.data.cleaning.lines import Lines
-from gshard_mt.data.cleaning.pairs import Pairs, Side
+from gshard_mt.data.cleaning.pairs import PairBlock, Side
 from gshard_mt.errors import DataError
 from gshard_mt.languages import base_language, scripts_of
 
 
-def are_swapped(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+def are_swapped(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     """Tells of each row whether the source is English and the English side is what it should be.
 
     By the scripts, where the language isn't written in Latin; by identification, where it is. Of a
@@ -33,7 +33,7 @@ def are_swapped(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
     return np.array([source[row] == "en" and best_label(words[row]) in own for row in rows], bool)
 
 
-def is_other_script(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+def is_other_script(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     """Tells of each row whether a side has hardly a letter in a script of its language."""
     is_other = ~_is_in(LATIN, pairs.english.word_lines)
     if scripts := scripts_of(pairs.language):
@@ -46,7 +46,7 @@ def is_other_script(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
     return is_other[rows]
 
 
-def is_other_language(pairs: Pairs, rows: np.ndarray) -> np.ndarray:
+def is_other_language(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     """Tells of each row whether a side is, for sure, in another language than it should be."""
     source, english = _found(pairs, rows)
     return np.array([bool(source[row] or english[row]) for row in rows], bool)
@@ -64,7 +64,7 @@ def _has_half(kind: int, lines: Lines) -> np.ndarray:
     return 2 * lines.weigh(kind) > lines.weigh(LETTER)
 
 
-def _found(pairs: Pairs, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _found(pairs: PairBlock, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the languages that sides are in instead; asked once, for the first call's rows."""
     if not pairs.found:
         language, lines = pairs.language, pairs.source.word_lines

@@ -23,7 +23,7 @@ class Side(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairBlock:
     """Pairs of one language, and what was seen of them before they were normalized."""
 
     source: Side

@@ -27,7 +27,7 @@ class RawBlock(NamedTuple):
     english: list[str]
 
 
-class Block(NamedTuple):
+class StoredBlock(NamedTuple):
     """Where a clean block lies: `path` with .keys.npy and .text.zst, later .drop.npy."""
 
     tag: str
@@ -84,34 +84,34 @@ def _raw_block(tag: str, split: str, corpus: int, buffer: _Buffer) -> RawBlock:
 
 def write_block(
     block: RawBlock, source: list[str], english: list[str], keys: np.ndarray, folder: pathlib.Path
-) -> Block:
+) -> StoredBlock:
     """Writes clean pairs; no text has a line break in it. The block is named by its first id."""
     first_id = int(block.id[0])
     path = folder / f"{block.tag}-{block.split}-{first_id:019d}"
     text = "\n".join(source + english).encode()
     path.with_suffix(".text.zst").write_bytes(zstandard.ZstdCompressor(level=1).compress(text))
     _save(path.with_suffix(".keys.npy"), keys)
-    return Block(block.tag, block.split, path, len(keys), first_id)
+    return StoredBlock(block.tag, block.split, path, len(keys), first_id)
 
 
-def read_keys(block: Block) -> np.ndarray:
+def read_keys(block: StoredBlock) -> np.ndarray:
     """Returns the keys.KEYS of each pair."""
     return np.load(block.path.with_suffix(".keys.npy"), allow_pickle=False)
 
 
-def read_text(block: Block) -> tuple[list[str], list[str]]:
+def read_text(block: StoredBlock) -> tuple[list[str], list[str]]:
     """Returns the sources and the English texts."""
     content = block.path.with_suffix(".text.zst").read_bytes()
     lines = zstandard.ZstdDecompressor().decompress(content).decode().split("\n")
     return lines[: block.num_pairs], lines[block.num_pairs :]
 
 
-def write_drops(block: Block, drop: np.ndarray) -> None:
+def write_drops(block: StoredBlock, drop: np.ndarray) -> None:
     """Keeps a number for each pair: 0, or why it is no training pair (uint8)."""
     _save(block.path.with_suffix(".drop.npy"), drop.astype(np.uint8))
 
 
-def read_drops(block: Block) -> np.ndarray:
+def read_drops(block: StoredBlock) -> np.ndarray:
     """Returns what `write_drops` kept."""
     return np.load(block.path.with_suffix(".drop.npy"), allow_pickle=False)
 

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
-from typing import NamedTuple
 
 import numpy as np
 
@@ -10,20 +9,12 @@ from gshard_mt.config.records import CleaningConfig
 from gshard_mt.data.cleaning.clean import REASONS, clean, normalize_all
 from gshard_mt.data.cleaning.fold import fold_all, hash_texts, near_forms
 from gshard_mt.data.cleaning.placeholders import is_testable_all, num_words_all
-from gshard_mt.data.prepare.blocks import Block, RawBlock, write_block
+from gshard_mt.data.prepare.blocks import RawBlock, StoredBlock, write_block
 from gshard_mt.data.prepare.drops import NUM_SAMPLES, Drops
-from gshard_mt.data.prepare.keys import KEYS, join_keys
+from gshard_mt.data.prepare.keys import KEYS, KeyedPairs, join_keys
 
 
-class Rows(NamedTuple):
-    """Clean pairs of one tag and split; `keys` has the fields of keys.KEYS."""
-
-    source: list[str]
-    english: list[str]
-    keys: np.ndarray
-
-
-def clean_rows(raw: RawBlock, config: CleaningConfig) -> tuple[Rows, Drops]:
+def clean_rows(raw: RawBlock, config: CleaningConfig) -> tuple[KeyedPairs, Drops]:
     """Returns the pairs that pass, and what was dropped (by tag).
 
     Ready-made dev and test pairs are scored as they are: only those with an empty side go.
@@ -46,12 +37,12 @@ def clean_rows(raw: RawBlock, config: CleaningConfig) -> tuple[Rows, Drops]:
     kept = np.flatnonzero(reason == 0)
     if len(kept) < len(source):
         sides = [[side[row] for row in kept] for side in sides]
-    return Rows(sides[0], sides[1], _keys(raw.id[kept], *sides)), drops
+    return KeyedPairs(sides[0], sides[1], _keys(raw.id[kept], *sides)), drops
 
 
 def clean_block(
     raw: RawBlock, config: CleaningConfig, folder: pathlib.Path
-) -> tuple[int, Block | None, Drops]:
+) -> tuple[int, StoredBlock | None, Drops]:
     """Cleans a block and writes it to `folder`; returns its pairs as read, and what is left."""
     rows, drops = clean_rows(raw, config)
     block = write_block(raw, *rows, folder) if len(rows.keys) else None

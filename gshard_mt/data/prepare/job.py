@@ -38,7 +38,7 @@ class Job(NamedTuple):
         return self._replace(recipe=recipe, data_dir=self.data_dir.absolute())
 
 
-class Encoded(NamedTuple):
+class PipelineOutput(NamedTuple):
     """All of the text as shards, which lie in `work` still; the tokenizer is in its place.
 
     Every language has all of entry.SPLITS in `shards`, dev and test in `references`.
@@ -51,7 +51,7 @@ class Encoded(NamedTuple):
 
 # Of these there are two, and what they make is the same: local_pipeline.run_locally and
 # beam_pipeline.beam_pipeline.
-Pipeline = Callable[[Job], Encoded]
+Pipeline = Callable[[Job], PipelineOutput]
 
 
 def no_training_pair(job: Job) -> DataError:

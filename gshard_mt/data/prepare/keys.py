@@ -1,6 +1,8 @@
 """Keys: 64-bit hashes that stand for sentences and pairs where their text need not be read."""
 # SPDX-License-Identifier: Apache-2.0
 
+from typing import NamedTuple
+
 import numpy as np
 
 # Of a hundred million different texts, some two in a thousand share a hash by chance.
@@ -16,6 +18,26 @@ KEYS = np.dtype(
 )
 
 _ODD = 0x9E3779B97F4A7C15
+
+
+class KeyedPairs(NamedTuple):
+    """Pairs of one language (or tag) and split; `keys` has the fields of KEYS."""
+
+    source: list[str]
+    english: list[str]
+    keys: np.ndarray
+
+    def sentences(self) -> list[tuple[str, str]]:
+        return list(zip(self.source, self.english, strict=True))
+
+    def take(self, number: int) -> "KeyedPairs":
+        """Returns the first pairs."""
+        return KeyedPairs(self.source[:number], self.english[:number], self.keys[:number])
+
+    def rows(self, rows: np.ndarray) -> "KeyedPairs":
+        """Returns the pairs of some rows, in that order."""
+        source, english = [self.source[i] for i in rows], [self.english[i] for i in rows]
+        return KeyedPairs(source, english, self.keys[rows])
 
 
 def mix_keys(keys: np.ndarray, seed: int = 0) -> np.ndarray:

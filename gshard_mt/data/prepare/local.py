@@ -12,13 +12,13 @@ from gshard_mt.data.corpora.entry import SPLITS
 from gshard_mt.data.corpora.files import num_bytes_read
 from gshard_mt.data.corpora.readers import num_bytes
 from gshard_mt.data.corpora.recipe import Recipe
-from gshard_mt.data.prepare.blocks import Block, RawBlock, read_blocks
+from gshard_mt.data.prepare.blocks import RawBlock, StoredBlock, read_blocks
 from gshard_mt.data.prepare.clean_rows import clean_block
 from gshard_mt.data.prepare.drops import Drops
 from gshard_mt.data.prepare.held_out import choose_held_out, wanted_pairs
-from gshard_mt.data.prepare.job import Encoded, Job, no_training_pair
+from gshard_mt.data.prepare.job import Job, PipelineOutput, no_training_pair
+from gshard_mt.data.prepare.keys import KeyedPairs
 from gshard_mt.data.prepare.selection import (
-    Pairs,
     drop_duplicates,
     drop_held_out,
     keys_of,
@@ -26,13 +26,13 @@ from gshard_mt.data.prepare.selection import (
     read_pairs,
 )
 from gshard_mt.data.prepare.shards import SHARD_BLOCKS, Encoding, Shard, write_blocks, write_pairs
-from gshard_mt.data.prepare.subwords import Sample, sample_sizes, train_vocabulary
+from gshard_mt.data.prepare.subwords import TextSample, sample_sizes, train_vocabulary
 from gshard_mt.data.prepare.workers import Workers, run_alone
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.languages import merge_locales
 
-Blocks = dict[str, dict[str, list[Block]]]  # language -> split -> blocks in the order of ids
-HeldOut = dict[str, dict[str, Pairs]]  # language -> dev, test -> pairs
+Blocks = dict[str, dict[str, list[StoredBlock]]]  # language -> split -> blocks in the order of ids
+HeldOut = dict[str, dict[str, KeyedPairs]]  # language -> dev, test -> pairs
 Shards = dict[str, dict[str, list[Shard]]]
 
 
@@ -41,7 +41,7 @@ class _Stage(NamedTuple):
     workers: Workers
 
 
-def run_locally(job: Job) -> Encoded:
+def run_locally(job: Job) -> PipelineOutput:
     """Runs a job in `data.num_workers` processes, with a progress bar on standard error."""
     with Workers(job.config.num_workers) as workers:
         stage, drops = _Stage(job, workers), Drops()
@@ -52,12 +52,12 @@ def run_locally(job: Job) -> Encoded:
             name: {split: pairs.sentences() for split, pairs in splits.items()}
             for name, splits in held_out.items()
         }
-        return Encoded(_write(stage, blocks, held_out), references, drops)
+        return PipelineOutput(_write(stage, blocks, held_out), references, drops)
 
 
 def _clean(stage: _Stage, drops: Drops) -> Blocks:
     job = stage.job
-    blocks: list[Block] = []
+    blocks: list[StoredBlock] = []
     dropped = Drops()
     tags: set[str] = set()
     with _progress("cleaning") as bar:
@@ -140,13 +140,15 @@ def _select(stage: _Stage, blocks: Blocks, drops: Drops) -> tuple[HeldOut, dict[
     return held_out, num_train
 
 
-def _ids_of(splits: dict[str, Pairs]) -> np.ndarray:
+def _ids_of(splits: dict[str, KeyedPairs]) -> np.ndarray:
     return np.concatenate([pairs.keys["id"] for pairs in splits.values()])
 
 
 def _train_vocabulary(stage: _Stage, blocks: Blocks, num_train: dict[str, int]) -> None:
     job, sizes = stage.job, sample_sizes(num_train, stage.job.config)
-    samples = [Sample(blocks[name]["train"], num_train[name], sizes[name]) for name in num_train]
+    samples = [
+        TextSample(blocks[name]["train"], num_train[name], sizes[name]) for name in num_train
+    ]
     run = run_alone if stage.workers.num > 1 else lambda function, *task: function(*task)
     with _progress("training subwords", 1, "vocabulary") as bar:
         run(train_vocabulary, samples, job.config, job.data_dir / "tokenizer")

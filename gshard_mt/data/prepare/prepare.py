@@ -24,7 +24,7 @@ from gshard_mt.data.manifest import (
 )
 from gshard_mt.data.prepare.decontamination import read_keep_out
 from gshard_mt.data.prepare.drops import Drops
-from gshard_mt.data.prepare.job import Encoded, Job, Pipeline
+from gshard_mt.data.prepare.job import Job, Pipeline, PipelineOutput
 from gshard_mt.data.prepare.local import run_locally
 from gshard_mt.data.prepare.shards import SplitCounts
 from gshard_mt.data.prepare.summary import write_reports
@@ -71,7 +71,7 @@ def prepare(
     return read_manifest(data_dir), False
 
 
-def _finish(job: Job, encoded: Encoded) -> dict[str, Any]:
+def _finish(job: Job, encoded: PipelineOutput) -> dict[str, Any]:
     (job.data_dir / "references").mkdir()
     counts: Counts = {}
     for name, splits in encoded.shards.items():

@@ -7,16 +7,16 @@ from typing import NamedTuple
 import numpy as np
 
 from gshard_mt.config.records import CleaningConfig
-from gshard_mt.data.prepare.blocks import Block, read_drops, read_keys, read_text, write_drops
+from gshard_mt.data.prepare.blocks import StoredBlock, read_drops, read_keys, read_text, write_drops
 from gshard_mt.data.prepare.dedup import DUPLICATE, KEPT, NEAR_DUPLICATE, find_duplicates_on_disk
-from gshard_mt.data.prepare.drops import NUM_SAMPLES, Drops, Sentences
+from gshard_mt.data.prepare.drops import NUM_SAMPLES, Drops
 from gshard_mt.data.prepare.held_out import (
     Candidates,
     candidates,
     merge_candidates,
     pick_rows,
 )
-from gshard_mt.data.prepare.keys import KEYS, is_among
+from gshard_mt.data.prepare.keys import KEYS, KeyedPairs, is_among
 
 # Numbers of write_drops, after KEPT, DUPLICATE and NEAR_DUPLICATE.
 HELD_OUT, _IS_HELD_OUT = 3, 4
@@ -28,27 +28,7 @@ _MERGE_PARTS = 16  # blocks whose candidates are merged at once
 HeldOutKeys = Mapping[str, np.ndarray]  # split -> sorted keys of English strings
 
 
-class Pairs(NamedTuple):
-    """Pairs with their keys (keys.KEYS)."""
-
-    source: list[str]
-    english: list[str]
-    keys: np.ndarray
-
-    def sentences(self) -> list[Sentences]:
-        return list(zip(self.source, self.english, strict=True))
-
-    def take(self, number: int) -> "Pairs":
-        """Returns the first pairs."""
-        return Pairs(self.source[:number], self.english[:number], self.keys[:number])
-
-    def rows(self, rows: np.ndarray) -> "Pairs":
-        """Returns the pairs of some rows, in that order."""
-        source, english = [self.source[i] for i in rows], [self.english[i] for i in rows]
-        return Pairs(source, english, self.keys[rows])
-
-
-class Unique(NamedTuple):
+class DedupResult(NamedTuple):
     """What is left of a language without duplicates."""
 
     num_pairs: int
@@ -57,8 +37,8 @@ class Unique(NamedTuple):
 
 
 def drop_duplicates(
-    language: str, blocks: Sequence[Block], config: CleaningConfig, seed: int
-) -> Unique:
+    language: str, blocks: Sequence[StoredBlock], config: CleaningConfig, seed: int
+) -> DedupResult:
     """Marks duplicates in a language's training blocks (in the order of their ids)."""
     num_rows = sum(block.num_pairs for block in blocks)
     drop = find_duplicates_on_disk(map(read_keys, blocks), num_rows, blocks[0].path.parent)
@@ -73,7 +53,7 @@ def drop_duplicates(
         parts.append(candidates(read_keys(block)[part == 0], seed))
         if len(parts) == _MERGE_PARTS:
             parts = [merge_candidates(parts, seed)]
-    return Unique(int(np.sum(drop == 0)), merge_candidates(parts, seed), drops)
+    return DedupResult(int(np.sum(drop == 0)), merge_candidates(parts, seed), drops)
 
 
 def forgive_duplicates(drop: np.ndarray, config: CleaningConfig) -> np.ndarray:
@@ -84,10 +64,10 @@ def forgive_duplicates(drop: np.ndarray, config: CleaningConfig) -> np.ndarray:
 
 
 def pick_held_out(
-    blocks: Sequence[Block], num_wanted: Mapping[str, int], held_out: HeldOutKeys, seed: int
-) -> dict[str, Pairs]:
+    blocks: Sequence[StoredBlock], num_wanted: Mapping[str, int], held_out: HeldOutKeys, seed: int
+) -> dict[str, KeyedPairs]:
     """Returns a language's dev and test: up to `num_wanted` pairs with held-out English."""
-    picked = {split: no_pairs() for split in num_wanted}
+    picked = {split: join_pairs([]) for split in num_wanted}
     for block in blocks:
         drop = read_drops(block)
         for split in num_wanted:
@@ -97,14 +77,14 @@ def pick_held_out(
     return {split: pairs.take(num_wanted[split]) for split, pairs in picked.items()}
 
 
-def pick_pairs(block: Block, drop: np.ndarray, held_out: np.ndarray, seed: int) -> Pairs:
+def pick_pairs(block: StoredBlock, drop: np.ndarray, held_out: np.ndarray, seed: int) -> KeyedPairs:
     """Returns a block's kept pairs that stand for held-out English, one for each string."""
     keys = read_keys(block)
     rows = pick_rows(keys, drop == 0, held_out, seed)
-    return Pairs(*read_text(block), keys).rows(rows) if len(rows) else no_pairs()
+    return KeyedPairs(*read_text(block), keys).rows(rows) if len(rows) else join_pairs([])
 
 
-def merge_picked(parts: Iterable[Pairs], seed: int) -> Pairs:
+def merge_picked(parts: Iterable[KeyedPairs], seed: int) -> KeyedPairs:
     """Returns what `pick_pairs` would of all blocks, from what it returned of parts of them."""
     pairs = join_pairs(parts)
     is_free, english = np.ones(len(pairs.keys), bool), np.unique(pairs.keys["english"])
@@ -113,7 +93,7 @@ def merge_picked(parts: Iterable[Pairs], seed: int) -> Pairs:
 
 
 def drop_held_out(
-    language: str, blocks: Sequence[Block], held_out: np.ndarray, own_ids: np.ndarray
+    language: str, blocks: Sequence[StoredBlock], held_out: np.ndarray, own_ids: np.ndarray
 ) -> tuple[int, Drops]:
     """Marks pairs that share a sentence with what is held out; returns how many are left."""
     drops, num_pairs = Drops(), 0
@@ -143,26 +123,26 @@ def mark_held_out(
     return drop
 
 
-def keys_of(parts: Iterable[Pairs], fields: Sequence[str]) -> np.ndarray:
+def keys_of(parts: Iterable[KeyedPairs], fields: Sequence[str]) -> np.ndarray:
     """Returns the sorted keys of all pairs' sentences, of `source`, `english` or both."""
     keys = [part.keys[name] for part in parts for name in fields]
     return np.unique(np.concatenate([np.zeros(0, np.uint64), *keys]))
 
 
-def read_pairs(blocks: Sequence[Block]) -> Pairs:
+def read_pairs(blocks: Sequence[StoredBlock]) -> KeyedPairs:
     """Returns all pairs of blocks: ready-made splits are small."""
-    return join_pairs(Pairs(*read_text(block), read_keys(block)) for block in blocks)
+    return join_pairs(KeyedPairs(*read_text(block), read_keys(block)) for block in blocks)
 
 
-def read_kept(blocks: Iterable[Block], drops: Iterable[np.ndarray]) -> Pairs:
+def read_kept(blocks: Iterable[StoredBlock], drops: Iterable[np.ndarray]) -> KeyedPairs:
     """Returns the pairs of blocks that are not dropped."""
     return join_pairs(
-        Pairs(*read_text(block), read_keys(block)).rows(np.flatnonzero(drop == 0))
+        KeyedPairs(*read_text(block), read_keys(block)).rows(np.flatnonzero(drop == 0))
         for block, drop in zip(blocks, drops, strict=True)
     )
 
 
-def join_pairs(parts: Iterable[Pairs]) -> Pairs:
+def join_pairs(parts: Iterable[KeyedPairs]) -> KeyedPairs:
     """Returns all pairs in one."""
     source: list[str] = []
     english: list[str] = []
@@ -171,15 +151,11 @@ def join_pairs(parts: Iterable[Pairs]) -> Pairs:
         source += part.source
         english += part.english
         keys.append(part.keys)
-    return Pairs(source, english, np.concatenate(keys))
-
-
-def no_pairs() -> Pairs:
-    return Pairs([], [], np.zeros(0, KEYS))
+    return KeyedPairs(source, english, np.concatenate(keys))
 
 
 def count_drops(
-    language: str, block: Block, drop: np.ndarray, numbers: Sequence[int], drops: Drops
+    language: str, block: StoredBlock, drop: np.ndarray, numbers: Sequence[int], drops: Drops
 ) -> None:
     """Adds a block's dropped pairs to `drops`, those of some numbers of `drop`."""
     for number in numbers:

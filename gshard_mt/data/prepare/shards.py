@@ -13,9 +13,10 @@ import numpy as np
 from gshard_mt.config.records import DataConfig
 from gshard_mt.data.cleaning.clean import is_ratio_above
 from gshard_mt.data.examples import Columns, serialize_examples
-from gshard_mt.data.prepare.blocks import Block, read_drops
+from gshard_mt.data.prepare.blocks import StoredBlock, read_drops
 from gshard_mt.data.prepare.drops import NUM_SAMPLES, Drops
-from gshard_mt.data.prepare.selection import Pairs, read_kept
+from gshard_mt.data.prepare.keys import KeyedPairs
+from gshard_mt.data.prepare.selection import read_kept
 from gshard_mt.data.records import ShardInfo, write_shard
 from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer
 
@@ -73,7 +74,7 @@ class Shard(NamedTuple):
 
 
 def write_blocks(
-    blocks: Sequence[Block], language: str, path: pathlib.Path, encoding: Encoding
+    blocks: Sequence[StoredBlock], language: str, path: pathlib.Path, encoding: Encoding
 ) -> Shard:
     """Encodes what is kept of training blocks and writes it to `path`."""
     parts = (read_kept([block], [read_drops(block)]) for block in blocks)
@@ -81,7 +82,7 @@ def write_blocks(
 
 
 def write_pairs(
-    parts: Iterable[Pairs], language: str, split: str, path: pathlib.Path, encoding: Encoding
+    parts: Iterable[KeyedPairs], language: str, split: str, path: pathlib.Path, encoding: Encoding
 ) -> Shard:
     """Encodes pairs, a part at a time, and writes those that fit in a row; a test is kept whole."""
     counts, drops = SplitCounts(), Drops()
@@ -90,7 +91,7 @@ def write_pairs(
 
 
 def _encode(
-    parts: Iterable[Pairs], language: str, split: str, encoding: Encoding, shard: Shard
+    parts: Iterable[KeyedPairs], language: str, split: str, encoding: Encoding, shard: Shard
 ) -> Iterator[bytes]:
     """Yields the serialized records of a shard, whose counts and drops it adds to."""
     tokenizer = _tokenizer(encoding.data_dir, encoding.tokenizer_hash)

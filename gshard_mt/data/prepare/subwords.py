@@ -11,16 +11,16 @@ import numpy as np
 
 from gshard_mt.config.records import DataConfig
 from gshard_mt.data.mixture import temperature_shares
-from gshard_mt.data.prepare.blocks import Block, read_drops, read_text
+from gshard_mt.data.prepare.blocks import StoredBlock, read_drops, read_text
 from gshard_mt.data.tokenizer import save_models, train_model
 
 TRAINING_MARK = ".training"  # holds the trainer's process id while it runs
 
 
-class Sample(NamedTuple):
+class TextSample(NamedTuple):
     """So many of a language's training pairs: evenly spaced, all of them repeated where few."""
 
-    blocks: Sequence[Block]
+    blocks: Sequence[StoredBlock]
     num_pairs: int  # kept ones in the blocks
     num_wanted: int
 
@@ -35,7 +35,9 @@ def sample_sizes(num_train: Mapping[str, int], config: DataConfig) -> dict[str, 
     }
 
 
-def train_vocabulary(samples: Sequence[Sample], config: DataConfig, folder: pathlib.Path) -> None:
+def train_vocabulary(
+    samples: Sequence[TextSample], config: DataConfig, folder: pathlib.Path
+) -> None:
     """Trains the models that the config asks for and writes them in `folder`."""
     train_models(
         lambda side: (line for sample in samples for line in lines(sample, side)), config, folder
@@ -71,7 +73,7 @@ def train_models(
 _SIDES = {False: {"source": (0,), "target": (1,)}, True: {"joint": (0, 1)}}
 
 
-def lines(sample: Sample, side: int) -> Iterator[str]:
+def lines(sample: TextSample, side: int) -> Iterator[str]:
     """Yields the texts of a sample, side 0 the sources, 1 the English."""
     start = 0
     for block in sample.blocks:

@@ -10,7 +10,7 @@ import jinja2
 from gshard_mt.data.mixture import temperature_shares
 from gshard_mt.data.prepare.drops import Drops
 from gshard_mt.data.prepare.shards import LENGTH_BIN, SideCounts, SplitCounts
-from gshard_mt.languages import english_name
+from gshard_mt.languages import english_name, source_language
 
 _TEMPERATURES = (1.0, 5.0, 100.0)
 
@@ -124,7 +124,7 @@ def _counts(pairs: Mapping[str, Any]) -> Table:
     rows = [
         (
             pair,
-            english_name(pair.removesuffix("-en")),
+            english_name(source_language(pair)),
             *(info[split]["pairs"] for split in ("train", "dev", "test")),
             info["train"]["source_tokens"],
             info["train"]["target_tokens"],

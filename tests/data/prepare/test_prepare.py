@@ -40,19 +40,19 @@ def _files(folder: pathlib.Path) -> dict[str, bytes]:
 def test_held_out_text_is_in_no_training_pair_of_any_language(prepared):
     held_out = {
         fold(text)
-        for pair in prepared.pairs
+        for pair in prepared.language_pairs
         for split in ("dev", "test")
         for sentences in prepared.references(pair, split)
         for text in sentences
     }
     assert held_out
-    for pair in prepared.pairs:
+    for pair in prepared.language_pairs:
         for source, english in _decoded(prepared, pair, "train"):
             assert fold(source) not in held_out and fold(english) not in held_out
 
 
 def test_every_language_gets_the_held_out_pairs_that_it_can_give(prepared, config):
-    for pair in prepared.pairs:
+    for pair in prepared.language_pairs:
         total = {"de-en": 343, "fr-en": 200, "lb-en": 60}[pair]
         for split, wanted in (("dev", config.num_dev), ("test", config.num_test)):
             english = [english for _, english in prepared.references(pair, split)]
@@ -62,14 +62,14 @@ def test_every_language_gets_the_held_out_pairs_that_it_can_give(prepared, confi
 
 def test_dev_and_test_have_no_sentence_in_common(prepared):
     english = {
-        split: {e for pair in prepared.pairs for _, e in prepared.references(pair, split)}
+        split: {e for pair in prepared.language_pairs for _, e in prepared.references(pair, split)}
         for split in ("dev", "test")
     }
     assert english["dev"].isdisjoint(english["test"])
 
 
 def test_decoded_ids_are_the_references(prepared):
-    for pair in prepared.pairs:
+    for pair in prepared.language_pairs:
         assert _decoded(prepared, pair, "test") == prepared.references(pair, "test")
 
 
@@ -78,7 +78,7 @@ def test_tfds_opens_a_pair(prepared):
     for split in ("train", "dev", "test"):
         source = builder.as_data_source(split=split)  # type: ignore[call-arg]
         reader = prepared.reader("de-en", split)
-        assert len(source) == len(reader) == prepared.num_pairs["de-en"][split]
+        assert len(source) == len(reader) == prepared.num_examples["de-en"][split]
         for index, record in zip(
             (0, len(source) - 1), reader.read([0, len(source) - 1]), strict=True
         ):
@@ -145,10 +145,12 @@ def test_given_splits_are_used_and_their_overlap_leaves_training(tmp_path):
         train[0].split("\t")[1]
     ] * 2 + ["{x} y"]
     trained = {
-        english for pair in prepared.pairs for _, english in _decoded(prepared, pair, "train")
+        english
+        for pair in prepared.language_pairs
+        for _, english in _decoded(prepared, pair, "train")
     }
     assert train[0].split("\t")[1] not in trained
-    assert prepared.num_pairs["fr-en"]["test"] == 20
+    assert prepared.num_examples["fr-en"]["test"] == 20
 
 
 def test_every_pair_read_is_kept_or_counted_as_dropped(tmp_path):
@@ -218,7 +220,9 @@ def test_what_is_kept_out_is_in_no_training_pair(tmp_path):
     config = dataclasses.replace(config, keep_out=f"{tmp_path}/mine.*", source_vocab_size=300)
     prepare(config, tmp_path / "data")
     prepared = open_prepared(tmp_path / "data")
-    trained = {fold(e) for pair in prepared.pairs for _, e in _decoded(prepared, pair, "train")}
+    trained = {
+        fold(e) for pair in prepared.language_pairs for _, e in _decoded(prepared, pair, "train")
+    }
     assert trained.isdisjoint(map(fold, kept_out))
     with pytest.raises(ConfigError, match="data.keep_out: .*none.*no such file"):
         prepare(dataclasses.replace(config, keep_out=f"{tmp_path}/none"), tmp_path / "other")

@@ -59,9 +59,9 @@ def tatoeba(tmp_path_factory) -> Tatoeba:
 def test_every_language_is_there_with_its_text(tatoeba):
     codes = {language_code(code) for code, _ in tatoeba.files}
     assert len(codes) == _NUM_LANGUAGES
-    assert set(tatoeba.prepared.pairs) == {f"{code}-en" for code in codes}
+    assert set(tatoeba.prepared.language_pairs) == {f"{code}-en" for code in codes}
     assert min(tatoeba.prepared.train_pairs.values()) > 0
-    for pair in tatoeba.prepared.pairs:
+    for pair in tatoeba.prepared.language_pairs:
         assert len(tatoeba.prepared.reader(pair, "train")) == tatoeba.prepared.train_pairs[pair]
 
 
@@ -104,5 +104,5 @@ def test_shares_of_the_training_stream_are_those_of_the_temperature(tatoeba, tem
 def test_the_report_has_every_language(tatoeba):
     for name in ("report.md", "report.html"):
         text = (tatoeba.prepared.directory / name).read_text(encoding="utf-8")
-        missing = [pair for pair in tatoeba.prepared.pairs if text.count(pair) < 3]
+        missing = [pair for pair in tatoeba.prepared.language_pairs if text.count(pair) < 3]
         assert not missing, f"{name}: counts, shares or drops"

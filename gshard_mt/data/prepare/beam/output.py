@@ -6,16 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gshard_mt.data.prepare.beam.steps import Marked, Split, new_folder
+from gshard_mt.data.prepare.beam.steps import MarkedBlock, Split, new_folder
 from gshard_mt.data.prepare.blocks import read_text
 from gshard_mt.data.prepare.job import Job, no_training_pair
-from gshard_mt.data.prepare.selection import Pairs, read_kept
+from gshard_mt.data.prepare.keys import KeyedPairs
+from gshard_mt.data.prepare.selection import read_kept
 from gshard_mt.data.prepare.shards import SHARD_BLOCKS, Encoding, Shard, write_pairs
 from gshard_mt.data.prepare.subwords import sample_places, sample_sizes, train_models
 from gshard_mt.data.tokenizer import load_tokenizer
 
 
-class Sampled(NamedTuple):
+class BlockSample(NamedTuple):
     """What a block gives to the subwords' training text."""
 
     language: str
@@ -32,7 +33,7 @@ class Layout(NamedTuple):
     num_pairs: int  # kept in all
 
 
-def count_kept(marked: Marked) -> Iterator[tuple[str, tuple[int, int]]]:
+def count_kept(marked: MarkedBlock) -> Iterator[tuple[str, tuple[int, int]]]:
     """Yields language, (block, pairs kept in it)."""
     yield marked.language, (marked.block.first_id, int(np.sum(marked.drop == 0)))
 
@@ -51,8 +52,8 @@ def size_samples(_: None, job: Job, layouts: Mapping[str, Layout]) -> Iterator[d
 
 
 def sample_text(
-    marked: Marked, layouts: Mapping[str, Layout], sizes: Mapping[str, int]
-) -> Iterator[tuple[None, Sampled]]:
+    marked: MarkedBlock, layouts: Mapping[str, Layout], sizes: Mapping[str, int]
+) -> Iterator[tuple[None, BlockSample]]:
     """Yields all under one key: one worker trains."""
     layout = layouts[marked.language]
     start = int(layout.starts[_number(marked, layout)])
@@ -61,10 +62,10 @@ def sample_text(
     if len(rows):
         source, english = read_text(marked.block)
         texts = [source[i] for i in rows], [english[i] for i in rows]
-        yield None, Sampled(marked.language, marked.block.first_id, *texts)
+        yield None, BlockSample(marked.language, marked.block.first_id, *texts)
 
 
-def train(element: tuple[None, Iterable[Sampled]], job: Job) -> Iterator[str]:
+def train(element: tuple[None, Iterable[BlockSample]], job: Job) -> Iterator[str]:
     """Trains the subwords and yields the tokenizer's hash."""
     samples = sorted(element[1], key=lambda each: (each.language, each.first_id))
     train_models(
@@ -76,14 +77,14 @@ def train(element: tuple[None, Iterable[Sampled]], job: Job) -> Iterator[str]:
 
 
 def deal_shards(
-    marked: Marked, layouts: Mapping[str, Layout]
-) -> Iterator[tuple[tuple[str, int], Marked]]:
+    marked: MarkedBlock, layouts: Mapping[str, Layout]
+) -> Iterator[tuple[tuple[str, int], MarkedBlock]]:
     number = _number(marked, layouts[marked.language])
     yield (marked.language, number // SHARD_BLOCKS), marked
 
 
 def write_train(
-    element: tuple[tuple[str, int], Iterable[Marked]], tokenizer_hash: str, job: Job
+    element: tuple[tuple[str, int], Iterable[MarkedBlock]], tokenizer_hash: str, job: Job
 ) -> Iterator[tuple[Split, tuple[int, Shard]]]:
     (language, number), parts = element
     parts = sorted(parts, key=lambda marked: marked.block.first_id)
@@ -92,16 +93,16 @@ def write_train(
 
 
 def write_held_out(
-    element: tuple[Split, Pairs], tokenizer_hash: str, job: Job
+    element: tuple[Split, KeyedPairs], tokenizer_hash: str, job: Job
 ) -> Iterator[tuple[Split, tuple[int, Shard]]]:
     key, pairs = element
     yield key, (0, _write(key, pairs, tokenizer_hash, job))
 
 
-def _write(key: Split, pairs: Pairs, tokenizer_hash: str, job: Job) -> Shard:
+def _write(key: Split, pairs: KeyedPairs, tokenizer_hash: str, job: Job) -> Shard:
     encoding = Encoding(job.config, job.data_dir, tokenizer_hash)
     return write_pairs([pairs], *key, new_folder(job.work) / "shard", encoding)
 
 
-def _number(marked: Marked, layout: Layout) -> int:
+def _number(marked: MarkedBlock, layout: Layout) -> int:
     return int(np.searchsorted(layout.first_ids, marked.block.first_id))

@@ -34,7 +34,7 @@ from gshard_mt.data.prepare.beam.results import (
 )
 from gshard_mt.data.prepare.drops import merge_tallies
 from gshard_mt.data.prepare.held_out import merge_candidates
-from gshard_mt.data.prepare.job import Encoded, Job, Pipeline
+from gshard_mt.data.prepare.job import Job, Pipeline, PipelineOutput
 from gshard_mt.data.prepare.selection import merge_picked
 from gshard_mt.errors import ConfigError, UserError, suggest
 
@@ -70,7 +70,7 @@ def _parse(runner: str, options: str) -> PipelineOptions:
     return parsed
 
 
-def _run(runner: str, options: PipelineOptions, job: Job) -> Encoded:
+def _run(runner: str, options: PipelineOptions, job: Job) -> PipelineOutput:
     job = job.from_anywhere()
     is_here = runner == "DirectRunner"
     try:
@@ -177,7 +177,7 @@ def _clean(graph: _Graph) -> PValue:
 
 
 def _drop_duplicates(graph: _Graph, blocks: PValue) -> PValue:
-    """Returns Marked training blocks."""
+    """Returns the training blocks as MarkedBlocks."""
     train = blocks | "training blocks" >> beam.Filter(lambda each: each[1].split == "train")
     sizes = train | "sizes" >> beam.Map(lambda each: (each[0], each[1].num_pairs))
     found = (
@@ -195,7 +195,7 @@ def _drop_duplicates(graph: _Graph, blocks: PValue) -> PValue:
 
 
 def _hold_out(graph: _Graph, blocks: PValue, marked: PValue) -> tuple[PValue, PValue]:
-    """Returns Marked training blocks, leaks marked too, and held-out Pairs by Split."""
+    """Returns MarkedBlocks with held-out overlap marked, and held-out KeyedPairs by Split."""
     job = graph.job
     given = (
         blocks

@@ -13,8 +13,8 @@ import numpy as np
 
 from gshard_mt.data.corpora.entry import SPLITS
 from gshard_mt.data.prepare.drops import Drops, Tally
-from gshard_mt.data.prepare.job import Encoded
-from gshard_mt.data.prepare.selection import Pairs
+from gshard_mt.data.prepare.job import PipelineOutput
+from gshard_mt.data.prepare.keys import KeyedPairs
 from gshard_mt.data.prepare.shards import Shard, SideCounts, SplitCounts
 from gshard_mt.data.records import ShardInfo
 from gshard_mt.errors import ConfigError, DataError, UserError
@@ -33,7 +33,7 @@ def write_result(content: Any, name: str, folder: pathlib.Path) -> None:
     os.replace(temporary, folder / f"{name}.json")
 
 
-def read_results(folder: pathlib.Path) -> Encoded:
+def read_results(folder: pathlib.Path) -> PipelineOutput:
     """Returns what the files of all NAMES say."""
     content = {
         name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in NAMES
@@ -50,7 +50,7 @@ def read_results(folder: pathlib.Path) -> Encoded:
     references = {name: {split: [] for split in ("dev", "test")} for name in names}
     for language, split, sentences in content["references"]:
         references[language][split] = [(source, english) for source, english in sentences]
-    return Encoded(shards, references, drops)
+    return PipelineOutput(shards, references, drops)
 
 
 def tally_record(element: tuple[tuple[str, str], Tally]) -> list:
@@ -59,7 +59,7 @@ def tally_record(element: tuple[tuple[str, str], Tally]) -> list:
     return [*key, number, samples]
 
 
-def references_record(element: tuple[tuple[str, str], Pairs]) -> list:
+def references_record(element: tuple[tuple[str, str], KeyedPairs]) -> list:
     """Returns a held-out split as JSON has it."""
     key, pairs = element
     return [*key, pairs.sentences()]

@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gshard_mt.data.corpora.entry import Entry
-from gshard_mt.data.prepare.blocks import Block, RawBlock, read_blocks, read_keys
+from gshard_mt.data.prepare.blocks import RawBlock, StoredBlock, read_blocks, read_keys
 from gshard_mt.data.prepare.clean_rows import clean_block
 from gshard_mt.data.prepare.dedup import deal, find_duplicates, part_bits
 from gshard_mt.data.prepare.drops import Drops, Tally, tally
 from gshard_mt.data.prepare.held_out import Candidates, candidates, choose_held_out, wanted_pairs
 from gshard_mt.data.prepare.job import Job, no_training_pair
+from gshard_mt.data.prepare.keys import KeyedPairs
 from gshard_mt.data.prepare.selection import (
     DUPLICATES,
     HELD_OUT,
-    Pairs,
     count_drops,
     forgive_duplicates,
     mark_held_out,
@@ -35,24 +35,24 @@ Split = tuple[str, str]  # language, split
 Keys = np.ndarray  # uint64, sorted
 
 
-class Cleaned(NamedTuple):
+class CleanedBlock(NamedTuple):
     """A block as read, cleaned: none where nothing is left of it."""
 
     tag: str
     first_id: int
-    block: Block | None
+    block: StoredBlock | None
     drops: Drops
 
 
-class Marked(NamedTuple):
+class MarkedBlock(NamedTuple):
     """A training block with the numbers of blocks.write_drops."""
 
     language: str
-    block: Block
+    block: StoredBlock
     drop: np.ndarray
 
 
-class Chosen(NamedTuple):
+class HeldOutChoice(NamedTuple):
     """The keys of English strings that are held out, and how many pairs a language should."""
 
     keys: dict[str, Keys]  # by split
@@ -64,12 +64,12 @@ def read(element: tuple[int, Entry]) -> Iterator[RawBlock]:
     yield from read_blocks(entry, number)
 
 
-def clean(raw: RawBlock, job: Job) -> Iterator[Cleaned]:
+def clean(raw: RawBlock, job: Job) -> Iterator[CleanedBlock]:
     _, block, drops = clean_block(raw, job.config.cleaning, new_folder(job.work))
-    yield Cleaned(raw.tag, int(raw.id[0]), block, drops)
+    yield CleanedBlock(raw.tag, int(raw.id[0]), block, drops)
 
 
-def count_cleaned(cleaned: Cleaned) -> Iterator[tuple[tuple[str, str], Tally]]:
+def count_cleaned(cleaned: CleanedBlock) -> Iterator[tuple[tuple[str, str], Tally]]:
     yield from tally(cleaned.drops, cleaned.first_id)
 
 
@@ -77,13 +77,15 @@ def name_languages(tags: Sequence[str]) -> Iterator[dict[str, str]]:
     yield merge_locales(sorted(tags))
 
 
-def name_blocks(cleaned: Cleaned, languages: Mapping[str, str]) -> Iterator[tuple[str, Block]]:
+def name_blocks(
+    cleaned: CleanedBlock, languages: Mapping[str, str]
+) -> Iterator[tuple[str, StoredBlock]]:
     if cleaned.block:
         yield languages[cleaned.tag], cleaned.block
 
 
 def deal_rows(
-    element: tuple[str, Block], sizes: Mapping[str, int]
+    element: tuple[str, StoredBlock], sizes: Mapping[str, int]
 ) -> Iterator[tuple[tuple[str, int], tuple[int, np.ndarray]]]:
     """Yields (language, part), (block, rows): pairs that may be equal meet in one part."""
     language, block = element
@@ -109,29 +111,29 @@ def find_in_part(
 
 def mark_duplicates(
     element: tuple[tuple[str, int], Mapping[str, Iterable[Any]]],
-) -> Iterator[Marked]:
+) -> Iterator[MarkedBlock]:
     (language, _), parts = element
     (block,) = parts["block"]
     drop = np.zeros(block.num_pairs, np.uint8)
     for rows, numbers in parts["duplicates"]:
         drop[rows] = numbers
-    yield Marked(language, block, drop)
+    yield MarkedBlock(language, block, drop)
 
 
-def count_duplicates(marked: Marked) -> Iterator[tuple[tuple[str, str], Tally]]:
+def count_duplicates(marked: MarkedBlock) -> Iterator[tuple[tuple[str, str], Tally]]:
     yield from _count(marked, DUPLICATES)
 
 
-def count_leaks(marked: Marked) -> Iterator[tuple[tuple[str, str], Tally]]:
+def count_leaks(marked: MarkedBlock) -> Iterator[tuple[tuple[str, str], Tally]]:
     yield from _count(marked, [HELD_OUT])
 
 
-def find_candidates(marked: Marked, job: Job) -> Iterator[tuple[str, Candidates]]:
+def find_candidates(marked: MarkedBlock, job: Job) -> Iterator[tuple[str, Candidates]]:
     keys = read_keys(marked.block)
     yield marked.language, candidates(keys[marked.drop == 0], job.config.seed)
 
 
-def read_given(element: tuple[Split, Iterable[Block]]) -> Iterator[tuple[Split, Pairs]]:
+def read_given(element: tuple[Split, Iterable[StoredBlock]]) -> Iterator[tuple[Split, KeyedPairs]]:
     key, blocks = element
     yield key, read_pairs(sorted(blocks, key=lambda block: block.first_id))
 
@@ -142,7 +144,7 @@ def choose(
     found: Mapping[str, Candidates],
     num_pairs: Mapping[str, int],
     given: Mapping[Split, Keys],
-) -> Iterator[Chosen]:
+) -> Iterator[HeldOutChoice]:
     if not found:
         raise no_training_pair(job)
     wanted = {
@@ -157,23 +159,29 @@ def choose(
         )
         for split in ("dev", "test")
     }
-    yield Chosen(choose_held_out(found, num_pairs, wanted, given_keys, job.config.seed), wanted)
+    yield HeldOutChoice(
+        choose_held_out(found, num_pairs, wanted, given_keys, job.config.seed), wanted
+    )
 
 
-def pick(marked: Marked, chosen: Chosen, job: Job) -> Iterator[tuple[Split, Pairs]]:
+def pick(
+    marked: MarkedBlock, chosen: HeldOutChoice, job: Job
+) -> Iterator[tuple[Split, KeyedPairs]]:
     for split in chosen.wanted[marked.language]:
         pairs = pick_pairs(marked.block, marked.drop, chosen.keys[split], job.config.seed)
         if pairs.source:
             yield (marked.language, split), pairs
 
 
-def take_wanted(element: tuple[Split, Pairs], chosen: Chosen) -> Iterator[tuple[Split, Pairs]]:
+def take_wanted(
+    element: tuple[Split, KeyedPairs], chosen: HeldOutChoice
+) -> Iterator[tuple[Split, KeyedPairs]]:
     (language, split), pairs = element
     yield (language, split), pairs.take(chosen.wanted[language][split])
 
 
 def gather_keys(
-    parts: Sequence[np.ndarray], chosen: Chosen, keep_out: Keys
+    parts: Sequence[np.ndarray], chosen: HeldOutChoice, keep_out: Keys
 ) -> Iterator[tuple[Keys, np.ndarray]]:
     """Yields the keys of all held-out sentences, and the ids of the pairs they are from."""
     sentences = [part[name] for part in parts for name in ("source", "english")]
@@ -182,12 +190,12 @@ def gather_keys(
     yield sentences, np.concatenate(ids)
 
 
-def drop_leaks(marked: Marked, held_out: tuple[Keys, np.ndarray]) -> Iterator[Marked]:
+def drop_leaks(marked: MarkedBlock, held_out: tuple[Keys, np.ndarray]) -> Iterator[MarkedBlock]:
     drop = mark_held_out(read_keys(marked.block), marked.drop, *held_out)
     yield marked._replace(drop=drop)
 
 
-def _count(marked: Marked, numbers: Sequence[int]) -> Iterator[tuple[tuple[str, str], Tally]]:
+def _count(marked: MarkedBlock, numbers: Sequence[int]) -> Iterator[tuple[tuple[str, str], Tally]]:
     drops = Drops()
     count_drops(marked.language, marked.block, marked.drop, numbers, drops)
     yield from tally(drops, marked.block.first_id)
