@@ -3,7 +3,7 @@
 
 import sys
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -25,7 +25,7 @@ from gshard_mt.data.prepare.selection import (
     pick_held_out,
     read_pairs,
 )
-from gshard_mt.data.prepare.shards import SHARD_BLOCKS, Encoding, Shard, write_blocks, write_pairs
+from gshard_mt.data.prepare.shards import SHARD_BLOCKS, Shard, write_blocks, write_pairs
 from gshard_mt.data.prepare.subwords import TextSample, sample_sizes, train_vocabulary
 from gshard_mt.data.prepare.workers import Workers, run_alone
 from gshard_mt.data.tokenizer import load_tokenizer
@@ -36,33 +36,27 @@ HeldOut = dict[str, dict[str, KeyedPairs]]  # language -> dev, test -> pairs
 Shards = dict[str, dict[str, list[Shard]]]
 
 
-class _Stage(NamedTuple):
-    job: Job
-    workers: Workers
-
-
 def run_locally(job: Job) -> PipelineOutput:
     """Runs a job in `data.num_workers` processes, with a progress bar on standard error."""
     with Workers(job.config.num_workers) as workers:
-        stage, drops = _Stage(job, workers), Drops()
-        blocks = _clean(stage, drops)
-        held_out, num_train = _select(stage, blocks, drops)
-        _train_vocabulary(stage, blocks, num_train)
+        drops = Drops()
+        blocks = _clean(job, workers, drops)
+        held_out, num_train = _select(job, workers, blocks, drops)
+        _train_vocabulary(job, workers, blocks, num_train)
         references = {
             name: {split: pairs.sentences() for split, pairs in splits.items()}
             for name, splits in held_out.items()
         }
-        return PipelineOutput(_write(stage, blocks, held_out), references, drops)
+        return PipelineOutput(_write(job, workers, blocks, held_out), references, drops)
 
 
-def _clean(stage: _Stage, drops: Drops) -> Blocks:
-    job = stage.job
+def _clean(job: Job, workers: Workers, drops: Drops) -> Blocks:
     blocks: list[StoredBlock] = []
     dropped = Drops()
     tags: set[str] = set()
     with _progress("cleaning") as bar:
         tasks = ((raw, job.config.cleaning, job.work) for raw in _read(job.recipe, tags, bar))
-        for num_pairs, block, more in stage.workers.map(clean_block, tasks):
+        for num_pairs, block, more in workers.map(clean_block, tasks):
             bar.update(num_pairs)
             dropped.merge(more)
             blocks += [block] if block else []
@@ -86,19 +80,21 @@ def _read(recipe: Recipe, tags: set[str], bar: tqdm) -> Iterator[RawBlock]:
             tags.add(raw.tag)
             num_pairs += len(raw.source)
             if so_far := done + min(size, num_bytes_read() - start):
-                bar.total = num_pairs * sum(sizes) // so_far  # so that it shows the time left
+                bar.total = num_pairs * sum(sizes) // so_far  # for the time left
             yield raw
         done += size
 
 
-def _select(stage: _Stage, blocks: Blocks, drops: Drops) -> tuple[HeldOut, dict[str, int]]:
-    """Marks what is no training pair; returns what is held out, and how many pairs are left."""
-    job, config = stage.job, stage.job.config
+def _select(
+    job: Job, workers: Workers, blocks: Blocks, drops: Drops
+) -> tuple[HeldOut, dict[str, int]]:
+    """Marks the pairs not to train on; returns the held-out ones and how many are left."""
+    config = job.config
     trained = [name for name in blocks if blocks[name]["train"]]
     if not trained:
         raise no_training_pair(job)
     tasks = [(name, blocks[name]["train"], config.cleaning, config.seed) for name in trained]
-    unique = dict(zip(trained, _each(stage, "duplicates", drop_duplicates, tasks), strict=True))
+    unique = dict(zip(trained, _each(workers, "duplicates", drop_duplicates, tasks), strict=True))
     for each in unique.values():
         drops.merge(each.drops)
     held_out = {
@@ -122,7 +118,7 @@ def _select(stage: _Stage, blocks: Blocks, drops: Drops) -> tuple[HeldOut, dict[
     )
     tasks = [(blocks[name]["train"], wanted[name], keys, config.seed) for name in trained]
     for name, picked in zip(
-        trained, _each(stage, "held-out text", pick_held_out, tasks), strict=True
+        trained, _each(workers, "held-out text", pick_held_out, tasks), strict=True
     ):
         held_out[name] |= picked
     every = [pairs for splits in held_out.values() for pairs in splits.values()]
@@ -131,7 +127,7 @@ def _select(stage: _Stage, blocks: Blocks, drops: Drops) -> tuple[HeldOut, dict[
     tasks = [(name, blocks[name]["train"], sentences, _ids_of(held_out[name])) for name in trained]
     num_train = {}
     for name, (number, more) in zip(
-        trained, _each(stage, "overlap with it", drop_held_out, tasks), strict=True
+        trained, _each(workers, "overlap with it", drop_held_out, tasks), strict=True
     ):
         num_train[name] = number
         drops.merge(more)
@@ -144,41 +140,43 @@ def _ids_of(splits: dict[str, KeyedPairs]) -> np.ndarray:
     return np.concatenate([pairs.keys["id"] for pairs in splits.values()])
 
 
-def _train_vocabulary(stage: _Stage, blocks: Blocks, num_train: dict[str, int]) -> None:
-    job, sizes = stage.job, sample_sizes(num_train, stage.job.config)
+def _train_vocabulary(
+    job: Job, workers: Workers, blocks: Blocks, num_train: dict[str, int]
+) -> None:
+    sizes = sample_sizes(num_train, job.config)
     samples = [
         TextSample(blocks[name]["train"], num_train[name], sizes[name]) for name in num_train
     ]
-    run = run_alone if stage.workers.num > 1 else lambda function, *task: function(*task)
+    run = run_alone if workers.num > 1 else lambda function, *task: function(*task)
     with _progress("training subwords", 1, "vocabulary") as bar:
         run(train_vocabulary, samples, job.config, job.data_dir / "tokenizer")
         bar.update()
 
 
-def _write(stage: _Stage, blocks: Blocks, held_out: HeldOut) -> Shards:
-    job = stage.job
-    encoding = Encoding(job.config, job.data_dir, load_tokenizer(job.data_dir).hash)
+def _write(job: Job, workers: Workers, blocks: Blocks, held_out: HeldOut) -> Shards:
+    tokenizer = load_tokenizer(job.data_dir)
     shards: Shards = {name: {split: [] for split in SPLITS} for name in blocks}
     tasks = []
     for name in blocks:
         train = blocks[name]["train"]
         for start in range(0, len(train), SHARD_BLOCKS):
             path = job.work / f"{name}-{start}.shard"
-            tasks.append((train[start : start + SHARD_BLOCKS], name, path, encoding))
+            some = train[start : start + SHARD_BLOCKS]
+            tasks.append((some, name, path, job.config, job.data_dir, tokenizer.hash))
     with _progress("writing", sum(block.num_pairs for task in tasks for block in task[0])) as bar:
-        for task, shard in zip(tasks, stage.workers.map(write_blocks, tasks), strict=True):
+        for task, shard in zip(tasks, workers.map(write_blocks, tasks), strict=True):
             bar.update(sum(block.num_pairs for block in task[0]))
             shards[task[1]]["train"].append(shard)
     for name, splits in held_out.items():
         for split, pairs in splits.items():
             path = job.work / f"{name}.{split}.shard"
-            shards[name][split] = [write_pairs([pairs], name, split, path, encoding)]
+            shards[name][split] = [write_pairs([pairs], (name, split), path, tokenizer, job.config)]
     return shards
 
 
-def _each(stage: _Stage, what: str, function, tasks: list[tuple]) -> Iterator[Any]:
+def _each(workers: Workers, what: str, function, tasks: list[tuple]) -> Iterator[Any]:
     with _progress(what, len(tasks), "languages") as bar:
-        for result in stage.workers.map(function, tasks):
+        for result in workers.map(function, tasks):
             bar.update()
             yield result
 

@@ -27,9 +27,10 @@ from gshard_mt.data.prepare.drops import Drops
 from gshard_mt.data.prepare.job import Job, Pipeline, PipelineOutput
 from gshard_mt.data.prepare.local import run_locally
 from gshard_mt.data.prepare.shards import SplitCounts
+from gshard_mt.data.prepare.subwords import copy_models
 from gshard_mt.data.prepare.summary import write_reports
 from gshard_mt.data.records import write_dataset
-from gshard_mt.data.tokenizer import copy_models, load_tokenizer
+from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import DataError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -1,4 +1,4 @@
-"""Shards: clean pairs become subword ids in ArrayRecord files, and counts for the report."""
+"""Shards: encodes clean pairs as subword ids in ArrayRecord files and counts them."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -21,26 +21,19 @@ from gshard_mt.data.records import ShardInfo, write_shard
 from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer
 
 SHARD_BLOCKS = 16
-LENGTH_BIN = 8  # subwords of a bar in a length histogram
-
-
-class Encoding(NamedTuple):
-    """How pairs become ids: the settings, and where which tokenizer lies."""
-
-    config: DataConfig
-    data_dir: pathlib.Path
-    tokenizer_hash: str
+LENGTH_BIN = 8  # subwords per bar of a length histogram
 
 
 @dataclass
 class SideCounts:
-    """What one side of the kept pairs adds up to."""
+    """Totals of one side of the kept pairs."""
 
     tokens: int = 0
-    words: int = 0  # between spaces
+    words: int = 0  # separated by spaces
     characters: int = 0
-    unknown: int = 0  # characters that the vocabulary spells in bytes
-    lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # pairs by 8 tokens
+    unknown: int = 0  # characters that the vocabulary spells as bytes
+    # The number of pairs whose length is in each bin of LENGTH_BIN tokens.
+    lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def add(self, other: "SideCounts") -> None:
         self.tokens += other.tokens
@@ -53,7 +46,7 @@ class SideCounts:
 
 @dataclass
 class SplitCounts:
-    """What a split, or a shard of it, adds up to."""
+    """Totals of a split or of one shard."""
 
     pairs: int = 0
     source: SideCounts = field(default_factory=SideCounts)
@@ -66,7 +59,7 @@ class SplitCounts:
 
 
 class Shard(NamedTuple):
-    """One file of a dataset, and what became of the pairs that it was made of."""
+    """One file of a dataset, with the totals of the pairs in it and of those dropped."""
 
     info: ShardInfo
     counts: SplitCounts
@@ -74,46 +67,60 @@ class Shard(NamedTuple):
 
 
 def write_blocks(
-    blocks: Sequence[StoredBlock], language: str, path: pathlib.Path, encoding: Encoding
+    blocks: Sequence[StoredBlock],
+    language: str,
+    path: pathlib.Path,
+    config: DataConfig,
+    data_dir: pathlib.Path,
+    tokenizer_hash: str,
 ) -> Shard:
-    """Encodes what is kept of training blocks and writes it to `path`."""
+    """Encodes the kept pairs of training blocks and writes them to `path`."""
     parts = (read_kept([block], [read_drops(block)]) for block in blocks)
-    return write_pairs(parts, language, "train", path, encoding)
+    tokenizer = cached_tokenizer(data_dir, tokenizer_hash)
+    return write_pairs(parts, (language, "train"), path, tokenizer, config)
 
 
 def write_pairs(
-    parts: Iterable[KeyedPairs], language: str, split: str, path: pathlib.Path, encoding: Encoding
+    parts: Iterable[KeyedPairs],
+    language_and_split: tuple[str, str],
+    path: pathlib.Path,
+    tokenizer: Tokenizer,
+    config: DataConfig,
 ) -> Shard:
-    """Encodes pairs, a part at a time, and writes those that fit in a row; a test is kept whole."""
+    """Encodes pairs, one part at a time, and writes those that fit in a row; test is kept whole."""
+    language, split = language_and_split
     counts, drops = SplitCounts(), Drops()
-    records = _encode(parts, language, split, encoding, Shard(ShardInfo(path, 0, 0), counts, drops))
-    return Shard(write_shard(path, records), counts, drops)
+
+    def records() -> Iterator[bytes]:
+        for pairs in parts:
+            ids = tokenizer.encode_source(pairs.source), tokenizer.encode_target(pairs.english)
+            is_kept = np.ones(len(pairs.keys), bool)
+            for reason, is_bad in _why_drop(
+                split, _lengths(ids[0]), _lengths(ids[1]), config
+            ).items():
+                rows = np.flatnonzero(is_bad & is_kept)
+                if len(rows):
+                    samples = pairs.rows(rows[:NUM_SAMPLES]).sentences()
+                    drops.add(language, reason, len(rows), samples)
+                    is_kept[rows] = False
+            if not is_kept.all():
+                kept = np.flatnonzero(is_kept)
+                pairs = pairs.rows(kept)
+                ids = [ids[0][i] for i in kept], [ids[1][i] for i in kept]
+            columns = Columns(*_flatten(ids[0]), *_flatten(ids[1]))
+            source = _count(pairs.source, *columns[:2], tokenizer.starts_unknown_source)
+            target = _count(pairs.english, *columns[2:], tokenizer.starts_unknown_target)
+            counts.add(SplitCounts(len(pairs.keys), source, target))
+            yield from serialize_examples(pairs.keys["id"], columns)
+
+    return Shard(write_shard(path, records()), counts, drops)
 
 
-def _encode(
-    parts: Iterable[KeyedPairs], language: str, split: str, encoding: Encoding, shard: Shard
-) -> Iterator[bytes]:
-    """Yields the serialized records of a shard, whose counts and drops it adds to."""
-    tokenizer = _tokenizer(encoding.data_dir, encoding.tokenizer_hash)
-    for pairs in parts:
-        ids = tokenizer.encode_source(pairs.source), tokenizer.encode_target(pairs.english)
-        is_kept = np.ones(len(pairs.keys), bool)
-        lengths = _lengths(ids[0]), _lengths(ids[1])
-        for reason, is_bad in _why_drop(split, *lengths, encoding.config).items():
-            places = np.flatnonzero(is_bad & is_kept)
-            if len(places):
-                samples = pairs.rows(places[:NUM_SAMPLES]).sentences()
-                shard.drops.add(language, reason, len(places), samples)
-                is_kept[places] = False
-        if not is_kept.all():
-            kept = np.flatnonzero(is_kept)
-            pairs = pairs.rows(kept)
-            ids = [ids[0][i] for i in kept], [ids[1][i] for i in kept]
-        sides = Columns(*_flatten(ids[0]), *_flatten(ids[1]))
-        source = _count(pairs.source, *sides[:2], tokenizer.starts_unknown_source)
-        target = _count(pairs.english, *sides[2:], tokenizer.starts_unknown_target)
-        shard.counts.add(SplitCounts(len(pairs.keys), source, target))
-        yield from serialize_examples(pairs.keys["id"], sides)
+@functools.lru_cache(1)
+def cached_tokenizer(data_dir: pathlib.Path, hash: str) -> Tokenizer:
+    """Loads a tokenizer once per process; `hash` tells apart two that were in one directory."""
+    del hash
+    return load_tokenizer(data_dir)
 
 
 def _why_drop(
@@ -128,18 +135,12 @@ def _why_drop(
     return {"row_length": is_long, "length_ratio": is_uneven}
 
 
-@functools.lru_cache(1)
-def _tokenizer(data_dir: pathlib.Path, hash: str) -> Tokenizer:
-    del hash  # another tokenizer in the same place is another one
-    return load_tokenizer(data_dir)
-
-
 def _lengths(ids: Sequence[Sequence[int]]) -> np.ndarray:
     return np.fromiter(map(len, ids), np.int64, len(ids))
 
 
 def _flatten(ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns all ids end to end, int32, and the length of each list."""
+    """Returns all ids concatenated, int32, and the length of each list."""
     lengths = _lengths(ids)
     flat = itertools.chain.from_iterable(ids)
     return np.fromiter(flat, np.int32, int(lengths.sum())), lengths

@@ -1,32 +1,48 @@
-"""Vocabulary: a bounded sample of the training text, by temperature, trains the subwords."""
+"""Subwords: trains SentencePiece on a bounded sample of the text, drawn by temperature."""
 # SPDX-License-Identifier: Apache-2.0
 
+import io
 import itertools
 import os
 import pathlib
+import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import sentencepiece
 
 from gshard_mt.config.records import DataConfig
 from gshard_mt.data.mixture import temperature_shares
 from gshard_mt.data.prepare.blocks import StoredBlock, read_drops, read_text
-from gshard_mt.data.tokenizer import save_models, train_model
+from gshard_mt.data.tokenizer import (
+    FOLDER,
+    Tokenizer,
+    bos_id,
+    eos_id,
+    model_paths,
+    pad_id,
+    unk_id,
+)
+from gshard_mt.errors import ConfigError
 
 TRAINING_MARK = ".training"  # holds the trainer's process id while it runs
+_TRAINING_THREADS = 8  # the same on every machine: the order of sums depends on it
+# The names of the models by `joint_vocabulary`, each with the sides that it is trained on.
+_SIDES = {False: {"source": (0,), "target": (1,)}, True: {"joint": (0, 1)}}
 
 
 class TextSample(NamedTuple):
-    """So many of a language's training pairs: evenly spaced, all of them repeated where few."""
+    """`num_wanted` of a language's training pairs, evenly spaced; repeated if there are fewer."""
 
     blocks: Sequence[StoredBlock]
-    num_pairs: int  # kept ones in the blocks
+    num_pairs: int  # kept in the blocks
     num_wanted: int
 
 
 def sample_sizes(num_train: Mapping[str, int], config: DataConfig) -> dict[str, int]:
-    """Returns how many pairs of each language train the subwords, by temperature."""
+    """Returns how many pairs of each language the subwords are trained on, by temperature."""
     shares = temperature_shares(list(num_train.values()), config.vocab_temperature)
     num_sentences = min(config.vocab_num_sentences, sum(num_train.values()))
     return {
@@ -38,7 +54,7 @@ def sample_sizes(num_train: Mapping[str, int], config: DataConfig) -> dict[str, 
 def train_vocabulary(
     samples: Sequence[TextSample], config: DataConfig, folder: pathlib.Path
 ) -> None:
-    """Trains the models that the config asks for and writes them in `folder`."""
+    """Trains the models that the config asks for and writes them to `folder`."""
     train_models(
         lambda side: (line for sample in samples for line in lines(sample, side)), config, folder
     )
@@ -47,38 +63,34 @@ def train_vocabulary(
 def train_models(
     read: Callable[[int], Iterable[str]], config: DataConfig, folder: pathlib.Path
 ) -> None:
-    """The same from what `read` gives for side 0, the sources, and for side 1, the English."""
+    """The same for the text that `read` returns of side 0, the sources, and side 1, the English."""
     if config.tokenizer:
-        return  # it is there already
+        return  # `copy_models` has copied it
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / TRAINING_MARK
     mark.write_text(str(os.getpid()))
     symbols = config.user_symbols.split()
     try:
-        models = {}
         for name, sides in _SIDES[config.joint_vocabulary].items():
             key = "target_vocab_size" if name == "target" else "source_vocab_size"
-            models[name] = train_model(
+            model = train_model(
                 itertools.chain.from_iterable(map(read, sides)),
                 getattr(config, key),
                 f"data.{key}",
                 character_coverage=config.character_coverage,
                 user_symbols=symbols,
             )
-        save_models(models, folder)
+            (folder / f"{name}.model").write_bytes(model)
     finally:
         mark.unlink()
 
 
-_SIDES = {False: {"source": (0,), "target": (1,)}, True: {"joint": (0, 1)}}
-
-
 def lines(sample: TextSample, side: int) -> Iterator[str]:
-    """Yields the texts of a sample, side 0 the sources, 1 the English."""
+    """Yields the text of a sample: side 0 is the sources, 1 the English."""
     start = 0
     for block in sample.blocks:
         kept = np.flatnonzero(read_drops(block) == 0)
-        rows = kept[sample_places(start, len(kept), sample.num_pairs, sample.num_wanted)]
+        rows = kept[sample_rows(start, len(kept), sample.num_pairs, sample.num_wanted)]
         if len(rows):
             text = read_text(block)[side]
             for row in rows:
@@ -86,14 +98,81 @@ def lines(sample: TextSample, side: int) -> Iterator[str]:
         start += len(kept)
 
 
-def sample_places(start: int, number: int, num_pairs: int, num_wanted: int) -> np.ndarray:
-    """Returns what a sample takes of `number` pairs from the `start`-th on, of `num_pairs` in all.
+def sample_rows(start: int, number: int, num_pairs: int, num_wanted: int) -> np.ndarray:
+    """Returns which of the pairs `start` to `start + number` of `num_pairs` a sample takes.
 
-    Counted from `start`; repeated where more are wanted than there are.
+    Rows are relative to `start`, and repeated if more are wanted than there are.
     """
     repeats, rest = divmod(num_wanted, max(1, num_pairs))
-    # Evenly spaced, so that a part of a corpus stands for the whole of it: of the rest, the n-th is
+    # Evenly spaced, so that the sample represents the whole corpus: the n-th row of the rest is
     # n * num_pairs // rest.
-    first, end = (-(-place * rest // max(1, num_pairs)) for place in (start, start + number))
+    first, end = (-(-row * rest // max(1, num_pairs)) for row in (start, start + number))
     spaced = np.arange(first, end, dtype=np.int64) * num_pairs // max(1, rest) - start
     return np.concatenate([spaced, np.tile(np.arange(number), repeats)])
+
+
+def train_model(
+    sentences: Iterable[str],
+    vocab_size: int,
+    key: str,
+    character_coverage: float = 0.9995,
+    user_symbols: Sequence[str] = (),
+) -> bytes:
+    """Returns a trained SentencePiece model of exactly `vocab_size` pieces.
+
+    Characters that it hasn't seen become bytes, so none is unknown, and normalized text decodes
+    to itself. User symbols are pieces that are never split. Raises ConfigError, naming `key`, if
+    the text yields fewer pieces or its characters alone need more.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences),
+            model_writer=model,
+            vocab_size=vocab_size,
+            model_type="unigram",
+            normalization_rule_name="identity",
+            byte_fallback=True,
+            character_coverage=character_coverage,
+            user_defined_symbols=list(user_symbols),
+            max_sentence_length=1 << 16,
+            num_threads=_TRAINING_THREADS,
+            pad_id=pad_id,
+            eos_id=eos_id,
+            bos_id=bos_id,
+            unk_id=unk_id,
+            minloglevel=3,
+        )
+    except (RuntimeError, OSError, ValueError) as error:
+        raise ConfigError(f"{key} is {vocab_size}; {_what_fits(str(error))}") from None
+    return model.getvalue()
+
+
+def copy_models(
+    tokenizer: Tokenizer, config: DataConfig, source: pathlib.Path, target: pathlib.Path
+) -> None:
+    """Copies the models of other prepared data. Raises ConfigError if their sizes differ."""
+    is_joint = tokenizer.source is tokenizer.target
+    source_size, target_size = tokenizer.vocab_sizes
+    found = {
+        "joint_vocabulary": is_joint,
+        "source_vocab_size": source_size,
+        "target_vocab_size": config.target_vocab_size if is_joint else target_size,
+    }
+    for key, value in found.items():
+        if getattr(config, key) != value:
+            raise ConfigError(
+                f"data.{key} is {getattr(config, key)}, the tokenizer of {source} has {value}; "
+                f"accepted: {value}, or no data.tokenizer"
+            )
+    (target / FOLDER).mkdir()
+    for path in model_paths(source):
+        shutil.copyfile(path, target / FOLDER / path.name)
+
+
+def _what_fits(message: str) -> str:
+    if match := re.search(r"value <= (\d+)", message):
+        return f"this text gives at most {match[1]} subwords; accepted: at most {match[1]}"
+    if match := re.search(r"smaller than required_chars\D*\d+\D+(\d+)", message):
+        return f"this text's characters alone need {match[1]}; accepted: more than {match[1]}"
+    return f"SentencePiece can't train it: {message.strip()}"

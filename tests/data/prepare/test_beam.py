@@ -17,7 +17,7 @@ from gshard_mt.data.prepare.beam import steps as beam_steps
 from gshard_mt.data.prepare.beam.pipeline import beam_pipeline
 from gshard_mt.data.prepare.drops import Drops, merge_tallies, tally
 from gshard_mt.data.prepare.prepare import prepare
-from gshard_mt.data.prepare.subwords import sample_places
+from gshard_mt.data.prepare.subwords import sample_rows
 from gshard_mt.errors import ConfigError, DataError
 from tests.making.made_up import english_sentences, translated, write_made_up, write_recipe
 
@@ -200,5 +200,5 @@ def test_blocks_sample_together_what_one_block_would(num_pairs, num_wanted):
         found = []
         for start in range(0, num_pairs, size):
             number = min(size, num_pairs - start)
-            found += [start + i for i in sample_places(start, number, num_pairs, num_wanted)]
+            found += [start + i for i in sample_rows(start, number, num_pairs, num_wanted)]
         assert sorted(found) == expected

@@ -1,4 +1,4 @@
-"""Beam output: how the Beam pipeline trains the subwords and writes shards; steps as beam_steps."""
+"""Beam output: steps, like those of `steps`, that train the subwords and write shards."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,13 +11,13 @@ from gshard_mt.data.prepare.blocks import read_text
 from gshard_mt.data.prepare.job import Job, no_training_pair
 from gshard_mt.data.prepare.keys import KeyedPairs
 from gshard_mt.data.prepare.selection import read_kept
-from gshard_mt.data.prepare.shards import SHARD_BLOCKS, Encoding, Shard, write_pairs
-from gshard_mt.data.prepare.subwords import sample_places, sample_sizes, train_models
+from gshard_mt.data.prepare.shards import SHARD_BLOCKS, Shard, cached_tokenizer, write_pairs
+from gshard_mt.data.prepare.subwords import sample_rows, sample_sizes, train_models
 from gshard_mt.data.tokenizer import load_tokenizer
 
 
 class BlockSample(NamedTuple):
-    """What a block gives to the subwords' training text."""
+    """The sentences of one block that the subwords are trained on."""
 
     language: str
     first_id: int
@@ -26,15 +26,15 @@ class BlockSample(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A language's training blocks in the order of their ids."""
+    """A language's training blocks, ordered by their ids."""
 
     first_ids: np.ndarray
-    starts: np.ndarray  # kept pairs before each block
-    num_pairs: int  # kept in all
+    starts: np.ndarray  # number of kept pairs before each block
+    num_pairs: int  # kept in all blocks
 
 
 def count_kept(marked: MarkedBlock) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yields language, (block, pairs kept in it)."""
+    """Yields language, (first id of the block, number of its kept pairs)."""
     yield marked.language, (marked.block.first_id, int(np.sum(marked.drop == 0)))
 
 
@@ -54,11 +54,11 @@ def size_samples(_: None, job: Job, layouts: Mapping[str, Layout]) -> Iterator[d
 def sample_text(
     marked: MarkedBlock, layouts: Mapping[str, Layout], sizes: Mapping[str, int]
 ) -> Iterator[tuple[None, BlockSample]]:
-    """Yields all under one key: one worker trains."""
+    """Yields everything under one key, so that one worker trains."""
     layout = layouts[marked.language]
     start = int(layout.starts[_number(marked, layout)])
     kept = np.flatnonzero(marked.drop == 0)
-    rows = kept[sample_places(start, len(kept), layout.num_pairs, sizes[marked.language])]
+    rows = kept[sample_rows(start, len(kept), layout.num_pairs, sizes[marked.language])]
     if len(rows):
         source, english = read_text(marked.block)
         texts = [source[i] for i in rows], [english[i] for i in rows]
@@ -100,8 +100,8 @@ def write_held_out(
 
 
 def _write(key: Split, pairs: KeyedPairs, tokenizer_hash: str, job: Job) -> Shard:
-    encoding = Encoding(job.config, job.data_dir, tokenizer_hash)
-    return write_pairs([pairs], *key, new_folder(job.work) / "shard", encoding)
+    tokenizer = cached_tokenizer(job.data_dir, tokenizer_hash)
+    return write_pairs([pairs], key, new_folder(job.work) / "shard", tokenizer, job.config)
 
 
 def _number(marked: MarkedBlock, layout: Layout) -> int:
