@@ -28,8 +28,9 @@ from gshard_mt.routing.capacity import expert_capacity
 from gshard_mt.routing.dispatch import DISPATCHES, DROPLESS
 from gshard_mt.routing.dropless import sort_choices
 from gshard_mt.routing.gates.top2 import top2
-from gshard_mt.routing.gathers import fetch_outputs, fetch_tokens
+from gshard_mt.routing.gathers import permute_tokens, unpermute_outputs
 from gshard_mt.routing.grouped_product import grouped_product
+from gshard_mt.routing.routing import GateInputs
 
 NUM_CHOICES = 2
 
@@ -104,11 +105,12 @@ def make_programs(sizes: Sizes, forms):
     wo_EHM = random(num_experts, sizes.ffn_dim, model_dim)
     x_GSM = random(num_groups, sizes.group_size, model_dim)
     is_token_GS = jnp.ones((num_groups, sizes.group_size), bool)
-    x_ESM = random(num_experts, num_groups * capacity, model_dim)
+    token_id_GS = is_token_GS.astype(jnp.int32)
+    x_ERM = random(num_experts, num_groups * capacity, model_dim)
 
     def gate(x_GSM, gate_ME, capacity):
         logits_GSE = jnp.einsum("GSM,ME->GSE", x_GSM.astype(jnp.float32), gate_ME)
-        return top2(logits_GSE, is_token_GS, capacity, None)
+        return top2(GateInputs(logits_GSE, is_token_GS, token_id_GS, capacity, None))
 
     def gate_only(x_GSM, gate_ME):
         routing = gate(x_GSM, gate_ME, capacity)
@@ -117,23 +119,23 @@ def make_programs(sizes: Sizes, forms):
     def with_slots(form, x_GSM, gate_ME, wi_EMH, wo_EHM):
         routing = gate(x_GSM, gate_ME, capacity)
         x_GECM = form.dispatch(x_GSM, routing, num_experts, capacity)
-        x_ESM = x_GECM.swapaxes(0, 1).reshape(num_experts, -1, model_dim)
-        y_EGCM = experts(x_ESM, wi_EMH, wo_EHM).reshape(num_experts, num_groups, capacity, -1)
+        x_ERM = x_GECM.swapaxes(0, 1).reshape(num_experts, -1, model_dim)
+        y_EGCM = experts(x_ERM, wi_EMH, wo_EHM).reshape(num_experts, num_groups, capacity, -1)
         return form.combine(y_EGCM.swapaxes(0, 1), routing), routing.aux_loss
 
     def dropless(x_GSM, gate_ME, wi_EMH, wo_EHM):
         routing = gate(x_GSM, gate_ME, sizes.group_size)
-        expert_NK, weight_NK = (
+        expert_SK, weight_SK = (
             array.reshape(-1, NUM_CHOICES) for array in (routing.expert_GSK, routing.weight_GSK)
         )
-        choices = sort_choices(expert_NK, weight_NK > 0, num_experts)
-        tables = (choices.place_NK[None], choices.choice_F[None])
-        x_FM = fetch_tokens(x_GSM.reshape(1, -1, model_dim), *tables)[0]
+        choices = sort_choices(expert_SK, weight_SK > 0, num_experts)
+        tables = (choices.row_SK[None], choices.choice_R[None])
+        x_RM = permute_tokens(x_GSM.reshape(1, -1, model_dim), *tables)[0]
         multiply = functools.partial(grouped_product, size_E=choices.size_E, platform=platform())
-        h_FH = jax.nn.relu(multiply(x_FM, wi_EMH).astype(dtype))
-        y_FM = multiply(h_FH, wo_EHM)
-        y_NM = fetch_outputs(y_FM[None], weight_NK[None], *tables)
-        return y_NM.reshape(x_GSM.shape).astype(dtype), routing.aux_loss
+        h_RH = jax.nn.relu(multiply(x_RM, wi_EMH).astype(dtype))
+        y_RM = multiply(h_RH, wo_EHM)
+        y_SM = unpermute_outputs(y_RM[None], weight_SK[None], *tables)
+        return y_SM.reshape(x_GSM.shape).astype(dtype), routing.aux_loss
 
     programs = {
         "dense": both_ways(
@@ -142,7 +144,7 @@ def make_programs(sizes: Sizes, forms):
             random(1, model_dim, sizes.ffn_dim),
             random(1, sizes.ffn_dim, model_dim),
         ),
-        "experts_only": both_ways(experts, x_ESM, wi_EMH, wo_EHM),
+        "experts_only": both_ways(experts, x_ERM, wi_EMH, wo_EHM),
         "gate_only": both_ways(gate_only, x_GSM, gate_ME),
     }
     for name in forms:
@@ -151,10 +153,10 @@ def make_programs(sizes: Sizes, forms):
     return programs
 
 
-def experts(x_ESM, wi_EMH, wo_EHM):
-    dtype = x_ESM.dtype
-    h_ESH = jax.nn.relu(contract("ESM,EMH->ESH", x_ESM, wi_EMH, dtype))
-    return contract("ESH,EHM->ESM", h_ESH, wo_EHM, dtype)
+def experts(x_ERM, wi_EMH, wo_EHM):
+    dtype = x_ERM.dtype
+    h_ERH = jax.nn.relu(contract("ERM,EMH->ERH", x_ERM, wi_EMH, dtype))
+    return contract("ERH,EHM->ERM", h_ERH, wo_EHM, dtype)
 
 
 def both_ways(function, *arguments):

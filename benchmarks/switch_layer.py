@@ -39,8 +39,8 @@ from benchmarks.moe_layer import time_in_turn
 from gshard_mt.config.records import ModelConfig, MoeConfig
 from gshard_mt.model.moe import Groups, MixtureOfExperts, Tokens, group_capacity
 
-GROUPS = Groups(size=0, capacity_factor=1.25)  # every row is a group
-ROOM = {"slots": GROUPS, "dropless": GROUPS._replace(has_room_for_all=True)}
+GROUPS = Groups(size=None, capacity_factor=1.25)  # every row is a group
+ROOM = {"slots": GROUPS, "dropless": GROUPS._replace(no_drop=True)}
 SWITCH = "transformers.models.switch_transformers"
 MIN_VERSION = (5, 18)
 ACCEPTED = {"max_difference": 1e-5, "gradient_difference": 1e-3}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 
 from gshard_mt.model.blueprint import Blueprint
+from gshard_mt.partitioning.axes import letters_of
 
 _STACKS = ("encoder", "decoder")
 
@@ -51,7 +52,7 @@ def describe(tensors: Sequence[Tensor]) -> list[tuple[str, str, str]]:
     return [
         (
             pattern.replace("{}", "{" + ",".join(map(str, sorted(layers))) + "}"),
-            pattern.rsplit("_", 1)[1],
+            letters_of(pattern),
             shape,
         )
         for (pattern, shape), layers in rows.items()

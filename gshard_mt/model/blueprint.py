@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.moe_checks import gate_of
 from gshard_mt.model.transformer import Transformer
-from gshard_mt.partitioning.axes import parameter_rules
+from gshard_mt.partitioning.axes import letters_of, parameter_rules
 from gshard_mt.partitioning.placement import check_shape, sharding
 from gshard_mt.routing.gating import GATINGS
 
@@ -43,7 +43,7 @@ def abstract_model(
     model = nnx.eval_shape(lambda: Transformer(config, vocab_sizes, nnx.Rngs(0)))
     graphdef, variables = nnx.split(model)
     shapes = nnx.to_pure_dict(variables)
-    letters = jax.tree.map_with_path(lambda path, _: path[-1].key.rsplit("_", 1)[1], shapes)
+    letters = jax.tree.map_with_path(lambda path, _: letters_of(path[-1].key), shapes)
 
     def place(path, shape, axes: str) -> jax.ShapeDtypeStruct:
         rules = parameter_rules(axes, shard_parameters)

@@ -10,6 +10,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from gshard_mt.model.layers import split_key
+from gshard_mt.partitioning.axes import letters_of
 from gshard_mt.partitioning.placement import fetch
 
 KEPT = "kept"  # the name of what `model.remat=experts` keeps from the forward pass
@@ -76,4 +77,4 @@ def apply_block(graphdef: Any, function: Callable) -> Callable:
 
 
 def _fetch(path, param: jax.Array) -> jax.Array:
-    return fetch(param, path[-1].key.rsplit("_", 1)[1])
+    return fetch(param, letters_of(path[-1].key))

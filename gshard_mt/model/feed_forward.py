@@ -1,4 +1,4 @@
-"""The dense feed-forward, called as a Mixture of Experts is."""
+"""The dense feed-forward layer."""
 # SPDX-License-Identifier: Apache-2.0
 
 import jax
@@ -19,9 +19,8 @@ class FeedForward(nnx.Module):
         self.wi_MH = uniform_parameter(rngs, "MH", sizes, fan_in="M")
         self.wo_HM = uniform_parameter(rngs, "HM", sizes, fan_in="H", scale=output_scale)
 
-    def __call__(self, x_BLM, tokens, groups, key) -> tuple[jax.Array, None]:
-        """Returns [B, L, M] and no routing; every token is treated alike, alone."""
-        del tokens, groups
+    def __call__(self, x_BLM: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Returns [B, L, M]; with a key the hidden units have dropout."""
         h_BLH = jax.nn.relu(contract("BLM,MH->BLH", x_BLM, self.wi_MH[...], self.dtype))
         h_BLH = dropout(h_BLH, self.dropout_rate, key)
-        return contract("BLH,HM->BLM", h_BLH, self.wo_HM[...], self.dtype), None
+        return contract("BLH,HM->BLM", h_BLH, self.wo_HM[...], self.dtype)

@@ -43,7 +43,7 @@ def check_moe(config: ModelConfig) -> None:
             f"config.model.moe.num_choices: found {moe.num_choices}, "
             f"accepted: 1 to model.moe.num_experts={moe.num_experts}"
         )
-    needs_groups = any("MA" in gating.products.values() for gating in gatings)
+    needs_groups = any("primary_GSA" in gating.products for gating in gatings)
     num_groups = moe.num_expert_groups
     if needs_groups and (num_groups < 2 or moe.num_experts % num_groups):
         raise ConfigError(

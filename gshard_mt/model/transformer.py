@@ -134,7 +134,10 @@ class Layer(nnx.Module):
 
     def _feed_forward(self, x_BLM, tokens: Tokens, groups, key, residual_key):
         normed_BLM = self.feed_forward_norm(x_BLM)
-        y_BLM, sums = self.feed_forward(normed_BLM, tokens, groups, key)
+        if isinstance(self.feed_forward, FeedForward):
+            y_BLM, sums = self.feed_forward(normed_BLM, key), None
+        else:
+            y_BLM, sums = self.feed_forward(normed_BLM, tokens, groups, key)
         return shard(x_BLM + dropout(y_BLM, self.dropout_rate, residual_key), "BLM"), sums
 
 

@@ -1,4 +1,4 @@
-"""The all-to-all between the owners of an array's first axis and those of its second."""
+"""The all-to-all that exchanges an array's two leading axes, groups and experts."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from gshard_mt.partitioning.annotate import shard
 
 
-def change_owners(x: jax.Array, letters: str, dtype: str) -> jax.Array:
-    """Returns `x` with its first two axes exchanged, `letters` being those of `x`.
+def expert_all_to_all(x: jax.Array, letters: str, dtype: str) -> jax.Array:
+    """Returns `x` with its first two axes exchanged; `letters` are those of `x`.
 
-    From `GECM` the experts' devices get what all groups send them, from `EGCM` it goes back: the
-    two all-to-alls of the paper (section 3.2). Annotated on both sides of the transposition,
-    without which XLA gathers an expert weight instead. What travels, gradients too, is of `dtype`:
-    `same`, `bfloat16`, or `int8` with one float32 scale for the last axis.
+    `GECM` to `EGCM` takes the slots of all groups to the experts' devices, `EGCM` to `GECM` takes
+    them back: the two all-to-alls of the paper (section 3.2). Both sides of the transposition are
+    annotated; otherwise XLA gathers an expert weight instead. Values and gradients travel as
+    `dtype`: `same`, `bfloat16`, or `int8` with one float32 scale for each last axis.
     """
     return _move(x, letters) if dtype == "same" else _move_rounded(x, letters, dtype)
 

@@ -12,8 +12,11 @@ ALPHABET = {
     "S": "tokens in a group",
     "E": "experts",
     "A": "groups of experts (first level of a hierarchical gate)",
+    "J": "experts in a group of experts (second level)",
     "C": "slots per expert and group (capacity)",
-    "K": "choices per token",
+    "K": "choices (experts of a token, candidates of a beam search)",
+    "F": "choices of all tokens of a group in one axis",
+    "R": "rows of a matrix (expert inputs of all slots or choices, tokens of a block)",
     "M": "model width",
     "H": "hidden width of a feed-forward",
     "N": "attention heads",
@@ -83,6 +86,11 @@ def parameter_rules(letters: str, shard_parameters: bool) -> Mapping[str, tuple[
     if letters in WHOLE:
         return WHOLE_RULES
     return PARAMETER_RULES if shard_parameters else RULES
+
+
+def letters_of(name: str) -> str:
+    """Returns the letters at the end of an array's name: `ME` of `wg_ME`."""
+    return name.rsplit("_", 1)[1]
 
 
 def names(entry: AxisSpec) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Tokens to expert slots and back, in two forms that agree: gathers by slot, one-hot einsums."""
+"""Dispatch of tokens to expert slots and back, in two equal forms: gathers and one-hot einsums."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gshard_mt.routing.gathers import fetch_outputs, fetch_tokens
+from gshard_mt.routing.gathers import permute_tokens, unpermute_outputs
 from gshard_mt.routing.routing import Routing
 
 # Every function treats groups independently, so a mesh that splits G needs no communication here.
-# A choice is dispatched if and only if its weight is more than 0; an empty slot is zeros.
+# A choice is dispatched if and only if its weight is positive; an empty slot holds zeros.
 
 
 class Dispatch(NamedTuple):
@@ -24,9 +24,9 @@ class Dispatch(NamedTuple):
 def dispatch_einsum(
     x_GSM: jax.Array, routing: Routing, num_experts: int, capacity: int
 ) -> jax.Array:
-    """Algorithm 2's `GSEC,GSM->GECM` with the 0/1 mask; O(E * C) work a token."""
-    is_kept_GSK = (routing.weight_GSK > 0).astype(jnp.float32)
-    mask_GSEC = _combine_tensor(routing, is_kept_GSK, num_experts, capacity)
+    """Algorithm 2's `GSEC,GSM->GECM` with the 0/1 mask; O(E * C) work per token."""
+    is_dispatched_GSK = (routing.weight_GSK > 0).astype(jnp.float32)
+    mask_GSEC = _combine_tensor(routing, is_dispatched_GSK, num_experts, capacity)
     return jnp.einsum("GSEC,GSM->GECM", mask_GSEC.astype(x_GSM.dtype), x_GSM)
 
 
@@ -42,18 +42,17 @@ def combine_einsum(x_GECM: jax.Array, routing: Routing) -> jax.Array:
 def dispatch_slots(
     x_GSM: jax.Array, routing: Routing, num_experts: int, capacity: int
 ) -> jax.Array:
-    """Every slot fetches its token; the work does not grow with E beyond the slots there are."""
-    place_GSK, choice_GP = _slot_tables(routing, num_experts, capacity)
-    x_GPM = fetch_tokens(x_GSM, place_GSK, choice_GP)
-    return x_GPM.reshape(x_GSM.shape[0], num_experts, capacity, x_GSM.shape[-1])
+    """Every slot gathers its token; the work depends on the number of slots, not on E."""
+    x_GRM = permute_tokens(x_GSM, *_slot_tables(routing, num_experts, capacity))
+    return x_GRM.reshape(x_GSM.shape[0], num_experts, capacity, x_GSM.shape[-1])
 
 
 def combine_slots(x_GECM: jax.Array, routing: Routing) -> jax.Array:
-    """Every token fetches what its experts made of it, weighted and summed in float32."""
+    """Every token gathers its experts' outputs, weighted and summed in float32."""
     num_groups, num_experts, capacity, model_dim = x_GECM.shape
-    place_GSK, choice_GP = _slot_tables(routing, num_experts, capacity)
-    x_GPM = x_GECM.reshape(num_groups, num_experts * capacity, model_dim)
-    return fetch_outputs(x_GPM, routing.weight_GSK, place_GSK, choice_GP)
+    x_GRM = x_GECM.reshape(num_groups, num_experts * capacity, model_dim)
+    tables = _slot_tables(routing, num_experts, capacity)
+    return unpermute_outputs(x_GRM, routing.weight_GSK, *tables)
 
 
 DISPATCHES = {
@@ -62,15 +61,15 @@ DISPATCHES = {
 }
 DROPLESS = "dropless"  # has no slots: `routing.dropless`
 
-# What `auto` is. On CPUs a gather costs what it moves, whatever E (measured: docs/benchmarks.md).
-# The others are not measured: GPUs gather as well; TPUs gather rows slowly and have the matrix
-# unit for products with one-hots, which the paper counted on.
+# The form that `auto` chooses. On CPUs a gather costs what it moves, whatever E (measured:
+# docs/benchmarks.md). The other defaults are not measured: GPUs gather well; TPUs gather rows
+# slowly and have the matrix unit for products with one-hots, which the paper relies on.
 DEFAULTS = {"cpu": "slots", "gpu": "slots", "tpu": "einsum"}
 DISPATCH_NAMES = ("auto", *DISPATCHES, DROPLESS)
 
 
 def choose_dispatch(name: str, platform: str) -> str:
-    """Returns the form that a configuration asks for on `cpu`, `gpu` or `tpu`."""
+    """Returns the configured form, resolving `auto` for `cpu`, `gpu` or `tpu`."""
     return DEFAULTS.get(platform, "slots") if name == "auto" else name
 
 
@@ -84,18 +83,18 @@ def _combine_tensor(
 
 
 def _slot_tables(routing: Routing, num_experts: int, capacity: int) -> tuple[jax.Array, jax.Array]:
-    """Returns the tables of `places`, P counting E * C slots.
+    """Returns the tables of `gathers` whose rows are the E * C slots.
 
-    When dispatch and combine are in one program the compiler makes the tables once.
+    When dispatch and combine are in one program the compiler builds the tables once.
     """
     num_groups, group_size, num_choices = routing.expert_GSK.shape
-    num_places = num_experts * capacity
-    place_GSK = routing.expert_GSK * capacity + routing.slot_GSK
-    place_GSK = jnp.where(routing.weight_GSK > 0, place_GSK, num_places)
+    num_rows = num_experts * capacity
+    row_GSK = routing.expert_GSK * capacity + routing.slot_GSK
+    row_GSK = jnp.where(routing.weight_GSK > 0, row_GSK, num_rows)
     choice_F = jnp.arange(group_size * num_choices, dtype=jnp.int32)
 
-    def invert(place_F: jax.Array) -> jax.Array:
-        empty_P = jnp.full(num_places, group_size * num_choices, jnp.int32)
-        return empty_P.at[place_F].set(choice_F, mode="drop")
+    def invert(row_F: jax.Array) -> jax.Array:
+        empty_R = jnp.full(num_rows, group_size * num_choices, jnp.int32)
+        return empty_R.at[row_F].set(choice_F, mode="drop")
 
-    return place_GSK, jax.vmap(invert)(place_GSK.reshape(num_groups, -1))
+    return row_GSK, jax.vmap(invert)(row_GSK.reshape(num_groups, -1))

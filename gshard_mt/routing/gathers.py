@@ -1,77 +1,70 @@
-"""Gathers between tokens and places: a place is a slot of an expert, or a row of sorted choices."""
+"""Gathers from tokens to the rows that experts read, and back as weighted sums."""
 # SPDX-License-Identifier: Apache-2.0
 
 import jax
 import jax.numpy as jnp
 
-# Two tables say the same: `place_GSK` has the place of every choice, P if it has none; `choice_GP`
-# the choice s * K + k that a place holds, S * K if it is empty. An index past the end fetches
-# zeros. With both, every gradient is a gather too, where JAX's own rule would scatter-add floats.
+# A row is an expert slot, or a choice in the order of experts. Two tables that are each other's
+# inverse: `row_GSK` is the row of each choice, R if it has none; `choice_GR` is the choice
+# s * K + k in each row, S * K if it is empty. An index past the end reads zeros. With both tables
+# every gradient is a gather too, where JAX's own rule would scatter-add floats.
 
 
-def _fetch(x_GNM: jax.Array, index_GI: jax.Array) -> jax.Array:
-    """Returns rows of `x` within each group, zeros for an index past the end."""
-
-    def fetch(x_NM: jax.Array, index_I: jax.Array) -> jax.Array:
-        return x_NM.at[index_I].get(mode="fill", fill_value=0)
-
-    return jax.vmap(fetch)(x_GNM, index_GI)
+def _gather(x: jax.Array, index: jax.Array) -> jax.Array:
+    """Returns the rows of x [G, :, M] at the index [G, :], zeros for an index past the end."""
+    return jax.vmap(lambda x, index: x.at[index].get(mode="fill", fill_value=0))(x, index)
 
 
-def _fetch_sum(x_GPM: jax.Array, place_GSK: jax.Array, weight_GSK: jax.Array) -> jax.Array:
-    """Returns each token's weighted sum over its K places, added up in float32."""
+def _gather_sum(x_GRM: jax.Array, row_GSK: jax.Array, weight_GSK: jax.Array) -> jax.Array:
+    """Returns each token's weighted sum over its K rows, added up in float32."""
     sum_GSM = jnp.zeros((), jnp.float32)
-    for k in range(place_GSK.shape[-1]):
-        x_GSM = _fetch(x_GPM, place_GSK[..., k]).astype(jnp.float32)
+    for k in range(row_GSK.shape[-1]):
+        x_GSM = _gather(x_GRM, row_GSK[..., k]).astype(jnp.float32)
         sum_GSM = sum_GSM + weight_GSK[..., k, None] * x_GSM
-    return sum_GSM.astype(x_GPM.dtype)
+    return sum_GSM.astype(x_GRM.dtype)
 
 
 @jax.custom_vjp
-def fetch_tokens(x_GSM: jax.Array, place_GSK: jax.Array, choice_GP: jax.Array) -> jax.Array:
-    """Returns the token of every place [G, P, M], zeros where it is empty."""
-    return _fetch(x_GSM, choice_GP // place_GSK.shape[-1])
+def permute_tokens(x_GSM: jax.Array, row_GSK: jax.Array, choice_GR: jax.Array) -> jax.Array:
+    """Returns the token of every row [G, R, M], zeros in empty rows."""
+    return _gather(x_GSM, choice_GR // row_GSK.shape[-1])
 
 
-def _fetch_tokens_forward(x_GSM, place_GSK, choice_GP):
-    return fetch_tokens(x_GSM, place_GSK, choice_GP), place_GSK
+def _permute_forward(x_GSM, row_GSK, choice_GR):
+    return permute_tokens(x_GSM, row_GSK, choice_GR), row_GSK
 
 
-def _fetch_tokens_backward(place_GSK, dx_GPM):
-    dx_GSM = _fetch_sum(dx_GPM, place_GSK, jnp.ones(place_GSK.shape))
-    return dx_GSM, None, None
+def _permute_backward(row_GSK, dx_GRM):
+    return _gather_sum(dx_GRM, row_GSK, jnp.ones(row_GSK.shape)), None, None
 
 
-fetch_tokens.defvjp(_fetch_tokens_forward, _fetch_tokens_backward)
+permute_tokens.defvjp(_permute_forward, _permute_backward)
 
 
 @jax.custom_vjp
-def fetch_outputs(
-    x_GPM: jax.Array, weight_GSK: jax.Array, place_GSK: jax.Array, choice_GP: jax.Array
+def unpermute_outputs(
+    x_GRM: jax.Array, weight_GSK: jax.Array, row_GSK: jax.Array, choice_GR: jax.Array
 ) -> jax.Array:
-    """Returns each token's weighted sum over its K places [G, S, M], added up in float32."""
-    return _fetch_sum(x_GPM, place_GSK, weight_GSK)
+    """Returns each token's weighted sum over its K rows [G, S, M], added up in float32."""
+    return _gather_sum(x_GRM, row_GSK, weight_GSK)
 
 
-def _fetch_outputs_forward(x_GPM, weight_GSK, place_GSK, choice_GP):
-    y_GSM = fetch_outputs(x_GPM, weight_GSK, place_GSK, choice_GP)
-    return y_GSM, (x_GPM, weight_GSK, place_GSK, choice_GP)
+def _unpermute_forward(x_GRM, weight_GSK, row_GSK, choice_GR):
+    y_GSM = unpermute_outputs(x_GRM, weight_GSK, row_GSK, choice_GR)
+    return y_GSM, (x_GRM, weight_GSK, row_GSK, choice_GR)
 
 
-def _fetch_outputs_backward(residuals, dy_GSM):
-    x_GPM, weight_GSK, place_GSK, choice_GP = residuals
-    num_groups, _, num_choices = place_GSK.shape
+def _unpermute_backward(residuals, dy_GSM):
+    x_GRM, weight_GSK, row_GSK, choice_GR = residuals
+    num_groups, _, num_choices = row_GSK.shape
     dy_GSM = dy_GSM.astype(jnp.float32)
-    dweight_GSK = jnp.stack(
-        [
-            jnp.sum(_fetch(x_GPM, place_GSK[..., k]).astype(jnp.float32) * dy_GSM, axis=-1)
-            for k in range(num_choices)
-        ],
-        axis=-1,
-    )
-    weight_GP = _fetch(weight_GSK.reshape(num_groups, -1, 1), choice_GP)
-    dx_GPM = weight_GP * _fetch(dy_GSM, choice_GP // num_choices)
-    return dx_GPM.astype(x_GPM.dtype), dweight_GSK, None, None
+    dweights = [
+        jnp.sum(_gather(x_GRM, row_GSK[..., k]).astype(jnp.float32) * dy_GSM, axis=-1)
+        for k in range(num_choices)
+    ]
+    weight_GR1 = _gather(weight_GSK.reshape(num_groups, -1, 1), choice_GR)
+    dx_GRM = weight_GR1 * _gather(dy_GSM, choice_GR // num_choices)
+    return dx_GRM.astype(x_GRM.dtype), jnp.stack(dweights, axis=-1), None, None
 
 
-fetch_outputs.defvjp(_fetch_outputs_forward, _fetch_outputs_backward)
+unpermute_outputs.defvjp(_unpermute_forward, _unpermute_backward)

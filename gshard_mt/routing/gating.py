@@ -1,4 +1,4 @@
-"""The table of gating strategies: what each gate takes and what a model must know of it."""
+"""The table of gating strategies: what each gate takes and what a model must know about it."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Callable, Mapping
@@ -14,18 +14,22 @@ from gshard_mt.routing.routing import Gate
 
 
 class Gating(NamedTuple):
-    """One strategy: its gate, what to call it with, and where it may be used."""
+    """One strategy: its gate, the arguments to call it with, and where it may be used."""
 
     gate: Gate
     # (num_choices, num_experts, num_expert_groups) -> the most experts that a token goes to
     max_experts: Callable[[int, int, int], int]
-    options: tuple[str, ...] = ()  # configuration keys that it takes as keyword arguments
-    # Further products with the tokens that it takes: keyword -> letters of the weight.
-    products: Mapping[str, str] = {}
-    needs_token_ids: bool = False  # takes `token_id_GS`
-    has_logits: bool = True  # False: of `logits_GSE` only the shape is used
-    is_causal: bool = True  # False: later tokens change what an earlier one gets
-    starts_at_zero: bool = False  # the weights of the logits and products are zeros at first
+    options: tuple[str, ...] = ()  # keys of `model.moe` that it takes as keyword arguments
+    # The products with the tokens that it takes: the logits of its inputs and further keyword
+    # arguments, each with the name of its weight, which ends in the weight's letters.
+    products: Mapping[str, str] = {"logits_GSE": "wg_ME"}
+    is_causal: bool = True  # False: later tokens change the routing of an earlier one
+    starts_at_zero: bool = False  # the initial weights of all products are zero
+
+    @property
+    def has_logits(self) -> bool:
+        """False: only the shape of the logits is used."""
+        return "logits_GSE" in self.products
 
 
 def _min_choices(num_choices: int, num_experts: int, num_expert_groups: int) -> int:
@@ -44,18 +48,23 @@ GATINGS: dict[str, Gating] = {
         noisy_top_k,
         _min_choices,
         options=("num_choices",),
-        products={"noise_GSE": "ME"},
+        products={"logits_GSE": "wg_ME", "noise_GSE": "wnoise_ME"},
         starts_at_zero=True,
     ),
     "hierarchical": Gating(
         hierarchical,
         _choices_at_two_levels,
         options=("num_choices",),
-        products={"noise_GSE": "ME", "primary_GSA": "MA", "primary_noise_GSA": "MA"},
+        products={
+            "logits_GSE": "wg_ME",
+            "noise_GSE": "wnoise_ME",
+            "primary_GSA": "wprimary_MA",
+            "primary_noise_GSA": "wprimary_noise_MA",
+        },
         starts_at_zero=True,
     ),
     "expert_choice": Gating(
         expert_choice, _min_choices, options=("num_choices", "capacity_factor"), is_causal=False
     ),
-    "hash": Gating(hashed, lambda k, e, a: 1, needs_token_ids=True, has_logits=False),
+    "hash": Gating(hashed, lambda k, e, a: 1, products={}),
 }

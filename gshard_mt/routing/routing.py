@@ -1,4 +1,4 @@
-"""A routing: which experts every token goes to, and the steps that the gates have in common."""
+"""A routing (which experts each token goes to) and the steps that gates share."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Callable
@@ -10,26 +10,36 @@ import jax.numpy as jnp
 from gshard_mt.errors import ConfigError
 
 
-class Routing(NamedTuple):
-    """The choices of every token. One is dispatched if and only if its weight is more than 0.
+class GateInputs(NamedTuple):
+    """What every gate receives."""
 
-    A wanted choice with weight 0 found its expert full. The slot of a choice that is not
-    dispatched means nothing, nor does the expert of one that is not wanted.
+    logits_GSE: jax.Array  # of any float type; gates compute in float32
+    is_token_GS: jax.Array  # False is padding
+    token_id_GS: jax.Array  # subword ids
+    capacity: int  # C
+    key: jax.Array | None  # None: no random choices
+
+
+class Routing(NamedTuple):
+    """The choices of every token. A choice is dispatched if and only if its weight is positive.
+
+    A selected choice of weight 0 found its expert full. The slot of a choice that is not dispatched
+    is undefined, and so is the expert of one that is not selected.
     """
 
     expert_GSK: jax.Array  # int32, in [0, E); a token's dispatched choices differ
     slot_GSK: jax.Array  # int32, in [0, C) where the weight is not 0
     weight_GSK: jax.Array  # float32, carries the gradient of the gate
-    is_wanted_GSK: jax.Array  # bool: what the gate asked for, before capacity; never for padding
-    aux_loss: jax.Array  # float32 scalar, to be added to the loss; its scale is the gate's
+    is_selected_GSK: jax.Array  # bool: chosen by the gate, before capacity; never padding
+    aux_loss: jax.Array  # float32 scalar to add to the loss; each gate has its own scale
 
 
-# gate(logits_GSE, is_token_GS, capacity, key or None, **options) -> Routing
+# gate(inputs, **options and further products of `gating.Gating`) -> Routing
 Gate = Callable[..., Routing]
 
 
 def draw_uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Returns the draws from [0, 1) that choices are held against; the same on every mesh."""
+    """Returns uniform draws from [0, 1); the same on every mesh."""
     return jax.random.uniform(key, shape, jnp.float32)
 
 
@@ -39,19 +49,19 @@ def draw_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def check_num_choices(num_choices: int, num_experts: int) -> None:
-    """Refuses a number of choices that a token can't make among different experts."""
+    """Raises ConfigError unless a token can choose that many different experts."""
     if not 1 <= num_choices <= num_experts:
         raise ConfigError(
-            f"model.moe.num_choices = {num_choices}: must be from 1 to model.num_experts = "
+            f"model.moe.num_choices = {num_choices}: must be from 1 to model.moe.num_experts = "
             f"{num_experts}, since a token goes to an expert once"
         )
 
 
-def find_largest(score_E: jax.Array, num_choices: int) -> jax.Array:
-    """Returns `[..., K]`, the experts with the largest scores; the lowest of equals comes first.
+def top_k_experts(score_E: jax.Array, num_choices: int) -> jax.Array:
+    """Returns `[..., K]`, the experts with the largest scores; ties go to the lowest expert.
 
-    K passes over E, which a mesh that splits the leading axes needs no communication for. On a
-    CPU a plain maximum is many times quicker than `argmax`, or than one fused with a comparison:
+    K passes over E, which need no communication on a mesh that splits the leading axes. On a CPU
+    a plain maximum is many times faster than `argmax` or than a maximum fused with a comparison:
     hence the barriers.
     """
     num_experts = score_E.shape[-1]
@@ -68,12 +78,12 @@ def find_largest(score_E: jax.Array, num_choices: int) -> jax.Array:
 
 
 def is_expert(expert_K: jax.Array, num_experts: int) -> jax.Array:
-    """Returns `[..., K, E]`, true at the expert of each choice."""
+    """Returns `[..., K, E]`, the one-hot mask of each choice's expert."""
     return expert_K[..., None] == jnp.arange(num_experts, dtype=jnp.int32)
 
 
 @jax.custom_vjp
-def pick(value_E: jax.Array, expert_K: jax.Array) -> jax.Array:
+def take_along_experts(value_E: jax.Array, expert_K: jax.Array) -> jax.Array:
     """Returns `[..., K]`, the values at the chosen experts.
 
     The gradient is elementwise, where JAX's own rule for a gather would scatter.
@@ -81,11 +91,12 @@ def pick(value_E: jax.Array, expert_K: jax.Array) -> jax.Array:
     return jnp.take_along_axis(value_E, expert_K, axis=-1)
 
 
-def _pick_forward(value_E, expert_K):
-    return pick(value_E, expert_K), (expert_K, jnp.arange(value_E.shape[-1], dtype=jnp.int32))
+def _take_forward(value_E, expert_K):
+    expert_E = jnp.arange(value_E.shape[-1], dtype=jnp.int32)
+    return take_along_experts(value_E, expert_K), (expert_K, expert_E)
 
 
-def _pick_backward(residuals, dvalue_K):
+def _take_backward(residuals, dvalue_K):
     expert_K, expert_E = residuals
     zero = jnp.zeros((), dvalue_K.dtype)
     dvalue_E = zero
@@ -95,26 +106,40 @@ def _pick_backward(residuals, dvalue_K):
     return dvalue_E, None
 
 
-pick.defvjp(_pick_forward, _pick_backward)
+take_along_experts.defvjp(_take_forward, _take_backward)
 
 
-def count_slots(expert_GSK: jax.Array, is_counted_GSK: jax.Array, num_experts: int) -> jax.Array:
-    """Returns how many counted choices of the same expert come before each counted choice.
+def position_in_expert(
+    expert_GSK: jax.Array, is_counted_GSK: jax.Array, num_experts: int
+) -> jax.Array:
+    """Returns for each counted choice how many counted choices of its expert precede it.
 
-    The order is GShard's: all first choices in token order, then all second ones, and so on. A
-    stable sort by expert, whose cost does not grow with E as a cumulative sum over one-hots does.
-    What is returned for a choice that is not counted means nothing.
+    The order is GShard's: all first choices in token order, then all second choices, and so on. A
+    stable sort by expert, whose cost does not grow with E as that of a cumulative sum over
+    one-hots does. Undefined for choices that are not counted.
     """
     num_groups, group_size, num_choices = expert_GSK.shape
-    num_places = group_size * num_choices
     expert_GSK = jnp.where(is_counted_GSK, expert_GSK, num_experts)
-    expert_GP = expert_GSK.swapaxes(1, 2).reshape(num_groups, num_places)
-    place_GP = jnp.broadcast_to(jnp.arange(num_places, dtype=jnp.int32), expert_GP.shape)
-    expert_GP, place_GP = jax.lax.sort((expert_GP, place_GP), dimension=1, num_keys=1)
-    rank_P = jnp.arange(num_places, dtype=jnp.int32)
-    is_start_GP = jnp.diff(expert_GP, axis=1, prepend=-1) != 0
-    start_GP = jax.lax.cummax(jnp.where(is_start_GP, rank_P, 0), axis=1)
-    slot_GP = jax.vmap(lambda place_P, slot_P: jnp.zeros_like(slot_P).at[place_P].set(slot_P))(
-        place_GP, rank_P - start_GP
+    expert_GF = expert_GSK.swapaxes(1, 2).reshape(num_groups, group_size * num_choices)
+    rank_F = jnp.arange(expert_GF.shape[1], dtype=jnp.int32)
+    choice_GF = jnp.broadcast_to(rank_F, expert_GF.shape)
+    expert_GF, choice_GF = jax.lax.sort((expert_GF, choice_GF), dimension=1, num_keys=1)
+    is_start_GF = jnp.diff(expert_GF, axis=1, prepend=-1) != 0
+    start_GF = jax.lax.cummax(jnp.where(is_start_GF, rank_F, 0), axis=1)
+    slot_GF = jax.vmap(lambda choice_F, slot_F: jnp.zeros_like(slot_F).at[choice_F].set(slot_F))(
+        choice_GF, rank_F - start_GF
     )
-    return slot_GP.reshape(num_groups, num_choices, group_size).swapaxes(1, 2)
+    return slot_GF.reshape(num_groups, num_choices, group_size).swapaxes(1, 2)
+
+
+def assign_slots(
+    inputs: GateInputs, expert_GSK: jax.Array, weight_GSK: jax.Array, aux_loss: jax.Array
+) -> Routing:
+    """Returns the routing that selects all choices of positive weight, in GShard's slot order.
+
+    Padding is never routed and takes no slot. A weight that underflows to 0 selects nothing.
+    """
+    is_selected_GSK = inputs.is_token_GS[..., None] & (weight_GSK > 0)
+    slot_GSK = position_in_expert(expert_GSK, is_selected_GSK, inputs.logits_GSE.shape[-1])
+    weight_GSK = jnp.where(is_selected_GSK & (slot_GSK < inputs.capacity), weight_GSK, 0.0)
+    return Routing(expert_GSK, slot_GSK, weight_GSK, is_selected_GSK, aux_loss)

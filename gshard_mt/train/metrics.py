@@ -127,8 +127,8 @@ def routing_lines(step: int, routing: dict[str, Counters], pairs: Sequence[str])
                 "layer": 2 * index,
                 "pairs": list(pairs),
                 "tokens": layer.num_tokens_X,
-                "sent": layer.num_sent_XK,  # tokens that went to 0, 1, ... experts
-                "wanted": layer.num_wanted_XK,  # first choices, second choices, ...
+                "sent": layer.num_dispatched_XK,  # tokens that went to 0, 1, ... experts
+                "wanted": layer.num_selected_XK,  # first choices, second choices, ...
                 "over_capacity": layer.num_over_capacity_XK,
                 "load": layer.load_XE,
                 "entropy": layer.entropy_X,  # nats, summed over tokens
@@ -225,7 +225,7 @@ class StepSums:
             line["mfu"] = self._step_flops * len(steps) / seconds / self._peak_flops
         if self.routing:
             routed = sum(int(c.num_tokens_X.sum()) for c in self.routing.values())
-            lost = sum(int(c.num_sent_XK[..., 0].sum()) for c in self.routing.values())
+            lost = sum(int(c.num_dispatched_XK[..., 0].sum()) for c in self.routing.values())
             line["moe_dropped_fraction"] = lost / max(routed, 1)
         return line
 

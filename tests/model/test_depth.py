@@ -18,8 +18,8 @@ from gshard_mt.model.moe import training_groups
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.train.step import make_gradient
+from tests.collectives import find_collectives
 from tests.model import tiny
-from tests.partitioning.test_moe_sharding import find_collectives
 
 LENGTH, DEPTH = 16, 5
 ROWS = [[tiny.sentence(2 * row, 6, 4), tiny.sentence(2 * row + 1, 7, 5)] for row in range(8)]

@@ -2,21 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.feed_forward import FeedForward
-from gshard_mt.model.moe import Groups
 
 
 def test_the_feed_forward_is_relu_between_two_products_for_every_token_alike():
     layer = FeedForward(ModelConfig(ffn_dropout_rate=0.5), {"M": 6, "H": 9}, nnx.Rngs(0))
     x_BLM = np.random.default_rng(0).normal(size=(2, 5, 6)).astype(np.float32)
-    is_token_BL = np.arange(5) < np.array([[5], [3]])
-    y_BLM, routing = layer(x_BLM, is_token_BL, Groups(0, 1.0), None)
+    y_BLM = layer(jnp.asarray(x_BLM), None)
     expected_BLM = np.maximum(x_BLM @ layer.wi_MH[...], 0) @ layer.wo_HM[...]
     np.testing.assert_allclose(y_BLM, expected_BLM, rtol=1e-5, atol=1e-6)
-    assert routing is None
-    dropped_BLM, _ = layer(x_BLM, is_token_BL, Groups(0, 1.0), jax.random.key(0))
+    dropped_BLM = layer(jnp.asarray(x_BLM), jax.random.key(0))
     assert np.abs(dropped_BLM - y_BLM).max() > 0.1

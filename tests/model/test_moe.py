@@ -29,6 +29,7 @@ from gshard_mt.partitioning.placement import place
 from gshard_mt.routing.gates.top2 import top2
 from gshard_mt.routing.gating import GATINGS
 from tests.model.tiny import with_moe
+from tests.routing.problems import route
 
 SIZES = {"M": 16, "H": 24, "A": 4}
 MESHES = [(1, 8, 1), (2, 4, 1), (4, 2, 1), (2, 2, 2)]  # data, expert, model
@@ -74,7 +75,7 @@ def run(graphdef, groups: Groups, params, x_BLM, is_token_BL, key):
 
 @pytest.mark.parametrize("dispatch", ["slots", "einsum"])
 @pytest.mark.parametrize(
-    "groups", [Groups(16, 1.0), Groups(64, 0.5), Groups(0, 2.0, has_room_for_all=True)]
+    "groups", [Groups(16, 1.0), Groups(64, 0.5), Groups(None, 2.0, no_drop=True)]
 )
 def test_the_layer_is_a_weighted_sum_of_the_chosen_experts_token_by_token(dispatch, groups):
     graphdef, params = make_layer(with_moe(CONFIG, dispatch=dispatch))
@@ -87,7 +88,7 @@ def test_the_layer_is_a_weighted_sum_of_the_chosen_experts_token_by_token(dispat
     x_GSM = np.asarray(x_BLM).reshape(-1, size, 16)
     capacity = group_capacity(CONFIG, groups, size)
     logits_GSE, is_token_GS = jnp.asarray(x_GSM @ wg_ME), is_token_BL.reshape(-1, size)
-    routing = jax.jit(top2, static_argnums=2)(logits_GSE, is_token_GS, capacity, None)
+    routing = route(top2, logits_GSE, is_token_GS, capacity)
     expert_GSK, weight_GSK = np.asarray(routing.expert_GSK), np.asarray(routing.weight_GSK)
     expected_GSM = np.zeros_like(x_GSM)
     for g, s in np.ndindex(x_GSM.shape[:2]):
@@ -97,16 +98,18 @@ def test_the_layer_is_a_weighted_sum_of_the_chosen_experts_token_by_token(dispat
     np.testing.assert_allclose(y_BLM, expected_GSM.reshape(y_BLM.shape), rtol=1e-5, atol=1e-5)
     assert not np.any(np.asarray(y_BLM)[~np.asarray(is_token_BL)])
     np.testing.assert_allclose(sums.aux_loss, routing.aux_loss, rtol=1e-5)
-    num_sent_GS = np.sum(weight_GSK > 0, axis=-1)[np.asarray(is_token_GS)]
-    np.testing.assert_array_equal(sums.counters.num_sent_XK.sum(0), np.bincount(num_sent_GS))
+    num_dispatched_GS = np.sum(weight_GSK > 0, axis=-1)[np.asarray(is_token_GS)]
+    np.testing.assert_array_equal(
+        sums.counters.num_dispatched_XK.sum(0), np.bincount(num_dispatched_GS)
+    )
     # The capacity is felt, or large enough for everything.
     is_felt = np.any(np.asarray(sums.counters.num_over_capacity_XK))
-    assert is_felt != groups.has_room_for_all
+    assert is_felt != groups.no_drop
 
 
 def test_decoding_has_room_for_every_choice_and_no_group_but_the_sentence():
     assert training_groups(CONFIG) == Groups(16, 1.5)
-    assert decoding_groups(CONFIG) == Groups(0, 2.0, has_room_for_all=True)
+    assert decoding_groups(CONFIG) == Groups(None, 2.0, no_drop=True)
 
 
 def on_mesh(mesh, config, params, x_BLM, is_token_BL):

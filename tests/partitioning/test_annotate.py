@@ -20,7 +20,7 @@ from gshard_mt.partitioning.annotate import (
 from gshard_mt.partitioning.collectives import mesh_sum
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import check_shape, place, sharding
-from tests.partitioning.test_moe_sharding import find_collectives
+from tests.collectives import find_collectives
 
 BOTH = ("data", "expert")
 ANNOTATIONS = [

@@ -10,24 +10,35 @@ import numpy as np
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
+from gshard_mt.routing.routing import GateInputs
+
 # G, S, E, C: few, so that programs are compiled once
 SHAPES = [(1, 1, 2, 1), (3, 16, 4, 5), (2, 9, 64, 2)]
 
 
 class SlowRouting(NamedTuple):
-    """What a slow reference says; NumPy arrays as the fields of a Routing."""
+    """The result of a slow reference: the fields of a Routing as NumPy arrays."""
 
     expert_GSK: np.ndarray
     slot_GSK: np.ndarray
     weight_GSK: np.ndarray
-    is_wanted_GSK: np.ndarray
+    is_selected_GSK: np.ndarray
     aux_loss: float
+
+
+def gate_inputs(logits_GSE, is_token_GS, capacity, key=None, token_id_GS=None) -> GateInputs:
+    """Inputs of a gate; subword ids matter to `hashed` only."""
+    if token_id_GS is None:
+        token_id_GS = jnp.zeros(is_token_GS.shape, jnp.int32)
+    return GateInputs(logits_GSE, is_token_GS, token_id_GS, capacity, key)
 
 
 @functools.partial(jax.jit, static_argnames=("gate", "capacity", "options"))
 def route(gate, logits_GSE, is_token_GS, capacity, key=None, options=(), **arrays):
-    """Calls a gate; `options` are the pairs of a dict, `arrays` what it takes along with logits."""
-    return gate(logits_GSE, is_token_GS, capacity, key, **dict(options), **arrays)
+    """Calls a gate; `options` are items of a dict, `arrays` further products or the subword ids."""
+    token_id_GS = arrays.pop("token_id_GS", None)
+    inputs = gate_inputs(logits_GSE, is_token_GS, capacity, key, token_id_GS)
+    return gate(inputs, **dict(options), **arrays)
 
 
 @st.composite
@@ -51,12 +62,12 @@ def softmax(x):
 
 
 def largest(scores, num):
-    """Returns the places of the largest, the first of equals first."""
+    """Returns the indices of the largest; ties go to the first."""
     return np.argsort(-np.asarray(scores), kind="stable")[:num]
 
 
 def has_near_ties(x, axis=-1):
-    """Tells whether rounding may order x differently: almost equal, but not equal."""
+    """Returns whether rounding may reorder x: values almost equal, but not equal."""
     x = np.sort(np.asarray(x, np.float64), axis=axis)
     gap = np.diff(x, axis=axis)
     scale = np.abs(np.delete(x, 0, axis=axis))
@@ -64,48 +75,48 @@ def has_near_ties(x, axis=-1):
 
 
 def fill_slots(expert_GSK, weight_GSK, is_token_GS, capacity, aux_loss) -> SlowRouting:
-    """Gives out slots one by one: all first choices in token order, then all second ones ..."""
+    """Assigns slots one by one: all first choices in token order, then all second ones, ..."""
     num_groups, group_size, num_choices = expert_GSK.shape
     slot_GSK = np.zeros(expert_GSK.shape, int)
     kept_GSK = np.zeros(expert_GSK.shape)
-    is_wanted_GSK = np.zeros(expert_GSK.shape, bool)
+    is_selected_GSK = np.zeros(expert_GSK.shape, bool)
     for g in range(num_groups):
         used: dict[int, int] = {}
         for k in range(num_choices):
             for s in range(group_size):
                 weight = weight_GSK[g, s, k]
-                # A weight that float32 has no number for, but 0, is none.
+                # A weight that underflows to 0 in float32 selects nothing.
                 if not is_token_GS[g, s] or weight < 1e-37:
                     continue
-                is_wanted_GSK[g, s, k] = True
+                is_selected_GSK[g, s, k] = True
                 slot_GSK[g, s, k] = used.get(expert_GSK[g, s, k], 0)
                 used[expert_GSK[g, s, k]] = slot_GSK[g, s, k] + 1
                 if slot_GSK[g, s, k] < capacity:
                     kept_GSK[g, s, k] = weight
-    return SlowRouting(expert_GSK, slot_GSK, kept_GSK, is_wanted_GSK, aux_loss)
+    return SlowRouting(expert_GSK, slot_GSK, kept_GSK, is_selected_GSK, aux_loss)
 
 
 def assert_same_routing(routing, slow: SlowRouting) -> None:
-    """Choices exactly, weights to 1e-6; an expert counts where wanted, a slot where dispatched."""
-    expert_GSK, slot_GSK, weight_GSK, is_wanted_GSK = (np.asarray(x) for x in routing[:4])
-    is_kept_GSK = slow.weight_GSK > 0
-    np.testing.assert_array_equal(is_wanted_GSK, slow.is_wanted_GSK)
-    np.testing.assert_array_equal(weight_GSK > 0, is_kept_GSK)
-    np.testing.assert_array_equal(expert_GSK[is_wanted_GSK], slow.expert_GSK[is_wanted_GSK])
-    np.testing.assert_array_equal(slot_GSK[is_kept_GSK], slow.slot_GSK[is_kept_GSK])
+    """Choices exactly, weights to 1e-6; experts matter where selected, slots where dispatched."""
+    expert_GSK, slot_GSK, weight_GSK, is_selected_GSK = (np.asarray(x) for x in routing[:4])
+    is_dispatched_GSK = slow.weight_GSK > 0
+    np.testing.assert_array_equal(is_selected_GSK, slow.is_selected_GSK)
+    np.testing.assert_array_equal(weight_GSK > 0, is_dispatched_GSK)
+    np.testing.assert_array_equal(expert_GSK[is_selected_GSK], slow.expert_GSK[is_selected_GSK])
+    np.testing.assert_array_equal(slot_GSK[is_dispatched_GSK], slow.slot_GSK[is_dispatched_GSK])
     np.testing.assert_allclose(weight_GSK, slow.weight_GSK, atol=1e-6)
     np.testing.assert_allclose(routing.aux_loss, slow.aux_loss, rtol=1e-5, atol=1e-5)
 
 
 def to_combine(routing, num_experts, capacity):
-    """Returns the paper's `[G, S, E, C]`, and fails if two kept choices share a place."""
+    """Returns the paper's `[G, S, E, C]`, and fails if two dispatched choices share a slot."""
     expert_GSK, slot_GSK, weight_GSK = (np.asarray(field) for field in routing[:3])
     combine_GSEC = np.zeros((*weight_GSK.shape[:2], num_experts, capacity), np.float32)
     for g, s, k in zip(*np.nonzero(weight_GSK), strict=True):
-        place = (g, expert_GSK[g, s, k], slot_GSK[g, s, k])
-        assert min(place) >= 0
-        assert not np.any(combine_GSEC[g, :, place[1], place[2]])
-        combine_GSEC[g, s, place[1], place[2]] = weight_GSK[g, s, k]
+        expert, slot = expert_GSK[g, s, k], slot_GSK[g, s, k]
+        assert min(expert, slot) >= 0
+        assert not np.any(combine_GSEC[g, :, expert, slot])
+        combine_GSEC[g, s, expert, slot] = weight_GSK[g, s, k]
     return combine_GSEC
 
 
@@ -114,7 +125,7 @@ def squared_variation(x):
 
 
 def separated_logits(seed, shape):
-    """Returns logits of which no two of a token are nearer than 0.1: no step changes a choice."""
+    """Returns logits that differ by at least 0.1 within a token: no step changes a choice."""
     rng = np.random.default_rng(seed)
     *leading, num = shape
     ranks = np.argsort(rng.random(shape), axis=-1)
@@ -123,7 +134,7 @@ def separated_logits(seed, shape):
 
 
 def assert_gradient_matches_differences(scalar, x, atol=5e-4) -> None:
-    """Holds the gradient of a scalar function against central differences of fourth order.
+    """Compares the gradient of a scalar function with central differences of fourth order.
 
     `x` is an array or a tree of them; no choice may change within 0.04 of an entry.
     """

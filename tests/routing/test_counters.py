@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gshard_mt.routing.counters import count
 from gshard_mt.routing.gates.top2 import top2
 from gshard_mt.routing.gates.top_k import top_k
-from tests.routing.problems import SHAPES, route, routing_problems, softmax
+from tests.routing.problems import SHAPES, gate_inputs, route, routing_problems, softmax
 
 NUM_PAIRS = 3
 
@@ -28,7 +28,7 @@ def slow_count(routing, logits_GSE, is_token_GS, pair_GS):
     sent_XK = np.zeros((NUM_PAIRS, num_choices + 1), int)
     wanted_XK, over_XK = np.zeros((2, NUM_PAIRS, num_choices), int)
     load_XE = np.zeros((NUM_PAIRS, num_experts), int)
-    expert_GSK, _, weight_GSK, is_wanted_GSK = (np.asarray(x) for x in routing[:4])
+    expert_GSK, _, weight_GSK, is_selected_GSK = (np.asarray(x) for x in routing[:4])
     for g, s in zip(*np.nonzero(is_token_GS), strict=True):
         x, num_sent = pair_GS[g, s], 0
         p_E = softmax(logits_GSE[g, s])
@@ -36,8 +36,8 @@ def slow_count(routing, logits_GSE, is_token_GS, pair_GS):
         tokens_X[x] += 1
         for k in range(num_choices):
             is_sent = weight_GSK[g, s, k] > 0
-            wanted_XK[x, k] += is_wanted_GSK[g, s, k]
-            over_XK[x, k] += is_wanted_GSK[g, s, k] and not is_sent
+            wanted_XK[x, k] += is_selected_GSK[g, s, k]
+            over_XK[x, k] += is_selected_GSK[g, s, k] and not is_sent
             load_XE[x, expert_GSK[g, s, k]] += is_sent
             num_sent += is_sent
         sent_XK[x, num_sent] += 1
@@ -59,10 +59,10 @@ def test_counters_are_the_slow_ones(problem, seed):
     assert counters.entropy_X.dtype == jnp.float32
     np.testing.assert_allclose(counters.entropy_X, entropy_X, rtol=1e-5, atol=1e-5)
     # What is sent is what is wanted and not over capacity, and every sending loads an expert.
-    num_sent_X = counters.num_sent_XK @ np.arange(3)
-    np.testing.assert_array_equal(num_sent_X, counters.load_XE.sum(-1))
-    num_kept_X = (counters.num_wanted_XK - counters.num_over_capacity_XK).sum(-1)
-    np.testing.assert_array_equal(num_sent_X, num_kept_X)
+    num_dispatched_X = counters.num_dispatched_XK @ np.arange(3)
+    np.testing.assert_array_equal(num_dispatched_X, counters.load_XE.sum(-1))
+    num_kept_X = (counters.num_selected_XK - counters.num_over_capacity_XK).sum(-1)
+    np.testing.assert_array_equal(num_dispatched_X, num_kept_X)
 
 
 def made_up_problem():
@@ -79,7 +79,7 @@ def test_the_pair_of_padding_does_not_matter():
     )
     jax.tree.map(np.testing.assert_array_equal, one, other)
     assert one.num_tokens_X.tolist() == [0, 19, 0]
-    assert one.num_sent_XK.shape == (3, 4) and one.num_wanted_XK.shape == (3, 3)
+    assert one.num_dispatched_XK.shape == (3, 4) and one.num_selected_XK.shape == (3, 3)
 
 
 def test_without_logits_the_entropy_is_0_and_the_rest_is_the_same():
@@ -104,7 +104,7 @@ def test_counting_has_no_gradient_and_no_scatter():
     pair_GS = jnp.zeros((2, 12), jnp.int32)
 
     def entropy(logits_GSE):
-        routing = top2(logits_GSE, is_token_GS, 3, None)
+        routing = top2(gate_inputs(logits_GSE, is_token_GS, 3))
         return count(routing, logits_GSE, is_token_GS, pair_GS, 1, 4).entropy_X.sum()
 
     assert not np.any(jax.jit(jax.grad(entropy))(logits_GSE))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gshard_mt.routing.dispatch import DISPATCHES
 from gshard_mt.routing.gates.top2 import top2
+from tests.routing.problems import route
 
 SHAPES = [(1, 1, 2, 1), (2, 16, 4, 3), (3, 12, 8, 12), (2, 20, 3, 2)]  # G, S, E, C
 MODEL_DIM = 5
@@ -23,13 +24,13 @@ def make_problem(shape, seed, dtype=jnp.float32):
     keys = jax.random.split(jax.random.key(seed), 4)
     logits_GSE = 2 * jax.random.normal(keys[0], (num_groups, group_size, num_experts))
     is_token_GS = jax.random.uniform(keys[1], (num_groups, group_size)) < 0.9
-    routing = top2(logits_GSE, is_token_GS, capacity, keys[2])
+    routing = route(top2, logits_GSE, is_token_GS, capacity, keys[2])
     x_GSM = jax.random.normal(keys[3], (num_groups, group_size, MODEL_DIM), dtype)
     return x_GSM, routing
 
 
 def round_trip(form, x_GSM, weight_GSK, routing, shape):
-    """Dispatches, treats every place in its own way, as distinct experts do, and combines."""
+    """Dispatches, transforms every slot differently, as distinct experts do, and combines."""
     _, _, num_experts, capacity = shape
     routing = routing._replace(weight_GSK=weight_GSK)
     x_GECM = DISPATCHES[form].dispatch(x_GSM, routing, num_experts, capacity)
@@ -63,8 +64,7 @@ def test_a_slot_holds_its_token_and_an_empty_one_holds_zeros(form):
     x_GSM, routing = make_problem(shape, 0)
     expected_GECM = np.zeros((num_groups, num_experts, capacity, MODEL_DIM), np.float32)
     for g, s, k in zip(*np.nonzero(routing.weight_GSK), strict=True):
-        place = g, routing.expert_GSK[g, s, k], routing.slot_GSK[g, s, k]
-        expected_GECM[place] = x_GSM[g, s]
+        expected_GECM[g, routing.expert_GSK[g, s, k], routing.slot_GSK[g, s, k]] = x_GSM[g, s]
     x_GECM = DISPATCHES[form].dispatch(x_GSM, routing, num_experts, capacity)
     np.testing.assert_array_equal(x_GECM, expected_GECM)
     assert not np.all(x_GECM)  # there are empty slots

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gshard_mt.partitioning.axes import letters_of
 from gshard_mt.routing.gating import GATINGS
 from tests.routing.problems import route, routing_problems, to_combine
 
@@ -28,6 +29,12 @@ def options(name):
     return tuple((key, OPTIONS[key]) for key in GATINGS[name].options)
 
 
+def further_products(name):
+    """Returns keyword -> letters of the weight of all products but the logits."""
+    products = GATINGS[name].products.items()
+    return {keyword: letters_of(weight) for keyword, weight in products if keyword != "logits_GSE"}
+
+
 def arrays(name, logits_GSE, seed=0):
     """Returns what a gate takes along with the logits, random numbers of the right shapes."""
     rng = np.random.default_rng(seed)
@@ -35,9 +42,9 @@ def arrays(name, logits_GSE, seed=0):
     sizes = {"E": num_experts, "A": NUM_EXPERT_GROUPS}
     found: dict[str, np.ndarray] = {
         keyword: rng.normal(size=(*shape_GS, sizes[letters[1]])).astype(np.float32)
-        for keyword, letters in GATINGS[name].products.items()
+        for keyword, letters in further_products(name).items()
     }
-    if GATINGS[name].needs_token_ids:
+    if name == "hash":
         found["token_id_GS"] = rng.integers(0, 1000, shape_GS).astype(np.int32)
     return found
 
@@ -57,15 +64,15 @@ def test_every_gate_keeps_the_promises_of_a_routing(name, problem, seed):
     routing = route_by(name, logits_GSE, is_token_GS, capacity, jax.random.key(seed), extra)
     assert routing.expert_GSK.dtype == routing.slot_GSK.dtype == jnp.int32
     assert routing.weight_GSK.dtype == routing.aux_loss.dtype == jnp.float32
-    assert routing.is_wanted_GSK.dtype == bool
+    assert routing.is_selected_GSK.dtype == bool
     assert routing.aux_loss.shape == ()
     assert np.all((0 <= routing.expert_GSK) & (routing.expert_GSK < num_experts))
-    is_kept_GSK = np.asarray(routing.weight_GSK) > 0
+    is_dispatched_GSK = np.asarray(routing.weight_GSK) > 0
     assert np.all((routing.weight_GSK >= 0) & (routing.weight_GSK <= 1))
-    assert np.all(np.asarray(routing.slot_GSK)[is_kept_GSK] < capacity)
-    assert np.all(np.asarray(routing.slot_GSK)[is_kept_GSK] >= 0)
-    assert not np.any(is_kept_GSK & ~routing.is_wanted_GSK)
-    assert not np.any(np.asarray(routing.is_wanted_GSK)[~is_token_GS])
+    assert np.all(np.asarray(routing.slot_GSK)[is_dispatched_GSK] < capacity)
+    assert np.all(np.asarray(routing.slot_GSK)[is_dispatched_GSK] >= 0)
+    assert not np.any(is_dispatched_GSK & ~routing.is_selected_GSK)
+    assert not np.any(np.asarray(routing.is_selected_GSK)[~is_token_GS])
     is_taken_GSEC = to_combine(routing, num_experts, capacity) > 0  # fails if a slot is used twice
     assert np.all(is_taken_GSEC.sum((1, 3)) <= capacity)
     assert np.all(is_taken_GSEC.sum(3) <= 1)
@@ -93,7 +100,9 @@ def test_what_padding_holds_changes_nothing(name, has_key, problem):
         array[~is_token_GS] = 999
     other = route_by(name, logits_GSE, is_token_GS, 4, key, extra)
     for field, a, b in zip(routing._fields, routing, other, strict=True):
-        is_it = {"expert_GSK": routing.is_wanted_GSK, "slot_GSK": routing.weight_GSK > 0}.get(field)
+        is_it = {"expert_GSK": routing.is_selected_GSK, "slot_GSK": routing.weight_GSK > 0}.get(
+            field
+        )
         a, b = (a, b) if is_it is None else (a[is_it], b[is_it])
         np.testing.assert_array_equal(a, b, err_msg=field)
     assert np.any(routing.weight_GSK) and not np.any(routing.weight_GSK[~is_token_GS])
@@ -180,11 +189,10 @@ def test_a_row_of_the_table_names_all_that_its_gate_takes(name):
     gating = GATINGS[name]
     signature = inspect.signature(gating.gate)
     keywords = {p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
-    token_ids = {"token_id_GS"} if gating.needs_token_ids else set()
-    assert keywords == {*gating.options, *gating.products, *token_ids}
-    positional = [p for p in signature.parameters if p not in keywords]
-    assert positional == ["logits_GSE", "is_token_GS", "capacity", "key"]
-    for keyword, letters in gating.products.items():
+    assert keywords == {*gating.options, *further_products(name)}
+    assert [p for p in signature.parameters if p not in keywords] == ["inputs"]
+    for keyword, weight in gating.products.items():
+        letters = letters_of(weight)
         assert keyword.endswith("_GS" + letters[1]) and letters[0] == "M"
 
 

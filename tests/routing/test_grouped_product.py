@@ -18,16 +18,16 @@ blocked = functools.partial(grouped_product, platform="cpu")
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def value_and_gradients(product, x_FM, w_EMH, size_E, dy_FH):
-    y_FH, pull_back = jax.vjp(lambda x, w: product(x, w, size_E), x_FM, w_EMH)
-    return (y_FH, *pull_back(dy_FH))
+def value_and_gradients(product, x_RM, w_EMH, size_E, dy_RH):
+    y_RH, pull_back = jax.vjp(lambda x, w: product(x, w, size_E), x_RM, w_EMH)
+    return (y_RH, *pull_back(dy_RH))
 
 
 def make(seed: int, sizes: list[int]):
     rng = np.random.default_rng(seed)
     shapes = ((ROWS, M), (len(sizes), M, H), (ROWS, H))
-    x_FM, w_EMH, dy_FH = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
-    return x_FM, w_EMH, np.asarray(sizes, np.int32), dy_FH
+    x_RM, w_EMH, dy_RH = (rng.normal(size=shape).astype(np.float32) for shape in shapes)
+    return x_RM, w_EMH, np.asarray(sizes, np.int32), dy_RH
 
 
 def cut(seed: int, num_groups: int, num_rows: int) -> list[int]:
@@ -41,17 +41,17 @@ def cut(seed: int, num_groups: int, num_rows: int) -> list[int]:
 @given(st.sampled_from([1, 4, 40]), st.sampled_from([0, 1, 50, ROWS]), st.integers(0, 1000))
 def test_every_group_meets_its_own_matrix_and_nothing_else(num_groups, num_rows, seed):
     sizes = cut(seed, num_groups, num_rows)
-    x_FM, w_EMH, size_E, dy_FH = make(seed, sizes)
-    y_FH, dx_FM, dw_EMH = np.zeros((ROWS, H)), np.zeros((ROWS, M)), np.zeros((num_groups, M, H))
+    x_RM, w_EMH, size_E, dy_RH = make(seed, sizes)
+    y_RH, dx_RM, dw_EMH = np.zeros((ROWS, H)), np.zeros((ROWS, M)), np.zeros((num_groups, M, H))
     start = 0
     for group, size in enumerate(sizes):
         rows = slice(start, start + size)
-        y_FH[rows] = x_FM[rows] @ w_EMH[group]
-        dx_FM[rows] = dy_FH[rows] @ w_EMH[group].T
-        dw_EMH[group] = x_FM[rows].T @ dy_FH[rows]
+        y_RH[rows] = x_RM[rows] @ w_EMH[group]
+        dx_RM[rows] = dy_RH[rows] @ w_EMH[group].T
+        dw_EMH[group] = x_RM[rows].T @ dy_RH[rows]
         start += size
-    found = value_and_gradients(blocked, x_FM, w_EMH, size_E, dy_FH)
-    for one, other in zip(found, (y_FH, dx_FM, dw_EMH), strict=True):
+    found = value_and_gradients(blocked, x_RM, w_EMH, size_E, dy_RH)
+    for one, other in zip(found, (y_RH, dx_RM, dw_EMH), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
@@ -65,9 +65,9 @@ def test_the_form_of_other_devices_computes_the_same(sizes):
 
 
 def test_bfloat16_is_summed_in_float32():
-    x_FM, w_EMH, size_E, dy_FH = make(1, [40, 30])
-    low = (jnp.asarray(x_FM, jnp.bfloat16), jnp.asarray(w_EMH, jnp.bfloat16))
-    y_FH = jax.jit(blocked)(*low, size_E)
-    assert y_FH.dtype == jnp.float32
+    x_RM, w_EMH, size_E, dy_RH = make(1, [40, 30])
+    low = (jnp.asarray(x_RM, jnp.bfloat16), jnp.asarray(w_EMH, jnp.bfloat16))
+    y_RH = jax.jit(blocked)(*low, size_E)
+    assert y_RH.dtype == jnp.float32
     expected = jax.jit(blocked)(*(a.astype(jnp.float32) for a in low), size_E)
-    np.testing.assert_allclose(y_FH, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(y_RH, expected, rtol=1e-5, atol=1e-5)

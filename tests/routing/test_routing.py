@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from gshard_mt.errors import ConfigError
 from gshard_mt.routing.routing import (
     check_num_choices,
-    count_slots,
     draw_normal,
     draw_uniform,
-    find_largest,
-    pick,
+    position_in_expert,
+    take_along_experts,
+    top_k_experts,
 )
 from tests.routing.problems import largest
 
@@ -29,7 +29,9 @@ def test_slots_count_earlier_choices_of_the_same_expert(shape, seed):
     rng = np.random.default_rng(seed)
     expert_GSK = rng.integers(0, num_experts, shape_GSK)
     is_counted_GSK = rng.random(shape_GSK) < 0.7
-    slot_GSK = jax.jit(count_slots, static_argnums=2)(expert_GSK, is_counted_GSK, num_experts)
+    slot_GSK = jax.jit(position_in_expert, static_argnums=2)(
+        expert_GSK, is_counted_GSK, num_experts
+    )
     for g in range(shape[0]):
         used_E = np.zeros(num_experts, int)
         for k, s in np.ndindex(shape[2], shape[1]):
@@ -42,23 +44,25 @@ def test_slots_count_earlier_choices_of_the_same_expert(shape, seed):
 @given(st.sampled_from([1, 3, 5]), st.integers(0, 1000))
 def test_the_largest_come_first_and_the_lowest_of_equals(num_choices, seed):
     score_SE = np.random.default_rng(seed).integers(-2, 3, (9, 5)).astype(np.float32)
-    expert_SK = jax.jit(find_largest, static_argnums=1)(score_SE, num_choices)
+    expert_SK = jax.jit(top_k_experts, static_argnums=1)(score_SE, num_choices)
     assert expert_SK.dtype == jnp.int32
     np.testing.assert_array_equal(expert_SK, [largest(row, num_choices) for row in score_SE])
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.int32])
-def test_pick_fetches_the_values_at_the_experts(dtype):
+def test_the_values_at_the_experts_are_taken(dtype):
     value_SE = (np.random.default_rng(0).normal(size=(6, 5)) * 100).astype(dtype)
     expert_SK = np.random.default_rng(1).integers(0, 5, (6, 2))
-    found_SK = pick(jnp.asarray(value_SE), jnp.asarray(expert_SK))
+    found_SK = take_along_experts(jnp.asarray(value_SE), jnp.asarray(expert_SK))
     assert found_SK.dtype == dtype
     np.testing.assert_array_equal(found_SK, np.take_along_axis(value_SE, expert_SK, -1))
 
 
-def test_the_gradient_of_pick_is_no_scatter():
+def test_the_gradient_of_taking_them_is_no_scatter():
     expert_SK = jnp.array([[1, 0]])
-    program = jax.make_jaxpr(jax.grad(lambda x: pick(x, expert_SK).sum()))(jnp.ones((1, 3)))
+    program = jax.make_jaxpr(jax.grad(lambda x: take_along_experts(x, expert_SK).sum()))(
+        jnp.ones((1, 3))
+    )
     assert "scatter" not in str(program)
 
 
@@ -72,5 +76,7 @@ def test_draws_are_the_same_for_the_same_key():
 @pytest.mark.parametrize("num_choices", [0, 5])
 def test_a_number_of_choices_that_is_not_from_1_to_e_is_refused(num_choices):
     check_num_choices(4, 4)
-    with pytest.raises(ConfigError, match=f"= {num_choices}: .*from 1 to .* 4"):
+    with pytest.raises(
+        ConfigError, match=rf"= {num_choices}: .*from 1 to model\.moe\.num_experts = 4"
+    ):
         check_num_choices(num_choices, 4)

@@ -14,8 +14,8 @@ from gshard_mt.config.records import Config
 from gshard_mt.data.batches import Batch
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train.accumulation import cut_batch, unit_rows
+from tests.collectives import find_collectives
 from tests.model import tiny
-from tests.partitioning.test_moe_sharding import find_collectives
 from tests.train.one_step import assert_equal, lower
 
 LENGTH, NUM_ROWS, NUM_PAIRS = 16, 64, 2

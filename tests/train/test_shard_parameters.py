@@ -17,8 +17,8 @@ from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import fetch, sharding
 from gshard_mt.train.optimizer import make_optimizer
 from gshard_mt.train.state import abstract_state
+from tests.collectives import find_collectives
 from tests.model import tiny
-from tests.partitioning.test_moe_sharding import find_collectives
 from tests.train.one_step import assert_equal, lower
 
 LENGTH = 16

@@ -11,8 +11,8 @@ import pytest
 from gshard_mt.config.records import Config
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train.state import abstract_training
+from tests.collectives import find_collectives
 from tests.model import tiny
-from tests.partitioning.test_moe_sharding import find_collectives
 from tests.train.one_step import assert_equal, lower
 
 DEPTH = 4  # layers of a stack

@@ -165,7 +165,7 @@ def test_metrics_count_what_is_in_the_batch(after_three):
         # One MoE layer in the encoder, one in the decoder.
         for stack, num_tokens in (("encoder", num_source), ("decoder", num_target)):
             counters = found.routing[stack]
-            assert counters.num_tokens_X.sum() == counters.num_sent_XK.sum() == num_tokens
+            assert counters.num_tokens_X.sum() == counters.num_dispatched_XK.sum() == num_tokens
             assert np.any(counters.num_over_capacity_XK[..., 0])
         assert 1.5 < found.aux_loss < 8
         assert found.token_loss.smoothed > found.token_loss.nll * 0.9

@@ -19,7 +19,7 @@ from gshard_mt.partitioning.spatial.halo import (
     plan_halo,
     pool_split,
 )
-from tests.partitioning.test_moe_sharding import find_collectives
+from tests.collectives import find_collectives
 
 BOTH = ("data", "expert")
 PADDINGS = ["VALID", "SAME", (2, 1), (0, 3), (9, 7), (-1, -2)]

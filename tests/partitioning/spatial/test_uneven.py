@@ -16,7 +16,7 @@ from gshard_mt.partitioning.spatial.uneven import (
     reduce_split,
     unpad,
 )
-from tests.partitioning.test_moe_sharding import find_collectives
+from tests.collectives import find_collectives
 
 BOTH = ("data", "expert")
 SIZES = [1, 3, 8, 13, 16, 37]

@@ -11,6 +11,7 @@ from hypothesis import assume, given, settings
 from gshard_mt.routing.gates.expert_choice import expert_choice
 from tests.routing.problems import (
     assert_gradient_matches_differences,
+    gate_inputs,
     has_near_ties,
     largest,
     route,
@@ -55,7 +56,7 @@ def test_expert_choice_is_the_slow_one(problem):
     slow_GSE = slow_expert_choice(score_GSE, is_token_GS, capacity, num_choices, capacity_factor)
     np.testing.assert_array_equal(weight_GSE > 0, slow_GSE > 0)
     np.testing.assert_allclose(weight_GSE, slow_GSE, atol=1e-6)
-    np.testing.assert_array_equal(routing.is_wanted_GSK, routing.weight_GSK > 0)
+    np.testing.assert_array_equal(routing.is_selected_GSK, routing.weight_GSK > 0)
     assert routing.expert_GSK.shape[-1] == min(num_choices, logits_GSE.shape[-1])
     assert routing.aux_loss == 0
 
@@ -85,8 +86,8 @@ def test_a_shorter_bucket_has_the_same_routing():
     shorter = logits_GSE[:, :12], is_token_GS[:, :12]
     short = route(expert_choice, *shorter, 5, options=options)
     for a, b in zip(long[:4], short[:4], strict=True):
-        is_wanted_GSK = short.is_wanted_GSK
-        np.testing.assert_array_equal(a[:, :12][is_wanted_GSK], b[is_wanted_GSK])
+        is_selected_GSK = short.is_selected_GSK
+        np.testing.assert_array_equal(a[:, :12][is_selected_GSK], b[is_selected_GSK])
     assert not np.any(long.weight_GSK[:, 12:])
 
 
@@ -102,9 +103,8 @@ def test_gradients_of_weights_match_finite_differences():
     logits_SE = next(logits_SE for logits_SE in seeds if smallest_gap(logits_SE) > 0.02)
 
     def scalar(logits_GSE):
-        routing = expert_choice(
-            logits_GSE, jnp.arange(6)[None] < 5, 4, None, num_choices=2, capacity_factor=2.0
-        )
+        inputs = gate_inputs(logits_GSE, jnp.arange(6)[None] < 5, 4)
+        routing = expert_choice(inputs, num_choices=2, capacity_factor=2.0)
         return jnp.sum(routing.weight_GSK * cotangent_GSK)
 
     assert_gradient_matches_differences(scalar, jnp.asarray(logits_SE, jnp.float32)[None])

@@ -17,6 +17,7 @@ from tests.routing.problems import (
     assert_gradient_matches_differences,
     assert_same_routing,
     fill_slots,
+    gate_inputs,
     has_near_ties,
     route,
     routing_problems,
@@ -143,12 +144,11 @@ def test_the_weights_of_all_choices_sum_to_one():
 
 def test_groups_of_unequal_size_are_refused():
     zeros_GSE, zeros_GSA = jnp.zeros((1, 1, 4)), jnp.zeros((1, 1, 3))
-    with pytest.raises(ConfigError, match="^model.moe.num_expert_groups = 3: .* = 4"):
+    with pytest.raises(
+        ConfigError, match=r"^model.moe.num_expert_groups = 3: .* model\.moe\.num_experts = 4"
+    ):
         hierarchical(
-            zeros_GSE,
-            jnp.ones((1, 1), bool),
-            1,
-            None,
+            gate_inputs(zeros_GSE, jnp.ones((1, 1), bool), 1),
             num_choices=2,
             primary_GSA=zeros_GSA,
             noise_GSE=zeros_GSE,
@@ -167,10 +167,10 @@ def test_gradients_of_weights_and_loss_match_finite_differences():
         "primary_noise_GSA": jnp.asarray(rng.normal(size=(1, 8, 3)), jnp.float32),
     }
 
-    def scalar(inputs):
-        routing = hierarchical(
-            is_token_GS=is_token_GS, capacity=4, key=None, num_choices=2, **inputs
-        )
+    def scalar(products):
+        logits_GSE, *_ = products.values()
+        products = {name: array for name, array in products.items() if name != "logits_GSE"}
+        routing = hierarchical(gate_inputs(logits_GSE, is_token_GS, 4), num_choices=2, **products)
         return jnp.sum(routing.weight_GSK * cotangent_GSK) + routing.aux_loss
 
     assert_gradient_matches_differences(scalar, inputs)

@@ -17,6 +17,7 @@ from tests.routing.problems import (
     assert_gradient_matches_differences,
     assert_same_routing,
     fill_slots,
+    gate_inputs,
     has_near_ties,
     largest,
     route,
@@ -126,7 +127,14 @@ def test_the_load_of_as_many_choices_as_experts_is_the_number_of_tokens():
 def test_more_choices_than_experts_are_refused():
     zeros_GSE = jnp.zeros((1, 1, 4))
     with pytest.raises(ConfigError, match="^model.moe.num_choices = 5"):
-        noisy_top_k(zeros_GSE, jnp.ones((1, 1), bool), 1, None, num_choices=5, noise_GSE=zeros_GSE)
+        route(
+            noisy_top_k,
+            zeros_GSE,
+            jnp.ones((1, 1), bool),
+            1,
+            options=(("num_choices", 5),),
+            noise_GSE=zeros_GSE,
+        )
 
 
 def test_gradients_of_weights_and_loss_match_finite_differences():
@@ -139,9 +147,8 @@ def test_gradients_of_weights_and_loss_match_finite_differences():
 
     def scalar(inputs):
         is_token_GS = jnp.arange(8)[None] < 7
-        routing = noisy_top_k(
-            is_token_GS=is_token_GS, capacity=4, key=None, num_choices=2, **inputs
-        )
+        gate = gate_inputs(inputs["logits_GSE"], is_token_GS, 4)
+        routing = noisy_top_k(gate, num_choices=2, noise_GSE=inputs["noise_GSE"])
         return jnp.sum(routing.weight_GSK * cotangent_GSK) + routing.aux_loss
 
     assert_gradient_matches_differences(scalar, inputs)
@@ -152,9 +159,8 @@ def test_the_scale_of_the_noise_learns_from_the_weights_of_noisy_choices():
 
     def scalar(noise_GSE):
         is_token_GS = jnp.ones((1, 6), bool)
-        routing = noisy_top_k(
-            logits_GSE, is_token_GS, 6, jax.random.key(1), num_choices=2, noise_GSE=noise_GSE
-        )
+        inputs = gate_inputs(logits_GSE, is_token_GS, 6, jax.random.key(1))
+        routing = noisy_top_k(inputs, num_choices=2, noise_GSE=noise_GSE)
         return jnp.sum(routing.weight_GSK[..., 0])
 
     assert np.any(jax.jit(jax.grad(scalar))(jnp.zeros((1, 6, 4))))

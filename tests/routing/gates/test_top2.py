@@ -15,6 +15,7 @@ from gshard_mt.routing.gates.top2 import top2
 from gshard_mt.routing.routing import draw_uniform
 from tests.routing.problems import (
     assert_gradient_matches_differences,
+    gate_inputs,
     route,
     routing_problems,
     separated_logits,
@@ -84,7 +85,7 @@ def test_top2_is_algorithm_1_token_by_token(problem, kind, seed):
     np.testing.assert_array_equal(combine_GSEC > 0, slow.combine_GSEC > 0)
     np.testing.assert_allclose(combine_GSEC, slow.combine_GSEC, atol=1e-6)
     np.testing.assert_allclose(routing.aux_loss, slow.aux_loss, rtol=1e-5, atol=1e-6)
-    is_over_GSK = np.asarray(routing.is_wanted_GSK & (routing.weight_GSK == 0))
+    is_over_GSK = np.asarray(routing.is_selected_GSK & (routing.weight_GSK == 0))
     assert tuple(is_over_GSK.sum((0, 1))) == slow.num_over_capacity
 
 
@@ -121,7 +122,7 @@ def test_second_choices_come_after_all_first_choices_of_their_expert():
     logits_GSE = jnp.array([[[2.0, 1.0], [1.0, 2.0], [1.0, 2.0]]])
     routing = route(top2, logits_GSE, jnp.ones((1, 3), bool), 2)
     np.testing.assert_array_equal(routing.weight_GSK[0] > 0, [[1, 0], [1, 1], [1, 0]])
-    np.testing.assert_array_equal(routing.is_wanted_GSK, np.ones((1, 3, 2)))
+    np.testing.assert_array_equal(routing.is_selected_GSK, np.ones((1, 3, 2)))
 
 
 def test_one_expert_has_no_second_choice():
@@ -134,9 +135,9 @@ def test_the_second_expert_is_drawn_with_probability_2_g2():
     logits_GSE = jnp.broadcast_to(jnp.log(jnp.array([1 - gate_2, gate_2])), (4, 5000, 2))
     is_token_GS = jnp.ones((4, 5000), bool)
     routing = route(top2, logits_GSE, is_token_GS, 5000, jax.random.key(0))
-    assert np.all(routing.is_wanted_GSK[..., 0])
+    assert np.all(routing.is_selected_GSK[..., 0])
     # 20,000 draws of probability 0.6: five standard deviations are 0.017.
-    assert abs(float(jnp.mean(routing.is_wanted_GSK[..., 1])) - 2 * gate_2) < 0.017
+    assert abs(float(jnp.mean(routing.is_selected_GSK[..., 1])) - 2 * gate_2) < 0.017
 
 
 def test_every_second_choice_is_wanted_by_policy_all():
@@ -150,7 +151,7 @@ def test_every_second_choice_is_wanted_by_policy_all():
 
 def test_an_unknown_policy_is_refused():
     with pytest.raises(ConfigError, match="^model.moe.second_policy = 'some': .*'random' or 'all'"):
-        top2(jnp.zeros((1, 1, 2)), jnp.ones((1, 1), bool), 1, None, second_policy="some")
+        top2(gate_inputs(jnp.zeros((1, 1, 2)), jnp.ones((1, 1), bool), 1), second_policy="some")
 
 
 def test_gradients_of_weights_and_loss_match_finite_differences():
@@ -159,7 +160,7 @@ def test_gradients_of_weights_and_loss_match_finite_differences():
     cotangent_GSK = jnp.asarray(rng.normal(size=(1, 10, 2)), jnp.float32)
 
     def scalar(logits_GSE):
-        routing = top2(logits_GSE, is_token_GS, 3, jax.random.key(3))
+        routing = top2(gate_inputs(logits_GSE, is_token_GS, 3, jax.random.key(3)))
         return jnp.sum(routing.weight_GSK * cotangent_GSK) + routing.aux_loss
 
     assert_gradient_matches_differences(scalar, separated_logits(0, (1, 10, 6)))

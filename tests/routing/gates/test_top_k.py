@@ -15,6 +15,7 @@ from tests.routing.problems import (
     assert_gradient_matches_differences,
     assert_same_routing,
     fill_slots,
+    gate_inputs,
     largest,
     route,
     routing_problems,
@@ -74,10 +75,10 @@ def test_top_k_of_two_is_top2_without_draws(problem):
     assume(np.array_equal(np.diff(gates_GSE) == 0, np.diff(logits_GSE) == 0))
     two = route(top_k, *problem, options=(("num_choices", 2),))
     other = route(top2, *problem)
-    for field in ("slot_GSK", "expert_GSK", "weight_GSK", "is_wanted_GSK", "aux_loss"):
+    for field in ("slot_GSK", "expert_GSK", "weight_GSK", "is_selected_GSK", "aux_loss"):
         a, b = getattr(two, field), getattr(other, field)
         if field in ("slot_GSK", "expert_GSK"):
-            a, b = a[two.is_wanted_GSK], b[two.is_wanted_GSK]
+            a, b = a[two.is_selected_GSK], b[two.is_selected_GSK]
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
@@ -90,7 +91,7 @@ def test_a_single_choice_has_its_unnormalised_gate_as_weight():
 @pytest.mark.parametrize("num_choices", [0, 5])
 def test_more_choices_than_experts_are_refused(num_choices):
     with pytest.raises(ConfigError, match=f"^model.moe.num_choices = {num_choices}: .* = 4"):
-        top_k(jnp.zeros((1, 1, 4)), jnp.ones((1, 1), bool), 1, None, num_choices=num_choices)
+        top_k(gate_inputs(jnp.zeros((1, 1, 4)), jnp.ones((1, 1), bool), 1), num_choices=num_choices)
 
 
 @pytest.mark.parametrize("num_choices", [1, 3])
@@ -100,7 +101,7 @@ def test_gradients_of_weights_and_loss_match_finite_differences(num_choices):
     cotangent_GSK = jnp.asarray(rng.normal(size=(1, 8, num_choices)), jnp.float32)
 
     def scalar(logits_GSE):
-        routing = top_k(logits_GSE, is_token_GS, 4, None, num_choices=num_choices)
+        routing = top_k(gate_inputs(logits_GSE, is_token_GS, 4), num_choices=num_choices)
         return jnp.sum(routing.weight_GSK * cotangent_GSK) + routing.aux_loss
 
     assert_gradient_matches_differences(scalar, separated_logits(0, (1, 8, 5)))
