@@ -1,9 +1,9 @@
-"""The alphabet of array axes, and the one table of the mesh axes each letter is split over."""
+"""The alphabet of array axes, and the one table of the mesh axes over which letters are split."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Iterable, Mapping
 
-# Every array axis here is one of these letters; stacked depth is a leading axis without one.
+# Every array axis in this project is one of these letters; 1 is an axis of size one.
 ALPHABET = {
     "B": "rows (sentences or packed rows) in a batch",
     "L": "source or key positions",
@@ -23,18 +23,18 @@ ALPHABET = {
     "D": "width of one head",
     "V": "vocabulary",
     "W": "beams",
-    "I": "blocks of rows, of steps or of the vocabulary",
+    "I": "blocks of rows, steps, tokens or vocabulary",
     "Q": "sentences that a row translates one after another",
     "X": "language pairs",
     "P": "depth: blocks of a stack",
 }
 
-# The devices are a grid of these axes. `data` and `expert` share the batch, `expert` also owns
-# experts, and the devices along `model` share every wide layer. Those along `stage` have a part of
-# the depth each; a mesh has this axis only where a pipeline is asked for.
+# The devices form a grid with these axes. The batch is split over `data` and `expert`, experts
+# over `expert`, and every wide layer over `model`. Devices along `stage` hold a part of the depth
+# each; a mesh has this axis only for a pipeline.
 MESH_AXES = ("stage", "data", "expert", "model")
 
-# Letter -> the mesh axes it asks for. A letter that is not here is never split.
+# Letter -> the mesh axes it claims. A letter that is not listed is never split.
 RULES = {
     "B": ("data", "expert"),
     "G": ("data", "expert"),
@@ -44,17 +44,17 @@ RULES = {
     "P": ("stage",),
 }
 
-# Where `mesh.shard_parameters` says so, parameters and what the optimizer keeps of them are stored
-# by this table instead: the devices that share the batch share every matrix too, and have it whole
-# only while they use it. The experts' matrices lie by experts first.
+# With `mesh.shard_parameters` parameters and optimizer state are stored by this table instead: the
+# devices that share the batch share every matrix too, and hold all of it only while they use it.
+# The experts' matrices are split by expert first.
 PARAMETER_RULES = RULES | {"M": ("data", "expert")}
 
-# Every device has these whole: the gate, since it gates its own tokens (the paper replicates it,
+# Replicated on every device: the gate, which gates the device's own tokens (as in the paper,
 # section 3.2), and the scales of norms, which are small.
 WHOLE = ("ME", "M")
 WHOLE_RULES = {"P": RULES["P"]}
 
-# One array axis in a spec: not split, split over one mesh axis, or over several of them.
+# One array axis in a spec: not split, split over one mesh axis, or over several.
 AxisSpec = None | str | tuple[str, ...]
 
 
@@ -63,12 +63,12 @@ def spec(
     mesh_axis_names: Iterable[str] = MESH_AXES,
     rules: Mapping[str, tuple[str, ...]] = RULES,
 ) -> tuple[AxisSpec, ...]:
-    """Returns how an array with these axes is split: one entry a letter.
+    """Returns how an array with these axes is split: one entry per letter.
 
-    Read from left to right, and a mesh axis goes to the first letter that claims it. So in `GSM`
-    the groups own `data` and `expert`; in `EGCM` the experts own `expert` and the groups keep
-    `data`; going from one to the other is GShard's all-to-all. Names that the mesh doesn't have
-    are left out. A letter outside the alphabet is a mistake in the program: ValueError.
+    Letters are read from left to right, and a mesh axis goes to the first letter that claims it. So
+    in `GSM` the groups own `data` and `expert`; in `EGCM` the experts own `expert` and the groups
+    keep `data`; going from one to the other is GShard's all-to-all. Axes that the mesh does not
+    have are left out. Raises ValueError for a letter outside the alphabet.
     """
     free = list(mesh_axis_names)
     entries: list[AxisSpec] = []
@@ -82,7 +82,7 @@ def spec(
 
 
 def parameter_rules(letters: str, shard_parameters: bool) -> Mapping[str, tuple[str, ...]]:
-    """Returns the table by which a parameter with these axes is stored."""
+    """Returns the table by which to store a parameter with these axes."""
     if letters in WHOLE:
         return WHOLE_RULES
     return PARAMETER_RULES if shard_parameters else RULES

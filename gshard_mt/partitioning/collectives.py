@@ -1,4 +1,4 @@
-"""What devices say to each other inside `map_shards`; identities outside of it."""
+"""Collectives for use inside `map_shards`; identities outside of it."""
 # SPDX-License-Identifier: Apache-2.0
 
 import jax
@@ -14,28 +14,28 @@ def mesh_sum(x: jax.Array, letter: str) -> jax.Array:
 
 
 def mesh_gather(x: jax.Array, letter: str) -> jax.Array:
-    """Puts the parts of all devices that share `letter` together along the first axis."""
+    """Concatenates the parts of the devices that share `letter`, first axis: an all-gather."""
     axes = _axes(letter)
     return jax.lax.all_gather(x, axes, tiled=True) if axes else x
 
 
 def mesh_sum_scatter(x: jax.Array, letter: str) -> jax.Array:
-    """Adds up as `mesh_sum`, and leaves each device its part of the first axis (reduce-scatter).
+    """Adds up like `mesh_sum` and leaves each device its part of the first axis: a reduce-scatter.
 
-    The parts lie as `mesh_gather` takes them.
+    The order of the parts is that of `mesh_gather`.
     """
     axes = _axes(letter)
     return jax.lax.psum_scatter(x, axes, tiled=True) if axes else x
 
 
 def mesh_index(letters: str) -> jax.Array | int:
-    """Returns which part of an array with these axes this device has, from 0."""
+    """Returns the number, from 0, of this device's part of an array with these axes."""
     axes = _axes(letters)
     return jax.lax.axis_index(axes) if axes else 0
 
 
 def _axes(letters: str) -> tuple[str, ...]:
-    """The mesh axes of more than one part that share these letters and are cut by hand."""
+    """The manual mesh axes of more than one device over which these letters are split."""
     mesh = get_abstract_mesh()
     entries = spec(letters, mesh.manual_axes)
     return tuple(name for entry in entries for name in names(entry) if mesh.shape[name] > 1)

@@ -1,24 +1,24 @@
-"""Chips: what hardware can do at best, for rooflines and utilisation."""
+"""Published peaks of chips, for rooflines and utilization."""
 # SPDX-License-Identifier: Apache-2.0
 
 from typing import NamedTuple
 
 
 class Chip(NamedTuple):
-    """Published peaks of a chip, and how many JAX devices share it."""
+    """Published peaks of a chip and the number of JAX devices on it."""
 
     name: str
     flops_per_second: float  # bfloat16 products with float32 sums
     memory_bytes: float  # HBM
     memory_bytes_per_second: float
     link_bytes_per_second: float  # of one link to a neighbour, one way
-    torus_axes: int  # with two links each; 0 is a switch, with one link
+    torus_axes: int  # with two links each; 0 is a switch with one link
     devices: int = 1
 
 
 _GIB = float(1 << 30)
 
-# By what `device_kind` begins with. From the makers' data sheets; the links of TPU v3 from Jouppi
+# By prefix of `device_kind`. From the vendors' data sheets; the links of TPU v3 from Jouppi
 # et al. 2020, "A domain-specific supercomputer for training deep neural networks".
 CHIPS = {
     "TPU v2": Chip("TPU v2", 46e12, 16 * _GIB, 700e9, 62e9, 2, devices=2),
@@ -34,6 +34,6 @@ CHIPS = {
 
 
 def find_chip(device_kind: str) -> Chip | None:
-    """Returns the chip of a `jax.Device.device_kind`; None for one whose peaks aren't known."""
+    """Returns the chip of a `jax.Device.device_kind`; None if its peaks are not known."""
     known = [kind for kind in CHIPS if device_kind.startswith(kind)]
     return CHIPS[max(known, key=len)] if known else None

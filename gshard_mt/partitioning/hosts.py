@@ -1,4 +1,4 @@
-"""What one process of many has to know: whether it writes, which rows it feeds, who disagrees."""
+"""One process among many: whether it writes, which rows it feeds, whether all processes agree."""
 # SPDX-License-Identifier: Apache-2.0
 
 import hashlib
@@ -15,46 +15,46 @@ from gshard_mt.errors import ConfigError
 
 
 def is_writer() -> bool:
-    """Says whether this process writes files and lines of the terminal: process 0 does."""
+    """Returns whether this process writes files and to the terminal: process 0 does."""
     return jax.process_index() == 0
 
 
-class Rows(NamedTuple):
-    """How the rows of a batch are shared among the devices of all processes."""
+class BatchRows(NamedTuple):
+    """The distribution of a batch's rows over the devices of all processes."""
 
-    own: np.ndarray  # ascending, those of this process's devices; not always side by side
+    own: np.ndarray  # ascending, those of this process's devices; not always contiguous
     num_rows: int
     sharding: NamedSharding
 
 
-def share_rows(sharding: NamedSharding, num_rows: int) -> Rows:
-    """Returns who holds which rows. Processes that `mesh.model` joins hold the same ones."""
+def share_rows(sharding: NamedSharding, num_rows: int) -> BatchRows:
+    """Returns this process's rows. Processes that share a `mesh.model` group have the same ones."""
     held = sharding.addressable_devices_indices_map((num_rows, 1))
     own = [np.arange(num_rows)[index[0]] for index in held.values() if index]
-    return Rows(np.unique(np.concatenate(own)), num_rows, sharding)
+    return BatchRows(np.unique(np.concatenate(own)), num_rows, sharding)
 
 
-def place_rows(batch: Any, rows: Rows) -> Any:
-    """Returns a batch on the devices of all processes, of which this one has its own rows.
+def make_global(batch: Any, rows: BatchRows) -> Any:
+    """Returns a batch on the devices of all processes, made of each process's own rows.
 
-    Arrays [own rows, ...] become global ones [all rows, ...]. Nothing is sent: every process has
-    its own and calls this too.
+    Arrays [own rows, ...] become global arrays [all rows, ...]. Nothing is sent: every process
+    calls this with its own rows.
     """
 
-    def place(array: np.ndarray) -> jax.Array:
+    def to_global(array: np.ndarray) -> jax.Array:
         def cut(index) -> np.ndarray:
             return array[np.searchsorted(rows.own, np.arange(rows.num_rows)[index[0]])]
 
         shape = (rows.num_rows, *array.shape[1:])
         return jax.make_array_from_callback(shape, rows.sharding, cut)
 
-    return jax.tree.map(place, batch)
+    return jax.tree.map(to_global, batch)
 
 
 def check_agreement(texts: Mapping[str, str]) -> None:
-    """Raises ConfigError on all processes where one has another text than process 0 has.
+    """Raises ConfigError on all processes if a text differs from that of process 0.
 
-    Every process calls it with the same names; `{"--config": ...}` says what the text is of.
+    Every process calls it with the same names, such as `--config` in `{"--config": ...}`.
     """
     if jax.process_count() == 1:
         return
@@ -66,23 +66,24 @@ def check_agreement(texts: Mapping[str, str]) -> None:
         if is_other_here.any():
             processes = ", ".join(map(str, np.flatnonzero(is_other_here)))
             raise ConfigError(
-                f"{name}: process {processes} of {len(found)} has another than process 0; "
+                f"{name}: process {processes} of {len(found)} differs from process 0; "
                 "give all processes the same"
             )
 
 
-def all_say(is_so: bool) -> bool:
-    """Says whether all processes do; each of them calls it, and waits for the others."""
+def all_true(is_true: bool) -> bool:
+    """Returns whether it is true on all processes; each one calls it and waits for the others."""
     if jax.process_count() == 1:
-        return is_so
-    return bool(np.all(multihost_utils.process_allgather(np.array(is_so))))
+        return is_true
+    return bool(np.all(multihost_utils.process_allgather(np.array(is_true))))
 
 
 class Poll:
-    """Whether any process says yes to some questions, asked at every step without waiting.
+    """Answers at every step, without waiting, whether any process requests something.
 
-    Of many processes all get the same answers at the same call: those to what was asked one call
-    before, which the devices have found meanwhile.
+    All processes get the same answers at the same call: those to the previous call's questions,
+    which the devices have computed in the meantime. JAX's `reached_preemption_sync_point` does this
+    for SIGTERM on many processes; this also serves one process, SIGINT and a clock.
     """
 
     def __init__(self, mesh: Mesh, num_questions: int):
@@ -94,7 +95,7 @@ class Poll:
         self._asked: jax.Array | None = None
 
     def __call__(self, *own: bool) -> list[bool]:
-        """Asks, and returns the last answers; none says yes before the first."""
+        """Asks, and returns the answers to the previous call; all are False at first."""
         if self._is_alone:
             return list(own)
         row = np.array([own])

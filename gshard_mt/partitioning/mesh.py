@@ -1,4 +1,4 @@
-"""The grid of devices: its axes solved, checked against the configuration, and built."""
+"""The mesh of devices: solving its axes, checking them against the config, building it."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
@@ -14,10 +14,10 @@ from gshard_mt.partitioning.hardware import find_chip
 
 
 def simulate_cpu_devices(num_cpu_devices: int) -> None:
-    """Makes the CPU look like `num_cpu_devices` devices and chooses it; 0 leaves everything alone.
+    """Selects the CPU and makes it look like `num_cpu_devices` devices; 0 changes nothing.
 
-    In a run of many processes each has so many. To be called before JAX touches a device; later it
-    is a ConfigError, unless so many are there.
+    The number is per process. Call it before JAX touches a device; later it is a ConfigError,
+    unless JAX already has that many.
     """
     if num_cpu_devices < 0:
         raise ConfigError(f"mesh.num_cpu_devices = {num_cpu_devices}: must be 0 or more")
@@ -38,10 +38,10 @@ def simulate_cpu_devices(num_cpu_devices: int) -> None:
 def solve_shape(
     data: int, expert: int, model: int, num_devices: int, stage: int = 1
 ) -> dict[str, int]:
-    """Returns the size of each mesh axis; -1 takes what is left of `num_devices`.
+    """Returns the size of each mesh axis; -1 takes the remaining devices.
 
-    The axis `stage` is there only if it has more than one part. Touches no device. Every device
-    must be used: ConfigError otherwise.
+    The axis `stage` exists only if it has more than one part. Touches no device. ConfigError unless
+    every device is used.
     """
     asked: dict[str, int] = dict(zip(MESH_AXES, (stage, data, expert, model), strict=True))
     if stage == 1:
@@ -49,24 +49,24 @@ def solve_shape(
     wanted = ", ".join(f"mesh.{key} = {size}" for key, size in asked.items())
     for key, size in asked.items():
         if size < 1 and size != -1:
-            raise ConfigError(f"mesh.{key} = {size}: must be 1 or more, or -1 for what is left")
+            raise ConfigError(f"mesh.{key} = {size}: must be 1 or more, or -1 for what remains")
     free = [f"mesh.{key} = -1" for key, size in asked.items() if size == -1]
     if len(free) > 1:
-        raise ConfigError(f"{', '.join(free)}: only one can take what is left")
+        raise ConfigError(f"{', '.join(free)}: only one can take the remaining devices")
     known = math.prod(size for size in asked.values() if size != -1)
     for key, size in asked.items():
         if size == -1:
             if num_devices % known:
                 others = ", ".join(f"mesh.{name} = {n}" for name, n in asked.items() if n > 1)
                 raise ConfigError(
-                    f"{others}: does not divide the {num_devices} devices there, so "
-                    f"mesh.{key} = -1 can't take what is left"
+                    f"{others}: does not divide the {num_devices} available devices, so "
+                    f"mesh.{key} = -1 can't take the remaining ones"
                 )
             asked[key] = num_devices // known
     if math.prod(asked.values()) != num_devices:
         raise ConfigError(
-            f"{wanted}: {known} devices asked, but {num_devices} there; the product must be the "
-            "devices there (-1 takes what is left)"
+            f"{wanted}: {known} devices requested, but {num_devices} available; the product must "
+            "be the number of available devices (-1 takes the remaining ones)"
         )
     return asked
 
@@ -78,7 +78,7 @@ def build_mesh(
     stage: int = 1,
     devices: Sequence[Any] | None = None,
 ) -> Mesh:
-    """Returns the (data, expert, model) mesh over `devices`, by default all, of all processes.
+    """Returns the (data, expert, model) mesh over `devices`, by default those of all processes.
 
     With stages it is a (stage, data, expert, model) mesh.
     """
@@ -93,15 +93,15 @@ def build_mesh(
 
 
 def peak_flops(mesh: Mesh) -> float:
-    """Returns the FLOPs a second of all devices at their published peak; 0 where it isn't known."""
+    """Returns the peak FLOP/s of all devices together; 0 if not known."""
     chip = find_chip(mesh.devices.flat[0].device_kind)
     return chip.flops_per_second / chip.devices * mesh.size if chip else 0.0
 
 
 def check_fits(shape: Mapping[str, int], sizes: Iterable[tuple[str, str, int]]) -> None:
-    """Refuses sizes that the mesh can't split evenly: ConfigError that starts with the key.
+    """Raises ConfigError, starting with the key, for sizes that the mesh can't split evenly.
 
-    `shape` is what `solve_shape` returned, or `mesh.shape`; needs no device. `sizes` has rows of
+    `shape` is the result of `solve_shape`, or `mesh.shape`; it needs no device. `sizes` has rows of
     (configuration key or formula, letter, size), the letter as the array's first axis, for example
     `("train.batch_rows", "B", 64)`, `("model.moe.num_experts", "E", 8)`,
     `("train.batch_rows * data.source_length / model.moe.group_size", "G", 8)`.
@@ -113,5 +113,5 @@ def check_fits(shape: Mapping[str, int], sizes: Iterable[tuple[str, str, int]]) 
             grid = " x ".join(f"mesh.{name} = {shape[name]}" for name in axes)
             raise ConfigError(
                 f"{key} = {size}: {ALPHABET[letter]} ({letter}) are split over {grid}; "
-                f"use a multiple of {num_parts}, or another grid"
+                f"use a multiple of {num_parts}, or another mesh"
             )

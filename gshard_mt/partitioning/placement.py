@@ -1,4 +1,4 @@
-"""Where parameters live: the sharding of a leaf by its letters, putting it there, using it."""
+"""How parameters and batches are sharded by their letters, and how parameters are fetched."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -16,9 +16,9 @@ Rules = Mapping[str, tuple[str, ...]]
 
 
 def sharding(mesh: Mesh, letters: str, ndim: int, rules: Rules = RULES) -> NamedSharding:
-    """Returns the sharding of a leaf whose last axes are `letters`; axes in front are not split.
+    """Returns the sharding of an array whose last axes are `letters`; leading axes are not split.
 
-    `""` is replicated: the gate, and everything else that the rules have nothing to say of.
+    `""` is replicated.
     """
     if len(letters) > ndim:
         raise ValueError(f"{letters!r} names {len(letters)} axes, the array has {ndim}")
@@ -29,7 +29,7 @@ def sharding(mesh: Mesh, letters: str, ndim: int, rules: Rules = RULES) -> Named
 def check_shape(
     mesh_shape: Mapping[str, int], letters: str, shape: Sequence[int], rules: Rules = RULES
 ) -> None:
-    """Refuses a leaf that the mesh can't split evenly: ConfigError that names the letters."""
+    """Raises ConfigError, naming the letter, for a parameter that the mesh can't split evenly."""
     tail = tuple(shape)[len(shape) - len(letters) :]
     for letter, entry, size in zip(letters, spec(letters, mesh_shape, rules), tail, strict=True):
         num_parts = math.prod(mesh_shape[name] for name in names(entry))
@@ -41,21 +41,12 @@ def check_shape(
             )
 
 
-def place(array: jax.Array, letters: str, mesh: Mesh) -> jax.Array:
-    """Returns `array` on the devices of `mesh`, cut by its letters, after `check_shape`.
-
-    In a run of many processes each of them passes the same values.
-    """
-    check_shape(mesh.shape, letters, array.shape)
-    return jax.device_put(array, sharding(mesh, letters, array.ndim))
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def fetch(array: jax.Array, letters: str) -> jax.Array:
-    """Returns a parameter as `RULES` have it, to compute with, however it is stored.
+    """Returns a parameter sharded by `RULES` to compute with, however it is stored.
 
-    Where it is stored in more parts than that, an all-gather. Nothing is said of its gradient,
-    which then goes to where it is added: with `PARAMETER_RULES` reduced and cut.
+    An all-gather if it is stored in more parts. The gradient is not annotated, so it takes the
+    sharding of what it is added to: with `PARAMETER_RULES` a reduce-scatter.
     """
     return shard(array, "" if letters in WHOLE else letters)
 

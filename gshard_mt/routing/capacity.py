@@ -1,4 +1,4 @@
-"""The geometry of routing: how many groups, and how many slots an expert has in each of them."""
+"""The geometry of routing: the number of groups, and of slots per expert and group."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
@@ -10,9 +10,8 @@ def expert_capacity(group_size: int, num_experts: int, factor: float, minimum: i
     """Returns C, the slots of one expert in one group: ceil(factor * S / E), from `minimum` to S.
 
     The paper's C = 2S/E (section 2.2) is factor 2.0, one slot for every choice of every token when
-    the load is even. The same number serves training and evaluation, so that the routing does not
-    change between them. The minimum is for small groups, where an even share is a slot or less.
-    More than S slots would never fill: a token chooses an expert once.
+    the load is even. The minimum is for small groups, where an even share is at most one slot. More
+    than S slots would never fill: a token chooses an expert once.
     """
     if factor <= 0:
         raise ConfigError(f"model.moe.capacity_factor = {factor}: must be more than 0")
@@ -24,10 +23,10 @@ def expert_capacity(group_size: int, num_experts: int, factor: float, minimum: i
 
 
 def num_groups(num_tokens: int, group_size: int) -> int:
-    """Returns G for `num_tokens` token places (padding included), which S must divide."""
+    """Returns G for `num_tokens` tokens (padding included), which S must divide."""
     if group_size < 1 or num_tokens % group_size:
         raise ConfigError(
-            f"model.moe.group_size = {group_size}: does not divide the {num_tokens} token places "
-            "of a batch (rows times length)"
+            f"model.moe.group_size = {group_size}: does not divide the {num_tokens} tokens "
+            "of a batch (rows times length, padding included)"
         )
     return num_tokens // group_size

@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from gshard_mt.errors import CheckpointError, DamagedError, TrainingError
-from gshard_mt.partitioning.hosts import all_say, is_writer
+from gshard_mt.partitioning.hosts import all_true, is_writer
 from gshard_mt.run.integrity import checksums
 
 logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of every file at level INFO
@@ -238,7 +238,7 @@ class Checkpoints:
             _check_shapes(found, likes)
         except Exception as error:  # Orbax raises it as such, of whatever it finds
             reason = _in_short(error)
-        if not all_say(not reason):
+        if not all_true(not reason):
             gc.collect()  # what was left unfinished hangs together in circles
             reason = reason or "another process can't read it"
             raise DamagedError(f"{self.directory / str(step)}: {reason}")
@@ -271,7 +271,7 @@ class Checkpoints:
                 target.parent.mkdir(exist_ok=True)
                 os.replace(self.directory / str(step), target)
                 tell(f"moved       checkpoint {step} to {target}")
-        all_say(True)  # the others wait until they are moved
+        all_true(True)  # the others wait until they are moved
         for step in steps:
             self._figures.pop(step, None)
         self._manager.reload()

@@ -23,10 +23,10 @@ from gshard_mt.model.cost import step_flops
 from gshard_mt.model.moe import group_capacity, training_groups
 from gshard_mt.model.moe_checks import check_moe, gate_of
 from gshard_mt.partitioning.hosts import (
-    all_say,
+    all_true,
     check_agreement,
     is_writer,
-    place_rows,
+    make_global,
     share_rows,
 )
 from gshard_mt.partitioning.mesh import check_fits, peak_flops
@@ -98,7 +98,7 @@ def own_run(workdir: pathlib.Path, stack: contextlib.ExitStack) -> None:
             stack.enter_context(lock_run(workdir, say))
         except CheckpointError as refusal:
             error = refusal
-    if not all_say(error is None):
+    if not all_true(error is None):
         raise error or CheckpointError(f"{workdir}: process 0 can't have it")
 
 
@@ -165,7 +165,7 @@ def run_steps(
 
     for step in range(start + 1, config.train.num_steps + 1):
         place = batches.get_state()
-        state, metrics = train_step(state, place_rows(sums.wait_for(batches), rows))
+        state, metrics = train_step(state, make_global(sums.wait_for(batches), rows))
         sums.add(metrics)
         guard.add(step, place, metrics.verdict)
         bar.update()

@@ -92,72 +92,72 @@ _sums.defvjp(_sums_forward, _sums_backward)
 def _scan_chunks(
     label_smoothing, dtype, with_gradient, hidden_BTM, table_VM, label_BT, is_token_BT
 ):
-    """The sums of one device's rows, added up over devices; G chunks of S tokens."""
+    """The sums of one device's rows, added up over devices; I chunks of R tokens."""
     low_VM = table_VM.astype(dtype)
     function = functools.partial(_chunk, low_VM, label_smoothing, with_gradient)
     chunks = _cut(hidden_BTM.astype(dtype), label_BT, is_token_BT)
     zero = jnp.zeros((), jnp.float32)
     sums = (zero, zero, jnp.zeros(table_VM.shape[::-1] if with_gradient else (0,), jnp.float32))
-    (nll, smoothed, dtable_MV), dhidden_GSM = jax.lax.scan(function, sums, chunks)
+    (nll, smoothed, dtable_MV), dhidden_IRM = jax.lax.scan(function, sums, chunks)
     nll, smoothed = mesh_sum(nll, "B"), mesh_sum(smoothed, "B")
     if not with_gradient:
         return nll, smoothed
-    dhidden_BTM = jnp.asarray(dhidden_GSM, hidden_BTM.dtype).reshape(hidden_BTM.shape)
+    dhidden_BTM = jnp.asarray(dhidden_IRM, hidden_BTM.dtype).reshape(hidden_BTM.shape)
     return nll, smoothed, dhidden_BTM, mesh_sum(dtable_MV.T, "B")
 
 
 def _scan_nll(dtype, hidden_BTM, table_VM, label_BT):
     """The nll of every label on one device, padding's too."""
     low_VM = table_VM.astype(dtype)
-    hidden_GSM, label_GS = _cut(hidden_BTM.astype(dtype), label_BT)
-    nll_GS = jax.lax.map(lambda chunk: _softmax(low_VM, *chunk).nll_S, (hidden_GSM, label_GS))
-    return nll_GS.reshape(label_BT.shape)
+    hidden_IRM, label_IR = _cut(hidden_BTM.astype(dtype), label_BT)
+    nll_IR = jax.lax.map(lambda chunk: _softmax(low_VM, *chunk).nll_R, (hidden_IRM, label_IR))
+    return nll_IR.reshape(label_BT.shape)
 
 
 def _cut(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """Cuts arrays [B, T, ...] into chunks of tokens, [G, S, ...]."""
+    """Cuts arrays [B, T, ...] into chunks of tokens, [I, R, ...]."""
     num_tokens = arrays[0].shape[0] * arrays[0].shape[1]
     chunk = next(s for s in range(min(num_tokens, MAX_CHUNK_TOKENS), 0, -1) if num_tokens % s == 0)
     return tuple(array.reshape(-1, chunk, *array.shape[2:]) for array in arrays)
 
 
 class _Softmax(NamedTuple):
-    logits_SV: jax.Array
-    exp_SV: jax.Array  # of the logits below the largest
-    sum_S1: jax.Array
-    log_z_S: jax.Array
-    is_label_SV: jax.Array
-    nll_S: jax.Array
+    logits_RV: jax.Array
+    exp_RV: jax.Array  # of the logits below the largest
+    sum_R1: jax.Array
+    log_z_R: jax.Array
+    is_label_RV: jax.Array
+    nll_R: jax.Array
 
 
-def _softmax(table_VM: jax.Array, hidden_SM: jax.Array, label_S: jax.Array) -> _Softmax:
-    logits_SV = jnp.einsum("SM,VM->SV", hidden_SM, table_VM, preferred_element_type=jnp.float32)
-    largest_S1 = jnp.max(logits_SV, axis=-1, keepdims=True)
-    exp_SV = jnp.exp(logits_SV - largest_S1)
-    sum_S1 = jnp.sum(exp_SV, axis=-1, keepdims=True)
-    log_z_S = (largest_S1 + jnp.log(sum_S1))[:, 0]
-    is_label_SV = jnp.arange(table_VM.shape[0]) == label_S[:, None]
-    nll_S = log_z_S - jnp.sum(jnp.where(is_label_SV, logits_SV, 0.0), axis=-1)
-    return _Softmax(logits_SV, exp_SV, sum_S1, log_z_S, is_label_SV, nll_S)
+def _softmax(table_VM: jax.Array, hidden_RM: jax.Array, label_R: jax.Array) -> _Softmax:
+    logits_RV = jnp.einsum("RM,VM->RV", hidden_RM, table_VM, preferred_element_type=jnp.float32)
+    largest_R1 = jnp.max(logits_RV, axis=-1, keepdims=True)
+    exp_RV = jnp.exp(logits_RV - largest_R1)
+    sum_R1 = jnp.sum(exp_RV, axis=-1, keepdims=True)
+    log_z_R = (largest_R1 + jnp.log(sum_R1))[:, 0]
+    is_label_RV = jnp.arange(table_VM.shape[0]) == label_R[:, None]
+    nll_R = log_z_R - jnp.sum(jnp.where(is_label_RV, logits_RV, 0.0), axis=-1)
+    return _Softmax(logits_RV, exp_RV, sum_R1, log_z_R, is_label_RV, nll_R)
 
 
 def _chunk(table_VM, label_smoothing, with_gradient, sums, chunk):
-    hidden_SM, label_S, is_token_S = chunk
+    hidden_RM, label_R, is_token_R = chunk
     nll, smoothed, dtable_MV = sums
     vocab_size = table_VM.shape[0]
-    logits_SV, exp_SV, sum_S1, log_z_S, is_label_SV, nll_S = _softmax(table_VM, hidden_SM, label_S)
-    uniform_S = log_z_S - jnp.mean(logits_SV, axis=-1)
-    smoothed_S = (1.0 - label_smoothing) * nll_S + label_smoothing * uniform_S
-    nll += jnp.sum(jnp.where(is_token_S, nll_S, 0.0))
-    smoothed += jnp.sum(jnp.where(is_token_S, smoothed_S, 0.0))
+    logits_RV, exp_RV, sum_R1, log_z_R, is_label_RV, nll_R = _softmax(table_VM, hidden_RM, label_R)
+    uniform_R = log_z_R - jnp.mean(logits_RV, axis=-1)
+    smoothed_R = (1.0 - label_smoothing) * nll_R + label_smoothing * uniform_R
+    nll += jnp.sum(jnp.where(is_token_R, nll_R, 0.0))
+    smoothed += jnp.sum(jnp.where(is_token_R, smoothed_R, 0.0))
     if not with_gradient:
         return (nll, smoothed, dtable_MV), None
-    weight_S1 = is_token_S.astype(jnp.float32)[:, None]
-    target_SV = jnp.where(is_label_SV, 1.0 - label_smoothing, 0.0) + label_smoothing / vocab_size
-    dlogits_SV = (exp_SV * (weight_S1 / sum_S1) - target_SV * weight_S1).astype(table_VM.dtype)
-    dhidden_SM = jnp.einsum(
-        "SV,VM->SM", dlogits_SV, table_VM, preferred_element_type=jnp.float32
-    ).astype(hidden_SM.dtype)
+    weight_R1 = is_token_R.astype(jnp.float32)[:, None]
+    target_RV = jnp.where(is_label_RV, 1.0 - label_smoothing, 0.0) + label_smoothing / vocab_size
+    dlogits_RV = (exp_RV * (weight_R1 / sum_R1) - target_RV * weight_R1).astype(table_VM.dtype)
+    dhidden_RM = jnp.einsum(
+        "RV,VM->RM", dlogits_RV, table_VM, preferred_element_type=jnp.float32
+    ).astype(hidden_RM.dtype)
     # As [M, V]: XLA:CPU transposes the first operand, and hidden is the smaller one.
-    dtable_MV += jnp.einsum("SM,SV->MV", hidden_SM, dlogits_SV, preferred_element_type=jnp.float32)
-    return (nll, smoothed, dtable_MV), dhidden_SM
+    dtable_MV += jnp.einsum("RM,RV->MV", hidden_RM, dlogits_RV, preferred_element_type=jnp.float32)
+    return (nll, smoothed, dtable_MV), dhidden_RM

@@ -9,7 +9,7 @@ import numpy as np
 from gshard_mt.config.records import Config
 from gshard_mt.data.batches import split_batches
 from gshard_mt.data.prepared import Prepared
-from gshard_mt.partitioning.hosts import Rows, place_rows
+from gshard_mt.partitioning.hosts import BatchRows, make_global
 
 # From parameters to the BLEU of each pair's sample. Translating is not for this floor.
 DevBleu = Callable[[Any], Mapping[str, float]]
@@ -20,7 +20,7 @@ class Dev(NamedTuple):
 
     config: Config
     prepared: Prepared
-    rows: Rows
+    rows: BatchRows
     step: Callable  # of `make_dev_step`
     bleu: DevBleu | None
 
@@ -36,7 +36,7 @@ class Dev(NamedTuple):
         batches = split_batches(
             self.prepared, "dev", self.config.data, self.rows.num_rows, self.rows.own
         )
-        losses = [self.step(params, place_rows(batch, self.rows)) for batch in batches]
+        losses = [self.step(params, make_global(batch, self.rows)) for batch in batches]
         sums = np.zeros((len(self.prepared.language_pairs), 2))
         for loss in losses:
             sums += np.stack([loss.nll_X, loss.num_tokens_X], axis=1)

@@ -1,4 +1,4 @@
-"""Annotations place arrays as the rules say, and vanish without a mesh."""
+"""Annotations shard arrays by the rules, and vanish without a mesh."""
 # SPDX-License-Identifier: Apache-2.0
 
 import jax
@@ -11,7 +11,6 @@ from jax.sharding import PartitionSpec as P
 from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.annotate import (
     map_shards,
-    map_split,
     num_parts,
     replicate,
     shard,
@@ -19,7 +18,7 @@ from gshard_mt.partitioning.annotate import (
 )
 from gshard_mt.partitioning.collectives import mesh_sum
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.partitioning.placement import check_shape, place, sharding
+from gshard_mt.partitioning.placement import check_shape, sharding
 from tests.collectives import find_collectives
 
 BOTH = ("data", "expert")
@@ -35,7 +34,7 @@ ANNOTATIONS = [
 
 @pytest.mark.parametrize(("annotate", "expected"), ANNOTATIONS)
 @pytest.mark.parametrize("wrap", [jax.jit, lambda f: f], ids=["jit", "eager"])
-def test_annotations_place_arrays_under_the_ambient_mesh(annotate, expected, wrap):
+def test_annotations_shard_arrays_on_the_ambient_mesh(annotate, expected, wrap):
     mesh = build_mesh(2, 4)
     x = jnp.arange(8.0**4).reshape(8, 8, 8, 8)
     with jax.set_mesh(mesh):
@@ -110,35 +109,6 @@ def test_a_sum_in_a_manual_part_is_over_its_own_mesh_axes():
             assert total(x) == jnp.sum(x)
 
 
-def test_parts_are_numbered_along_their_mesh_axes():
-    x = jnp.zeros((3, 8))
-    for mesh_axis, each in (("data", 4), ("expert", 2), (BOTH, 1), (("expert", "data"), 1)):
-        with jax.set_mesh(build_mesh(2, 4)):
-            ids = jax.jit(map_split(lambda part_id, part: part + part_id, (1,), 1, mesh_axis))(x)
-        np.testing.assert_array_equal(ids, x + jnp.arange(8) // each)
-    assert jnp.array_equal(map_split(lambda part_id, part: part + part_id, (1,), 1, BOTH)(x), x)
-
-
-def test_a_part_of_a_part_over_the_same_mesh_axis_is_refused():
-    def inner(part_id, x):
-        return map_split(lambda part_id, part: part, (0,), 0, "expert")(x)
-
-    with jax.set_mesh(build_mesh(2, 4)):
-        with pytest.raises(ValueError, match="'expert' is manual here already"):
-            jax.jit(map_split(inner, (0,), 0, "expert"))(jnp.zeros(16))
-        with pytest.raises(ValueError, match="'expert' is manual here already"):
-            jax.jit(map_shards(lambda x: inner(0, x), ("E",), "E"))(jnp.zeros(16))
-
-
-def test_a_part_is_cut_further_over_another_mesh_axis():
-    def outer(part_id, x):
-        return 10 * part_id + map_split(lambda i, part: part + i, (0,), 0, "expert")(x)
-
-    with jax.set_mesh(build_mesh(2, 4)):
-        ids = jax.jit(map_split(outer, (0,), 0, "data"))(jnp.zeros(8))
-    assert ids.tolist() == [0, 1, 2, 3, 10, 11, 12, 13]
-
-
 def test_an_unknown_mesh_axis_is_a_mistake():
     with jax.set_mesh(build_mesh(2, 4)):
         with pytest.raises(ValueError, match=r"'rows' is not an axis of the mesh \('data', 'exp"):
@@ -150,12 +120,11 @@ def test_more_letters_than_axes_are_a_mistake():
         shard(jnp.zeros((2, 2)), "GSM")
 
 
-def test_parameters_are_placed_by_their_letters_behind_stacked_axes():
+def test_parameters_are_sharded_by_their_letters_after_stacked_axes():
     mesh = build_mesh(2, 4)
-    wi_EMH = place(jnp.zeros((3, 8, 4, 4)), "EMH", mesh)  # three layers
-    assert wi_EMH.sharding == sharding(mesh, "EMH", 4)
+    wi_EMH = jax.device_put(jnp.zeros((3, 8, 4, 4)), sharding(mesh, "EMH", 4))  # three layers
     assert wi_EMH.addressable_shards[0].data.shape == (3, 2, 4, 4)
-    assert place(jnp.zeros((4, 8)), "", mesh).sharding.is_fully_replicated
+    assert sharding(mesh, "", 2).is_fully_replicated
 
 
 def test_a_parameter_that_the_mesh_does_not_divide_is_refused_with_its_letters():

@@ -1,6 +1,9 @@
 """The rules table and its one sentence: a mesh axis goes to the first letter that claims it."""
 # SPDX-License-Identifier: Apache-2.0
 
+import ast
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -9,6 +12,9 @@ import pytest
 from gshard_mt.partitioning.axes import ALPHABET, MESH_AXES, PARAMETER_RULES, RULES, names, spec
 
 BOTH = ("data", "expert")
+ROOT = pathlib.Path(__file__).parents[2]
+ARRAY = re.compile(r"_?[a-z][a-z0-9_]*_([A-Z][A-Z0-9]*)")  # x_GSM, weight_R1
+EINSUM = re.compile(r"([A-Z.,]+->[A-Z.]*)")
 
 
 @pytest.mark.parametrize(
@@ -62,6 +68,35 @@ def test_every_rule_is_about_a_known_letter_and_a_known_mesh_axis():
 def test_an_unknown_letter_is_a_mistake_in_the_program():
     with pytest.raises(ValueError, match="'GZM': 'Z' is not a letter"):
         spec("GZM")
+
+
+def lettered(tree: ast.AST):
+    """Yields (line, letters) of every identifier that ends in letters and every einsum string."""
+    fields = {ast.Name: "id", ast.arg: "arg", ast.keyword: "arg", ast.Attribute: "attr"}
+    for node in ast.walk(tree):
+        text = getattr(node, fields.get(type(node), "value"), None)
+        if isinstance(text, str):
+            match = ARRAY.fullmatch(text) or EINSUM.fullmatch(text)
+            if match:
+                yield getattr(node, "lineno", 0), match[1]
+
+
+@pytest.mark.parametrize("folder", ["gshard_mt", "benchmarks", "scripts"])
+def test_every_letter_of_a_name_or_an_einsum_is_in_the_alphabet(folder):
+    found, strangers = 0, []
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for line, letters in lettered(ast.parse(path.read_text(encoding="utf-8"))):
+            found += 1
+            if set(letters) - {*ALPHABET, *"1.,->"}:
+                strangers.append(f"{path.relative_to(ROOT)}:{line}: {letters}")
+    assert not strangers
+    assert found > 1000 or folder != "gshard_mt"
+
+
+def test_the_table_of_the_architecture_page_is_the_alphabet():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = page.split("## The alphabet")[1].split("\n## ")[0]
+    assert dict(re.findall(r"\| ([A-Z]) \| ([^|]*?) (?=\|)", section)) == ALPHABET
 
 
 def test_the_axes_import_without_jax():

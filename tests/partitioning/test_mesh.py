@@ -32,10 +32,10 @@ def test_minus_1_takes_what_is_left(data, expert, expected):
         (-1, -1, "mesh.data = -1, mesh.expert = -1: only one"),
         (0, 8, "mesh.data = 0: must be 1 or more"),
         (1, -2, "mesh.expert = -2: must be 1 or more"),
-        (3, -1, "mesh.data = 3: does not divide the 8 devices there"),
-        (-1, 16, "mesh.expert = 16: does not divide the 8 devices there"),
-        (2, 2, "mesh.data = 2, mesh.expert = 2, mesh.model = 1: 4 devices asked, but 8 there"),
-        (4, 4, "mesh.data = 4, mesh.expert = 4, mesh.model = 1: 16 devices asked, but 8 there"),
+        (3, -1, "mesh.data = 3: does not divide the 8 available devices"),
+        (-1, 16, "mesh.expert = 16: does not divide the 8 available devices"),
+        (2, 2, "mesh.data = 2, mesh.expert = 2, mesh.model = 1: 4 devices requested"),
+        (4, 4, "mesh.data = 4, mesh.expert = 4, mesh.model = 1: 16 devices requested"),
     ],
 )
 def test_a_grid_that_does_not_fit_is_refused_with_key_value_and_devices(data, expert, message):
@@ -53,9 +53,9 @@ def test_stages_come_first_and_only_where_they_are_asked_for():
     assert list(build_mesh(-1, 1, 2, 2).shape.items()) == [
         *(("stage", 2), ("data", 2), ("expert", 1), ("model", 2)),
     ]
-    with pytest.raises(ConfigError, match="^mesh.stage = 3: does not divide the 8 devices there"):
+    with pytest.raises(ConfigError, match="^mesh.stage = 3: does not divide the 8 available"):
         build_mesh(-1, 1, 1, 3)
-    with pytest.raises(ConfigError, match="^mesh.stage = 2, mesh.data = 8, .* 16 devices asked"):
+    with pytest.raises(ConfigError, match="^mesh.stage = 2, mesh.data = 8, .* 16 devices requ"):
         build_mesh(8, 1, 1, 2)
 
 

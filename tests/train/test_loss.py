@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.partitioning.placement import place
+from gshard_mt.partitioning.placement import sharding
 from gshard_mt.train.loss import MAX_CHUNK_TOKENS, cross_entropy, pair_loss
 
 M, V = 8, 30
@@ -97,7 +97,7 @@ def test_cross_entropy_is_the_plain_formula_on_eight_devices(grid, shape, label_
     mesh = build_mesh(*grid)
     with jax.set_mesh(mesh):
         arguments = [
-            place(array, letters, mesh)
+            jax.device_put(array, sharding(mesh, letters, array.ndim))
             for array, letters in zip(problem(*shape), ("BTM", "VM", "BT", "BT"), strict=True)
         ]
         check(arguments, shape, label_smoothing)
@@ -118,7 +118,7 @@ def test_the_loss_by_pair_adds_up_what_the_plain_formula_has_for_a_token(shape, 
     mesh = build_mesh(1, num_devices, devices=jax.devices()[:num_devices])
     with jax.set_mesh(mesh):
         placed = [
-            place(array, letters, mesh)
+            jax.device_put(array, sharding(mesh, letters, array.ndim))
             for array, letters in zip(
                 [*arguments, jnp.asarray(pair_BT)], ("BTM", "VM", "BT", "BT", "BT"), strict=True
             )

@@ -125,7 +125,7 @@ def test_processes_that_disagree_are_one_line_in_each_and_nothing_is_written(hom
     processes = [home.start("odd", 4, *flags, f"--process_id={id}", rates[id]) for id in (0, 1)]
     for process in processes:
         printed, errors = process.communicate(timeout=300)
-        expected = "error: --config: process 1 of 2 has another than process 0; "
+        expected = "error: --config: process 1 of 2 differs from process 0; "
         assert process.returncode == 2 and errors.startswith(expected), errors
         assert errors.count("\n") == 1 and len(printed.splitlines()) <= 1
     assert not (home.folder / "odd").exists()

@@ -1,4 +1,4 @@
-"""GShard's `shard` with a device assignment: which device holds which part, said one by one."""
+"""GShard's `shard` with a device assignment: the device of each part, listed one by one."""
 # SPDX-License-Identifier: Apache-2.0
 
 import jax
@@ -9,13 +9,13 @@ from numpy.typing import ArrayLike
 
 
 def assign(x: jax.Array, device_assignment: ArrayLike) -> jax.Array:
-    """Returns `x` cut and placed as `device_assignment` says (appendix A.3 of the paper).
+    """Returns `x` sharded by `device_assignment` (appendix A.3 of the paper).
 
-    Outside jit the array is moved; inside it is an annotation. A jitted program has one order of
-    devices: JAX refuses arrays, annotations or a mesh of two orders in one program.
+    Outside jit the array is moved; inside it is annotated. A jitted program has one order of
+    devices: JAX refuses arrays, annotations or meshes of two orders in one program.
 
-    Errors, all ValueError: those of `assigned_sharding`, a rank that is not the array's, a size
-    that its number of parts doesn't divide (`uneven.pad_to` before).
+    Raises ValueError for a bad assignment (see `assigned_sharding`), for one whose rank is not the
+    array's, and for a size that its number of parts doesn't divide (use `uneven.pad_to` first).
     """
     sharding = assigned_sharding(device_assignment)
     num_parts = np.shape(device_assignment)
@@ -34,15 +34,15 @@ def assign(x: jax.Array, device_assignment: ArrayLike) -> jax.Array:
 def assigned_sharding(device_assignment: ArrayLike) -> NamedSharding:
     """Returns the sharding of an array of the rank of `device_assignment`.
 
-    Its shape is the number of parts along each axis of the array, its entries are positions in
-    `jax.devices()`: for an array [3, 16, 64] the shape [1, 2, 4] makes parts [3, 8, 16]. Every
-    device of all processes stands there once, else ValueError.
+    Its shape is the number of parts along each axis of the array, its entries are indices into
+    `jax.devices()`: for an array [3, 16, 64] the shape [1, 2, 4] gives parts of [3, 8, 16]. Raises
+    ValueError unless every device of all processes occurs once.
     """
     assignment = np.asarray(device_assignment)
     devices = jax.devices()
     if sorted(assignment.flat) != list(range(len(devices))):
         raise ValueError(
-            f"a device assignment has each of 0 to {len(devices) - 1} once (the devices there), "
+            f"a device assignment has each device from 0 to {len(devices) - 1} once, "
             f"not {assignment.tolist()}"
         )
     axes = tuple(f"part_{dim}" for dim in range(assignment.ndim))

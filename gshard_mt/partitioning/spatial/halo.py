@@ -1,4 +1,4 @@
-"""Convolution and pooling of images cut along a spatial dimension: halo exchange, appendix A.4."""
+"""Convolution and pooling of images split along a spatial dimension by halo exchange."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Callable, Sequence
@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gshard_mt.partitioning.annotate import map_split, num_parts
+from gshard_mt.partitioning.annotate import num_parts
+from gshard_mt.partitioning.spatial.parts import map_split
 from gshard_mt.partitioning.spatial.uneven import identity, pad_to, unpad
 
-# Images are [batch, features, spatial...] and kernels [features out, features in, spatial...], the
-# default of `lax.conv_general_dilated`. One spatial dimension is cut: device i holds the rows from
-# i * ceil(rows / devices), before and after. Inside jit that is so for any size, from one of these
-# functions to the next (`annotate.split` between them); but JAX has no array of uneven parts
-# outside jit, so a result that the devices don't divide is gathered there, at the border.
+# Appendix A.4 of the paper. Images are [batch, features, spatial...] and kernels [features out,
+# features in, spatial...], the default of `lax.conv_general_dilated`. One spatial dimension is
+# split: device i holds the rows from i * ceil(rows / devices), of input and output. Inside jit that
+# holds for any size, from one of these functions to the next (`annotate.split` between them); but
+# outside jit JAX has no arrays of uneven parts, and gathers a result that the devices don't divide.
 
 POOLINGS = {"sum": lax.add, "max": lax.max, "min": lax.min}
 
@@ -27,8 +28,8 @@ class Window:
     """How a window moves along one spatial dimension (XLA's terms).
 
     `padding` is (low, high) around the dilated rows, negative to crop, or one of JAX's names
-    "VALID", "SAME", "SAME_LOWER". `base_dilation` - 1 holes stand between two rows of the image,
-    `window_dilation` - 1 between two of the window.
+    "VALID", "SAME", "SAME_LOWER". There are `base_dilation` - 1 holes between two rows of the
+    image and `window_dilation` - 1 between two of the window.
     """
 
     size: int
@@ -43,7 +44,7 @@ class Window:
 
     @property
     def span(self) -> int:
-        """From the first to the last row that one window sees."""
+        """Rows from the first to the last of one window."""
         return (self.size - 1) * self.window_dilation + 1
 
     def pad(self, num_rows: int) -> tuple[int, int]:
@@ -67,11 +68,11 @@ def convolve_split(
     dim: int,
     mesh_axis: str | tuple[str, ...],
 ) -> jax.Array:
-    """Convolves images whose spatial dimension `dim` is cut over `mesh_axis`, any sizes.
+    """Convolves images whose spatial dimension `dim`, of any size, is split over `mesh_axis`.
 
-    One window for each spatial dimension, its size the kernel's. The kernel is on every device.
-    The result is `lax.conv_general_dilated`'s, cut the same way; only halos travel. ValueError for
-    windows that don't fit images or kernel.
+    There is one window per spatial dimension, of the kernel's size. The kernel is on every device.
+    The result is that of `lax.conv_general_dilated`, split the same way; only halos are sent.
+    Raises ValueError for windows that don't fit the images or the kernel.
     """
     if tuple(window.size for window in windows) != kernel.shape[2:]:
         raise ValueError(f"{list(windows)} are not of the size of a kernel {kernel.shape}")
@@ -97,11 +98,11 @@ def pool_split(
     mesh_axis: str | tuple[str, ...],
     operation: str,
 ) -> jax.Array:
-    """Reduces windows of images whose spatial dimension `dim` is cut over `mesh_axis`, any sizes.
+    """Pools images whose spatial dimension `dim`, of any size, is split over `mesh_axis`.
 
-    `operation` is one of POOLINGS; a mean is the sum divided by what the mean shall count. Padding
-    and holes are its identity. The result is `lax.reduce_window`'s, cut the same way; only halos
-    travel. JAX has no gradient of max and min with a `window_dilation`.
+    `operation` is one of POOLINGS; for a mean, divide the sum by the number of elements to count.
+    Padding and holes hold its identity. The result is that of `lax.reduce_window`, split the same
+    way; only halos are sent. JAX has no gradient of max and min with a `window_dilation`.
     """
     if operation not in POOLINGS:
         raise ValueError(f"{operation!r} is not a pooling; accepted: {', '.join(POOLINGS)}")
@@ -125,10 +126,10 @@ def pool_split(
 def exchange_halo(
     x: jax.Array, dim: int, mesh_axis: str | tuple[str, ...], left: int, right: int
 ) -> jax.Array:
-    """Returns this device's part between `left` rows of its left and `right` of its right.
+    """Returns this device's part with `left` rows of its left and `right` of its right neighbors.
 
-    Inside `map_split`. A halo wider than a part comes from devices further away: one
-    collective-permute for each distance. Beyond the ends of the array are zeros.
+    For use inside `map_split`. A halo wider than a part comes from devices further away: one
+    collective-permute for each distance. Beyond the ends of the array there are zeros.
     """
     parts, size = num_parts(mesh_axis), x.shape[dim]
     rows = [x]
@@ -145,39 +146,39 @@ def exchange_halo(
     return jnp.concatenate(rows, axis=dim) if len(rows) > 1 else x
 
 
-class Plan(NamedTuple):
-    """Where each device finds the rows of its windows; a tuple has one entry a device."""
+class HaloPlan(NamedTuple):
+    """Where each device finds the rows of its windows; tuples have one entry per device."""
 
-    image_rows: int  # of all devices, without padding
+    image_rows: int  # on all devices, without padding
     dilation: int  # of the rows: `base_dilation`
     left: int  # rows of the halos, the largest that a device needs
     right: int
-    pad: tuple[int, int]  # rows around halos and part, so that every slice lies inside
+    pad: tuple[int, int]  # rows around halos and part, so that every slice is inside
     start: tuple[int, ...]  # of the slice, in the padded rows
     first: tuple[int, ...]  # row of the image where the slice starts
     num_rows: int  # of the slice
-    skip: tuple[int, ...]  # dilated rows of the slice in front of the device's first window
+    skip: tuple[int, ...]  # dilated rows of the slice before the device's first window
     num_dilated: int  # dilated rows that the device's windows span
 
 
-def plan_halo(window: Window, num_rows: int, parts: int) -> Plan:
+def plan_halo(window: Window, num_rows: int, parts: int) -> HaloPlan:
     """Plans steps 1 to 4 of appendix A.4 for `num_rows` rows cut into `parts`; touches no device.
 
-    Device i makes the outputs from i·W, W = ceil(outputs / parts). Its windows start at dilated row
-    i·W·stride - low, and the image's row r stands at r · dilation, so that it needs rows up to the
+    Device i computes the outputs from i·W, W = ceil(outputs / parts). Its windows start at dilated
+    row i·W·stride - low, and row r of the image is at r · dilation, so it needs rows up to the
     paper's right limit (stride·W·(i+1) - stride + window - low + dilation - 1) / dilation; fewer
-    where windows jump over rows or reach into the padding, which is not sent.
+    where windows skip rows or reach into the padding, which is not sent.
 
-    The paper keeps base dilation in the operator, whose padding must be one for all devices; so
-    it needs three cases by what divides stride·W, and slices the output or the kernel. Here the
-    device dilates its own rows and cuts them where its first window starts, which is exact in all
+    The paper keeps base dilation in the operator, whose padding must be the same on all devices; so
+    it needs three cases, depending on what divides stride·W, and slices the output or the kernel.
+    Here the device dilates its own rows and slices them at its first window, which is exact in all
     cases and costs memory for the holes.
     """
     low, _ = window.pad(num_rows)
     num_outputs, dilation = window.count(num_rows), window.base_dilation
     part, part_out = -(-num_rows // parts), -(-num_outputs // parts)
     num_dilated = (part_out - 1) * window.stride + window.span
-    last = (num_outputs - 1) // part_out  # devices behind it make padding only
+    last = (num_outputs - 1) // part_out  # devices after it compute padding only
     left = right = 0
     first, skip = [], []
     for i in range(last + 1):
@@ -197,7 +198,7 @@ def plan_halo(window: Window, num_rows: int, parts: int) -> Plan:
     start = [row - i * part + left for i, row in enumerate(first)]
     pad_left = max(0, -min(start))
     pad_right = max(0, max(start) + length - (left + part + right))
-    return Plan(
+    return HaloPlan(
         num_rows,
         dilation,
         left,
@@ -220,7 +221,7 @@ def _slide(
     mesh_axis: str | tuple[str, ...],
     *kernels: jax.Array,
 ) -> jax.Array:
-    """Runs `function(images, windows, *kernels)` on the rows that each device's windows see."""
+    """Runs `function(images, windows, *kernels)` on the rows of each device's windows."""
     if len(windows) != images.ndim - 2:
         raise ValueError(f"{len(windows)} windows for the spatial dimensions of {images.shape}")
     dim = dim % images.ndim
@@ -244,9 +245,9 @@ def _slide(
 
 
 def _find_rows(rows, dim, part_id, plan, fill):
-    """Returns the dilated rows that a part's windows span, `fill` where there is no image.
+    """Returns the dilated rows that a part's windows span, `fill` outside the image.
 
-    `rows` are the part between its halos.
+    `rows` are the part with its halos.
     """
     padding = [(0, 0, 0)] * rows.ndim
     padding[dim] = (*plan.pad, 0)
@@ -260,7 +261,7 @@ def _find_rows(rows, dim, part_id, plan, fill):
 
 
 def _slice(x, dim, starts, part_id, size):
-    """Slices from `starts[part_id]`; a start that all parts share needs no DynamicSlice."""
+    """Slices from `starts[part_id]`; a common start needs no DynamicSlice."""
     if len(set(starts)) == 1:
         return lax.slice_in_dim(x, starts[0], starts[0] + size, axis=dim)
     return lax.dynamic_slice_in_dim(x, jnp.asarray(starts)[part_id], size, axis=dim)

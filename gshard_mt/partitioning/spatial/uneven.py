@@ -1,4 +1,4 @@
-"""Sizes that the mesh doesn't divide: padded at the border, masked with an identity."""
+"""Sizes that the mesh doesn't divide: padded at the end, masked with an identity."""
 # SPDX-License-Identifier: Apache-2.0
 
 from typing import Any
@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from gshard_mt.partitioning.annotate import map_split, num_parts
+from gshard_mt.partitioning.annotate import num_parts
+from gshard_mt.partitioning.spatial.parts import map_split
 
 # Every part has ceil(size / parts) elements (section 3.3 of the paper), so the last parts hold
-# padding, whose values are of no account: whoever reduces along that dimension masks them first.
+# padding, whose values are undefined: mask them before reducing along that dimension.
 #
 #     full = pad_to(x, dim, num_parts(mesh_axis))
 #     map_split(lambda here, part: use(mask_padding(part, dim, x.shape[dim], here, 0)), ...)(full)
@@ -20,14 +21,14 @@ REDUCTIONS = {"sum": jnp.sum, "prod": jnp.prod, "max": jnp.max, "min": jnp.min}
 
 
 def pad_to(x: jax.Array, dim: int, parts: int) -> jax.Array:
-    """Returns `x` with zeros behind it along `dim`, so that `parts` divides its size."""
+    """Returns `x` padded with zeros at the end of `dim`, so that `parts` divides its size."""
     padding = [(0, 0)] * x.ndim
     padding[dim] = (0, -x.shape[dim] % parts)
     return jnp.pad(x, padding) if any(padding[dim]) else x
 
 
 def unpad(x: jax.Array, dim: int, size: int) -> jax.Array:
-    """Returns the first `size` elements of `x` along `dim`: `pad_to` undone."""
+    """Returns the first `size` elements of `x` along `dim`: the inverse of `pad_to`."""
     return lax.slice_in_dim(x, 0, size, axis=dim)
 
 
@@ -46,11 +47,11 @@ def mask_padding(
 def reduce_split(
     x: jax.Array, dim: int, mesh_axis: str | tuple[str, ...], operation: str
 ) -> jax.Array:
-    """Reduces `dim`, of any size and cut over `mesh_axis`: `operation` is one of REDUCTIONS.
+    """Reduces `dim`, of any size and split over `mesh_axis`; `operation` is one of REDUCTIONS.
 
-    Each device reduces its own masked part, and one all-reduce of the results joins them; the mean
-    is the sum divided by the size. Gradients are those of the operation, but for ties of a maximum
-    or minimum across devices, which are shared among devices first.
+    Each device reduces its own masked part, and one all-reduce combines the results; for a mean,
+    divide the sum by the size. Gradients are those of the operation, except for ties of a maximum
+    or minimum across devices, which share the gradient equally among devices first.
     """
     if operation not in REDUCTIONS:
         raise ValueError(f"{operation!r} is not a reduction; accepted: {', '.join(REDUCTIONS)}")
@@ -67,7 +68,7 @@ def reduce_split(
 
 
 def identity(operation: str, dtype: np.typing.DTypeLike) -> np.generic:
-    """Returns what leaves `operation`, one of REDUCTIONS, as it is: 0, 1 or the far end."""
+    """Returns the identity of `operation`, one of REDUCTIONS: 0, 1 or the extreme value."""
     kind: Any = jnp.dtype(dtype)
     if operation in ("sum", "prod"):
         return kind.type(operation == "prod")

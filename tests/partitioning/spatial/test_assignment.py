@@ -41,7 +41,7 @@ def test_a_jitted_program_goes_on_in_the_order_of_an_assignment_and_has_its_grad
     ("assignment", "message"),
     [
         (np.arange(8), r"of shape \(8,\) has rank 1, the array of shape \(4, 8\) has 2"),
-        ([[0, 1, 2, 3], [4, 5, 6, 6]], r"each of 0 to 7 once \(the devices there\), not \[\[0"),
+        ([[0, 1, 2, 3], [4, 5, 6, 6]], r"each device from 0 to 7 once, not \[\[0"),
         ([[0, 1], [2, 3]], "each of 0 to 7 once"),
         ([[8, 1, 2, 3], [4, 5, 6, 7]], "each of 0 to 7 once"),
         (np.arange(8).reshape(8, 1), r"\(8, 1\) parts don't divide the shape \(4, 8\); pad it"),

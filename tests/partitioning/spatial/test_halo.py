@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from gshard_mt.partitioning.annotate import map_split, split
+from gshard_mt.partitioning.annotate import split
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.spatial.halo import (
     POOLINGS,
@@ -19,6 +19,7 @@ from gshard_mt.partitioning.spatial.halo import (
     plan_halo,
     pool_split,
 )
+from gshard_mt.partitioning.spatial.parts import map_split
 from tests.collectives import find_collectives
 
 BOTH = ("data", "expert")

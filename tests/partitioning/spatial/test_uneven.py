@@ -6,8 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gshard_mt.partitioning.annotate import map_split, num_parts, replicate, split
+from gshard_mt.partitioning.annotate import num_parts, replicate, split
 from gshard_mt.partitioning.mesh import build_mesh
+from gshard_mt.partitioning.spatial.parts import map_split
 from gshard_mt.partitioning.spatial.uneven import (
     REDUCTIONS,
     identity,
