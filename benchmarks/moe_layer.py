@@ -104,13 +104,12 @@ def make_programs(sizes: Sizes, forms):
     wi_EMH = random(num_experts, model_dim, sizes.ffn_dim)
     wo_EHM = random(num_experts, sizes.ffn_dim, model_dim)
     x_GSM = random(num_groups, sizes.group_size, model_dim)
-    is_token_GS = jnp.ones((num_groups, sizes.group_size), bool)
-    token_id_GS = is_token_GS.astype(jnp.int32)
+    token_id_GS = jnp.ones((num_groups, sizes.group_size), jnp.int32)
     x_ERM = random(num_experts, num_groups * capacity, model_dim)
 
     def gate(x_GSM, gate_ME, capacity):
         logits_GSE = jnp.einsum("GSM,ME->GSE", x_GSM.astype(jnp.float32), gate_ME)
-        return top2(GateInputs(logits_GSE, is_token_GS, token_id_GS, capacity, None))
+        return top2(GateInputs(logits_GSE, token_id_GS > 0, token_id_GS, capacity, None))
 
     def gate_only(x_GSM, gate_ME):
         routing = gate(x_GSM, gate_ME, capacity)
