@@ -158,7 +158,7 @@ def make_ours(layer: MixtureOfExperts, x_BLM, dy_BLM):
     graphdef, state = nnx.split(layer)
     params = nnx.to_pure_dict(state)
     zeros_BL = jnp.zeros(x_BLM.shape[:2], jnp.int32)
-    tokens = Tokens(zeros_BL, zeros_BL == 0, zeros_BL)
+    tokens = Tokens(zeros_BL, zeros_BL + 1, zeros_BL, zeros_BL)
 
     def run(params, x_BLM, dy_BLM):
         y_BLM, pull_back = jax.vjp(

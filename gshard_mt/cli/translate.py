@@ -77,7 +77,7 @@ def main() -> None:
         # Opened before the model is loaded.
         sources = [files.enter_context(open(path, "rb")) for path in _INPUT.value]
         start_jax(workdir, config)
-        from gshard_mt.decode.translate import Draw, load_translator
+        from gshard_mt.decode.translate import Sampling, load_translator
         from gshard_mt.partitioning.mesh import build_mesh
 
         mesh = build_mesh(*decoding_mesh_shape(config))
@@ -93,8 +93,8 @@ def main() -> None:
             window = list(itertools.islice(lines, WINDOW))
             if not window:
                 break
-            draw = Draw(_SAMPLE.value, _SEED.value, start) if _SAMPLE.value else None
-            found = translator.list_best(window, _NBEST.value, bar.update, draw)
+            sampling = Sampling(_SAMPLE.value, _SEED.value, start) if _SAMPLE.value else None
+            found = translator.list_best(window, _NBEST.value, bar.update, sampling)
             for number, (line, best) in enumerate(zip(window, found, strict=True), start + 1):
                 # UTF-8 whatever the locale.
                 output.write("".join(_format(number, line, each) for each in best).encode())

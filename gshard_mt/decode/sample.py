@@ -1,4 +1,4 @@
-"""Sampling: translations drawn from the model instead of searched for."""
+"""Sampling: translations drawn from the model's distribution."""
 # SPDX-License-Identifier: Apache-2.0
 
 from typing import NamedTuple
@@ -6,22 +6,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gshard_mt.data.tokenizer import bos_id, eos_id
 from gshard_mt.decode.beam import Hypotheses
 from gshard_mt.model.cache import Cache
 from gshard_mt.model.moe import decoding_groups
-from gshard_mt.model.transformer import Memory, Transformer
+from gshard_mt.model.transformer import EncodedSource, Transformer
 
 
-class Sampling(NamedTuple):
-    """How translations are drawn, `num` of each sentence."""
-
-    num: int  # W
-    temperature: float | jax.Array  # divides the logits; below 1 likely words become likelier
-    bos_id: int
-    eos_id: int
-
-
-class _Draws(NamedTuple):
+class _Samples(NamedTuple):
     position: jax.Array
     token_BW: jax.Array
     ids_BWT: jax.Array
@@ -32,56 +24,55 @@ class _Draws(NamedTuple):
 
 def sample(
     model: Transformer,
-    sampling: Sampling,
-    memory: Memory,
+    source: EncodedSource,
     limit_B: jax.Array,
     key_B: jax.Array,
-    num_positions: int,
+    temperature: float | jax.Array,
+    shape_WT: tuple[int, int],
 ) -> Hypotheses:
-    """Draws translations of one sentence a row (Q = 1), each sentence with its own key.
+    """Samples W translations of up to T ids for one sentence per row (Q = 1).
 
-    What is drawn depends on the sentence and its key alone. A row ends at the end of sentence or
-    after `limit_B` ids. The score is the log-probability at temperature 1, without length penalty;
-    best first.
+    A sample depends only on its sentence and key; it ends with the end of sentence or after
+    `limit_B` ids. The temperature divides the logits: below 1, likely words become likelier. The
+    score is the log-probability at temperature 1, without length penalty; best first.
     """
-    num_rows, num = limit_B.size, sampling.num
+    num_rows, num_positions = limit_B.size, shape_WT[1]
+    shape_BW = (num_rows, shape_WT[0])
     groups = decoding_groups(model.config)
 
-    def is_open(draws: _Draws) -> jax.Array:
-        return ~draws.has_ended_BW & (draws.position < limit_B)[:, None]
+    def is_open(samples: _Samples) -> jax.Array:
+        return ~samples.has_ended_BW & (samples.position < limit_B)[:, None]
 
-    def extend(draws: _Draws) -> _Draws:
-        position_B = jnp.full(num_rows, draws.position)
-        hidden_BWM, cache = model.step(draws.token_BW, position_B, draws.cache, memory, groups)
+    def extend(samples: _Samples) -> _Samples:
+        position_B = jnp.full(num_rows, samples.position)
+        hidden_BWM, cache = model.step(samples.token_BW, position_B, samples.cache, source, groups)
         log_p_BWV = jax.nn.log_softmax(model.logits(hidden_BWM), axis=-1)
-        keys = jax.vmap(lambda key: jax.random.fold_in(key, draws.position))(key_B)
-        id_BW = jax.vmap(lambda key, x_WV: jax.random.categorical(key, x_WV))(
-            keys, log_p_BWV / sampling.temperature
-        ).astype(jnp.int32)
+        step_key_B = jax.vmap(jax.random.fold_in, (0, None))(key_B, samples.position)
+        id_BW = jax.vmap(jax.random.categorical)(step_key_B, log_p_BWV / temperature)
+        id_BW = id_BW.astype(jnp.int32)
         log_p_BW = jnp.take_along_axis(log_p_BWV, id_BW[:, :, None], axis=2)[:, :, 0]
-        is_open_BW = is_open(draws)
-        is_here_T = jnp.arange(num_positions) == draws.position
-        is_new_BWT = is_here_T & is_open_BW[:, :, None]
-        return _Draws(
-            draws.position + 1,
+        is_open_BW = is_open(samples)
+        is_new_BWT = (jnp.arange(num_positions) == samples.position) & is_open_BW[:, :, None]
+        return _Samples(
+            samples.position + 1,
             id_BW,
-            jnp.where(is_new_BWT, id_BW[:, :, None], draws.ids_BWT),
-            draws.score_BW + jnp.where(is_open_BW, log_p_BW, 0.0),
-            draws.has_ended_BW | (is_open_BW & (id_BW == sampling.eos_id)),
+            jnp.where(is_new_BWT, id_BW[:, :, None], samples.ids_BWT),
+            samples.score_BW + jnp.where(is_open_BW, log_p_BW, 0.0),
+            samples.has_ended_BW | (is_open_BW & (id_BW == eos_id)),
             cache,
         )
 
-    draws = _Draws(
+    samples = _Samples(
         position=jnp.zeros((), jnp.int32),
-        token_BW=jnp.full((num_rows, num), sampling.bos_id, jnp.int32),
-        ids_BWT=jnp.zeros((num_rows, num, num_positions), jnp.int32),
-        score_BW=jnp.zeros((num_rows, num)),
-        has_ended_BW=jnp.zeros((num_rows, num), bool),
-        cache=model.empty_cache(num_rows, num, num_positions),
+        token_BW=jnp.full(shape_BW, bos_id, jnp.int32),
+        ids_BWT=jnp.zeros((*shape_BW, num_positions), jnp.int32),
+        score_BW=jnp.zeros(shape_BW),
+        has_ended_BW=jnp.zeros(shape_BW, bool),
+        cache=model.empty_cache(*shape_BW, num_positions),
     )
-    draws = jax.lax.while_loop(lambda d: jnp.any(is_open(d)), extend, draws)
-    order_BW = jnp.argsort(-draws.score_BW, axis=1, stable=True)
+    samples = jax.lax.while_loop(lambda s: jnp.any(is_open(s)), extend, samples)
+    order_BW = jnp.argsort(-samples.score_BW, axis=1, stable=True)
     return Hypotheses(
-        jnp.take_along_axis(draws.ids_BWT, order_BW[:, :, None], axis=1)[:, None],
-        jnp.take_along_axis(draws.score_BW, order_BW, axis=1)[:, None],
+        jnp.take_along_axis(samples.ids_BWT, order_BW[:, :, None], axis=1)[:, None],
+        jnp.take_along_axis(samples.score_BW, order_BW, axis=1)[:, None],
     )

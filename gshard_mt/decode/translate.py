@@ -1,4 +1,4 @@
-"""Lines in, English lines out: a trained run, its tokenizer and its beam search behind one call."""
+"""Lines in, English lines out: a trained run, its tokenizer and its search behind one call."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -12,29 +12,29 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gshard_mt.config.records import Config, DecodeConfig
-from gshard_mt.data.tokenizer import Tokenizer, bos_id, eos_id, load_tokenizer
-from gshard_mt.decode.beam import WORST, Hypotheses, Search, beam_search, remember_source
-from gshard_mt.decode.sample import Sampling, sample
+from gshard_mt.data.tokenizer import Tokenizer, eos_id, load_tokenizer
+from gshard_mt.decode.beam import WORST, Hypotheses, beam_search, encode_source
+from gshard_mt.decode.sample import sample
 from gshard_mt.model.blueprint import Blueprint, abstract_model
-from gshard_mt.model.transformer import Memory, queue_memories
+from gshard_mt.model.transformer import EncodedSource, stack_encodings
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.run.checkpoints import AVERAGE, Checkpoints
 
-SHORTEST_BUCKET = 16  # source positions; every bucket is twice the one before
-FEW = 8  # rows of a batch for as few sentences
-MANY = {True: 32, False: 512}  # rows of a batch on CPUs or not, where the config leaves it open
-QUEUE = 16  # sentences that a row translates one after another, where there are so many
+SHORTEST_BUCKET = 16  # source positions; each bucket is twice as long as the one before
+FEW = 8  # rows of a batch for at most as many sentences
+MANY = {True: 32, False: 512}  # rows of a batch on CPUs or not, unless the config sets them
+MAX_ROUNDS = 16  # sentences that a row translates one after another
 
 
 class Translation(NamedTuple):
-    """An English line and its log-probability in nats, over the length penalty if searched for."""
+    """An English line and its log-probability in nats, divided by beam search's length penalty."""
 
     text: str
     score: float
 
 
-class Draw(NamedTuple):
-    """Asks for samples instead of a search; line number and seed say which ones a line gets."""
+class Sampling(NamedTuple):
+    """Requests samples instead of a search; the seed and the line number determine them."""
 
     temperature: float
     seed: int
@@ -44,9 +44,9 @@ class Draw(NamedTuple):
 class Translator:
     """A model on the devices and one compiled program per length bucket.
 
-    `params` are to be given before anything is translated, and may be exchanged; `blueprint` says
-    their shapes and places. `step` and `name` say which checkpoint they are, `batch_size` how many
-    sentences are translated at once.
+    `params` must be set before translating and may be replaced; `blueprint` has their shapes and
+    shardings. `step` and `name` identify their checkpoint, and `batch_size` sentences are
+    translated at once.
     """
 
     params: Any
@@ -72,7 +72,7 @@ class Translator:
     def translate(
         self, lines: Sequence[str], on_progress: Callable[[int], Any] = lambda done: None
     ) -> list[str]:
-        """Returns one English line a line, in order; an empty line stays empty."""
+        """Returns one English line per line, in order; an empty line stays empty."""
         return [best[0].text for best in self.list_best(lines, 1, on_progress)]
 
     def list_best(
@@ -80,13 +80,13 @@ class Translator:
         lines: Sequence[str],
         num: int,
         on_progress: Callable[[int], Any] = lambda done: None,
-        draw: Draw | None = None,
+        sampling: Sampling | None = None,
     ) -> list[list[Translation]]:
-        """Returns up to `num` translations a line, best first; the lines are in order.
+        """Returns up to `num` translations per line, best first: of W beams, or `num` samples.
 
-        Found by beam search, of whose W hypotheses `num` are given, or `num` that are drawn. An
-        empty line has one, which is empty. A batch holds sentences of one length bucket. Sentences
-        longer than `decode.max_source_length` subwords are translated up to there.
+        An empty line has one translation, which is empty. Of a sentence, the first
+        `decode.max_source_length` subwords are translated. All sentences of a batch are in one
+        length bucket.
         """
         longest = self.config.decode.max_source_length - 1
         ids = [
@@ -96,48 +96,51 @@ class Translator:
         found = [[Translation("", 0.0)] for _ in lines]
         with jax.set_mesh(self.mesh):
             for batch in _batches([len(each) for each in ids], self._num_rows):
-                turns = [[ids[i] for i in turn] for turn in batch.turns]
-                if draw:
-                    hypotheses = self._draw(turns, batch, num, draw)
+                sources = [[ids[i] for i in numbers] for numbers in batch.rounds]
+                if sampling:
+                    hypotheses = self._sample_batch(sources, batch, num, sampling)
                 else:
-                    hypotheses = self._search_batch(turns, batch)
-                for q, turn in enumerate(batch.turns):
-                    for row, i in enumerate(turn):
+                    hypotheses = self._search_batch(sources, batch)
+                for q, numbers in enumerate(batch.rounds):
+                    for row, i in enumerate(numbers):
                         found[i] = self._read(hypotheses, row, q, num)
-                on_progress(sum(map(len, batch.turns)))
+                on_progress(sum(map(len, batch.rounds)))
         on_progress(ids.count([]))
         return found
 
-    def _search_batch(self, turns: list[list[list[int]]], batch: "_Batch") -> Hypotheses:
-        memories, limit_BQ = self._encode_batch(turns, batch)
-        num_positions = _limit(batch.bucket, self.config.decode.max_length_factor)
-        return jax.device_get(self._search(self.params, memories, limit_BQ, num_positions))
+    def _search_batch(self, sources: list[list[list[int]]], batch: "_Batch") -> Hypotheses:
+        encodings, limit_BQ = self._encode_batch(sources, batch)
+        num_positions = self._limit(batch.bucket)
+        return jax.device_get(self._search(self.params, encodings, limit_BQ, num_positions))
 
-    def _draw(self, turns, batch: "_Batch", num: int, draw: Draw) -> Hypotheses:
-        num_positions = _limit(batch.bucket, self.config.decode.max_length_factor)
-        key, parts = jax.random.key(draw.seed), []
-        for sources, numbers in zip(turns, batch.turns, strict=True):
-            (memory,), limit_BQ = self._encode_batch([sources], batch)
+    def _sample_batch(self, sources, batch: "_Batch", num: int, sampling: Sampling) -> Hypotheses:
+        key, rounds = jax.random.key(sampling.seed), []
+        for numbers, round_sources in zip(batch.rounds, sources, strict=True):
+            (encoding,), limit_BQ = self._encode_batch([round_sources], batch)
             number_B = np.zeros(batch.num_rows, np.uint32)
-            number_B[: len(numbers)] = np.array(numbers) + draw.first_line
-            placed = (memory, limit_BQ[:, 0], key, number_B, num, num_positions)
-            parts.append(self._sample(self.params, *placed, draw.temperature))
-        return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=1), *parts)
+            number_B[: len(numbers)] = np.array(numbers) + sampling.first_line
+            key_B = jax.vmap(jax.random.fold_in, (None, 0))(key, number_B)
+            arrays = (encoding, limit_BQ[:, 0], key_B, sampling.temperature)
+            rounds.append(self._sample(self.params, *arrays, (num, self._limit(batch.bucket))))
+        return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=1), *rounds)
 
-    def _encode_batch(self, turns, batch: "_Batch") -> tuple[tuple[Memory, ...], jax.Array]:
-        """Returns the memory of each turn's sentences, and limit_BQ; 1 turn or QUEUE of them."""
-        num_turns = 1 if len(turns) == 1 else QUEUE
-        limit_BQ = np.zeros((batch.num_rows, num_turns), np.int32)
-        memories = []
-        for q, sources in enumerate(turns):
+    def _encode_batch(self, sources, batch: "_Batch") -> tuple[Sequence[EncodedSource], jax.Array]:
+        """Returns the encodings of each round's sentences, and limit_BQ; Q is 1 or MAX_ROUNDS."""
+        num_rounds = 1 if len(sources) == 1 else MAX_ROUNDS
+        limit_BQ = np.zeros((batch.num_rows, num_rounds), np.int32)
+        encodings = []
+        for q, round_sources in enumerate(sources):
             source_BL = np.zeros((batch.num_rows, batch.bucket), np.int32)
-            for row, source in enumerate(sources):
+            for row, source in enumerate(round_sources):
                 source_BL[row, : len(source)] = source
-                limit_BQ[row, q] = _limit(len(source), self.config.decode.max_length_factor)
+                limit_BQ[row, q] = self._limit(len(source))
             source_BL = jax.device_put(source_BL, sharding(self.mesh, "BL", 2))
-            memories.append(self._encode(self.params, source_BL))
-        memories += memories[:1] * (num_turns - len(memories))  # no sentence has their turn
-        return tuple(memories), jax.device_put(limit_BQ, sharding(self.mesh, "BQ", 2))
+            encodings.append(self._encode(self.params, source_BL))
+        encodings += encodings[:1] * (num_rounds - len(encodings))  # without sentences: limit 0
+        return tuple(encodings), jax.device_put(limit_BQ, sharding(self.mesh, "BQ", 2))
+
+    def _limit(self, source_length: int) -> int:
+        return int(source_length * self.config.decode.max_length_factor) + 10
 
     def _read(self, hypotheses: Hypotheses, row: int, q: int, num: int) -> list[Translation]:
         ids_WT, score_W = hypotheses.ids_BQWT[row, q], hypotheses.score_BQW[row, q]
@@ -149,13 +152,12 @@ class Translator:
 
 
 def load_translator(workdir: pathlib.Path, config: Config, step: str, mesh: Mesh) -> Translator:
-    """Loads a step of a run: `latest`, `best`, a number, or `average`, of all that are kept.
+    """Loads a step of a run: `latest`, `best`, a number, or the `average` of all kept steps.
 
     Raises CheckpointError or DataError.
     """
     checkpoints = Checkpoints(workdir, best_by=config.train.best_by)
-    # Refused before anything is computed.
-    checkpoints.choose("latest" if step == AVERAGE else step)
+    checkpoints.choose("latest" if step == AVERAGE else step)  # raises before anything is computed
     translator = Translator(config, load_tokenizer(pathlib.Path(workdir)), mesh)
     like = translator.blueprint.params
     translator.step, translator.params = checkpoints.restore_params(step, like)
@@ -165,18 +167,18 @@ def load_translator(workdir: pathlib.Path, config: Config, step: str, mesh: Mesh
 
 
 class _Batch(NamedTuple):
-    """Sentences of one length bucket that are translated together: their numbers, turn by turn."""
+    """Sentences of one length bucket that are translated together, one per row and round."""
 
     bucket: int
     num_rows: int
-    turns: list[list[int]]  # a number for each row, fewer in the last turn
+    rounds: list[list[int]]  # indices of sentences, one per row, fewer in the last round
 
 
 def _batches(lengths: Sequence[int], num_rows: tuple[int, int]) -> Iterator[_Batch]:
-    """Deals sentences to few rows or many; those of no length are left out.
+    """Groups sentences into batches of few or many rows; those of length 0 are left out.
 
-    Every row gets as much: one sentence of each turn, in which they are about equally long. The
-    long ones come first, so that rows end at about the same time.
+    The sentences of a round are about equally long, and the long ones come first, so that all
+    rows finish at about the same time.
     """
     buckets: dict[int, list[int]] = {}
     for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
@@ -188,39 +190,27 @@ def _batches(lengths: Sequence[int], num_rows: tuple[int, int]) -> Iterator[_Bat
     few, many = num_rows
     for bucket, numbers in buckets.items():
         rows = few if len(numbers) <= few else many
-        turns = [numbers[k : k + rows] for k in range(0, len(numbers), rows)]
-        for k in range(0, len(turns), QUEUE):
-            yield _Batch(bucket, rows, turns[k : k + QUEUE])
+        rounds = [numbers[k : k + rows] for k in range(0, len(numbers), rows)]
+        for k in range(0, len(rounds), MAX_ROUNDS):
+            yield _Batch(bucket, rows, rounds[k : k + MAX_ROUNDS])
 
 
-def _limit(source_length: int, factor: float) -> int:
-    return int(source_length * factor) + 10
-
-
-def _compile_encode(blueprint: Blueprint) -> Callable[..., Memory]:
-    @jax.jit
-    def run(params, source_BL) -> Memory:
-        return remember_source(blueprint.build(params), source_BL)
-
-    return run
+def _compile_encode(blueprint: Blueprint) -> Callable[..., EncodedSource]:
+    return jax.jit(lambda params, source_BL: encode_source(blueprint.build(params), source_BL))
 
 
 def _compile_search(config: DecodeConfig, blueprint: Blueprint) -> Callable[..., Hypotheses]:
-    search = Search(config.beam_size, config.length_penalty, bos_id, eos_id)
-
     @functools.partial(jax.jit, static_argnums=3)
-    def run(params, memories, limit_BQ, num_positions: int) -> Hypotheses:
-        model, queue = blueprint.build(params), queue_memories(memories)
-        return beam_search(model, search, queue, limit_BQ, num_positions)
+    def run(params, encodings, limit_BQ, num_positions: int) -> Hypotheses:
+        model, source = blueprint.build(params), stack_encodings(encodings)
+        return beam_search(model, config, source, limit_BQ, num_positions)
 
     return run
 
 
 def _compile_sample(blueprint: Blueprint) -> Callable[..., Hypotheses]:
-    @functools.partial(jax.jit, static_argnums=(5, 6))
-    def run(params, memory, limit_B, key, number_B, num: int, num_positions: int, temperature):
-        model, sampling = blueprint.build(params), Sampling(num, temperature, bos_id, eos_id)
-        key_B = jax.vmap(jax.random.fold_in, (None, 0))(key, number_B)
-        return sample(model, sampling, memory, limit_B, key_B, num_positions)
+    @functools.partial(jax.jit, static_argnums=5)
+    def run(params, encoding, limit_B, key_B, temperature, shape_WT: tuple[int, int]) -> Hypotheses:
+        return sample(blueprint.build(params), encoding, limit_B, key_B, temperature, shape_WT)
 
     return run

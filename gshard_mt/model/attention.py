@@ -1,4 +1,4 @@
-"""Multi-head attention over packed rows, and over a cache of earlier positions."""
+"""Multi-head attention: over packed rows, over cached steps, and to an encoded source."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gshard_mt.model.cache import View, attend_back
+from gshard_mt.config.records import ModelConfig
+from gshard_mt.model.cache import CacheView, attend_to_cache
 from gshard_mt.model.layers import MASKED, Sizes, contract, dropout, product, uniform_parameter
 
 
@@ -18,7 +19,7 @@ def segment_mask(segment_BT: jax.Array, segment_BL: jax.Array) -> jax.Array:
 
 
 def causal_mask(segment_BT: jax.Array) -> jax.Array:
-    """[B, T, T] true where the key is of the query's sentence and not after it."""
+    """[B, T, T] true where the key belongs to the query's sentence and is not after the query."""
     num_positions = segment_BT.shape[1]
     return segment_mask(segment_BT, segment_BT) & jnp.tri(num_positions, dtype=bool)
 
@@ -26,52 +27,55 @@ def causal_mask(segment_BT: jax.Array) -> jax.Array:
 class Attention(nnx.Module):
     """Queries from one sequence, keys and values from the same or another; no biases."""
 
-    def __init__(self, sizes: Sizes, rngs: nnx.Rngs, output_scale: float = 1.0):
+    def __init__(
+        self, config: ModelConfig, sizes: Sizes, rngs: nnx.Rngs, output_scale: float = 1.0
+    ):
+        self.dropout_rate, self.dtype = config.dropout_rate, jnp.dtype(config.dtype)
         self.wq_MND = uniform_parameter(rngs, "MND", sizes, fan_in="M")
         self.wk_MND = uniform_parameter(rngs, "MND", sizes, fan_in="M")
         self.wv_MND = uniform_parameter(rngs, "MND", sizes, fan_in="M")
         self.wo_NDM = uniform_parameter(rngs, "NDM", sizes, fan_in="ND", scale=output_scale)
 
-    def __call__(self, x_BTM, memory_BLM, mask_BTL, key, dropout_rate, dtype) -> jax.Array:
-        """x_BTM attends to memory_BLM where the mask is true; returns [B, T, M]."""
-        k_BNLD, v_BNLD = self.keys_and_values(memory_BLM, dtype)
-        return self.attend(x_BTM, k_BNLD, v_BNLD, mask_BTL, key, dropout_rate, dtype)
+    def __call__(self, x_BTM, memory_BLM, mask_BTL, key) -> jax.Array:
+        """x_BTM attends to memory_BLM where the mask is true; returns [B, T, M].
 
-    def keys_and_values(self, memory_BLM, dtype) -> tuple[jax.Array, jax.Array]:
-        """What attention needs of the memory, [B, N, L, D] each."""
-        k_BNLD = contract("BLM,MND->BNLD", memory_BLM, self.wk_MND[...], dtype)
-        v_BNLD = contract("BLM,MND->BNLD", memory_BLM, self.wv_MND[...], dtype)
+        The weights are a float32 softmax; with a key they have dropout.
+        """
+        k_BNLD, v_BNLD = self.keys_and_values(memory_BLM)
+        q_BTND = self._queries("BTM,MND->BTND", x_BTM)
+        logits_BNTL = contract("BTND,BNLD->BNTL", q_BTND, k_BNLD, self.dtype).astype(jnp.float32)
+        weight_BNTL = jax.nn.softmax(jnp.where(mask_BTL[:, None], logits_BNTL, MASKED), axis=-1)
+        weight_BNTL = dropout(weight_BNTL, self.dropout_rate, key)
+        y_BTND = contract("BNTL,BNLD->BTND", weight_BNTL, v_BNLD, self.dtype)
+        return contract("BTND,NDM->BTM", y_BTND, self.wo_NDM[...], self.dtype)
+
+    def keys_and_values(self, memory_BLM) -> tuple[jax.Array, jax.Array]:
+        """Keys and values of the memory, [B, N, L, D] each."""
+        k_BNLD = contract("BLM,MND->BNLD", memory_BLM, self.wk_MND[...], self.dtype)
+        v_BNLD = contract("BLM,MND->BNLD", memory_BLM, self.wv_MND[...], self.dtype)
         return k_BNLD, v_BNLD
 
-    def attend_cache(self, x_BWM, view: View, number, dtype):
-        """Attention of W beams to their earlier steps, of layer `number` in the cache, and to this.
+    def attend_cache(self, x_BWM, view: CacheView):
+        """Each of W beams attends to its own earlier steps and to the current one.
 
-        Returns [B, W, M] and the new keys and values.
+        Returns [B, W, M] and the new keys and values, [B, N, W, D] each.
         """
-        new_kv = self.keys_and_values(x_BWM, dtype)
-        q_BNWD = self._queries("BTM,MND->BNTD", x_BWM, dtype)
-        y_BNWD = attend_back(q_BNWD, new_kv, view, number)
-        return contract("BNTD,NDM->BTM", y_BNWD, self.wo_NDM[...], dtype), new_kv
+        new_kv = self.keys_and_values(x_BWM)
+        q_BNWD = self._queries("BTM,MND->BNTD", x_BWM)
+        y_BNWD = attend_to_cache(q_BNWD, new_kv, view)
+        return contract("BNTD,NDM->BTM", y_BNWD, self.wo_NDM[...], self.dtype), new_kv
 
-    def attend_memory(self, x_BWM, memory_kv, mask_BWL, dtype) -> jax.Array:
-        """What `attend` does, for W beams and keys [B, N, D, L] beside values [B, N, L, D]."""
+    def attend_memory(self, x_BWM, memory_kv, is_token_BL) -> jax.Array:
+        """W beams attend to keys [B, N, D, L] and values [B, N, L, D]; returns [B, W, M]."""
         k_BNDL, v_BNLD = memory_kv
-        q_BNWD = self._queries("BTM,MND->BNTD", x_BWM, dtype)
+        q_BNWD = self._queries("BTM,MND->BNTD", x_BWM)
         logits_BNWL = product("BNWD,BNDL->BNWL", q_BNWD, k_BNDL)
-        weight_BNWL = jax.nn.softmax(jnp.where(mask_BWL[:, None], logits_BNWL, MASKED), axis=-1)
-        y_BNWD = product("BNWL,BNLD->BNWD", weight_BNWL.astype(dtype), v_BNLD)
-        return contract("BNTD,NDM->BTM", y_BNWD, self.wo_NDM[...], dtype)
+        logits_BNWL = jnp.where(is_token_BL[:, None, None], logits_BNWL, MASKED)
+        weight_BNWL = jax.nn.softmax(logits_BNWL, axis=-1)
+        y_BNWD = product("BNWL,BNLD->BNWD", weight_BNWL.astype(self.dtype), v_BNLD)
+        return contract("BNTD,NDM->BTM", y_BNWD, self.wo_NDM[...], self.dtype)
 
-    def attend(self, x_BTM, k_BNLD, v_BNLD, mask_BTL, key, dropout_rate, dtype) -> jax.Array:
-        """Attention to given keys and values; weights are a float32 softmax."""
-        q_BTND = self._queries("BTM,MND->BTND", x_BTM, dtype)
-        logits_BNTL = contract("BTND,BNLD->BNTL", q_BTND, k_BNLD, dtype).astype(jnp.float32)
-        weight_BNTL = jax.nn.softmax(jnp.where(mask_BTL[:, None], logits_BNTL, MASKED), axis=-1)
-        weight_BNTL = dropout(weight_BNTL, dropout_rate, key)
-        y_BTND = contract("BNTL,BNLD->BTND", weight_BNTL, v_BNLD, dtype)
-        return contract("BTND,NDM->BTM", y_BTND, self.wo_NDM[...], dtype)
-
-    def _queries(self, spec: str, x_BTM, dtype) -> jax.Array:
-        """Queries over the root of their width, in the order of axes that `spec` has."""
-        q = contract(spec, x_BTM, self.wq_MND[...], dtype)
+    def _queries(self, spec: str, x_BTM) -> jax.Array:
+        """Queries divided by the root of the head width, with their axes in the order of `spec`."""
+        q = contract(spec, x_BTM, self.wq_MND[...], self.dtype)
         return q * jnp.asarray(1.0 / math.sqrt(q.shape[-1]), q.dtype)

@@ -1,4 +1,4 @@
-"""A model before its parameters exist: modules, shapes, and where each lies on the mesh."""
+"""A model before its parameters exist: modules, shapes, and the sharding of each parameter."""
 # SPDX-License-Identifier: Apache-2.0
 
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ class Blueprint(NamedTuple):
     vocab_sizes: tuple[int, int]  # subwords of source and target
     mesh: Mesh
     graphdef: Any  # the modules without their parameters
-    letters: Any  # a tree like the parameters: the axes each is sharded by
+    letters: Any  # a tree like the parameters: the axes of each
     params: Any  # a tree like the parameters: shapes, dtypes, shardings
 
     def build(self, params: Any) -> Transformer:
@@ -33,49 +33,53 @@ class Blueprint(NamedTuple):
 def abstract_model(
     config: ModelConfig, vocab_sizes: tuple[int, int], mesh: Mesh, shard_parameters: bool = False
 ) -> Blueprint:
-    """Shapes everything, computes nothing. A parameter is sharded by the letters its name ends in.
+    """Determines all shapes and shardings without computing anything.
 
-    With `shard_parameters` (the config's `mesh.shard_parameters`) by `axes.PARAMETER_RULES`, which
-    store it in as many parts as there are devices, else by `axes.RULES`.
-
-    Raises ConfigError where the mesh does not divide an axis.
+    A parameter is sharded by the letters at the end of its name: by `axes.RULES`, or with
+    `shard_parameters` (the config's `mesh.shard_parameters`) by `axes.PARAMETER_RULES`, which
+    store it in as many parts as there are devices. Raises ConfigError where the mesh does not
+    divide an axis.
     """
     model = nnx.eval_shape(lambda: Transformer(config, vocab_sizes, nnx.Rngs(0)))
     graphdef, variables = nnx.split(model)
     shapes = nnx.to_pure_dict(variables)
     letters = jax.tree.map_with_path(lambda path, _: letters_of(path[-1].key), shapes)
 
-    def place(path, shape, axes: str) -> jax.ShapeDtypeStruct:
+    def add_sharding(path, shape, axes: str) -> jax.ShapeDtypeStruct:
         rules = parameter_rules(axes, shard_parameters)
         axes = "P" + axes if path[0].key in ("encoder", "decoder") else axes
         check_shape(mesh.shape, axes, shape.shape, rules)
-        placed = sharding(mesh, axes, len(shape.shape), rules)
-        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=placed)
+        sharded = sharding(mesh, axes, len(shape.shape), rules)
+        return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=sharded)
 
-    params = jax.tree.map_with_path(place, shapes, letters)
+    params = jax.tree.map_with_path(add_sharding, shapes, letters)
     return Blueprint(config, vocab_sizes, mesh, graphdef, letters, params)
 
 
 def init_params(blueprint: Blueprint, seed: int) -> Any:
-    """Initial parameters; under jit with the blueprint's shardings no device holds them all."""
+    """Initial parameters; jitted with the blueprint's shardings, no device holds all of them."""
     rngs = nnx.Rngs(jax.random.key(seed))
     model = Transformer(blueprint.config, blueprint.vocab_sizes, rngs)
     return nnx.to_pure_dict(nnx.state(model))
 
 
+def experts_per_token(config: ModelConfig, is_decoder: bool) -> int:
+    """The most experts that a stack's gate chooses for one token."""
+    sizes = (config.moe.num_choices, config.moe.num_experts, config.moe.num_expert_groups)
+    return GATINGS[gate_of(config, is_decoder)].max_experts(*sizes)
+
+
 def count_parameters(blueprint: Blueprint) -> tuple[int, int]:
-    """Total parameters, and those that one token uses: the experts a gate sends it to."""
-    moe = blueprint.config.moe
+    """Returns the number of parameters, and of those that one token uses."""
+    num_experts = blueprint.config.moe.num_experts
     total = active = 0
     for stack in blueprint.params:
-        num_active = 1
-        if stack in ("encoder", "decoder") and moe.num_experts:
-            gating = GATINGS[gate_of(blueprint.config, is_decoder=stack == "decoder")]
-            sizes = (moe.num_choices, moe.num_experts, moe.num_expert_groups)
-            num_active = gating.max_experts(*sizes)
         leaves = jax.tree.leaves(blueprint.params[stack])
         for leaf, letters in zip(leaves, jax.tree.leaves(blueprint.letters[stack]), strict=True):
             total += leaf.size
-            is_expert = letters.startswith("E")
-            active += leaf.size // moe.num_experts * num_active if is_expert else leaf.size
+            num_active = leaf.size
+            if letters.startswith("E"):
+                num_chosen = experts_per_token(blueprint.config, is_decoder=stack == "decoder")
+                num_active = leaf.size // num_experts * num_chosen
+            active += num_active
     return total, active

@@ -1,4 +1,4 @@
-"""Cache: keys and values of earlier target positions, and attention to as many as there are."""
+"""Key/value cache of the decoder for beam search, and attention over the steps in use."""
 # SPDX-License-Identifier: Apache-2.0
 
 from typing import Any, NamedTuple
@@ -9,114 +9,115 @@ import jax.numpy as jnp
 from gshard_mt.model.layers import MASKED, product
 from gshard_mt.partitioning.annotate import shard
 
-_CHUNK = 16  # steps that attention looks at together
+_CHUNK = 16  # steps that attention reads at a time
 
 
 class Cache(NamedTuple):
-    """Keys and values of the last T steps, which stay where they were written.
+    """Keys and values of the last T steps in a ring buffer, where they stay as written.
 
-    A step has a place for each of W beams. A beam is known by its ancestors, so that nothing but
-    their numbers moves when beams do; and a row that begins another sentence only forgets the
-    steps before.
+    Each step has an entry for each of W beams, and a beam's history is a list of ancestors. So
+    reordering the beams moves only ancestor numbers, and a row that starts another sentence only
+    forgets the steps before it.
     """
 
-    # P: all decoder layers, I: chunks of steps, L: the places of a chunk. What is read together
-    # lies together, and keys lie as the product with queries reads them.
+    # P: all decoder layers, I: chunks of steps, L: the steps of a chunk times W beams. Keys are
+    # transposed, as the product with queries needs them.
     k_PIBNDL: jax.Array
     v_PIBNLD: jax.Array
-    ancestor_BWT: jax.Array  # which beam's place of a step the beam has come through
-    clock: jax.Array  # the step that comes next; it is written at `clock % T`
+    ancestor_BWT: jax.Array  # the beam that wrote step T of this beam's history
+    step: jax.Array  # number of the next step, which is written at `step % T`
 
-    def follow(self, parent_BW: jax.Array) -> "Cache":
-        """Returns the cache of beams each of which continues beam `parent_BW`."""
+    def reorder(self, parent_BW: jax.Array) -> "Cache":
+        """Returns the cache of beams that each continue beam `parent_BW`."""
         ancestor_BWT = jnp.take_along_axis(self.ancestor_BWT, parent_BW[:, :, None], axis=1)
         return self._replace(ancestor_BWT=ancestor_BWT)
 
     def write(self, k_PBNWD: jax.Array, v_PBNWD: jax.Array) -> "Cache":
-        """Returns the cache with one step more: every beam's keys and values in all layers."""
+        """Returns the cache with one more step: every beam's keys and values in all layers."""
         num_beams, num_steps = self.ancestor_BWT.shape[1:]
-        step = self.clock % num_steps
-        chunk, place = step // _CHUNK, step % _CHUNK * num_beams
+        index = self.step % num_steps
+        chunk, start = index // _CHUNK, index % _CHUNK * num_beams
         k_PIBNDW = k_PBNWD.swapaxes(3, 4)[:, None].astype(self.k_PIBNDL.dtype)
         v_PIBNWD = v_PBNWD[:, None].astype(self.v_PIBNLD.dtype)
+        is_here_T = jnp.arange(num_steps) == index
         write = jax.lax.dynamic_update_slice
-        is_here_T = jnp.arange(num_steps) == step
         return Cache(
-            write(self.k_PIBNDL, k_PIBNDW, (0, chunk, 0, 0, 0, place)),
-            write(self.v_PIBNLD, v_PIBNWD, (0, chunk, 0, 0, place, 0)),
+            write(self.k_PIBNDL, k_PIBNDW, (0, chunk, 0, 0, 0, start)),
+            write(self.v_PIBNLD, v_PIBNWD, (0, chunk, 0, 0, start, 0)),
             jnp.where(is_here_T, jnp.arange(num_beams)[:, None], self.ancestor_BWT),
-            self.clock + 1,
+            self.step + 1,
         )
 
 
-class View(NamedTuple):
-    """What the beams of a step see of a cache."""
+class CacheView(NamedTuple):
+    """The part of a cache that the beams see in one layer."""
 
     cache: Cache
-    is_own_BWL: jax.Array  # which places hold a beam's own earlier steps
-    num_chunks: jax.Array  # to look at, from the newest backwards
+    layer: jax.Array  # index on axis P
+    is_own_BWL: jax.Array  # which entries are a beam's own earlier steps
+    num_chunks: jax.Array  # to read, from the newest backwards
 
 
 def empty_cache(
     shape_PBND: tuple[int, int, int, int], num_beams: int, num_steps: int, dtype: Any
 ) -> Cache:
-    """Returns room for `num_steps` steps at least, of every layer, row, beam and head."""
+    """Returns a cache for at least `num_steps` steps of every layer, row, head and beam."""
     num_layers, num_rows, num_heads, head_dim = shape_PBND
     num_steps = -(-num_steps // _CHUNK) * _CHUNK
     shape = (num_layers, num_steps // _CHUNK, num_rows, num_heads, _CHUNK * num_beams, head_dim)
     v_PIBNLD = jnp.zeros(shape, dtype)
     k_PIBNDL = v_PIBNLD.swapaxes(4, 5)
     ancestor_BWT = jnp.zeros((num_rows, num_beams, num_steps), jnp.int32)
-    clock = jnp.zeros((), jnp.int32)
-    return Cache(shard(k_PIBNDL, "BNDL"), shard(v_PIBNLD, "BNLD"), ancestor_BWT, clock)
+    step = jnp.zeros((), jnp.int32)
+    return Cache(shard(k_PIBNDL, "BNDL"), shard(v_PIBNLD, "BNLD"), ancestor_BWT, step)
 
 
-def look_back(cache: Cache, position_B: jax.Array) -> View:
-    """Returns what beams see that have `position_B` steps behind them, fewer than there is room."""
+def visible_steps(cache: Cache, position_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns `is_own_BWL` and `num_chunks` of a CacheView: the last `position_B` steps of a row.
+
+    `position_B` must be smaller than the number of steps in the cache.
+    """
     num_rows, num_beams, num_steps = cache.ancestor_BWT.shape
-    newest = cache.clock - 1
+    newest = cache.step - 1
     age_T = (newest - jnp.arange(num_steps)) % num_steps  # 0 is the newest
     is_own_BWTW = cache.ancestor_BWT[..., None] == jnp.arange(num_beams)
     is_own_BWTW &= (age_T < position_B[:, None])[:, None, :, None]
-    # The newest chunk holds that many of the steps.
-    num_in_first = newest % _CHUNK + 1
-    most = jnp.max(position_B)
-    num_chunks = 1 + -(-jnp.maximum(most - num_in_first, 0) // _CHUNK)
-    num_chunks = jnp.where(most > 0, jnp.minimum(num_chunks, num_steps // _CHUNK), 0)
-    return View(cache, is_own_BWTW.reshape(num_rows, num_beams, -1), num_chunks)
+    num_in_newest = newest % _CHUNK + 1  # steps in the newest chunk
+    longest = jnp.max(position_B)
+    num_chunks = 1 + -(-jnp.maximum(longest - num_in_newest, 0) // _CHUNK)
+    num_chunks = jnp.where(longest > 0, jnp.minimum(num_chunks, num_steps // _CHUNK), 0)
+    return is_own_BWTW.reshape(num_rows, num_beams, -1), num_chunks
 
 
-def attend_back(q_BNWD, new_kv, view: View, layer: jax.Array) -> jax.Array:
-    """Attention of every beam to its own earlier steps and to the new one; [B, N, W, D], float32.
+def attend_to_cache(q_BNWD: jax.Array, new_kv, view: CacheView) -> jax.Array:
+    """Attention of each beam to its own earlier steps and the new one; [B, N, W, D], float32.
 
-    A softmax that is summed up chunk by chunk, so that the work follows the longest of the rows
-    and not the room. Queries are scaled; `new_kv` are keys and values [B, N, W, D] of this step.
+    A running softmax over chunks, so that the cost follows the longest row in use and not the size
+    of the cache. Queries are scaled; `new_kv` are this step's keys and values, [B, N, W, D] each.
     """
     k_BNWD, v_BNWD = (each.astype(jnp.float32) for each in new_kv)
     num_beams, num_steps = view.cache.ancestor_BWT.shape[1:]
     width, num_chunks = _CHUNK * num_beams, num_steps // _CHUNK
-    first = (view.cache.clock - 1) % num_steps // _CHUNK
-    dtype = q_BNWD.dtype
+    newest = (view.cache.step - 1) % num_steps // _CHUNK
 
-    def cut(x_PIB: jax.Array, chunk: jax.Array) -> jax.Array:
-        starts, sizes = (layer, chunk, 0, 0, 0, 0), (1, 1, *x_PIB.shape[2:])
+    def read(x_PIB: jax.Array, chunk: jax.Array) -> jax.Array:
+        starts, sizes = (view.layer, chunk, 0, 0, 0, 0), (1, 1, *x_PIB.shape[2:])
         return jax.lax.dynamic_slice(x_PIB, starts, sizes)[0, 0]
 
     def add_chunk(index, sums):
-        most_BNW1, weight_BNW1, y_BNWD = sums
-        chunk = (first - index) % num_chunks
-        k_BNDL = cut(view.cache.k_PIBNDL, chunk)
-        logits_BNWL = product("BNWD,BNDL->BNWL", q_BNWD, k_BNDL)
+        max_BNW1, weight_BNW1, y_BNWD = sums
+        chunk = (newest - index) % num_chunks
+        logits_BNWL = product("BNWD,BNDL->BNWL", q_BNWD, read(view.cache.k_PIBNDL, chunk))
         is_own_BWL = jax.lax.dynamic_slice_in_dim(view.is_own_BWL, chunk * width, width, axis=2)
         logits_BNWL = jnp.where(is_own_BWL[:, None], logits_BNWL, MASKED)
-        new_most_BNW1 = jnp.maximum(most_BNW1, jnp.max(logits_BNWL, axis=3, keepdims=True))
-        p_BNWL = jnp.exp(logits_BNWL - new_most_BNW1)
-        scale_BNW1 = jnp.exp(most_BNW1 - new_most_BNW1)
-        v_BNLD = cut(view.cache.v_PIBNLD, chunk)
+        new_max_BNW1 = jnp.maximum(max_BNW1, jnp.max(logits_BNWL, axis=3, keepdims=True))
+        p_BNWL = jnp.exp(logits_BNWL - new_max_BNW1)
+        scale_BNW1 = jnp.exp(max_BNW1 - new_max_BNW1)
+        v_BNLD = read(view.cache.v_PIBNLD, chunk)
         return (
-            new_most_BNW1,
+            new_max_BNW1,
             weight_BNW1 * scale_BNW1 + jnp.sum(p_BNWL, axis=3, keepdims=True),
-            y_BNWD * scale_BNW1 + product("BNWL,BNLD->BNWD", p_BNWL.astype(dtype), v_BNLD),
+            y_BNWD * scale_BNW1 + product("BNWL,BNLD->BNWD", p_BNWL.astype(q_BNWD.dtype), v_BNLD),
         )
 
     logit_BNW1 = jnp.sum(q_BNWD.astype(jnp.float32) * k_BNWD, axis=3, keepdims=True)

@@ -13,16 +13,16 @@ from gshard_mt.model.layers import split_key
 from gshard_mt.partitioning.axes import letters_of
 from gshard_mt.partitioning.placement import fetch
 
-KEPT = "kept"  # the name of what `model.remat=experts` keeps from the forward pass
+KEPT = "kept"  # the checkpoint name of arrays that `model.remat=experts` saves
 
 
 def keep(x: jax.Array) -> jax.Array:
-    """Marks what came from other devices: `model.remat=experts` doesn't ask for it twice."""
+    """Marks data received from other devices: `model.remat=experts` does not transfer it twice."""
     return checkpoint_name(x, KEPT)
 
 
-# What the backward pass has of a block's forward pass. In a scan nothing merges what is recomputed
-# with what was computed first, so `prevent_cse` and its barriers are not needed.
+# What is saved of a block's forward pass for its backward pass. In a scan, recomputed values cannot
+# be merged with the first ones, so the barriers of `prevent_cse` are not needed.
 _checkpoint = functools.partial(jax.checkpoint, prevent_cse=False)
 REMATS: dict[str, Callable[[Callable], Callable]] = {
     "none": lambda apply: apply,  # everything
@@ -34,18 +34,19 @@ REMATS: dict[str, Callable[[Callable], Callable]] = {
 
 
 def stack_blocks(make: Callable[[nnx.Rngs], Any], num_blocks: int, rngs: nnx.Rngs) -> Any:
-    """`num_blocks` blocks in one: every parameter has a leading axis P, the depth."""
+    """Stacks `num_blocks` blocks: every parameter gets a leading axis P, the depth."""
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
     keys = jax.random.split(rngs.params(), num_blocks)
     return nnx.merge(graphdef, jax.vmap(lambda key: nnx.state(make(nnx.Rngs(key))))(keys))
 
 
 def scan_blocks(stack: Any, function: Callable, x: Any, key, *extra) -> tuple[Any, list]:
-    """Threads x through `function(layer, x, key, *extra of the block) -> (x, out)` layer by layer.
+    """Threads x through `function(layer, x, key, *extra of the layer) -> (x, out)`.
 
-    One program for any depth: a scan over the leading axis P of the parameters and of `extra`.
-    Returns x and, a layer of the block, its outs stacked over P. `stack.remat` names what the
-    backward pass recomputes; values and gradients don't depend on it.
+    One program for any depth: a scan over the leading axis P of the parameters and of `extra`,
+    whose items have one entry per layer of a block. Returns x and, for each layer of a block, its
+    outs stacked over P. `stack.remat` selects what the backward pass recomputes; values and
+    gradients do not depend on it.
     """
     graphdef, params = split_stack(stack)
     num_blocks = jax.tree.leaves(params)[0].shape[0]
@@ -55,7 +56,7 @@ def scan_blocks(stack: Any, function: Callable, x: Any, key, *extra) -> tuple[An
 
 
 def split_stack(stack: Any) -> tuple[Any, Any]:
-    """The modules of a stack without parameters, and these as nested dicts by name."""
+    """The modules of a stack without parameters, and the parameters as nested dicts by name."""
     graphdef, variables = nnx.split(stack)
     return graphdef, nnx.to_pure_dict(variables)
 

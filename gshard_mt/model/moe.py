@@ -34,10 +34,11 @@ from gshard_mt.routing.routing import GateInputs, Routing
 
 
 class Tokens(NamedTuple):
-    """What routing needs to know about tokens, apart from their vectors."""
+    """The tokens of one side of a batch of packed rows."""
 
     id_BL: jax.Array  # subword ids
-    is_token_BL: jax.Array  # False is padding
+    segment_BL: jax.Array  # number of the sentence in its row, from 1; 0 is padding
+    position_BL: jax.Array  # in the sentence
     pair_BL: jax.Array  # number of the language pair, for the counters
 
 
@@ -142,7 +143,7 @@ class MixtureOfExperts(nnx.Module):
         """Calls the gate with the products and options that its row of `GATINGS` lists."""
         gating = GATINGS[self.gate]
         moe = dataclasses.replace(self.config.moe, capacity_factor=groups.capacity_factor)
-        x_GSM, is_token_GS = x_GSM.astype(jnp.float32), tokens_GS.is_token_BL
+        x_GSM, is_token_GS = x_GSM.astype(jnp.float32), tokens_GS.segment_BL != 0
         gate_key, jitter_key = split_key(key, 2)
         if moe.router_jitter and jitter_key is not None:
             low, high = 1.0 - moe.router_jitter, 1.0 + moe.router_jitter

@@ -1,4 +1,4 @@
-"""A stack in stages, each on devices of its own; micro-batches flow through them (GPipe)."""
+"""Pipeline parallelism (GPipe): micro-batches flow through stages, each on its own devices."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Callable
@@ -10,18 +10,18 @@ import jax.numpy as jnp
 from gshard_mt.model.depth import REMATS, apply_block, split_stack
 from gshard_mt.partitioning.annotate import num_parts, shard
 
-# One program for all stages: at each tick every stage works on the micro-batch that its place of
-# the buffer holds, then the buffer moves on by one place, a collective-permute. The micro-batch
-# that enters at tick t is at stage s at tick t + s; where none is, a stage works on zeros that
-# nobody reads (the bubble).
+# One program for all stages: at each tick every stage processes the micro-batch in its entry of the
+# buffer, then the buffer shifts by one entry, a collective-permute. The micro-batch that enters at
+# tick t is at stage s at tick t + s. A stage without one processes zeros that nobody reads (the
+# bubble).
 
 
 def pipe_blocks(stack: Any, function: Callable, x: jax.Array, context: Any, keys) -> jax.Array:
     """Threads every x[a] through `function(layer, x, key, *context) -> (x, None)` layer by layer.
 
     `x`, the leaves of `context` and `keys` (or None) have a leading axis of micro-batches. Returns
-    what a scan over the blocks makes of each of them, with the same draws. The first axis of the
-    parameters, depth, is cut over the mesh axis `stage`, and only what a micro-batch has travels.
+    what a scan over the blocks returns for each micro-batch, with the same random numbers. The
+    parameters are split by depth over the mesh axis `stage` and stay; only micro-batches move.
     """
     graphdef, params = split_stack(stack)
     num_stages, num_blocks = num_parts("stage"), jax.tree.leaves(params)[0].shape[0]
@@ -39,25 +39,25 @@ def pipe_blocks(stack: Any, function: Callable, x: jax.Array, context: Any, keys
 
     run_stages = jax.vmap(run_stage, spmd_axis_name="stage")
     stages = jnp.arange(num_stages)
-    sent = (x, context, None if keys is None else jax.random.key_data(keys))
+    entering = (x, context, None if keys is None else jax.random.key_data(keys))
 
     def tick(buffer, arriving):
-        def move_on(old, new):
+        def shift(old, new):
             is_first = (stages == 0).reshape(-1, *(1 for _ in new.shape))
             return jnp.where(is_first, new, jnp.roll(old, 1, axis=0))
 
-        def place(array):
+        def constrain(array):
             return shard(array, "PBLM"[: array.ndim])
 
-        x, context, key_data = jax.tree.map(move_on, buffer, arriving)
-        x, context = jax.tree.map(place, (x, context))
-        x = place(run_stages(params, stages, x, context, key_data))
+        x, context, key_data = jax.tree.map(shift, buffer, arriving)
+        x, context = jax.tree.map(constrain, (x, context))
+        x = constrain(run_stages(params, stages, x, context, key_data))
         return (x, context, key_data), x[-1]
 
-    # Nothing arrives any more while the last ones leave.
+    # Nothing enters while the last micro-batches leave.
     arriving = jax.tree.map(
-        lambda a: jnp.pad(a, ((0, num_stages - 1), *((0, 0) for _ in a.shape[1:]))), sent
+        lambda a: jnp.pad(a, ((0, num_stages - 1), *((0, 0) for _ in a.shape[1:]))), entering
     )
-    empty = jax.tree.map(lambda a: jnp.zeros((num_stages, *a.shape[1:]), a.dtype), sent)
+    empty = jax.tree.map(lambda a: jnp.zeros((num_stages, *a.shape[1:]), a.dtype), entering)
     _, left = jax.lax.scan(tick, empty, arriving)
     return left[num_stages - 1 :]

@@ -11,55 +11,52 @@ from flax import nnx
 
 from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.attention import Attention, causal_mask, segment_mask
-from gshard_mt.model.cache import Cache, View, empty_cache, look_back
+from gshard_mt.model.cache import Cache, CacheView, empty_cache, visible_steps
 from gshard_mt.model.depth import scan_blocks, stack_blocks
 from gshard_mt.model.feed_forward import FeedForward
-from gshard_mt.model.layers import (
-    Norm,
-    Sizes,
-    contract,
-    dropout,
-    position_encoding,
-    split_key,
-)
+from gshard_mt.model.layers import Norm, Sizes, contract, dropout, position_encoding, split_key
 from gshard_mt.model.moe import Groups, MixtureOfExperts, Tokens
 from gshard_mt.model.moe_checks import gate_of
 from gshard_mt.partitioning.annotate import shard
 
 
-class Memory(NamedTuple):
-    """What the decoder sees of the source: keys and values of each layer of a block.
+class EncodedSource(NamedTuple):
+    """What the decoder reads of the source: cross-attention keys and values, by layer of a block.
 
-    Keys are [P, B, N, D, L], as the product with queries reads them, values [P, B, N, L, D].
+    Keys are [P, B, N, D, L], as the product with queries needs them, values [P, B, N, L, D].
     """
 
     keys_and_values: list[tuple[jax.Array, jax.Array]]
     is_token_BL: jax.Array
 
 
-def queue_memories(memories: Sequence[Memory]) -> Memory:
-    """Returns the memories of Q sentences of each row in one: B is followed by Q everywhere."""
-    kv, *others = [each.keys_and_values for each in memories]
-    return Memory(
+def stack_encodings(encodings: Sequence[EncodedSource]) -> EncodedSource:
+    """Stacks the encodings of Q sentences per row: axis B is followed by Q everywhere."""
+    kv, *others = [each.keys_and_values for each in encodings]
+    return EncodedSource(
         jax.tree.map(lambda *x_PB: jnp.stack(x_PB, axis=2), kv, *others),
-        jnp.stack([each.is_token_BL for each in memories], axis=1),
+        jnp.stack([each.is_token_BL for each in encodings], axis=1),
     )
 
 
-def take_memory(queue: Memory, turn_B: jax.Array) -> Memory:
-    """Returns the memory of each row's sentence `turn_B`; past the last that of the last."""
-    turn_B = jnp.minimum(turn_B, queue.is_token_BL.shape[1] - 1)
+def select_encoding(stacked: EncodedSource, sentence_B: jax.Array) -> EncodedSource:
+    """Returns the encoding of each row's sentence `sentence_B`; past the last one, the last."""
+    sentence_B = jnp.minimum(sentence_B, stacked.is_token_BL.shape[1] - 1)
 
-    def take(x_PBQ: jax.Array) -> jax.Array:
-        index = turn_B[None, :, None, None, None, None]
+    def select(x_PBQ: jax.Array) -> jax.Array:
+        index = sentence_B[None, :, None, None, None, None]
         return jnp.take_along_axis(x_PBQ, index, axis=2)[:, :, 0]
 
-    is_token_BL = jnp.take_along_axis(queue.is_token_BL, turn_B[:, None, None], axis=1)[:, 0]
-    return Memory(jax.tree.map(take, queue.keys_and_values), is_token_BL)
+    is_token_BL = jnp.take_along_axis(stacked.is_token_BL, sentence_B[:, None, None], axis=1)[:, 0]
+    return EncodedSource(jax.tree.map(select, stacked.keys_and_values), is_token_BL)
 
 
 class Layer(nnx.Module):
-    """Pre-norm self-attention, cross-attention (decoder only) and a feed-forward."""
+    """Pre-norm self-attention, cross-attention (decoder only) and a feed-forward.
+
+    Weights whose product is added to the residual stream start smaller in deeper stacks, by
+    min(1, 2 / layers) (GPipe, section 5, divides those of feed-forwards by the number of layers).
+    """
 
     def __init__(
         self,
@@ -67,72 +64,58 @@ class Layer(nnx.Module):
         sizes: Sizes,
         rngs: nnx.Rngs,
         *,
-        gate: str,
+        is_sparse: bool,
         is_decoder: bool,
-        output_scale: float,
     ):
-        self.dropout_rate, self.dtype = config.dropout_rate, jnp.dtype(config.dtype)
+        self.dropout_rate = config.dropout_rate
+        scale = min(1.0, 2.0 / (config.num_layers // 2))
         self.self_attention_norm = Norm(sizes)
-        self.self_attention = Attention(sizes, rngs, output_scale)
+        self.self_attention = Attention(config, sizes, rngs, scale)
         if is_decoder:
             self.cross_attention_norm = Norm(sizes)
-            self.cross_attention = Attention(sizes, rngs, output_scale)
+            self.cross_attention = Attention(config, sizes, rngs, scale)
         self.feed_forward_norm = Norm(sizes)
         self.feed_forward = (
-            MixtureOfExperts(config, sizes, rngs, gate, output_scale)
-            if gate
-            else FeedForward(config, sizes, rngs, output_scale)
+            MixtureOfExperts(config, sizes, rngs, gate_of(config, is_decoder), scale)
+            if is_sparse
+            else FeedForward(config, sizes, rngs, scale)
         )
 
-    def encode(self, x_BLM, segment_BL, tokens: Tokens, groups: Groups, key):
+    def encode(self, x_BLM, tokens: Tokens, groups: Groups, key):
         """One encoder layer over packed rows; returns [B, L, M] and RoutingSums, None if dense."""
         keys = split_key(key, 4)
-        mask_BLL = segment_mask(segment_BL, segment_BL)
+        mask_BLL = segment_mask(tokens.segment_BL, tokens.segment_BL)
         normed_BLM = self.self_attention_norm(x_BLM)
-        y_BLM = self.self_attention(
-            normed_BLM, normed_BLM, mask_BLL, keys[0], self.dropout_rate, self.dtype
-        )
+        y_BLM = self.self_attention(normed_BLM, normed_BLM, mask_BLL, keys[0])
         x_BLM = x_BLM + dropout(y_BLM, self.dropout_rate, keys[1])
-        return self._feed_forward(x_BLM, tokens, groups, keys[2], keys[3])
+        return self._feed_forward(x_BLM, tokens, groups, keys[2:])
 
-    def decode(self, x_BTM, memory_BLM, segments, tokens: Tokens, groups: Groups, key):
-        """One decoder layer over packed rows, `segments` being those of source and target."""
-        segment_BL, segment_BT = segments
-        keys = split_key(key, 6)
+    def decode(self, x_BTM, memory_BLM, memory_segment_BL, tokens: Tokens, groups: Groups, key):
+        """One decoder layer over packed rows; returns [B, T, M] and RoutingSums, None if dense."""
+        keys, segment_BT = split_key(key, 6), tokens.segment_BL
         normed_BTM = self.self_attention_norm(x_BTM)
-        y_BTM = self.self_attention(
-            normed_BTM, normed_BTM, causal_mask(segment_BT), keys[0], self.dropout_rate, self.dtype
-        )
+        y_BTM = self.self_attention(normed_BTM, normed_BTM, causal_mask(segment_BT), keys[0])
         x_BTM = x_BTM + dropout(y_BTM, self.dropout_rate, keys[1])
-        mask_BTL = segment_mask(segment_BT, segment_BL)
-        y_BTM = self.cross_attention(
-            self.cross_attention_norm(x_BTM),
-            memory_BLM,
-            mask_BTL,
-            keys[2],
-            self.dropout_rate,
-            self.dtype,
-        )
+        mask_BTL = segment_mask(segment_BT, memory_segment_BL)
+        normed_BTM = self.cross_attention_norm(x_BTM)
+        y_BTM = self.cross_attention(normed_BTM, memory_BLM, mask_BTL, keys[2])
         x_BTM = x_BTM + dropout(y_BTM, self.dropout_rate, keys[3])
-        return self._feed_forward(x_BTM, tokens, groups, keys[4], keys[5])
+        return self._feed_forward(x_BTM, tokens, groups, keys[4:])
 
-    def step(self, x_BWM, view: View, number, memory_kv, memory_mask_BWL, tokens, groups: Groups):
-        """One decoder layer for the next target position of W beams a sentence.
+    def step(self, x_BWM, view: CacheView, source_kv, is_source_BL, tokens: Tokens, groups: Groups):
+        """One decoder layer at the next target position of W beams per sentence.
 
-        x is [B, W, M]: the beams stand where positions stand elsewhere. `number` is the layer's in
-        the cache. Returns [B, W, M] and the new keys and values, [B, N, W, D] each.
+        Beams take the axis of positions: x is [B, W, M], and W tokens of a row are routed together.
+        Returns [B, W, M] and the new keys and values, [B, N, W, D] each.
         """
-        normed_BWM = self.self_attention_norm(x_BWM)
-        y_BWM, new_kv = self.self_attention.attend_cache(normed_BWM, view, number, self.dtype)
+        y_BWM, new_kv = self.self_attention.attend_cache(self.self_attention_norm(x_BWM), view)
         x_BWM = x_BWM + y_BWM
         normed_BWM = self.cross_attention_norm(x_BWM)
-        x_BWM = x_BWM + self.cross_attention.attend_memory(
-            normed_BWM, memory_kv, memory_mask_BWL, self.dtype
-        )
-        x_BWM, _ = self._feed_forward(x_BWM, tokens, groups, None, None)
-        return x_BWM, new_kv
+        x_BWM = x_BWM + self.cross_attention.attend_memory(normed_BWM, source_kv, is_source_BL)
+        return self._feed_forward(x_BWM, tokens, groups, (None, None))[0], new_kv
 
-    def _feed_forward(self, x_BLM, tokens: Tokens, groups, key, residual_key):
+    def _feed_forward(self, x_BLM, tokens: Tokens, groups: Groups, keys):
+        key, residual_key = keys
         normed_BLM = self.feed_forward_norm(x_BLM)
         if isinstance(self.feed_forward, FeedForward):
             y_BLM, sums = self.feed_forward(normed_BLM, key), None
@@ -142,26 +125,13 @@ class Layer(nnx.Module):
 
 
 class Block(nnx.Module):
-    """What a stack repeats: a layer with experts and a dense one, or one dense layer.
-
-    Weights whose products are added to the residual stream are drawn narrower the deeper the stack
-    is, by min(1, 2 / layers) (GPipe, section 5, divides those of feed-forwards by the layers).
-    """
+    """The unit a stack repeats: a layer with experts and a dense one, or one dense layer."""
 
     def __init__(self, config: ModelConfig, sizes: Sizes, rngs: nnx.Rngs, *, is_decoder: bool):
         self.remat = config.remat
-        gates = (gate_of(config, is_decoder), "") if config.moe.num_experts else ("",)
-        num_layers = config.num_layers // 2  # of this stack
         self.layers = nnx.List(
-            Layer(
-                config,
-                sizes,
-                rngs,
-                gate=gate,
-                is_decoder=is_decoder,
-                output_scale=min(1.0, 2.0 / num_layers),
-            )
-            for gate in gates
+            Layer(config, sizes, rngs, is_sparse=is_sparse, is_decoder=is_decoder)
+            for is_sparse in ((True, False) if config.moe.num_experts else (False,))
         )
 
 
@@ -170,7 +140,6 @@ class Transformer(nnx.Module):
 
     def __init__(self, config: ModelConfig, vocab_sizes: tuple[int, int], rngs: nnx.Rngs):
         self.config, self.dtype = config, jnp.dtype(config.dtype)
-        source_size, target_size = vocab_sizes
         sizes = {
             "M": config.model_dim,
             "H": config.ffn_dim,
@@ -179,71 +148,55 @@ class Transformer(nnx.Module):
             "E": config.moe.num_experts,
             "A": config.moe.num_expert_groups,
         }
-        num_blocks = config.num_layers // (4 if config.moe.num_experts else 2)
 
         def table(size: int) -> nnx.Param:
             value = jax.random.normal(rngs.params(), (size, config.model_dim), jnp.float32)
             return nnx.Param(value / math.sqrt(config.model_dim))
 
+        def stack(is_decoder: bool) -> Block:
+            num_blocks = config.num_layers // (4 if config.moe.num_experts else 2)
+            return stack_blocks(
+                lambda rngs: Block(config, sizes, rngs, is_decoder=is_decoder), num_blocks, rngs
+            )
+
+        source_size, target_size = vocab_sizes
         self.target_embedding_VM = table(target_size)
         self.source_embedding_VM = None if config.tie_embeddings else table(source_size)
         self.softmax_VM = None if config.tie_softmax else table(target_size)
-        self.encoder = stack_blocks(
-            lambda rngs: Block(config, sizes, rngs, is_decoder=False), num_blocks, rngs
-        )
-        self.encoder_norm = Norm(sizes)
-        self.decoder = stack_blocks(
-            lambda rngs: Block(config, sizes, rngs, is_decoder=True), num_blocks, rngs
-        )
-        self.decoder_norm = Norm(sizes)
+        self.encoder, self.encoder_norm = stack(is_decoder=False), Norm(sizes)
+        self.decoder, self.decoder_norm = stack(is_decoder=True), Norm(sizes)
 
-    def encode(self, source_BL, segment_BL, position_BL, groups, key=None, pair_BL=None):
-        """Encodes packed rows; returns memory [B, L, M] and the layers' RoutingSums.
-
-        `pair_BL` numbers the language pairs that `groups` counts apart.
-        """
+    def encode(self, tokens: Tokens, groups: Groups, key=None):
+        """Encodes packed rows; returns memory [B, L, M] and the RoutingSums of each block layer."""
         key_in, key_stack = split_key(key, 2)
-        x_BLM = self.embed_source(source_BL, position_BL, key_in)
-        tokens = _describe(source_BL, segment_BL != 0, pair_BL)
-        x_BLM, routings = scan_blocks(
+        x_BLM = self.embed_source(tokens.id_BL, tokens.position_BL, key_in)
+        x_BLM, sums = scan_blocks(
             self.encoder,
-            lambda layer, x, layer_key: layer.encode(x, segment_BL, tokens, groups, layer_key),
+            lambda layer, x_BLM, layer_key: layer.encode(x_BLM, tokens, groups, layer_key),
             x_BLM,
             key_stack,
         )
-        return self.encoder_norm(x_BLM), routings
+        return self.encoder_norm(x_BLM), sums
 
-    def decode(
-        self,
-        memory_BLM,
-        segment_BL,
-        input_BT,
-        segment_BT,
-        position_BT,
-        groups,
-        key=None,
-        pair_BT=None,
-    ):
-        """Decodes packed rows given all earlier tokens; returns hidden [B, T, M], routing sums.
+    def decode(self, memory_BLM, memory_segment_BL, tokens: Tokens, groups: Groups, key=None):
+        """Decodes packed rows given all earlier tokens; returns hidden [B, T, M], RoutingSums.
 
         Position t sees inputs up to t of its own sentence, and that sentence's memory.
         """
         key_in, key_stack = split_key(key, 2)
-        x_BTM = self.embed_target(input_BT, position_BT, key_in)
-        segments = (segment_BL, segment_BT)
-        tokens = _describe(input_BT, segment_BT != 0, pair_BT)
-        x_BTM, routings = scan_blocks(
+        x_BTM = self.embed_target(tokens.id_BL, tokens.position_BL, key_in)
+        x_BTM, sums = scan_blocks(
             self.decoder,
-            lambda layer, x, layer_key: layer.decode(
-                x, memory_BLM, segments, tokens, groups, layer_key
+            lambda layer, x_BTM, layer_key: layer.decode(
+                x_BTM, memory_BLM, memory_segment_BL, tokens, groups, layer_key
             ),
             x_BTM,
             key_stack,
         )
-        return self.decoder_norm(x_BTM), routings
+        return self.decoder_norm(x_BTM), sums
 
     def logits(self, hidden_BTM: jax.Array) -> jax.Array:
-        """Float32 scores [B, T, V] of every English subword."""
+        """Float32 logits [B, T, V] over English subwords."""
         logits_BTV = contract("BTM,VM->BTV", hidden_BTM, self.softmax_table(), self.dtype)
         return logits_BTV.astype(jnp.float32)
 
@@ -252,41 +205,41 @@ class Transformer(nnx.Module):
         table_VM = self.target_embedding_VM if self.softmax_VM is None else self.softmax_VM
         return table_VM[...]
 
-    def remember(self, memory_BLM: jax.Array, is_token_BL: jax.Array) -> Memory:
-        """Every decoder layer's keys and values of the memory, computed once a sentence."""
+    def cross_attention_kv(self, memory_BLM: jax.Array, is_token_BL: jax.Array) -> EncodedSource:
+        """Every decoder layer's keys and values of the memory, computed once per sentence."""
 
         def project(layer: Layer, x, _):
-            k_BNLD, v_BNLD = layer.cross_attention.keys_and_values(memory_BLM, self.dtype)
+            k_BNLD, v_BNLD = layer.cross_attention.keys_and_values(memory_BLM)
             return x, (k_BNLD.swapaxes(2, 3), v_BNLD)
 
-        _, keys_and_values = scan_blocks(self.decoder, project, None, None)
-        return Memory(keys_and_values, is_token_BL)
+        return EncodedSource(scan_blocks(self.decoder, project, None, None)[1], is_token_BL)
 
     def empty_cache(self, num_rows: int, num_beams: int, num_positions: int) -> Cache:
-        """Room for `num_positions` target positions of every beam."""
+        """A cache for `num_positions` target positions of every beam."""
         wk_PMND = self.decoder.layers[0].self_attention.wk_MND[...]
         num_blocks, _, num_heads, head_dim = wk_PMND.shape
         shape = (num_blocks * len(self.decoder.layers), num_rows, num_heads, head_dim)
         return empty_cache(shape, num_beams, num_positions, self.dtype)
 
-    def step(self, token_BW, position_B, cache: Cache, memory: Memory, groups: Groups):
-        """Feeds token_BW at `position_B`; returns hidden [B, W, M] of the next one and the cache.
+    def step(self, token_BW, position_B, cache: Cache, source: EncodedSource, groups: Groups):
+        """Feeds token_BW at `position_B`; returns the hidden states [B, W, M] and the new cache.
 
-        A row sees its last `position_B` steps, fewer than the cache has room for.
+        A row sees its last `position_B` steps, which must be fewer than the cache can hold.
         """
         position_BW = jnp.broadcast_to(position_B[:, None], token_BW.shape)
         x_BWM = self.embed_target(token_BW, position_BW, None)
-        tokens = _describe(token_BW, jnp.ones(token_BW.shape, bool), None)
-        view = look_back(cache, position_B)
-        memory_mask_BWL = jnp.repeat(memory.is_token_BL[:, None, :], token_BW.shape[1], axis=1)
+        one_BW = jnp.ones_like(token_BW)
+        tokens = Tokens(token_BW, one_BW, position_BW, 0 * one_BW)
+        visible = visible_steps(cache, position_B)
 
-        def apply(layer: Layer, x_BWM, _, number, memory_kv):
-            return layer.step(x_BWM, view, number, memory_kv, memory_mask_BWL, tokens, groups)
+        def apply(layer: Layer, x_BWM, _, index, source_kv):
+            view = CacheView(cache, index, *visible)
+            return layer.step(x_BWM, view, source_kv, source.is_token_BL, tokens, groups)
 
         num_layers, per_block = cache.v_PIBNLD.shape[0], len(self.decoder.layers)
-        numbers = [jnp.arange(start, num_layers, per_block) for start in range(per_block)]
+        indices = [jnp.arange(first, num_layers, per_block) for first in range(per_block)]
         x_BWM, new_kv = scan_blocks(
-            self.decoder, apply, x_BWM, None, numbers, memory.keys_and_values
+            self.decoder, apply, x_BWM, None, indices, source.keys_and_values
         )
         k_PBNWD, v_PBNWD = (
             jnp.stack(layers, axis=1).reshape(num_layers, *layers[0].shape[1:])
@@ -294,22 +247,17 @@ class Transformer(nnx.Module):
         )
         return self.decoder_norm(x_BWM), cache.write(k_PBNWD, v_PBNWD)
 
-    def embed_source(self, source_BL, position_BL, key) -> jax.Array:
-        """What the encoder reads: [B, L, M]."""
+    def embed_source(self, id_BL, position_BL, key) -> jax.Array:
+        """The encoder's input [B, L, M]; with a key it has dropout."""
         embedding = self.source_embedding_VM
         table_VM = (self.target_embedding_VM if embedding is None else embedding)[...]
-        return self._embed(table_VM, source_BL, position_BL, key)
+        return self._embed(table_VM, id_BL, position_BL, key)
 
-    def embed_target(self, input_BT, position_BT, key) -> jax.Array:
-        """What the decoder reads: [B, T, M]."""
-        return self._embed(self.target_embedding_VM[...], input_BT, position_BT, key)
+    def embed_target(self, id_BT, position_BT, key) -> jax.Array:
+        """The decoder's input [B, T, M]; with a key it has dropout."""
+        return self._embed(self.target_embedding_VM[...], id_BT, position_BT, key)
 
-    def _embed(self, table_VM, token_BL, position_BL, key) -> jax.Array:
+    def _embed(self, table_VM, id_BL, position_BL, key) -> jax.Array:
         model_dim = table_VM.shape[1]
-        x_BLM = table_VM[token_BL] * math.sqrt(model_dim)
-        x_BLM = x_BLM + position_encoding(position_BL, model_dim)
+        x_BLM = table_VM[id_BL] * math.sqrt(model_dim) + position_encoding(position_BL, model_dim)
         return shard(dropout(x_BLM, self.config.dropout_rate, key), "BLM")
-
-
-def _describe(id_BL, is_token_BL, pair_BL) -> Tokens:
-    return Tokens(id_BL, is_token_BL, jnp.zeros_like(id_BL) if pair_BL is None else pair_BL)

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from gshard_mt.data.batches import Batch
+from gshard_mt.model.moe import Tokens
 from gshard_mt.model.pipeline import pipe_blocks
 from gshard_mt.model.transformer import Layer, Transformer
 from gshard_mt.train.accumulation import cut_batch
 
-UNUSED: Any = None  # tokens and groups are for experts
+UNUSED: Any = None  # only experts need groups, and what else is known about tokens
 
 
 def forward_in_stages(
@@ -28,11 +29,14 @@ def forward_in_stages(
         _halve, (encoder_keys, decoder_keys)
     )
 
+    def tokens(segment_BL: jax.Array) -> Tokens:
+        return Tokens(UNUSED, segment_BL, UNUSED, UNUSED)
+
     def encode(layer: Layer, x_BLM, key, segment_BL):
-        return layer.encode(x_BLM, segment_BL, UNUSED, UNUSED, key)
+        return layer.encode(x_BLM, tokens(segment_BL), UNUSED, key)
 
     def decode(layer: Layer, x_BTM, key, memory_BLM, segment_BL, segment_BT):
-        return layer.decode(x_BTM, memory_BLM, (segment_BL, segment_BT), UNUSED, UNUSED, key)
+        return layer.decode(x_BTM, memory_BLM, segment_BL, tokens(segment_BT), UNUSED, key)
 
     x = jax.vmap(model.embed_source)(parts.source_BL, parts.source_position_BL, source_keys)
     segments = (parts.source_segment_BL, parts.target_segment_BT)

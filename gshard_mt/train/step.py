@@ -11,7 +11,7 @@ import optax
 from gshard_mt.config.records import TrainConfig
 from gshard_mt.data.batches import Batch
 from gshard_mt.model.blueprint import Blueprint
-from gshard_mt.model.moe import Groups, RoutingSums, evaluation_groups, training_groups
+from gshard_mt.model.moe import Groups, RoutingSums, Tokens, evaluation_groups, training_groups
 from gshard_mt.model.transformer import Transformer
 from gshard_mt.partitioning.annotate import num_parts, replicate, shard
 from gshard_mt.routing.counters import Counters
@@ -35,6 +35,18 @@ class StepMetrics(NamedTuple):
     verdict: Verdict
 
 
+def sides(batch: Batch) -> tuple[Tokens, Tokens]:
+    """Returns the source and target tokens of a batch, as encoder and decoder read them."""
+    return (
+        Tokens(
+            batch.source_BL, batch.source_segment_BL, batch.source_position_BL, batch.source_pair_BL
+        ),
+        Tokens(
+            batch.input_BT, batch.target_segment_BT, batch.target_position_BT, batch.target_pair_BT
+        ),
+    )
+
+
 def forward(
     model: Transformer, batch: Batch, groups: Groups, key: jax.Array | None, num_micro_batches: int
 ) -> tuple[jax.Array, dict[str, RoutingSums]]:
@@ -45,24 +57,11 @@ def forward(
     batch = Batch(*(shard(array, "BL") for array in batch))
     if num_parts("stage") > 1:
         return forward_in_stages(model, batch, key, num_micro_batches), {}
+    source, target = sides(batch)
     encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
-    memory_BLM, encoder_sums = model.encode(
-        batch.source_BL,
-        batch.source_segment_BL,
-        batch.source_position_BL,
-        groups,
-        encoder_key,
-        batch.source_pair_BL,
-    )
+    memory_BLM, encoder_sums = model.encode(source, groups, encoder_key)
     hidden_BTM, decoder_sums = model.decode(
-        memory_BLM,
-        batch.source_segment_BL,
-        batch.input_BT,
-        batch.target_segment_BT,
-        batch.target_position_BT,
-        groups,
-        decoder_key,
-        batch.target_pair_BT,
+        memory_BLM, source.segment_BL, target, groups, decoder_key
     )
     stacks = {"encoder": encoder_sums[0], "decoder": decoder_sums[0]}
     return hidden_BTM, {name: sums for name, sums in stacks.items() if sums is not None}

@@ -10,17 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gshard_mt.config.records import DecodeConfig
 from gshard_mt.data.tokenizer import bos_id, eos_id
 from gshard_mt.decode.beam import (
     WORST,
     Hypotheses,
-    Search,
     beam_search,
     continue_beams,
-    remember_source,
+    encode_source,
+    one_sentence_per_row,
 )
 from gshard_mt.model.moe import decoding_groups
-from gshard_mt.model.transformer import queue_memories
+from gshard_mt.model.transformer import stack_encodings
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
 from tests.decode import reference
@@ -64,14 +65,10 @@ class Case:
     def _decode_in_full(self, params, source_BL, input_BT):
         """Hidden states [B, T, M] and log-probabilities [B, T, V], without a cache."""
         built = self.model.blueprint.build(params)
-        segment_BL = (source_BL != 0).astype(jnp.int32)
-        segment_BT = jnp.ones_like(input_BT)
-        position_BL = jnp.broadcast_to(jnp.arange(source_BL.shape[1]), source_BL.shape)
-        position_BT = jnp.broadcast_to(jnp.arange(input_BT.shape[1]), input_BT.shape)
-        memory_BLM, _ = built.encode(source_BL, segment_BL, position_BL, self.groups)
-        hidden_BTM, _ = built.decode(
-            memory_BLM, segment_BL, input_BT, segment_BT, position_BT, self.groups
-        )
+        source, target = map(one_sentence_per_row, (source_BL, input_BT))
+        target = target._replace(segment_BL=jnp.ones_like(input_BT))
+        memory_BLM, _ = built.encode(source, self.groups)
+        hidden_BTM, _ = built.decode(memory_BLM, source.segment_BL, target, self.groups)
         return hidden_BTM, jax.nn.log_softmax(built.logits(hidden_BTM))
 
     def full(self, params, source_BL, input_BT):
@@ -96,13 +93,13 @@ class Case:
         self, beam_size: int, turns, limit_BQ, num_positions=NUM_POSITIONS, params=None
     ) -> Hypotheses:
         if beam_size not in self._searches:
-            search = Search(beam_size, 0.8, bos_id, eos_id)
 
             @functools.partial(jax.jit, static_argnums=3)
             def run(params, turns, limit_BQ, num_positions):
                 built = self.model.blueprint.build(params)
-                queue = queue_memories([remember_source(built, each) for each in turns])
-                return beam_search(built, search, queue, limit_BQ, num_positions)
+                source = stack_encodings([encode_source(built, each) for each in turns])
+                config = DecodeConfig(beam_size=beam_size, length_penalty=0.8)
+                return beam_search(built, config, source, limit_BQ, num_positions)
 
             self._searches[beam_size] = run
         run, params = self._searches[beam_size], self.params if params is None else params
@@ -128,8 +125,8 @@ def case(request):
 
 
 # The cache of 32 steps is looked at in chunks of 16: within one, over two, over its end.
-@pytest.mark.parametrize("clock", [0, 9, 27])
-def test_the_cached_step_is_the_full_decoder_at_every_position(case, clock):
+@pytest.mark.parametrize("first_step", [0, 9, 27])
+def test_the_cached_step_is_the_full_decoder_at_every_position(case, first_step):
     params = case.model.params  # as drawn: larger ones blow rounding errors up
     source_BL = sources([8, 3, 5, 1], BUCKET)
     num_rows, num_beams = 4, 2
@@ -139,23 +136,20 @@ def test_the_cached_step_is_the_full_decoder_at_every_position(case, clock):
     hidden_BTM, _ = case.full(params, np.repeat(source_BL, num_beams, 0), input_BWT.reshape(8, -1))
 
     @jax.jit
-    def remember(params):
+    def encode(params):
         built = case.model.blueprint.build(params)
-        is_token_BL = jnp.asarray(source_BL != 0)
-        position_BL = jnp.broadcast_to(jnp.arange(BUCKET), source_BL.shape)
-        memory_BLM, _ = built.encode(source_BL, is_token_BL.astype(int), position_BL, case.groups)
-        cache = built.empty_cache(num_rows, num_beams, 20)._replace(clock=jnp.int32(clock))
-        return built.remember(memory_BLM, is_token_BL), cache
+        cache = built.empty_cache(num_rows, num_beams, 20)._replace(step=jnp.int32(first_step))
+        return encode_source(built, jnp.asarray(source_BL)), cache
 
     @jax.jit
-    def step(params, token_BW, position_B, cache, memory):
+    def step(params, token_BW, position_B, cache, source):
         built = case.model.blueprint.build(params)
-        return built.step(token_BW, position_B, cache, memory, case.groups)
+        return built.step(token_BW, position_B, cache, source, case.groups)
 
-    memory, cache = remember(params)
+    source, cache = encode(params)
     for position in range(NUM_POSITIONS):
         position_B = np.full(num_rows, position, np.int32)
-        hidden_BWM, cache = step(params, input_BWT[:, :, position], position_B, cache, memory)
+        hidden_BWM, cache = step(params, input_BWT[:, :, position], position_B, cache, source)
         np.testing.assert_allclose(
             hidden_BWM.reshape(8, -1), hidden_BTM[:, position], rtol=1e-5, atol=1e-5
         )
@@ -278,13 +272,13 @@ def test_eight_devices_find_what_one_does(moe):
         jax.device_put(source_BL, sharding(mesh, "BL", 2)),
         jax.device_put(np.array(LIMITS, np.int32), sharding(mesh, "B", 1)),
     )
-    search = Search(4, 0.8, bos_id, eos_id)
+    config = DecodeConfig(beam_size=4, length_penalty=0.8)
 
     @jax.jit
     def run(params, source_BL, limit_B):
         built = blueprint.build(params)
-        queue = queue_memories([remember_source(built, source_BL)])
-        return beam_search(built, search, queue, limit_B[:, None], NUM_POSITIONS)
+        source = stack_encodings([encode_source(built, source_BL)])
+        return beam_search(built, config, source, limit_B[:, None], NUM_POSITIONS)
 
     with jax.set_mesh(mesh):
         found = jax.device_get(run(params, *placed))

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from gshard_mt.data.tokenizer import bos_id, eos_id
-from gshard_mt.decode.beam import remember_source
-from gshard_mt.decode.sample import Sampling, sample
+from gshard_mt.data.tokenizer import eos_id
+from gshard_mt.decode.beam import encode_source
+from gshard_mt.decode.sample import sample
 from tests.decode.test_beam import BUCKET, LENGTHS, LIMITS, NUM_POSITIONS, Case, Found, sources
 from tests.model import tiny
 
@@ -23,9 +23,8 @@ def case() -> Case:
 def _run(case, num, params, source_BL, limit_B, number_B, temperature):
     built = case.model.blueprint.build(params)
     key_B = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), number_B)
-    sampling = Sampling(num, temperature, bos_id, eos_id)
-    memory = remember_source(built, source_BL)
-    found = sample(built, sampling, memory, limit_B, key_B, NUM_POSITIONS)
+    source, shape_WT = encode_source(built, source_BL), (num, NUM_POSITIONS)
+    found = sample(built, source, limit_B, key_B, temperature, shape_WT)
     return Found(found.ids_BQWT[:, 0], found.score_BQW[:, 0])
 
 

@@ -16,6 +16,7 @@ from gshard_mt.model.moe import decoding_groups
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import Run, start_run
+from gshard_mt.train.step import sides
 from tests.making.runs import tiny_config
 
 
@@ -33,10 +34,9 @@ class Made(NamedTuple):
         @jax.jit
         def run(params, batch):
             model, groups = self.blueprint.build(params), decoding_groups(self.config.model)
-            places = (batch.source_BL, batch.source_segment_BL, batch.source_position_BL)
-            memory_BLM, _ = model.encode(*places, groups)
-            places = (batch.input_BT, batch.target_segment_BT, batch.target_position_BT)
-            hidden, _ = model.decode(memory_BLM, batch.source_segment_BL, *places, groups)
+            source, target = sides(batch)
+            memory_BLM, _ = model.encode(source, groups)
+            hidden, _ = model.decode(memory_BLM, source.segment_BL, target, groups)
             return model.logits(hidden)
 
         return np.asarray(run(self.params, batch))

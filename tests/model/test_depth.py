@@ -17,7 +17,7 @@ from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.model.moe import training_groups
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
-from gshard_mt.train.step import make_gradient
+from gshard_mt.train.step import make_gradient, sides
 from tests.collectives import find_collectives
 from tests.model import tiny
 
@@ -47,13 +47,8 @@ def run(mesh_name: str, remat: str, dispatch: str = "slots"):
     blueprint = abstract_model(config, tiny.VOCAB_SIZES, mesh)
 
     def total(params, batch, key):
-        memory_BLM, sums = blueprint.build(params).encode(
-            batch.source_BL,
-            batch.source_segment_BL,
-            batch.source_position_BL,
-            training_groups(config),
-            key,
-        )
+        source, _ = sides(batch)
+        memory_BLM, sums = blueprint.build(params).encode(source, training_groups(config), key)
         value = jnp.mean(memory_BLM * jnp.cos(memory_BLM)) + jnp.sum(sums[0].aux_loss) / 100
         return value, sums
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.attention import Attention, causal_mask, segment_mask
 from gshard_mt.model.layers import (
     Norm,
@@ -126,14 +127,14 @@ def test_masks_let_a_sentence_see_itself_and_a_target_its_past():
 
 
 def test_attention_is_a_softmax_over_the_keys_of_the_mask_head_by_head():
-    layer = Attention(SIZES, nnx.Rngs(0))
+    layer = Attention(ModelConfig(dropout_rate=0.0, dtype="float32"), SIZES, nnx.Rngs(0))
     wq, wk, wv, wo = (
         np.asarray(w[...]) for w in (layer.wq_MND, layer.wk_MND, layer.wv_MND, layer.wo_NDM)
     )
     x_BTM, memory_BLM = np.asarray(random(0, "BTM")), np.asarray(random(1, "BLM"))
     mask_BTL = np.random.default_rng(2).random((2, 3, 5)) < 0.6
     mask_BTL[..., 0] = True
-    y_BTM = layer(x_BTM, memory_BLM, mask_BTL, None, 0.0, jnp.float32)
+    y_BTM = layer(x_BTM, memory_BLM, mask_BTL, None)
     for b in range(2):
         for t in range(3):
             expected_M = np.zeros(SIZES["M"])

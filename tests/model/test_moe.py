@@ -73,7 +73,7 @@ def tokens(seed: int = 0):
 
 def run(graphdef, groups: Groups, params, x_BLM, is_token_BL, key):
     ids_BL = jnp.arange(is_token_BL.size, dtype=jnp.int32).reshape(is_token_BL.shape)
-    tokens = Tokens(ids_BL, is_token_BL, ids_BL % 3)
+    tokens = Tokens(ids_BL, is_token_BL.astype(jnp.int32), 0 * ids_BL, ids_BL % 3)
     return nnx.merge(graphdef, params)(x_BLM, tokens, groups, key)
 
 

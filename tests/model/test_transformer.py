@@ -10,6 +10,7 @@ import pytest
 
 from gshard_mt.model.blueprint import abstract_model, init_params
 from gshard_mt.model.moe import training_groups
+from gshard_mt.train.step import sides
 from tests.model import tiny
 
 LENGTH = 24
@@ -23,18 +24,9 @@ def run(model: tiny.Tiny, params, batch, key=None):
     built = model.blueprint.build(params)
     groups = training_groups(model.config)
     keys = (None, None) if key is None else jax.random.split(key)
-    memory_BLM, _ = built.encode(
-        batch.source_BL, batch.source_segment_BL, batch.source_position_BL, groups, keys[0]
-    )
-    hidden_BTM, _ = built.decode(
-        memory_BLM,
-        batch.source_segment_BL,
-        batch.input_BT,
-        batch.target_segment_BT,
-        batch.target_position_BT,
-        groups,
-        keys[1],
-    )
+    source, target = sides(batch)
+    memory_BLM, _ = built.encode(source, groups, keys[0])
+    hidden_BTM, _ = built.decode(memory_BLM, source.segment_BL, target, groups, keys[1])
     return hidden_BTM, built.logits(hidden_BTM)
 
 
