@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from gshard_mt.config.records import DataConfig
 from gshard_mt.data.mixture import Mixture, make_mixture
 from gshard_mt.data.prepared import Prepared
+from gshard_mt.documents import check_version
 from gshard_mt.errors import CheckpointError
 
 FORMAT_VERSION = 1
@@ -80,10 +81,11 @@ def to_json(place: StreamPosition) -> dict[str, Any]:
 
 def from_json(state: dict[str, Any]) -> StreamPosition:
     """Reads what `to_json` wrote. Raises CheckpointError where it is of another format."""
-    version = state.get("format_version")
-    if version != FORMAT_VERSION:
+    try:
+        check_version(state, FORMAT_VERSION)
+    except ValueError as error:
         raise CheckpointError(
-            f"the checkpoint's place in the data has format_version {version}, accepted: "
-            f"{FORMAT_VERSION}; go on with the version that saved it or give another --workdir"
-        )
+            f"the checkpoint's position in the data: {error}; resume with the version of gshard-mt "
+            "that saved it, or give another --workdir"
+        ) from None
     return StreamPosition(**{name: state[name] for name in StreamPosition._fields})

@@ -1,12 +1,12 @@
 """What `gshard-eval` left of a run, read back: its table, its lines, and how the run got there."""
 # SPDX-License-Identifier: Apache-2.0
 
-import json
 import math
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from gshard_mt.documents import read_json
 from gshard_mt.errors import DataError
 from gshard_mt.evaluate import table as tables
 from gshard_mt.evaluate.history import History, read_history
@@ -62,7 +62,8 @@ def read_evaluated(folder: pathlib.Path, name: str = "") -> Evaluated:
     where it is not in a run directory.
     """
     folder = folder.resolve()
-    table = _read_table(folder / "table.json")
+    remedy = "give a folder that gshard-eval wrote, RUN/eval/STEP/SPLIT"
+    table = read_json(folder / "table.json", tables.FORMAT_VERSION, DataError, remedy)
     workdir = folder.parents[2] if len(folder.parents) > 2 else folder
     counts = {row["pair"]: row["sentences"] for row in table["rows"]}
     hypotheses, references = (
@@ -81,22 +82,6 @@ def read_evaluated(folder: pathlib.Path, name: str = "") -> Evaluated:
         run=read_run(workdir),
         history=read_history(workdir),
     )
-
-
-def _read_table(path: pathlib.Path) -> dict[str, Any]:
-    accepted = "accepted: a folder that gshard-eval left, RUN/eval/STEP/SPLIT"
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: can't be read ({error.strerror}); {accepted}") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}); {accepted}") from None
-    version = table.get("format_version") if isinstance(table, dict) else None
-    if version != tables.FORMAT_VERSION:
-        raise DataError(
-            f"{path}: found format_version {version}, accepted: {tables.FORMAT_VERSION}"
-        )
-    return table
 
 
 def name_apart(several: Sequence[Evaluated]) -> list[Evaluated]:

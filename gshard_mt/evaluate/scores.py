@@ -12,6 +12,7 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 from sacrebleu.significance import PairedTest
 
+from gshard_mt.documents import in_one_line
 from gshard_mt.errors import ConfigError, suggest
 
 logging.getLogger("sacrebleu").setLevel(logging.WARNING)  # it tells of every paired test
@@ -150,9 +151,9 @@ def more_metric(name: str) -> Metric:
     try:
         metric = MORE_METRICS[name]()
     except (OSError, RuntimeError, ImportError) as error:
-        reason = " ".join(str(error).split())
         raise ConfigError(
-            f"--metrics: {name} is not there ({reason}); sacreBLEU fetches its tokenizer once"
+            f"--metrics: {name} can't be used ({in_one_line(error)}); sacreBLEU downloads its "
+            "tokenizer once"
         ) from None
 
     def measure(_, hypotheses, references) -> float:

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import itertools
-import json
 import math
 import os
 import pathlib
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gshard_mt.data.tokenizer import load_tokenizer
+from gshard_mt.documents import write_json
 from gshard_mt.errors import DamagedError, ExportError
 from gshard_mt.export.description import FORMAT, FORMAT_VERSION, Export, to_json, to_readme
 from gshard_mt.export.layout import lay_out
@@ -60,8 +60,7 @@ def export(
         write_tensors(draft, sizes, arrays, metadata, most_bytes)
         shutil.copytree(workdir / "tokenizer", draft / "tokenizer")
         (draft / "README.md").write_text(to_readme(made), encoding="utf-8")
-        text = json.dumps(to_json(made), indent=2) + "\n"
-        (draft / _CONFIG).write_text(text, encoding="utf-8")
+        write_json(draft / _CONFIG, to_json(made), indent=2)
         _finish(draft, out)
     except DamagedError as error:
         others = ", ".join(str(other) for other in checkpoints.steps() if other != number)

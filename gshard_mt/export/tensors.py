@@ -1,7 +1,6 @@
 """Arrays in safetensors files: one file, or several with an index, as Hugging Face names them."""
 # SPDX-License-Identifier: Apache-2.0
 
-import json
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from gshard_mt.documents import write_json
 from gshard_mt.errors import ExportError
 
 INDEX = "model.safetensors.index.json"
@@ -38,7 +38,7 @@ def write_tensors(
         places |= dict.fromkeys(names, path.name)
     if len(files) > 1:
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": places}
-        (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / INDEX, index, indent=2)
 
 
 def split(sizes: Mapping[str, int], most_bytes: int) -> list[list[str]]:

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from gshard_mt.config.records import Config, mesh_shape
 from gshard_mt.data.batches import Batch
+from gshard_mt.documents import in_one_line
 from gshard_mt.model.blueprint import Blueprint, count_parameters
 from gshard_mt.model.cost import step_flops
 from gshard_mt.partitioning.mesh import build_mesh, simulate_cpu_devices
@@ -141,8 +142,8 @@ def _compile(traced: Any, plan: Plan) -> None:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         plan.compile_seconds = time.monotonic() - start
-        plan.does_not_fit = " ".join(str(error).split()).removeprefix("RESOURCE_EXHAUSTED: ")
-        plan.temporary_bytes = _needed(plan.does_not_fit)
+        plan.does_not_fit = in_one_line(error).removeprefix("RESOURCE_EXHAUSTED: ")
+        plan.temporary_bytes = _needed(str(error))
         return
     plan.compile_seconds = time.monotonic() - start
     memory = compiled.memory_analysis()

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from gshard_mt.documents import in_one_line
 from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.hardware import CHIPS, Chip, find_chip
 
@@ -56,8 +57,7 @@ class Topology(NamedTuple):
         try:
             found = topologies.get_topology_desc(platform="tpu", topology_name=self.name)
         except Exception as error:
-            reason = " ".join(str(error).split())
-            raise ConfigError(f"--topology: found {self.name!r}: {reason}") from None
+            raise ConfigError(f"--topology: found {self.name!r}: {in_one_line(error)}") from None
         return found.devices
 
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from gshard_mt.documents import in_one_line
 from gshard_mt.errors import CheckpointError, DamagedError, TrainingError
 from gshard_mt.partitioning.hosts import all_true, is_writer
 from gshard_mt.run.integrity import checksums
@@ -237,7 +238,7 @@ class Checkpoints:
             found = {name: restored[name] for name in likes}
             _check_shapes(found, likes)
         except Exception as error:  # Orbax raises it as such, of whatever it finds
-            reason = _in_short(error)
+            reason = in_one_line(error)
         if not all_true(not reason):
             gc.collect()  # what was left unfinished hangs together in circles
             reason = reason or "another process can't read it"
@@ -256,7 +257,7 @@ class Checkpoints:
         try:
             return _check_signature(json.loads(path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise DamagedError(f"{path}: {_in_short(error)}") from error
+            raise DamagedError(f"{path}: {in_one_line(error)}") from error
 
     def _put_aside(self, steps: Sequence[int], tell: Callable[[str], None]) -> None:
         if not steps or not self._is_writing:
@@ -295,7 +296,7 @@ class Checkpoints:
             whole = [str(step) for step in self.steps() if step != self._saving]
             free = shutil.disk_usage(self.directory).free / 2**20
             raise TrainingError(
-                f"{self.directory}: saving checkpoint{step} failed ({_in_short(error)}; "
+                f"{self.directory}: saving checkpoint{step} failed ({in_one_line(error)}; "
                 f"{free:,.0f} MiB are free); whole there: {', '.join(whole) or 'none'}. Mend it; "
                 "the same command goes on from the last one"
             ) from error
@@ -338,14 +339,6 @@ def _check_shapes(found: Any, likes: Any) -> None:
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(likes), strict=True):
         if (one.shape, one.dtype) != (other.shape, np.dtype(other.dtype)):
             raise ValueError(f"found {one.dtype}{one.shape}, not {other.dtype}{other.shape}")
-
-
-def _in_short(error: BaseException) -> str:
-    """One line of the first error behind this one, whose message may have many and be long."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:80]} … {text[-115:]}"
 
 
 def _drop_late_words() -> None:

@@ -4,7 +4,6 @@
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import pathlib
 import shutil
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 from gshard_mt.config import records as configs
 from gshard_mt.config.records import Config
+from gshard_mt.documents import read_json, write_json
 from gshard_mt.errors import CheckpointError, ConfigError, suggest
 from gshard_mt.languages import source_language
 
@@ -59,15 +59,7 @@ class Run(NamedTuple):
 def read_run(workdir: pathlib.Path) -> Run:
     """Reads `config.json`. Raises CheckpointError where there is none or of another format."""
     path = pathlib.Path(workdir) / "config.json"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: not found; is {workdir} a run directory?") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON ({error})") from error
-    version = record.get("format_version") if isinstance(record, dict) else None
-    if version != FORMAT_VERSION:
-        raise CheckpointError(f"{path}: found format_version {version}, accepted: {FORMAT_VERSION}")
+    record = read_json(path, FORMAT_VERSION, CheckpointError, f"is {workdir} a run directory?")
     config = configs.from_json(record["config"])
     return Run(
         config,
@@ -102,9 +94,7 @@ def start_run(
     path.parent.mkdir(parents=True, exist_ok=True)
     # A run translates without its data, so it keeps the tokenizer.
     shutil.copytree(run.data_dir / "tokenizer", path.parent / "tokenizer", dirs_exist_ok=True)
-    draft = path.with_suffix(".json.tmp")
-    draft.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    os.replace(draft, path)
+    write_json(path, record, indent=2)
     return is_new
 
 

@@ -2,14 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import collections
-import json
-import os
 import pathlib
 from typing import Any, NamedTuple
 
 import jax
 
 from gshard_mt.data.batches import TrainBatches
+from gshard_mt.documents import write_json
 from gshard_mt.partitioning.hosts import is_writer
 from gshard_mt.train.watch import Verdict
 
@@ -63,9 +62,7 @@ def write_bad_step(workdir: pathlib.Path, bad: BadStep, batches: TrainBatches) -
             "place": bad.place,
             "records": records,
         }
-        draft = path.with_suffix(".json.tmp")
-        draft.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(draft, path)
+        write_json(path, content, indent=1)
     counts = ", ".join(f"{pair} {len(ids)}" for pair, ids in sorted(records.items()))
     return f"step {bad.step}: {bad.reason}; sentences: {counts}; their ids are in {path}"
 

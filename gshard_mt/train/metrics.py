@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import tqdm
 
 from gshard_mt.data.packing import Batch
+from gshard_mt.documents import write_whole
 from gshard_mt.errors import TrainingError
 from gshard_mt.partitioning.hosts import is_writer
 from gshard_mt.routing.counters import Counters
@@ -39,9 +40,7 @@ class JsonLines:
                         kept.append(line + "\n")
                 except (ValueError, KeyError):  # the line that was being written
                     continue
-        draft = path.with_suffix(".jsonl.tmp")
-        draft.write_text("".join(kept), encoding="utf-8")
-        os.replace(draft, path)
+        write_whole(path, "".join(kept))
         self._file = path.open("a", encoding="utf-8")
 
     def write(self, line: dict) -> None:

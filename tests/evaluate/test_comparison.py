@@ -168,7 +168,7 @@ def test_other_references_and_other_folders_are_refused(folders, tmp_path):
     fewer = read_evaluated(leave(tmp_path / "fewer", BETTER, references=fewer))
     with pytest.raises(DataError, match="as hr-en"):
         put_side_by_side([read_evaluated(folders[0]), fewer])
-    with pytest.raises(DataError, match=r"table.json: can't be read .*accepted: a folder that gsh"):
+    with pytest.raises(DataError, match=r"table.json: can't be read .*give a folder that gsh"):
         read_evaluated(tmp_path)
     folder = tmp_path / "fewer" / "eval" / "20" / "test"
     (folder / "fr-en.ref.txt").unlink()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from gshard_mt.data.corpora.entry import Entry
 from gshard_mt.data.corpora.fetch import check_hash, fetch_wheel, is_requirement
-from gshard_mt.data.corpora.files import in_one_line
+from gshard_mt.documents import in_one_line
 from gshard_mt.errors import DataError
 
 # What a real one has, with much room, and no more.

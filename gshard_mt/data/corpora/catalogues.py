@@ -14,9 +14,10 @@ import polib
 from gshard_mt.data.corpora.archive import check_total, find_archive, open_archive, read_member
 from gshard_mt.data.corpora.entry import Entry, Pair
 from gshard_mt.data.corpora.fetch import is_requirement
-from gshard_mt.data.corpora.files import in_one_line, open_bytes
+from gshard_mt.data.corpora.files import open_bytes
 from gshard_mt.data.corpora.mo import Message, charset_of, parse_mo
 from gshard_mt.data.corpora.tags import ENGLISH, Tags
+from gshard_mt.documents import in_one_line
 from gshard_mt.errors import DataError
 from gshard_mt.languages import base_language
 

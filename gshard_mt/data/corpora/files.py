@@ -14,6 +14,7 @@ from typing import IO
 import zstandard
 
 from gshard_mt.data.corpora.entry import Entry
+from gshard_mt.documents import in_one_line
 from gshard_mt.errors import DataError
 
 COMPRESSED = (".gz", ".xz", ".zst")
@@ -53,13 +54,6 @@ def open_bytes(path: pathlib.Path) -> Iterator[IO[bytes]]:
         raise DataError(f"{path}: a directory; accepted: a file") from None
     except _READ_ERRORS as error:
         raise DataError(f"{path}: can't be read: {in_one_line(error)}") from None
-
-
-def in_one_line(error: BaseException) -> str:
-    """Returns what a library's error says, in one line of bounded length."""
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    words = " ".join(str(reason).split())
-    return words if len(words) <= 300 else f"{words[:300]}..."
 
 
 def bare_name(path: pathlib.Path) -> str:

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pyarrow.types as kinds
 
 from gshard_mt.data.corpora.entry import Entry, Pair
-from gshard_mt.data.corpora.files import find_files, in_one_line
+from gshard_mt.data.corpora.files import find_files
 from gshard_mt.data.corpora.rows import SHAPES, SIDES, STRUCTS, RowError, pairs_of
 from gshard_mt.data.corpora.tags import ENGLISH, Tags
+from gshard_mt.documents import in_one_line
 from gshard_mt.errors import DataError
 
 _BATCH_ROWS = 1024  # rows in memory at a time

@@ -16,7 +16,6 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from gshard_mt.data.corpora.entry import Entry, Pair
-from gshard_mt.data.corpora.files import in_one_line
 from gshard_mt.data.corpora.rows import SIDES, STRUCTS, RowError, pairs_of
 from gshard_mt.data.corpora.tags import ENGLISH, Tags
 from gshard_mt.data.corpora.tfrecord import read_records
@@ -25,6 +24,7 @@ from gshard_mt.data.corpora.translate_folder import (
     is_translate_folder,
     read_translate_folder,
 )
+from gshard_mt.documents import in_one_line
 from gshard_mt.errors import DataError
 
 _EXAMPLE = tf_example_pb2.Example  # type: ignore[attr-defined]

@@ -36,6 +36,7 @@ from gshard_mt.data.prepare.drops import merge_tallies
 from gshard_mt.data.prepare.held_out import merge_candidates
 from gshard_mt.data.prepare.job import Job, Pipeline, PipelineOutput
 from gshard_mt.data.prepare.selection import merge_picked
+from gshard_mt.documents import in_one_line
 from gshard_mt.errors import ConfigError, UserError, suggest
 
 RUNNERS = ("DataflowRunner", "DirectRunner", "FlinkRunner", "SparkRunner")
@@ -97,8 +98,8 @@ def _run(runner: str, options: PipelineOptions, job: Job) -> PipelineOutput:
 
 
 def _no_start(runner: str, error: Exception) -> ConfigError:
-    said = "; ".join(str(error).splitlines()) or type(error).__name__
-    return ConfigError(f"--runner={runner}: can't be started ({said}); see --beam_options")
+    reason = in_one_line(error)
+    return ConfigError(f"--runner={runner}: can't be started ({reason}); see --beam_options")
 
 
 def _raise_told(job: Job, error: Exception) -> None:

@@ -3,9 +3,7 @@
 
 import dataclasses
 import json
-import os
 import pathlib
-import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +15,7 @@ from gshard_mt.data.prepare.job import PipelineOutput
 from gshard_mt.data.prepare.keys import KeyedPairs
 from gshard_mt.data.prepare.shards import Shard, SideCounts, SplitCounts
 from gshard_mt.data.records import ShardInfo
+from gshard_mt.documents import write_json
 from gshard_mt.errors import ConfigError, DataError, UserError
 from gshard_mt.languages import merge_locales
 
@@ -27,10 +26,8 @@ _ERRORS = {kind.__name__: kind for kind in (ConfigError, DataError, UserError)}
 
 
 def write_result(content: Any, name: str, folder: pathlib.Path) -> None:
-    """Writes a JSON file whole or not at all."""
-    temporary = folder / f"{name}.{uuid.uuid4().hex}"
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(temporary, folder / f"{name}.json")
+    """Writes the result of a name."""
+    write_json(folder / f"{name}.json", content)
 
 
 def read_results(folder: pathlib.Path) -> PipelineOutput:

@@ -1,0 +1,61 @@
+"""Documents: small files written whole or not at all, and JSON read with its format version."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import os
+import pathlib
+import uuid
+from typing import Any
+
+_MAX_CHARACTERS = 300  # of an error message that a library wrote
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes a file under another name and renames it, so that readers never see half of it."""
+    draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, content: Any, **layout: Any) -> None:
+    """Writes a JSON file whole or not at all; `layout` goes to `json.dumps`."""
+    write_whole(path, json.dumps(content, **layout) + "\n")
+
+
+def read_json(
+    path: pathlib.Path, version: int, kind: type[Exception], remedy: str
+) -> dict[str, Any]:
+    """Returns the object in a JSON file of a format version.
+
+    Raises an error of `kind` that ends with the remedy if the file is missing or anything else.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise kind(f"{path}: can't be read ({in_one_line(error)}); {remedy}") from None
+    except (ValueError, RecursionError) as error:
+        raise kind(f"{path}: not JSON ({in_one_line(error)}); {remedy}") from None
+    try:
+        return check_version(content, version)
+    except ValueError as error:
+        raise kind(f"{path}: {error}; {remedy}") from None
+
+
+def check_version(content: Any, version: int) -> dict[str, Any]:
+    """Returns an object whose `format_version` is the one given. Raises ValueError for others."""
+    found = content.get("format_version") if isinstance(content, dict) else None
+    if found != version:
+        raise ValueError(f"found format_version {found}, accepted: {version}")
+    return content
+
+
+def in_one_line(error: BaseException) -> str:
+    """Returns the message of an error, or of the first one that caused it, in one bounded line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    reason = getattr(error, "strerror", None) or str(error)
+    text = " ".join(str(reason).split()) or type(error).__name__
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[:120]} … {text[-175:]}"
