@@ -38,20 +38,21 @@ def main() -> None:
         )
     import tqdm
 
-    from gshard_mt.evaluate.comparison import put_side_by_side
-    from gshard_mt.evaluate.comparison_page import to_text, write
-    from gshard_mt.evaluate.folder import read_evaluated
+    from gshard_mt.evaluate.comparison import compare_runs
+    from gshard_mt.evaluate.comparison_page import make_page, write
+    from gshard_mt.evaluate.folder import read_evaluation
+    from gshard_mt.report.page import to_text
 
-    several = [
-        read_evaluated(pathlib.Path(folder), name)
+    evaluations = [
+        read_evaluation(pathlib.Path(folder), name)
         for folder, name in zip(folders, names, strict=True)
     ]
-    total = len(several) * len(several[0].references)
+    total = len(evaluations) * len(evaluations[0].references)
     with tqdm.tqdm(total=total, desc="compare", unit="pair", dynamic_ncols=True) as bar:
-        side = put_side_by_side(several, bar.update)
-    page = write(side, pathlib.Path(_OUT.value))
+        comparison = compare_runs(evaluations, bar.update)
+    page = write(comparison, pathlib.Path(_OUT.value))
     print(f"report      {page}", file=sys.stderr)
-    print(to_text(side), end="")
+    print(to_text(make_page(comparison)), end="")
 
 
 entry = cli_flags.command(main)

@@ -66,15 +66,15 @@ def main() -> None:
     from gshard_mt.decode.translate import load_translator
     from gshard_mt.evaluate import test_sets as testsets
     from gshard_mt.evaluate.evaluate import (
-        Question,
+        EvaluationRequest,
         evaluate,
         files_as_baseline,
         run_as_baseline,
     )
-    from gshard_mt.evaluate.scores import more_metric
+    from gshard_mt.evaluate.scores import extra_metric
     from gshard_mt.partitioning.mesh import build_mesh
 
-    metrics = {name: more_metric(name) for name in _METRICS.value}
+    metrics = {name: extra_metric(name) for name in _METRICS.value}
     test = testsets.read_test_set(_TESTSET.value) if _TESTSET.value else None
     prepared = None
     if test is None or _LEAK_CHECK.value:
@@ -97,7 +97,8 @@ def main() -> None:
     leaks = {}
     if _TESTSET.value and prepared:
         leaks = testsets.find_leaks(test, prepared, translator.tokenizer)
-    print(evaluate(workdir, run, translator, Question(test, leaks, baseline, metrics)), end="")
+    request = EvaluationRequest(test, leaks, baseline, metrics)
+    print(evaluate(workdir, run, translator, request), end="")
 
 
 entry = cli_flags.command(main)

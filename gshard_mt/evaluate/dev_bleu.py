@@ -1,4 +1,4 @@
-"""BLEU while a run trains: a sample of its dev sentences, translated greedily."""
+"""BLEU during training, on a sample of the dev sentences, translated greedily."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -18,10 +18,11 @@ from gshard_mt.evaluate.test_sets import held_out
 
 
 def make_dev_bleu(config: Config, prepared: Prepared, mesh: Mesh) -> Callable[[Any], dict]:
-    """Returns a function from parameters to each pair's BLEU on `train.bleu_sentences` of its dev.
+    """Returns a function from parameters to the BLEU of each language pair's dev sample.
 
-    Parameters may lie on the mesh of training, this one is that of translating. Raises DataError if
-    no pair has dev sentences, ConfigError for many processes, of which none sees all sentences.
+    A sample has `train.bleu_sentences` sentences. Parameters may be on the training mesh; `mesh` is
+    used for translating. Raises DataError if no language pair has dev sentences, ConfigError for
+    several processes, none of which sees all sentences.
     """
     if jax.process_count() > 1:
         raise ConfigError(
@@ -38,7 +39,7 @@ def make_dev_bleu(config: Config, prepared: Prepared, mesh: Mesh) -> Callable[[A
     def measure(params: Any) -> dict[str, float]:
         translator.params = jax.device_put(params, placed)
         english = iter(translator.translate(sources))
-        del translator.params  # training gives its own away with the next step
+        del translator.params  # the next training step donates its buffers
         return {
             pair: corpus_bleu([next(english) for _ in lines], [wanted for _, wanted in lines])
             for pair, lines in sample.items()
@@ -48,6 +49,6 @@ def make_dev_bleu(config: Config, prepared: Prepared, mesh: Mesh) -> Callable[[A
 
 
 def _spread(lines: Sequence[tuple[str, str]], num: int) -> list[tuple[str, str]]:
-    """Returns `num` lines, all if they are fewer, as far from each other as from the ends."""
+    """Returns `num` evenly spaced lines, or all if there are fewer."""
     num = min(num, len(lines))
     return [lines[(2 * i + 1) * len(lines) // (2 * num)] for i in range(num)]

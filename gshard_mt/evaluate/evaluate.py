@@ -1,4 +1,4 @@
-"""From a run directory to its table: translate every held-out sentence, score, compare, write."""
+"""Evaluates a checkpoint: translates a test set, scores it, compares it, writes table and page."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -12,33 +12,34 @@ from jax.sharding import Mesh
 
 from gshard_mt.decode.translate import Translator, load_translator
 from gshard_mt.evaluate import report, samples, table
+from gshard_mt.evaluate.folder import Lines, one_line, read_lines, write_lines
 from gshard_mt.evaluate.history import read_history
-from gshard_mt.evaluate.lines import Lines, one_line, read_lines, write_lines
 from gshard_mt.evaluate.scores import Metric, compare, score, signatures
 from gshard_mt.evaluate.test_sets import Leak, TestSet
 from gshard_mt.model.blueprint import count_parameters
 from gshard_mt.run.directory import Run
 
-Baseline = Callable[[Lines], Lines]  # from sources to another system's English
+Baseline = Callable[[Lines], Lines]  # from sources to another system's translations
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is scored, and what beside BLEU and chrF is wanted."""
+class EvaluationRequest:
+    """A test set to score, and what to report in addition to BLEU and chrF."""
 
     test: TestSet
-    leaks: Mapping[str, Leak] = dataclasses.field(default_factory=dict)  # by pair
+    leaks: Mapping[str, Leak] = dataclasses.field(default_factory=dict)  # by language pair
     baseline: Baseline | None = None
-    metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)  # by name
 
 
-def evaluate(workdir: pathlib.Path, run: Run, translator: Translator, question: Question) -> str:
-    """Writes `eval/<step>/<test set>/` of the run directory and says where its page is; returns the
-    table as text.
+def evaluate(
+    workdir: pathlib.Path, run: Run, translator: Translator, request: EvaluationRequest
+) -> str:
+    """Writes `eval/<step>/<test set>/` in the run directory and prints the path of its page.
 
-    All languages are translated together, by length.
+    Returns the table as text. All languages are translated together, sorted by length.
     """
-    test, baseline = question.test, question.baseline
+    test, baseline = request.test, request.baseline
     sources = {pair: [source for source, _ in lines] for pair, lines in test.pairs.items()}
     references = {
         pair: [one_line(english) for _, english in lines] for pair, lines in test.pairs.items()
@@ -54,23 +55,23 @@ def evaluate(workdir: pathlib.Path, run: Run, translator: Translator, question: 
             own, wanted = hypotheses[pair], references[pair]
             write_lines(folder / f"{pair}.hyp.txt", own)
             write_lines(folder / f"{pair}.ref.txt", wanted)
-            more = {
+            extra = {
                 name: metric.measure(sources[pair], own, wanted)
-                for name, metric in question.metrics.items()
+                for name, metric in request.metrics.items()
             }
-            scores[pair] = dataclasses.replace(score(own, wanted), more=more)
+            scores[pair] = dataclasses.replace(score(own, wanted), extra=extra)
             chosen[pair] = samples.choose(sources[pair], wanted, own)
             if others:
                 comparisons[pair] = compare(own, others[pair], wanted)
     total, active = count_parameters(translator.blueprint)
-    result = table.Table(
+    result = table.ScoreTable(
         step=translator.step,
         split=test.name,
         parameters=total,
         active_parameters=active,
         signatures=signatures()
-        | {name: metric.signature for name, metric in question.metrics.items()},
-        rows=table.make_rows(scores, run.train_pairs, comparisons, question.leaks),
+        | {name: metric.signature for name, metric in request.metrics.items()},
+        rows=table.make_rows(scores, run.train_pairs, comparisons, request.leaks),
     )
     table.write(result, folder)
     history = read_history(workdir)
@@ -81,7 +82,7 @@ def evaluate(workdir: pathlib.Path, run: Run, translator: Translator, question: 
 
 
 def translate_all(translator: Translator, sources: Lines, name: str = "translate") -> Lines:
-    """Translates the sentences of all pairs together, with a progress bar of that name."""
+    """Translates the sentences of all language pairs together, with a progress bar."""
     lines = [line for own in sources.values() for line in own]
     with tqdm.tqdm(total=len(lines), desc=name, unit="sentence", dynamic_ncols=True) as bar:
         english = iter(translator.translate(lines, bar.update))
@@ -89,16 +90,16 @@ def translate_all(translator: Translator, sources: Lines, name: str = "translate
 
 
 def run_as_baseline(workdir: pathlib.Path, run: Run, step: str, mesh: Mesh) -> Baseline:
-    """Another run's checkpoint, which translates the very sentences that are scored."""
+    """Returns another run's checkpoint as a baseline: it translates the same sentences."""
     return lambda sources: translate_all(
         load_translator(workdir, run.config, step, mesh), sources, "baseline"
     )
 
 
 def files_as_baseline(folder: pathlib.Path) -> Baseline:
-    """What any other system made of the sentences: `<pair>.hyp.txt`, a line each, in a folder.
+    """Returns any system's translations as a baseline: `<pair>.hyp.txt`, one sentence per line.
 
-    Raises DataError where one is missing or has another number of lines.
+    Calling it raises DataError if a file is missing or has another number of lines.
     """
 
     return lambda sources: {

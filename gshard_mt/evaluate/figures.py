@@ -1,28 +1,46 @@
-"""Which pictures a report has: the figures of a table and of a run's history, put in order."""
+"""Draws the pictures of an evaluation's report and of a comparison, from tables and journals."""
 # SPDX-License-Identifier: Apache-2.0
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from gshard_mt.data.mixture import temperature_shares
+from gshard_mt.evaluate.comparison import RunComparison
 from gshard_mt.evaluate.history import History, expert_shares, losses
-from gshard_mt.evaluate.table import Table
+from gshard_mt.evaluate.table import ScoreTable
 from gshard_mt.languages import english_name, source_language
 from gshard_mt.report import pictures
 from gshard_mt.report.page import Figure
 from gshard_mt.run.directory import Run
 
 
-def draw(table: Table, run: Run, history: History) -> Iterator[Figure]:
-    """Yields the pictures for which there are figures, languages from high to low resource."""
+def draw_report(table: ScoreTable, run: Run, history: History) -> Iterator[Figure]:
+    """Yields the pictures that have data, with languages from high to low resource."""
     yield from _scores(table)
     yield from _learning(history, table.step)
     yield from _by_language(run, history.dev_nll(table.step))
     yield from _routing(run.train_pairs, history, table.step)
 
 
-def _scores(table: Table) -> Iterator[Figure]:
+def draw_comparison(comparison: RunComparison) -> Iterator[Figure]:
+    """Yields the pictures that have data: learning curves, and each language's gain in BLEU."""
+    curves = {each.name: each.learning_curve() for each in comparison.evaluations}
+    if curves := {name: curve for name, curve in curves.items() if curve}:
+        picture = pictures.learning_curves(curves)
+        yield Figure("tokens", "learning_curves", "Dev nll by target tokens", picture)
+    first, *others = comparison.evaluations
+    if others:
+        gains = {
+            other.name: [row.comparison.delta_bleu for row in rows if row.comparison]
+            for other, rows in zip(others, comparison.rows[1:], strict=True)
+        }
+        sizes = [row.train_pairs for row in comparison.rows[0]]
+        picture = pictures.gains(sizes, gains, f"BLEU above {first.name}")
+        yield Figure("languages", "bleu_gain", "BLEU gained, by training pairs", picture)
+
+
+def _scores(table: ScoreTable) -> Iterator[Figure]:
     rows = table.rows
     if len(rows) > 1:
         picture = pictures.by_size(
@@ -52,7 +70,7 @@ def _learning(history: History, step: int) -> Iterator[Figure]:
     if mean := history.mean_dev_nll():
         dots = {"dev nll, mean of languages": (list(mean), list(mean.values()))}
     if lines or dots:
-        picture = pictures.curves(lines, dots, step, "nats a target token")
+        picture = pictures.curves(lines, dots, step, "nats per target token")
         yield Figure("learning", "learning_curves", "Losses by step", picture)
     if mean := history.mean_dev_bleu():
         dots = {"dev BLEU of a sample, mean of languages": (list(mean), list(mean.values()))}
@@ -63,7 +81,7 @@ def _learning(history: History, step: int) -> Iterator[Figure]:
 def _by_language(run: Run, nll: Mapping[str, float]) -> Iterator[Figure]:
     if nll:
         pairs = _ranked(run.train_pairs, nll)
-        title, scale = "Dev nll", pictures.Scale("nats a target token")
+        title, scale = "Dev nll", pictures.Scale("nats per target token")
         picture = pictures.dots(_names(pairs), {title: {"nll": [nll[p] for p in pairs]}}, scale)
         yield Figure("languages", "dev_nll", title, picture)
     pairs = [pair for pair in _ranked(run.train_pairs, run.train_pairs) if run.train_pairs[pair]]
@@ -71,13 +89,11 @@ def _by_language(run: Run, nll: Mapping[str, float]) -> Iterator[Figure]:
         counts = [run.train_pairs[pair] for pair in pairs]
         temperature = run.config.data.temperature
         series = {
-            "as they are": temperature_shares(counts, 1.0),
-            f"as they are sampled (T = {temperature:g})": temperature_shares(counts, temperature),
+            "in the data": temperature_shares(counts, 1.0),
+            f"as sampled (T = {temperature:g})": temperature_shares(counts, temperature),
         }
-        title, scale = (
-            "Shares of the training pairs",
-            pictures.Scale("share", is_share=True, is_log=True),
-        )
+        title = "Shares of the training pairs"
+        scale = pictures.Scale("share", is_share=True, is_log=True)
         picture = pictures.dots(_names(pairs), {title: series}, scale)
         yield Figure("languages", "sampling_shares", title, picture)
 
@@ -88,27 +104,27 @@ def _routing(train_pairs: Mapping[str, int], history: History, step: int) -> Ite
         return
     pairs = lines[0]["pairs"]
     order = [pairs.index(pair) for pair in _ranked(train_pairs, pairs)]
-    names = _names([pairs[number] for number in order])
+    names = _names([pairs[index] for index in order])
     panels = {
         stack: {
-            "tokens sent to no expert": lost.to_no_expert_X[order].tolist(),
+            "tokens dispatched to no expert": lost.to_no_expert_X[order].tolist(),
             "choices over capacity": lost.over_capacity_X[order].tolist(),
         }
         for stack, lost in losses(lines).items()
     }
     picture = pictures.dots(names, panels, pictures.Scale("share", is_share=True))
-    yield Figure("lost", "lost_to_capacity", "What found no room, by language", picture)
+    yield Figure("routing", "lost_to_capacity", "Dropped by capacity, by language", picture)
     all_shares = [expert_shares(line)[order] for line in lines]
     largest = max((np.nanmax(each) for each in all_shares if not np.isnan(each).all()), default=1.0)
     for line, shares_XE in zip(lines, all_shares, strict=True):
         name, title = f"experts_{line['stack']}_{line['layer']}", f"{line['stack']} {line['layer']}"
         picture = pictures.heat_map(names, shares_XE, float(largest))
-        yield Figure("experts", name, f"Experts by language: {title}", picture)
+        yield Figure("routing", name, f"Experts by language: {title}", picture)
 
 
-def _ranked(train_pairs: Mapping[str, int], pairs: Sequence[str] | Mapping) -> list[str]:
+def _ranked(train_pairs: Mapping[str, int], pairs: Iterable[str]) -> list[str]:
     return sorted(pairs, key=lambda pair: (-train_pairs.get(pair, 0), pair))
 
 
-def _names(pairs: Sequence[str]) -> list[str]:
+def _names(pairs: Iterable[str]) -> list[str]:
     return [english_name(source_language(pair)) for pair in pairs]

@@ -1,65 +1,91 @@
-"""What `gshard-eval` left of a run, read back: its table, its lines, and how the run got there."""
+"""The folder of an evaluation, RUN/eval/STEP/SPLIT: its sentence files, its table, its run."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
 import pathlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from gshard_mt.documents import read_json
 from gshard_mt.errors import DataError
 from gshard_mt.evaluate import table as tables
 from gshard_mt.evaluate.history import History, read_history
-from gshard_mt.evaluate.lines import Lines, read_lines
 from gshard_mt.run.directory import Run, read_run
 
+Lines = Mapping[str, Sequence[str]]  # one sentence per line, by language pair
 
-class Evaluated(NamedTuple):
-    """An evaluation of a checkpoint, and its run."""
+
+class SavedEvaluation(NamedTuple):
+    """An evaluated checkpoint as `gshard-eval` saved it, with its run."""
 
     name: str
     checkpoint: str  # `900`, or `average-900`
     step: int
     split: str
     parameters: int
-    active_parameters: int  # those that one token meets
+    active_parameters: int  # those used for one token
     hypotheses: Lines
     references: Lines
     run: Run
     history: History
 
-    def target_tokens(self) -> int:
-        """Returns how many English tokens the checkpoint was trained on."""
-        return _target_tokens(self.history, self.step)
+    def target_tokens(self, step: int | None = None) -> int:
+        """Returns the English tokens trained on up to a step, by default the evaluated one."""
+        last = self.step if step is None else step
+        lines = (line for line in self.history.train if line["step"] <= last)
+        return sum(line.get("target_tokens", 0) for line in lines)
 
     def seconds(self) -> float:
-        """Returns how long its steps took, without evaluations and saving."""
+        """Returns the time that the training steps took, without evaluations and saving."""
         lines = (line for line in self.history.train if line["step"] <= self.step)
         return sum(line.get("seconds", 0.0) for line in lines)
 
     def dev_nll(self) -> float | None:
-        """Returns the mean over languages at its step; of an average of checkpoints, none."""
+        """Returns the mean over languages at this step; None for an average of checkpoints."""
         is_average = self.checkpoint != str(self.step)
         return None if is_average else self.history.mean_dev_nll().get(self.step)
 
     def learning_curve(self) -> list[tuple[int, float]]:
-        """Returns target tokens and mean dev nll of every dev evaluation of the run."""
+        """Returns target tokens and mean dev nll of every dev evaluation with a finite nll."""
         means = sorted(self.history.mean_dev_nll().items())
-        curve = [(_target_tokens(self.history, step), nll) for step, nll in means]
-        return [(tokens, nll) for tokens, nll in curve if math.isfinite(nll)]
+        return [(self.target_tokens(step), nll) for step, nll in means if math.isfinite(nll)]
 
 
-def _target_tokens(history: History, step: int) -> int:
-    """Returns the sum of what each line counts: a run that goes on drops lines it makes again."""
-    lines = (line for line in history.train if line["step"] <= step)
-    return sum(line.get("target_tokens", 0) for line in lines)
+def one_line(text: str) -> str:
+    """Returns a text with spaces for line ends, which a JSON string may contain."""
+    return re.sub(r"\r\n|\r|\n", " ", text)
 
 
-def read_evaluated(folder: pathlib.Path, name: str = "") -> Evaluated:
-    """Reads `RUN/eval/STEP/SPLIT/`; the name is the run directory's unless another one is given.
+def write_lines(path: pathlib.Path, lines: Sequence[str]) -> None:
+    """Writes one sentence per line, as sacreBLEU reads them."""
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
-    Raises DataError for a folder without a table, and where lines are missing; CheckpointError
-    where it is not in a run directory.
+
+def read_lines(path: pathlib.Path, number: int) -> list[str]:
+    """Reads `number` lines. Raises DataError if the file is missing, not UTF-8, or has more or
+    fewer."""
+    try:
+        lines = path.read_bytes().decode("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise DataError(
+            f"{path}: can't be read ({reason}); accepted: one line for each of {number} sentences"
+        ) from None
+    if lines[-1] == "":
+        lines.pop()
+    if len(lines) != number:
+        raise DataError(
+            f"{path}: found {len(lines)} lines, accepted: {number}, one for each sentence"
+        )
+    return lines
+
+
+def read_evaluation(folder: pathlib.Path, name: str = "") -> SavedEvaluation:
+    """Reads `RUN/eval/STEP/SPLIT/`; by default it is named after the run directory.
+
+    Raises DataError for a folder without a table or with missing lines, CheckpointError for one
+    that is not in a run directory.
     """
     folder = folder.resolve()
     remedy = "give a folder that gshard-eval wrote, RUN/eval/STEP/SPLIT"
@@ -70,7 +96,7 @@ def read_evaluated(folder: pathlib.Path, name: str = "") -> Evaluated:
         {pair: read_lines(folder / f"{pair}.{kind}.txt", number) for pair, number in counts.items()}
         for kind in ("hyp", "ref")
     )
-    return Evaluated(
+    return SavedEvaluation(
         name=name or workdir.name,
         checkpoint=folder.parent.name,
         step=table["step"],
@@ -84,22 +110,22 @@ def read_evaluated(folder: pathlib.Path, name: str = "") -> Evaluated:
     )
 
 
-def name_apart(several: Sequence[Evaluated]) -> list[Evaluated]:
-    """Returns the evaluations, those of one name with their checkpoint or number behind it."""
-    found: list[Evaluated] = []
-    for evaluated in several:
+def with_unique_names(evaluations: Sequence[SavedEvaluation]) -> list[SavedEvaluation]:
+    """Returns the evaluations; later ones of the same name get their checkpoint or a number."""
+    found: list[SavedEvaluation] = []
+    for evaluation in evaluations:
         taken = {other.name for other in found}
-        names = [evaluated.name, f"{evaluated.name} {evaluated.checkpoint}"]
-        names += [f"{evaluated.name} ({number})" for number in range(2, len(several) + 2)]
+        names = [evaluation.name, f"{evaluation.name} {evaluation.checkpoint}"]
+        names += [f"{evaluation.name} ({number})" for number in range(2, len(evaluations) + 2)]
         name = next(name for name in names if name not in taken)
-        found.append(evaluated._replace(name=name))
+        found.append(evaluation._replace(name=name))
     return found
 
 
-def check_same_references(several: Sequence[Evaluated]) -> None:
-    """Raises DataError if they were not scored on the same sentences."""
-    first = several[0]
-    for other in several[1:]:
+def check_same_references(evaluations: Sequence[SavedEvaluation]) -> None:
+    """Raises DataError unless all evaluations scored the same sentences."""
+    first = evaluations[0]
+    for other in evaluations[1:]:
         differing = sorted(
             pair
             for pair in {*first.references, *other.references}
@@ -108,6 +134,6 @@ def check_same_references(several: Sequence[Evaluated]) -> None:
         if differing:
             raise DataError(
                 f"{other.name}: found other references than those of {first.name} "
-                f"({len(differing)} pairs, as {differing[0]}); accepted: evaluations of the same "
-                "sentences"
+                f"({len(differing)} language pairs, such as {differing[0]}); accepted: evaluations "
+                "of the same sentences"
             )

@@ -2,104 +2,112 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from gshard_mt.evaluate import table as tables
 from gshard_mt.evaluate.history import History
 from gshard_mt.evaluate.samples import Samples
-from gshard_mt.evaluate.table import BUCKETS, Table
-from gshard_mt.report import page
+from gshard_mt.evaluate.table import ScoreTable
+from gshard_mt.report.page import Page, Section, write_page
+from gshard_mt.report.tables import Table
 from gshard_mt.run.directory import Run
 from gshard_mt.train.metrics import summarize
-
-if TYPE_CHECKING:
-    from gshard_mt.report.page import Figure
 
 NAME = "report.html"
 
 
 class Report(NamedTuple):
-    """What the page is made of; whatever is missing has no section."""
+    """The content of the page; what is empty has no section."""
 
     name: str  # of the run directory
     run: Run
-    table: Table
+    scores: ScoreTable
     history: History
-    samples: Mapping[str, Samples]  # by pair
+    samples: Mapping[str, Samples]  # by language pair
 
 
 def write(report: Report, folder: pathlib.Path) -> pathlib.Path:
     """Writes the page and `pictures/*.png` into the folder; returns the page's path."""
-    page.silence_matplotlib()
-    from gshard_mt.evaluate.figures import draw  # only here does matplotlib cost anyone time
+    from gshard_mt.evaluate.figures import draw_report  # imports matplotlib, which takes a second
 
-    figures = list(draw(report.table, report.run, report.history))
-    page.write_pictures(figures, folder)
-    path = folder / NAME
-    path.write_text(to_html(report, figures), encoding="utf-8")
+    scores, path = report.scores, folder / NAME
+    folder.mkdir(parents=True, exist_ok=True)
+    figures = list(draw_report(scores, report.run, report.history))
+    filled = {figure.section for figure in figures} | ({"sentences"} if report.samples else set())
+    page = Page(
+        title=f"{report.name}: {scores.split}, step {scores.step:,}",
+        lead=_lead(report),
+        sections=[each for each in _sections(report) if each.table or each.id in filled],
+        figures=figures,
+        signatures=scores.signatures,
+    )
+    template = pathlib.Path(__file__).with_name("report.html.jinja")
+    write_page(page, path, template, report=report, averages=tables.averages(scores.rows))
     return path
 
 
-def to_html(report: Report, figures: "Sequence[Figure]") -> str:
-    """Returns the page."""
-    table = report.table
-    return page.render(
-        pathlib.Path(__file__).with_name("report.html.jinja"),
-        report=report,
-        table=table,
-        columns=columns(table),
-        averages={name: mean for name, mean in tables.averages(table.rows).items() if mean},
-        differences=tables.differences(table.rows),
-        leaks=tables.leaks(table.rows),
-        figures=page.by_section(figures),
-        routing=[
-            {"name": f"{line['stack']} {line['layer']}", **summarize(line)}
-            for line in report.history.routing_of(table.step)
-        ],
-        samples=[row for row in table.rows if row.pair in report.samples],
+def _lead(report: Report) -> str:
+    scores, model = report.scores, report.run.config.model
+    experts = f"{model.moe.num_experts} experts in every other one ({model.moe.gate})"
+    parameters = f"{scores.parameters:,} parameters"
+    if scores.active_parameters != scores.parameters:
+        parameters += f", {scores.active_parameters:,} of them active for a token"
+    languages = "1 language" if len(scores.rows) == 1 else f"{len(scores.rows)} languages"
+    return (
+        f"{languages} into English. {model.num_layers} layers of width {model.model_dim}, "
+        f"{experts if model.moe.num_experts else 'dense'}, {parameters}."
     )
 
 
-class Column(NamedTuple):
-    """A column of the page's table: what its cells say and what they are sorted by."""
-
-    key: str  # a row's field that it is sorted by
-    title: str
-    form: str  # of str.format with the row's fields
-    is_number: bool = True
-
-    def cell(self, fields: Mapping[str, Any]) -> str:
-        """Returns a cell's text, nothing where there is no such field."""
-        try:
-            return self.form.format_map(fields)
-        except KeyError:
-            return ""
-
-    def sort_value(self, fields: Mapping[str, Any]) -> str:
-        """Returns what the page's script compares; empty cells come last either way."""
-        value = fields.get(self.key, "")
-        return str(BUCKETS.index(value)) if self.key == "bucket" else str(value)
-
-
-def columns(table: Table) -> list[Column]:
-    """Returns the columns of a table; one for each further metric, three for a baseline."""
-    found = [
-        Column("pair", "pair", "{pair}", is_number=False),
-        Column("language", "language", "{language}", is_number=False),
-        Column("train_pairs", "train pairs", "{train_pairs:,}"),
-        Column("bucket", "bucket", "{bucket}", is_number=False),
-        Column("sentences", "sentences", "{sentences:,}"),
-        Column("bleu", "BLEU", "{bleu:.1f}"),
-        Column("bleu_low", "95%", "{bleu_low:.1f}\N{EN DASH}{bleu_high:.1f}"),
-        Column("chrf", "chrF", "{chrf:.1f}"),
+def _sections(report: Report) -> list[Section]:
+    rows = report.scores.rows
+    scores = (
+        "BLEU with the interval that holds 95% of the test sets drawn from the same sentences. "
+        "High, mid and low are a quarter, a half and a quarter of the run's languages by their "
+        "training pairs.",
+        *(f"{line[0].upper()}{line[1:]}." for line in tables.leaks(rows)),
+    )
+    size = (
+        "A dot is a language, the one with the most training pairs on the left; lines are 95% "
+        "intervals."
+    )
+    baseline = (
+        "Languages from high to low resource. Dark bars with a star are differences at p < 0.05, "
+        "tested for each language alone.",
+        *tables.differences(rows),
+    )
+    routing = (
+        "What the router did in the training steps before the last dev evaluation, by layer. Sent "
+        "to 0, 1, 2 is the share of tokens dispatched to that many experts; max load is the "
+        "busiest expert's load relative to an even one; entropy is the gate's, in nats per token.",
+        "The heat maps show how each language's dispatched choices are divided over the experts: "
+        "a row adds up to 100%.",
+    )
+    return [
+        Section("scores", "Scores", scores, tables.formatted(report.scores)),
+        Section("size", "BLEU by training data", (size,)),
+        Section("baseline", "Better than the baseline?", baseline),
+        Section("learning", "Learning", ("The dashed line is the evaluated checkpoint.",)),
+        Section("languages", "Languages", ("From high to low resource.",)),
+        Section("routing", "Routing", routing, _layers(report)),
+        Section("sentences", "Best and worst sentences", ("By the chrF of the sentence alone.",)),
     ]
-    for name in table.rows[0].more:
-        found.append(Column(name, name, f"{{{name}:.1f}}"))
-    if any(row.comparison for row in table.rows):
-        found += [
-            Column("baseline_bleu", "baseline", "{baseline_bleu:.1f}"),
-            Column("delta_bleu", "delta", "{delta_bleu:+.1f}"),
-            Column("p_value", "p", "{p_value:.4f}"),
+
+
+def _layers(report: Report) -> Table | None:
+    lines = report.history.routing_of(report.scores.step)
+    if not lines:
+        return None
+    layers = [summarize(line) for line in lines]
+    rows = [
+        [
+            f"{line['stack']} {line['layer']}",
+            *(
+                f"{value:.2f}" if key in ("max_load", "entropy") else f"{value:.1%}"
+                for key, value in layer.items()
+            ),
         ]
-    return found
+        for line, layer in zip(lines, layers, strict=True)
+    ]
+    return Table(["layer", *(key.replace("_", " ") for key in layers[0])], rows)

@@ -1,4 +1,4 @@
-"""The sentences of a language that came out best and worst, for people to read."""
+"""The best and worst translated sentences of a language, for people to read."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from typing import NamedTuple
 from gshard_mt.evaluate.scores import sentence_chrf
 
 NUM_SAMPLES = 3
-MAX_CHARACTERS = 600  # of a text that is shown
+MAX_CHARACTERS = 600  # of a displayed text
 
 
-class Sample(NamedTuple):
-    """One sentence with its English, ours, and the sentence's own chrF, from 0 to 100."""
+class ScoredSentence(NamedTuple):
+    """A sentence with its reference, its translation and the chrF of the two, from 0 to 100."""
 
     source: str
     reference: str
@@ -20,20 +20,20 @@ class Sample(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """No sentence is in both, so that of few sentences the worst may be none."""
+    """No sentence is in both, so with few sentences `worst` may be empty."""
 
-    best: tuple[Sample, ...]  # the best one first
-    worst: tuple[Sample, ...]  # the worst one first
+    best: tuple[ScoredSentence, ...]  # the best one first
+    worst: tuple[ScoredSentence, ...]  # the worst one first
 
 
 def choose(sources: Sequence[str], references: Sequence[str], hypotheses: Sequence[str]) -> Samples:
-    """Returns the best and the worst sentences by chrF; of equal ones the longest tell most.
+    """Returns the best and the worst sentences by chrF, preferring long ones at equal chrF.
 
-    A sentence that is there many times with the same outcome counts once.
+    Repeated sentences with the same translation count once.
     """
     chrfs = sentence_chrf(hypotheses, references)
     found = {
-        (source, reference, hypothesis): Sample(
+        (source, reference, hypothesis): ScoredSentence(
             _shortened(source), _shortened(reference), _shortened(hypothesis), chrf
         )
         for source, reference, hypothesis, chrf in zip(

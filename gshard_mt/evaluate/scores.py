@@ -1,4 +1,4 @@
-"""BLEU and chrF with sacreBLEU's own signatures, how sure they are, and beside a baseline's."""
+"""BLEU, chrF and their signatures from sacreBLEU, with intervals and tests against a baseline."""
 # SPDX-License-Identifier: Apache-2.0
 
 import logging
@@ -15,24 +15,24 @@ from sacrebleu.significance import PairedTest
 from gshard_mt.documents import in_one_line
 from gshard_mt.errors import ConfigError, suggest
 
-logging.getLogger("sacrebleu").setLevel(logging.WARNING)  # it tells of every paired test
+logging.getLogger("sacrebleu").setLevel(logging.WARNING)  # it logs every paired test
 
 NUM_RESAMPLES = 1000
 SEED = 12345  # sacreBLEU's own
-MORE_METRICS: dict[str, Callable[[], Any]] = {
+EXTRA_METRICS: dict[str, Callable[[], Any]] = {
     "chrf++": lambda: CHRF(word_order=2),
     "ter": TER,  # lower is better
     "spbleu": lambda: BLEU(tokenize="flores200", force=True),
-    "comet": lambda: None,  # the package's own
+    "comet": lambda: None,  # from its own package
 }
-LEVEL = 0.05  # a difference with a lower p-value is significant
+SIGNIFICANCE = 0.05  # a difference with a lower p-value is significant
 
-# Scores of NUM_RESAMPLES test sets drawn from the sentences, where they are known.
+# Scores of NUM_RESAMPLES test sets drawn from the sentences, or None if they are not known.
 Resampled = np.ndarray | None
 
 
 class Metric(NamedTuple):
-    """A further metric: what it gives sources, hypotheses and references, and its signature."""
+    """A further metric: a function of sources, hypotheses and references, and its signature."""
 
     measure: Callable[[Sequence[str], Sequence[str], Sequence[str]], float]
     signature: str
@@ -44,26 +44,26 @@ class Score:
 
     sentences: int
     bleu: float
-    bleu_low: float  # the ends of its 95 % interval
+    bleu_low: float  # the 95% interval
     bleu_high: float
     chrf: float
-    more: Mapping[str, float] = field(default_factory=dict)  # of MORE_METRICS that were asked for
+    extra: Mapping[str, float] = field(default_factory=dict)  # by name in EXTRA_METRICS
     resampled: Resampled = None
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A system's BLEU beside another one's on the same sentences."""
+    """A system's BLEU compared with another system's on the same sentences."""
 
     baseline_bleu: float
     delta_bleu: float  # above 0: better than the baseline
-    p_value: float  # of a difference like this by chance, by paired bootstrap
+    p_value: float  # that chance explains the difference, by paired bootstrap
     resampled: Resampled = None  # the baseline's BLEU on the test sets of Score
 
     @property
     def is_significant(self) -> bool:
-        """At the usual level. For equal scores sacreBLEU's p-value is low, and means nothing."""
-        return self.p_value < LEVEL and self.delta_bleu != 0
+        """At the usual level; for equal scores sacreBLEU's p-value is low and means nothing."""
+        return self.p_value < SIGNIFICANCE and self.delta_bleu != 0
 
 
 def compare(
@@ -71,8 +71,8 @@ def compare(
 ) -> Comparison:
     """Compares two systems by sacreBLEU's own paired bootstrap (Koehn 2004).
 
-    The p-value is that of `sacrebleu --paired-bs` with its default settings and, as there, of the
-    seed in SACREBLEU_SEED. Raises ValueError for lists of different length.
+    The p-value is that of `sacrebleu --paired-bs` with its default settings; SACREBLEU_SEED sets
+    the seed. Raises ValueError for lists of different length.
     """
     if not len(hypotheses) == len(baseline) == len(references) > 0:
         sizes = f"{len(hypotheses)} and {len(baseline)} hypotheses"
@@ -94,7 +94,7 @@ def compare(
 def score(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
     """Scores English hypotheses, one for each reference, cased and untokenized.
 
-    The BLEU is that of the `sacrebleu` command with its default settings (tokenizer 13a). Raises
+    BLEU is that of the `sacrebleu` command with its default settings (tokenizer 13a). Raises
     ValueError for no sentences and for lists of different length.
     """
     resampled = resample(hypotheses, references)
@@ -111,18 +111,18 @@ def score(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
 
 
 def corpus_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Returns the BLEU of `score` alone."""
+    """Returns the same BLEU as `score`, without its interval."""
     return BLEU(force=True).corpus_score(hypotheses, [references]).score  # force: no warning
 
 
-def interval(figure: float, resampled: np.ndarray, least: float = 0.0) -> tuple[float, float]:
-    """Returns the ends of a figure's 95 % interval: the spread of its resampled values, around it.
+def interval(value: float, resampled: np.ndarray, least: float = 0.0) -> tuple[float, float]:
+    """Returns a score's 95% interval: the spread of its resampled values, centered on the score.
 
-    Drawn test sets of few sentences score lower on average than the whole they are drawn from, for
-    BLEU bends down where 4-grams are few. Over many languages that adds up, chance doesn't; so the
-    draws' own mean is taken off. Nothing is below `least` or above 100.
+    Small resampled test sets score lower on average than the set they are drawn from, since BLEU
+    is concave where 4-grams are few. Averaging over languages removes noise but not this bias, so
+    the mean of the resampled values is subtracted. The ends are clipped to `least` and 100.
     """
-    ends = figure + np.quantile(resampled, [0.025, 0.975]) - np.mean(resampled)
+    ends = value + np.quantile(resampled, [0.025, 0.975]) - np.mean(resampled)
     low, high = np.clip(ends, least, 100.0)
     return float(low), float(high)
 
@@ -130,7 +130,7 @@ def interval(figure: float, resampled: np.ndarray, least: float = 0.0) -> tuple[
 def resample(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
     """Returns the BLEU of NUM_RESAMPLES test sets drawn from the sentences, with replacement.
 
-    The draws are the same for every system: the difference of two is that of paired test sets.
+    Every system gets the same draws, so the difference of two results is that of paired sets.
     """
     if not hypotheses or len(hypotheses) != len(references):
         raise ValueError(f"{len(hypotheses)} hypotheses, {len(references)} references")
@@ -139,17 +139,17 @@ def resample(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray
     return _resampled_bleu(bleu, np.array([_bleu_counts(bleu, *pair) for pair in pairs]))
 
 
-def more_metric(name: str) -> Metric:
-    """Returns a further metric of MORE_METRICS, of sources, hypotheses and references.
+def extra_metric(name: str) -> Metric:
+    """Returns the metric of a name in EXTRA_METRICS.
 
-    Raises ConfigError for a name that is not there, or whose package or tokenizer is not.
+    Raises ConfigError for an unknown name, or if its package or tokenizer is not available.
     """
-    if name not in MORE_METRICS:
-        raise ConfigError(f"--metrics: found {name!r}{suggest(name, MORE_METRICS)}")
+    if name not in EXTRA_METRICS:
+        raise ConfigError(f"--metrics: found {name!r}{suggest(name, EXTRA_METRICS)}")
     if name == "comet":
         return _comet()
     try:
-        metric = MORE_METRICS[name]()
+        metric = EXTRA_METRICS[name]()
     except (OSError, RuntimeError, ImportError) as error:
         raise ConfigError(
             f"--metrics: {name} can't be used ({in_one_line(error)}); sacreBLEU downloads its "
@@ -166,7 +166,7 @@ def _comet() -> Metric:
     try:
         from comet import download_model, load_from_checkpoint  # type: ignore[import-not-found]
     except ImportError:
-        raise ConfigError("--metrics: comet is not there; pip install unbabel-comet") from None
+        raise ConfigError("--metrics: comet is not installed; pip install unbabel-comet") from None
     name = "Unbabel/wmt22-comet-da"
     model = load_from_checkpoint(download_model(name))
 
@@ -179,14 +179,14 @@ def _comet() -> Metric:
 
 
 def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:
-    """Returns each sentence's own chrF, which `sacrebleu -m chrf --sentence-level` prints."""
+    """Returns each sentence's own chrF, as `sacrebleu -m chrf --sentence-level` prints it."""
     chrf = CHRF()
     pairs = zip(hypotheses, references, strict=True)
     return [chrf.sentence_score(hypothesis, [reference]).score for hypothesis, reference in pairs]
 
 
 def signatures() -> dict[str, str]:
-    """Returns sacreBLEU's signature of each metric, as its command prints them."""
+    """Returns sacreBLEU's signature of each metric, as its command prints it."""
     return {"bleu": _signature(BLEU()), "chrf": _signature(CHRF())}
 
 
@@ -196,7 +196,7 @@ def _signature(metric: Any) -> str:
 
 
 def _bleu_counts(bleu: BLEU, hypothesis: str, reference: str) -> list[int]:
-    """Returns a sentence's two lengths, 4 counts of shared n-grams and 4 of all; they add up."""
+    """Returns both lengths, 4 counts of matching n-grams and 4 of all; these add over sentences."""
     found = bleu.corpus_score([hypothesis], [[reference]])
     return [found.sys_len, found.ref_len, *found.counts, *found.totals]
 
@@ -204,7 +204,7 @@ def _bleu_counts(bleu: BLEU, hypothesis: str, reference: str) -> list[int]:
 def _resampled_bleu(bleu: BLEU, counts: np.ndarray) -> np.ndarray:
     """Returns the BLEU of test sets drawn from these sentences with replacement.
 
-    The draws are those of sacreBLEU's own bootstrap; as sums of counts they are one matrix product.
+    The draws are those of sacreBLEU's own bootstrap; one matrix product sums their counts.
     """
     size = len(counts)
     draws = np.random.default_rng(SEED).choice(size, size=(NUM_RESAMPLES, size), replace=True)
@@ -213,7 +213,7 @@ def _resampled_bleu(bleu: BLEU, counts: np.ndarray) -> np.ndarray:
 
 
 def _bleu_of_counts(bleu: BLEU, total: list[int]) -> float:
-    """Returns the BLEU of counts, smoothed as `bleu` does it: without a 4-gram it is not 0."""
+    """Returns the BLEU of counts, smoothed as `bleu` does it: not 0 without matching 4-grams."""
     return BLEU.compute_bleu(
         sys_len=total[0],
         ref_len=total[1],

@@ -1,9 +1,7 @@
-"""An evaluation's table: a row a pair, averages by bucket, as Markdown, CSV, JSON and text."""
+"""An evaluation's table: a row per language pair and averages by bucket, in four forms."""
 # SPDX-License-Identifier: Apache-2.0
 
-import csv
 import dataclasses
-import io
 import json
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -13,20 +11,19 @@ from typing import Any
 import numpy as np
 
 from gshard_mt import languages
-from gshard_mt.evaluate.scores import LEVEL, Comparison, Resampled, Score, interval
+from gshard_mt.evaluate.scores import SIGNIFICANCE, Comparison, Resampled, Score, interval
 from gshard_mt.evaluate.test_sets import Leak
-from gshard_mt.report import tables as cells
+from gshard_mt.report.tables import Table, records_table
 
 FORMAT_VERSION = 1
 BUCKETS = ("high", "mid", "low")
-AVERAGED = ("bleu", "chrf", "baseline_bleu", "delta_bleu")
+_AVERAGED = ("bleu", "chrf", "baseline_bleu", "delta_bleu")
 _COMPARED = ("baseline_bleu", "delta_bleu", "p_value")
-_SCORE_FIELDS = dataclasses.fields(Score)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One pair's line; its fields are the columns of `table.csv` and the keys in `table.json`."""
+class ScoreRow:
+    """One language pair; its fields are the columns of `table.csv` and the keys in `table.json`."""
 
     pair: str  # `de-en`
     language: str  # `German`
@@ -37,16 +34,16 @@ class Row:
     bleu_low: float
     bleu_high: float
     chrf: float
-    more: Mapping[str, float] = dataclasses.field(default_factory=dict)  # further metrics
+    extra: Mapping[str, float] = dataclasses.field(default_factory=dict)  # further metrics
     comparison: Comparison | None = None  # its fields are columns and keys, too
     leak: Leak | None = None
     resampled: Resampled = None  # BLEU
 
     def to_fields(self) -> dict[str, Any]:
         """Returns the row as columns; those of a comparison or a leak only if there was one."""
-        parts = ("more", "comparison", "leak", "resampled")
+        parts = ("extra", "comparison", "leak", "resampled")
         names = [field.name for field in dataclasses.fields(self) if field.name not in parts]
-        fields = {name: getattr(self, name) for name in names} | dict(self.more)
+        fields = {name: getattr(self, name) for name in names} | dict(self.extra)
         if self.comparison:
             fields |= {name: getattr(self.comparison, name) for name in _COMPARED}
         if self.leak:
@@ -55,22 +52,22 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class ScoreTable:
     """One checkpoint's scores on one split; rows run from the most training pairs to the fewest."""
 
     step: int
     split: str
     parameters: int
-    active_parameters: int  # those that one token meets
+    active_parameters: int  # those used for one token
     signatures: Mapping[str, str]
-    rows: tuple[Row, ...]
+    rows: tuple[ScoreRow, ...]
 
 
 def buckets(train_pairs: Mapping[str, int]) -> dict[str, str]:
-    """Returns each pair's bucket by its rank in training pairs: a quarter, a half, a quarter.
+    """Returns each language pair's bucket by its rank in training pairs: a quarter, half, quarter.
 
-    That is the paper's 25 high, 52 mid and 25 low of 102 languages. Of two or three pairs the first
-    is high and the last low; one pair alone is mid. Equal counts rank by name.
+    The paper has 25 high, 52 mid and 25 low of 102 languages. Of two or three language pairs, the
+    first is high and the last low; a single one is mid. Equal counts rank by name.
     """
     ranked = sorted(train_pairs, key=lambda pair: (-train_pairs[pair], pair))
     num_edge = max(1, len(ranked) // 4) if len(ranked) > 1 else 0
@@ -84,21 +81,21 @@ def make_rows(
     train_pairs: Mapping[str, int],
     comparisons: Mapping[str, Comparison] | None = None,
     leaks: Mapping[str, Leak] | None = None,
-) -> tuple[Row, ...]:
-    """Returns a row for every scored pair, from high to low resource.
+) -> tuple[ScoreRow, ...]:
+    """Returns a row for every scored language pair, from high to low resource.
 
-    `train_pairs` counts this run's training pairs of every pair it was trained on, scored or not:
-    the buckets come from all of them. A pair it doesn't have was never trained on and is low.
+    `train_pairs` counts the training pairs of every language pair that the run was trained on,
+    scored or not: the buckets come from all of them. One that was never trained on is low.
     """
     counts = {**dict.fromkeys(scores, 0), **train_pairs}
     bucket = {**dict.fromkeys(scores, "low"), **buckets(train_pairs)}
     return tuple(
-        Row(
+        ScoreRow(
             pair=pair,
             language=languages.english_name(languages.source_language(pair)),
             train_pairs=counts[pair],
             bucket=bucket[pair],
-            **{field.name: getattr(scores[pair], field.name) for field in _SCORE_FIELDS},
+            **{each.name: getattr(scores[pair], each.name) for each in dataclasses.fields(Score)},
             comparison=(comparisons or {}).get(pair),
             leak=(leaks or {}).get(pair),
         )
@@ -106,23 +103,22 @@ def make_rows(
     )
 
 
-def averages(rows: tuple[Row, ...]) -> dict[str, dict[str, float]]:
-    """Returns the mean BLEU and chrF over all pairs and over each bucket; `{}` for an empty one.
+def averages(rows: Sequence[ScoreRow]) -> dict[str, dict[str, float]]:
+    """Returns the mean BLEU and chrF over all rows and over each bucket; `{}` for an empty one.
 
-    With a baseline, its mean BLEU and that of the differences, too. Where the rows know their
-    resampled test sets, `bleu_low` and `bleu_high`, `delta_low` and `delta_high` are the intervals
-    of these means, each language resampled by itself.
+    With a baseline, also its mean BLEU and the mean difference. If the rows have resampled BLEU,
+    `bleu_low` and `bleu_high`, `delta_low` and `delta_high` are the 95% intervals of these means,
+    with every language resampled independently.
     """
-    groups = {"all": rows}
-    groups |= {name: tuple(row for row in rows if row.bucket == name) for name in BUCKETS}
-    return {name: _average(group) for name, group in groups.items()}
+    groups = {name: [row for row in rows if row.bucket == name] for name in BUCKETS}
+    return {name: _average(group) for name, group in {"all": rows, **groups}.items()}
 
 
-def _average(rows: tuple[Row, ...]) -> dict[str, float]:
+def _average(rows: Sequence[ScoreRow]) -> dict[str, float]:
     if not rows:
         return {}
     fields = [row.to_fields() for row in rows]
-    names = [*AVERAGED, *rows[0].more]
+    names = [*_AVERAGED, *rows[0].extra]
     names = [name for name in names if all(name in line for line in fields)]
     means = {name: sum(line[name] for line in fields) / len(fields) for name in names}
     own = _mean_resampled([row.resampled for row in rows])
@@ -140,17 +136,18 @@ def _mean_resampled(each: Sequence[Resampled]) -> Resampled:
     return np.mean(known, axis=0) if len(known) == len(each) else None
 
 
-def write(table: Table, folder: pathlib.Path) -> None:
-    """Writes `table.md`, `table.csv` and `table.json` into the folder, which is made if need be."""
+def write(table: ScoreTable, folder: pathlib.Path) -> None:
+    """Writes `table.md`, `table.csv` and `table.json` into the folder; creates it if necessary."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(to_markdown(table), encoding="utf-8")
-    (folder / "table.csv").write_text(to_csv(table), encoding="utf-8", newline="")
+    rows = records_table([row.to_fields() for row in table.rows])
+    (folder / "table.csv").write_text(rows.to_csv(), encoding="utf-8", newline="")
     text = json.dumps(to_json(table), ensure_ascii=False, indent=2)
     (folder / "table.json").write_text(text + "\n", encoding="utf-8")
 
 
-def to_json(table: Table) -> dict[str, Any]:
-    """Returns what `table.json` holds."""
+def to_json(table: ScoreTable) -> dict[str, Any]:
+    """Returns the content of `table.json`."""
     names = ("step", "split", "parameters", "active_parameters")
     return {
         "format_version": FORMAT_VERSION,
@@ -161,17 +158,7 @@ def to_json(table: Table) -> dict[str, Any]:
     }
 
 
-def to_csv(table: Table) -> str:
-    """Returns the rows with a head line; a field with a comma or a quote is quoted."""
-    text = io.StringIO()
-    rows = [row.to_fields() for row in table.rows]
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def to_markdown(table: Table) -> str:
+def to_markdown(table: ScoreTable) -> str:
     """Returns the table as Markdown with its averages and signatures."""
     lines = [
         f"# {table.split}, step {table.step}",
@@ -179,7 +166,7 @@ def to_markdown(table: Table) -> str:
         f"{table.parameters:,} parameters, {table.active_parameters:,} active for a token. "
         "BLEU with its 95 % bootstrap interval.",
         "",
-        *cells.to_markdown(_cells(table), _TEXT_COLUMNS),
+        *formatted(table).to_markdown(),
         "",
         *(f"- {line}" for line in [*differences(table.rows), *leaks(table.rows)]),
         *(f"- {name}: `{signature}`" for name, signature in table.signatures.items()),
@@ -187,8 +174,15 @@ def to_markdown(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def differences(rows: tuple[Row, ...]) -> list[str]:
-    """Returns in words which pairs got better or worse than the baseline; nothing without one."""
+def to_text(table: ScoreTable) -> str:
+    """Returns the table in aligned columns for a terminal, signatures below."""
+    lines = [*formatted(table).to_text(), *differences(table.rows), *leaks(table.rows)]
+    lines += [f"{name}: {signature}" for name, signature in table.signatures.items()]
+    return "\n".join(lines) + "\n"
+
+
+def differences(rows: Sequence[ScoreRow]) -> list[str]:
+    """Returns sentences on which language pairs are better or worse; `[]` without a baseline."""
     compared = [(row.pair, row.comparison) for row in rows if row.comparison]
     if not compared:
         return []
@@ -196,9 +190,8 @@ def differences(rows: tuple[Row, ...]) -> list[str]:
     for word, sign in (("better", 1), ("worse", -1)):
         pairs = [pair for pair, it in compared if it.is_significant and sign * it.delta_bleu > 0]
         names = f": {', '.join(pairs)}" if pairs else ""
-        lines.append(
-            f"{word} than the baseline at p < {LEVEL}: {len(pairs)} of {len(compared)}{names}"
-        )
+        count = f"{len(pairs)} of {len(compared)}{names}"
+        lines.append(f"{word} than the baseline at p < {SIGNIFICANCE}: {count}")
     mean = averages(rows)["all"]
     if "delta_low" in mean:
         lines.append(
@@ -208,73 +201,49 @@ def differences(rows: tuple[Row, ...]) -> list[str]:
     return lines
 
 
-def leaks(rows: tuple[Row, ...]) -> list[str]:
-    """Returns in words what of a test set is in the training data; nothing if nobody looked."""
-    looked = [(row.pair, row.sentences, row.leak) for row in rows if row.leak]
-    if not looked:
+def leaks(rows: Sequence[ScoreRow]) -> list[str]:
+    """Returns a sentence on the test sentences found in training; `[]` if nobody looked."""
+    checked = [(row.pair, row.sentences, row.leak) for row in rows if row.leak]
+    if not checked:
         return []
     found = [
         f"{pair} {leak.sources} sources and {leak.english} English of {number}"
-        for pair, number, leak in looked
+        for pair, number, leak in checked
         if leak.sources or leak.english
     ]
     return [f"in the training data: {', '.join(found) or 'none of these sentences'}"]
 
 
-def to_text(table: Table) -> str:
-    """Returns the table in aligned columns for a terminal, signatures below."""
-    lines = cells.align(_cells(table), _TEXT_COLUMNS)
-    lines.insert(2 + len(table.rows), lines[1])
-    lines += [*differences(table.rows), *leaks(table.rows)]
-    lines += [f"{name}: {signature}" for name, signature in table.signatures.items()]
-    return "\n".join(lines) + "\n"
-
-
-_TEXT_COLUMNS = (0, 1, 3)
-
-
-def _cells(table: Table) -> list[list[str]]:
-    """Returns head, rows and averages as text, numbers rounded as sacreBLEU prints them."""
-    head = ["pair", "language", "train pairs", "bucket", "sentences", "BLEU", "95 %", "chrF"]
-    rows = [
-        [
-            row.pair,
-            row.language,
-            f"{row.train_pairs:,}",
-            row.bucket,
-            str(row.sentences),
-            f"{row.bleu:.1f}",
-            _range(row.to_fields()),
-            f"{row.chrf:.1f}",
-        ]
-        for row in table.rows
-    ]
-    groups = {name: mean for name, mean in averages(table.rows).items() if mean}
-    means = [
-        ["average", "", "", name, "", f"{mean['bleu']:.1f}", _range(mean), f"{mean['chrf']:.1f}"]
-        for name, mean in groups.items()
-    ]
-    for name in table.rows[0].more:
-        head.append(name)
-        for line, row in zip(rows, table.rows, strict=True):
-            line.append(f"{row.more[name]:.1f}")
-        for line, mean in zip(means, groups.values(), strict=True):
-            line.append(f"{mean[name]:.1f}")
+def formatted(table: ScoreTable) -> Table:
+    """Returns the rows with the averages as footer, rounded as sacreBLEU prints numbers."""
+    columns = {
+        "pair": "{pair}",
+        "language": "{language}",
+        "train pairs": "{train_pairs:,}",
+        "bucket": "{bucket}",
+        "sentences": "{sentences}",
+        "BLEU": "{bleu:.1f}",
+        "95 %": "{bleu_low:.1f}-{bleu_high:.1f}",
+        "chrF": "{chrf:.1f}",
+    } | {name: f"{{{name}:.1f}}" for name in table.rows[0].extra}
     if any(row.comparison for row in table.rows):
-        head += ["baseline", "delta", "p"]
-        for line, row in zip(rows, table.rows, strict=True):
-            line += _compared_cells(row.to_fields())
-        for line, mean in zip(means, groups.values(), strict=True):
-            line += _compared_cells(mean)
-    return [head, *rows, *means]
+        columns |= {"baseline": "{baseline_bleu:.1f}", "delta": "{delta_bleu:+.1f}"}
+        columns["p"] = "{p_value:.4f}"
+
+    def cells(fields: Mapping[str, Any]) -> list[str]:
+        return [_format(form, fields) for form in columns.values()]
+
+    means = {name: mean for name, mean in averages(table.rows).items() if mean}
+    return Table(
+        head=list(columns),
+        rows=[cells(row.to_fields()) for row in table.rows],
+        text_columns=(0, 1, 3),
+        footer=[cells({"pair": "average", "bucket": name, **means[name]}) for name in means],
+    )
 
 
-def _range(fields: Mapping[str, Any]) -> str:
-    if "bleu_low" not in fields:
+def _format(form: str, fields: Mapping[str, Any]) -> str:
+    try:
+        return form.format_map(fields)
+    except KeyError:  # an average has no language, a row without a baseline no delta
         return ""
-    return f"{fields['bleu_low']:.1f}-{fields['bleu_high']:.1f}"
-
-
-def _compared_cells(fields: Mapping[str, Any]) -> list[str]:
-    formats = {"baseline_bleu": ".1f", "delta_bleu": "+.1f", "p_value": ".4f"}
-    return [format(fields[name], form) if name in fields else "" for name, form in formats.items()]

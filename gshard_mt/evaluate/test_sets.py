@@ -1,4 +1,4 @@
-"""Test sets: sentences to score, held out or the user's own, and those that training has seen."""
+"""Test sets: held-out sentences or the user's own, and how many of them are in training data."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -18,31 +18,31 @@ from gshard_mt.data.tokenizer import Tokenizer
 from gshard_mt.errors import ConfigError, DataError
 from gshard_mt.languages import language_code, source_language
 
-NAME = "testset"  # of test sets that are given as files
-_RECORDS = 20_000  # read at once
+NAME = "testset"  # of test sets given as files
+_RECORDS = 20_000  # read at a time
 
 Sentences = Sequence[tuple[str, str]]  # source, English
 
 
 class TestSet(NamedTuple):
-    """Sentences with their English by pair; `name` is the folder of what becomes of them."""
+    """Sentences with their English translations, by language pair."""
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # not a test class of pytest
 
-    name: str
+    name: str  # of the folder that results are written to
     pairs: Mapping[str, Sentences]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Leak:
-    """How many sentences of a test set are in the training data, whatever their language there."""
+    """How many sentences of a test set are in the training data, in any of its languages."""
 
     sources: int
     english: int
 
 
 def held_out(prepared: Prepared, split: str) -> TestSet:
-    """Returns what was held out when the data were prepared. Raises DataError for nothing."""
+    """Returns the held-out split of the prepared data. Raises DataError if it is empty."""
     found = {pair: prepared.references(pair, split) for pair in prepared.language_pairs}
     found = {pair: sentences for pair, sentences in found.items() if sentences}
     if not found:
@@ -51,9 +51,9 @@ def held_out(prepared: Prepared, split: str) -> TestSet:
 
 
 def read_test_set(values: Sequence[str]) -> TestSet:
-    """Reads `de-en=FILE.tsv` as often as given, or one recipe, whose test (or dev) corpora count.
+    """Reads any number of `de-en=FILE.tsv`, or the test (else dev) corpora of one recipe.
 
-    Raises ConfigError for another form, DataError for text that can't be read.
+    Raises ConfigError for a value of another form, DataError for text that can't be read.
     """
     if len(values) == 1 and values[0].endswith(".toml"):
         recipe = load_recipe(pathlib.Path(values[0]))
@@ -62,7 +62,7 @@ def read_test_set(values: Sequence[str]) -> TestSet:
         if not entries:
             raise DataError(f'{values[0]}: found no test corpus; accepted: split = "test"')
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in recipe.name).strip(".")
-        return TestSet(f"{NAME}-{name}", _read(entries))  # never the folder of what was held out
+        return TestSet(f"{NAME}-{name}", _read(entries))  # never a held-out split's folder
     return TestSet(NAME, _read([_entry(value) for value in values]))
 
 
@@ -83,7 +83,7 @@ def _read(entries: Sequence[Entry]) -> dict[str, list[tuple[str, str]]]:
 
 
 def find_leaks(test: TestSet, prepared: Prepared, tokenizer: Tokenizer) -> dict[str, Leak]:
-    """Compares a test set with all training data, when case, spaces and punctuation don't count."""
+    """Looks for test sentences in all training data, ignoring case, spaces and punctuation."""
     sides = {
         pair: tuple(text_keys([sentence[side] for sentence in sentences]) for side in (0, 1))
         for pair, sentences in test.pairs.items()
@@ -105,8 +105,8 @@ def find_leaks(test: TestSet, prepared: Prepared, tokenizer: Tokenizer) -> dict[
 
 
 def _training_texts(prepared: Prepared, pair: str, tokenizer: Tokenizer):
-    """Yields lists of sources and of English; what SentencePiece spells is the normalized text."""
-    if not prepared.num_examples[pair].get("train"):
+    """Yields lists of sources and of English, as normalized when the data were prepared."""
+    if not prepared.num_pairs[pair].get("train"):
         return
     reader = prepared.reader(pair, "train")
     for start in range(0, len(reader), _RECORDS):

@@ -1,63 +1,99 @@
-"""Pages in one file each: templates, the style and the script that they share, their pictures."""
+"""A page in one HTML file: sections with their tables and pictures, its style and its script."""
 # SPDX-License-Identifier: Apache-2.0
 
 import base64
 import logging
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jinja2
+from gshard_mt.report.tables import Table, escape
 
-if TYPE_CHECKING:  # matplotlib is loaded when a picture is drawn
+if TYPE_CHECKING:  # matplotlib is imported only where pictures are drawn
     from gshard_mt.report.pictures import Picture
 
-_FOLDER = pathlib.Path(__file__).parent
+_TEMPLATE = pathlib.Path(__file__).with_name("page.html.jinja")
+
+logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it logs that it lists the fonts
 
 
 class Figure(NamedTuple):
-    """A picture with its place on the page."""
+    """A picture and the section that shows it."""
 
-    section: str  # one of the page's
+    section: str  # a section's id
     name: str  # `pictures/<name>.png`
     title: str
     picture: "Picture"
 
     @property
     def source(self) -> str:
-        """The picture itself as an address, so that the page needs no other file."""
+        """The picture as a data URL, so that the page needs no other file."""
         return "data:image/svg+xml;base64," + base64.b64encode(self.picture.svg).decode()
 
 
-def render(template: pathlib.Path, **values: Any) -> str:
-    """Returns a page. All text is escaped: sentences and names are not ours."""
+class Section(NamedTuple):
+    """A table with what a reader needs to know about it; a page adds its figures."""
+
+    id: str
+    title: str
+    notes: Sequence[str] = ()  # one paragraph each
+    table: Table | None = None
+
+
+class Page(NamedTuple):
+    """All texts may be untrusted: they are escaped."""
+
+    title: str
+    lead: str
+    sections: Sequence[Section]
+    figures: Sequence[Figure] = ()
+    signatures: Mapping[str, str] = {}  # of each metric
+
+
+def write_page(
+    page: Page, path: pathlib.Path, template: pathlib.Path = _TEMPLATE, **more: Any
+) -> None:
+    """Writes the page and its figures as `pictures/*.png` next to it, replacing earlier ones.
+
+    A template of its own extends `page.html.jinja` and may use the values in `more`.
+    """
+    import jinja2  # not needed to print a table
+
+    folder = path.parent / "pictures"
+    for old in folder.glob("*.png"):
+        old.unlink()
+    for figure in page.figures:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{figure.name}.png").write_bytes(figure.picture.png)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader([template.parent, _FOLDER]),
+        loader=jinja2.FileSystemLoader([template.parent, _TEMPLATE.parent]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template.name).render(values)
+    html = environment.get_template(template.name).render(page=page, **more)
+    path.write_text(html, encoding="utf-8")
 
 
-def silence_matplotlib() -> None:
-    """Keeps it from telling of its list of fonts, once it is imported."""
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+def to_text(page: Page) -> str:
+    """Returns the tables and signatures for a terminal."""
+    lines = []
+    for section in page.sections:
+        if section.table:
+            lines += [f"{section.title}:", *section.table.to_text(), ""]
+    lines += [f"{name}: {signature}" for name, signature in page.signatures.items()]
+    return "\n".join(lines) + "\n"
 
 
-def by_section(figures: Iterable[Figure]) -> dict[str, list[Figure]]:
-    """Returns the figures of every section that has some."""
-    sections: dict[str, list[Figure]] = {}
-    for figure in figures:
-        sections.setdefault(figure.section, []).append(figure)
-    return sections
-
-
-def write_pictures(figures: Iterable[Figure], folder: pathlib.Path) -> None:
-    """Writes `pictures/*.png` into a folder; those that were there go."""
-    (folder / "pictures").mkdir(parents=True, exist_ok=True)
-    for old in (folder / "pictures").glob("*.png"):
-        old.unlink()
-    for figure in figures:
-        (folder / "pictures" / f"{figure.name}.png").write_bytes(figure.picture.png)
+def to_markdown(page: Page) -> str:
+    """Returns title, lead, sections and signatures as Markdown, without the figures."""
+    lines = [f"# {escape(page.title)}", "", escape(page.lead), ""]
+    for section in page.sections:
+        lines += [f"## {escape(section.title)}", ""]
+        for note in section.notes:
+            lines += [escape(note), ""]
+        if section.table:
+            lines += [*section.table.to_markdown(), ""]
+    lines += [f"- {name}: `{signature}`" for name, signature in page.signatures.items()]
+    return "\n".join(lines).rstrip("\n") + "\n"

@@ -1,32 +1,65 @@
-"""A table as cells of text, for a terminal and as Markdown; the first line is its head."""
+"""A table of text cells, rendered for a terminal, as Markdown and as CSV; page.py has the HTML."""
 # SPDX-License-Identifier: Apache-2.0
 
-from collections.abc import Collection, Sequence
+import csv
+import io
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
-Cells = Sequence[Sequence[str]]
-
-
-def align(cells: Cells, text_columns: Collection[int]) -> list[str]:
-    """Returns a line for each of the cells' and a rule below the head; numbers are at the right."""
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    lines = []
-    for line in cells:
-        padded = (
-            text.ljust(width) if column in text_columns else text.rjust(width)
-            for column, (text, width) in enumerate(zip(line, widths, strict=True))
-        )
-        lines.append("  ".join(padded).rstrip())
-    lines.insert(1, "-" * max(len(line) for line in lines))
-    return lines
+Cells = Sequence[str]
 
 
-def to_markdown(cells: Cells, text_columns: Collection[int]) -> list[str]:
-    """Returns the lines of a Markdown table; what is in a cell stays text."""
-    head, *body = cells
-    rule = ["---" if column in text_columns else "---:" for column in range(len(head))]
-    return [_line(head), f"| {' | '.join(rule)} |", *map(_line, body)]
+class Table(NamedTuple):
+    """Formatted cells, which may be untrusted text: every rendering escapes them.
+
+    Columns that are not in `text_columns` hold numbers: they are aligned right.
+    """
+
+    head: Cells
+    rows: Sequence[Cells]
+    text_columns: Collection[int] = (0,)
+    footer: Sequence[Cells] = ()  # averages: below a rule, and not sorted on a page
+
+    def to_text(self) -> list[str]:
+        """Returns lines of aligned columns, with a rule below the head and above the footer."""
+        lines = [self.head, *self.rows, *self.footer]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        found = []
+        for cells in lines:
+            padded = (
+                cell.ljust(width) if column in self.text_columns else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            )
+            found.append("  ".join(padded).rstrip())
+        rule = "-" * max(map(len, found))
+        if self.footer:
+            found.insert(1 + len(self.rows), rule)
+        return [found[0], rule, *found[1:]]
+
+    def to_markdown(self) -> list[str]:
+        """Returns the lines of a Markdown table; the footer is its last rows."""
+        columns = range(len(self.head))
+        rule = ["---" if column in self.text_columns else "---:" for column in columns]
+        head, *rows = ([escape(cell) for cell in cells] for cells in (self.head, *self.rows))
+        footer = ([escape(cell) for cell in cells] for cells in self.footer)
+        return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows, *footer)]
+
+    def to_csv(self) -> str:
+        """Returns head and rows; a cell with a comma, a quote or a line end is quoted."""
+        text = io.StringIO()
+        csv.writer(text).writerows([self.head, *self.rows])
+        return text.getvalue()
 
 
-def _line(cells: Sequence[str]) -> str:
-    escaped = (cell.replace("|", "\\|").replace("<", "\\<") for cell in cells)
-    return f"| {' | '.join(escaped)} |"
+def records_table(records: Sequence[Mapping[str, Any]]) -> Table:
+    """Returns a row for each record; columns are the keys of the first one, values in full."""
+    head = list(records[0])
+    return Table(head, [[str(record.get(key, "")) for key in head] for record in records])
+
+
+def escape(text: str) -> str:
+    """Returns Markdown that shows a text as it is, on one line: no markup, HTML or cell border."""
+    one_line = re.sub(r"[\r\n]+", " ", text)
+    escaped = re.sub(r"[\\`|\[&]|\*(?=\S)|(?<!\w)_(?=\S)", r"\\\g<0>", one_line)
+    return escaped.replace("<", "&lt;")

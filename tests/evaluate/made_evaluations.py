@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from gshard_mt.config import records as configs
 from gshard_mt.config.records import Config
 from gshard_mt.evaluate import table as tables
-from gshard_mt.evaluate.lines import write_lines
+from gshard_mt.evaluate.folder import write_lines
 from gshard_mt.evaluate.scores import score, signatures
 from gshard_mt.run.directory import FORMAT_VERSION
 from tests.evaluate.lines import routing_line
@@ -42,7 +42,7 @@ def leave(
     folder = workdir / "eval" / str(step) / "test"
     scores = {pair: score(hypotheses[pair], lines) for pair, lines in references.items()}
     rows = tables.make_rows(scores, TRAIN_PAIRS)
-    tables.write(tables.Table(step, "test", 5000, 2000, signatures(), rows), folder)
+    tables.write(tables.ScoreTable(step, "test", 5000, 2000, signatures(), rows), folder)
     for pair, lines in references.items():
         write_lines(folder / f"{pair}.hyp.txt", hypotheses[pair])
         write_lines(folder / f"{pair}.ref.txt", lines)

@@ -10,7 +10,7 @@ import pytest
 
 from gshard_mt.evaluate import table as tables
 from gshard_mt.evaluate.scores import Comparison, Score, score
-from gshard_mt.evaluate.table import Table
+from gshard_mt.evaluate.table import ScoreTable
 
 SCORES = {
     "de-en": Score(500, 23.44, 22.1, 24.8, 45.6),
@@ -22,9 +22,11 @@ TRAIN_PAIRS = {"is-en": 900, "de-en": 12345, "sv-en": 2000, "fr-en": 2000}
 
 
 @pytest.fixture
-def table() -> Table:
+def table() -> ScoreTable:
     rows = tables.make_rows(SCORES, TRAIN_PAIRS)
-    return Table(2000, "test", 12345678, 2345678, {"bleu": "nrefs:1|tok:13a", "chrf": "x"}, rows)
+    return ScoreTable(
+        2000, "test", 12345678, 2345678, {"bleu": "nrefs:1|tok:13a", "chrf": "x"}, rows
+    )
 
 
 def test_rows_run_from_high_to_low_resource(table):
@@ -42,17 +44,17 @@ def test_buckets_are_a_quarter_a_half_and_a_quarter_as_in_the_paper():
     assert tables.buckets({}) == {}
 
 
-def test_buckets_count_every_trained_pair_even_if_only_one_is_scored():
+def test_buckets_come_from_all_trained_language_pairs_even_if_only_one_is_scored():
     (row,) = tables.make_rows({"is-en": SCORES["is-en"]}, TRAIN_PAIRS)
     assert (row.bucket, row.train_pairs) == ("low", 900)
 
 
-def test_a_pair_never_trained_on_is_low_with_no_training_pairs():
+def test_a_language_pair_never_trained_on_is_low_with_no_training_pairs():
     (row,) = tables.make_rows({"da-en": SCORES["sv-en"]}, {"de-en": 10})
     assert (row.bucket, row.train_pairs, row.language) == ("low", 0, "Danish")
 
 
-def test_averages_are_over_pairs_and_empty_buckets_are_empty(table):
+def test_averages_are_over_language_pairs_and_empty_buckets_are_empty(table):
     means = tables.averages(table.rows)
     assert means["all"]["bleu"] == pytest.approx((23.44 + 30 + 10 + 20) / 4)
     assert means["mid"] == {"bleu": 25.0, "chrf": 45.0}
@@ -61,8 +63,8 @@ def test_averages_are_over_pairs_and_empty_buckets_are_empty(table):
     assert tables.averages(()) == {"all": {}, "high": {}, "mid": {}, "low": {}}
 
 
-def test_the_interval_of_an_average_of_small_sets_lies_around_it():
-    """Each drawn set of ten sentences scores lower on average, and over languages that adds up."""
+def test_the_interval_of_an_average_of_small_sets_contains_it():
+    """Resampled sets of ten sentences score lower on average, and averaging keeps that bias."""
     rng = random.Random(0)
     sides = [[" ".join(rng.choices("abcdef", k=6)) for _ in range(270)] for _ in range(2)]
     parts = [[side[start : start + 10] for side in sides] for start in range(0, 270, 10)]
@@ -88,13 +90,13 @@ def test_json_has_the_fields_that_scripts_rely_on(table, tmp_path):
     assert set(found["averages"]) == {"all", "high", "mid", "low"}
 
 
-def strange(table: Table) -> Table:
-    """Returns the table with one row whose language has what Markdown and CSV must escape."""
+def strange(table: ScoreTable) -> ScoreTable:
+    """Returns the table with one row, whose language Markdown and CSV must escape."""
     row = dataclasses.replace(table.rows[0], language='Old "High", | German')
     return dataclasses.replace(table, rows=(row,))
 
 
-def test_csv_gives_the_rows_back(table, tmp_path):
+def test_csv_reads_back_as_the_rows(table, tmp_path):
     tables.write(strange(table), tmp_path)
     with open(tmp_path / "table.csv", newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
@@ -117,8 +119,8 @@ def test_text_is_aligned_and_rounded_as_sacrebleu_prints(table):
 
 
 @pytest.fixture
-def compared(table) -> Table:
-    """The same scores beside a baseline: two pairs are better, one of them surely; two worse."""
+def compared(table) -> ScoreTable:
+    """The same scores with a baseline: two pairs better, two worse, one of each significantly."""
     comparisons = {
         "de-en": Comparison(20.0, 3.44, 0.001),
         "fr-en": Comparison(29.9, 0.1, 0.6),
@@ -149,7 +151,7 @@ def test_a_baseline_adds_its_columns_everywhere(compared, tmp_path):
     assert mid[-2:] == ["25.2", "-0.2"]  # an average has no p-value
 
 
-def test_what_got_better_or_worse_is_said(compared, table):
+def test_significant_differences_are_named(compared, table):
     assert tables.differences(compared.rows) == [
         "better than the baseline at p < 0.05: 1 of 4: de-en",
         "worse than the baseline at p < 0.05: 1 of 4: is-en",

@@ -4,7 +4,7 @@
 import pytest
 
 from gshard_mt.errors import DataError
-from gshard_mt.evaluate.lines import one_line, read_lines, write_lines
+from gshard_mt.evaluate.folder import one_line, read_lines, write_lines
 
 
 def test_every_sentence_is_one_line(tmp_path):
