@@ -1,4 +1,4 @@
-"""A plan as lines for the terminal, and as one JSON object."""
+"""A plan as lines for the terminal and as one JSON object."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -9,7 +9,7 @@ from gshard_mt.plan.plan import GIB, Plan
 
 
 def as_json(plan: Plan) -> dict[str, Any]:
-    """Returns the plan's fields and what follows from them; bytes, seconds, FLOPs."""
+    """Returns the plan's fields and the totals derived from them, in bytes, seconds and FLOPs."""
     found = dataclasses.asdict(plan) | {
         "total_bytes": plan.total_bytes,
         "fits": not (plan.does_not_fit or plan.missing_bytes),
@@ -27,7 +27,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
 
 
 def as_lines(plan: Plan, config: Config) -> list[str]:
-    """Returns the plan for people; `~` stands before what is an estimate."""
+    """Returns the plan for people to read; estimates have a `~`."""
 
     def about(name: str) -> str:
         return "~" if name in plan.estimated else ""
@@ -46,11 +46,11 @@ def as_lines(plan: Plan, config: Config) -> list[str]:
     if "program_bytes" not in plan.estimated:
         lines.append(f"  program      {_gib(plan.program_bytes)}")
     room = f" of {_gib(plan.memory_bytes)}" if plan.memory_bytes else ""
-    lines.append(f"  in all       {about('temporary_bytes')}{_gib(plan.total_bytes)}{room}")
+    lines.append(f"  total        {about('temporary_bytes')}{_gib(plan.total_bytes)}{room}")
     if plan.does_not_fit or plan.missing_bytes:
         lines += _what_helps(plan, config)
     lines += [
-        "one step of each device",
+        "one step on each device",
         f"  FLOPs        {plan.flops:.3e} ({plan.model_flops:.3e} by the model)",
     ]
     for kind, size in sorted(plan.collective_bytes.items()):
@@ -63,14 +63,14 @@ def as_lines(plan: Plan, config: Config) -> list[str]:
         lines.append(f"compiled     in {plan.trace_seconds + plan.compile_seconds:.1f} s")
     if line := plan.roofline:
         seconds = {"compute": line.compute, "memory": line.memory, **line.communication}
-        lines.append("roofline     at the published peaks, nothing sent under other work")
+        lines.append("roofline     at the published peaks, communication not overlapped")
         lines += [f"  {name:<12} {value * 1e3:,.1f} ms" for name, value in seconds.items()]
         lines.append(
-            f"  step         {line.step * 1e3:,.1f} ms, {1 / line.step:,.2f} a second; "
-            f"most of it {line.bound_by}"
+            f"  step         {line.step * 1e3:,.1f} ms, {1 / line.step:,.2f} per second; "
+            f"mostly {line.bound_by}"
         )
     if plan.estimated:
-        lines.append("~ is an estimate from shapes" if plan.compile_seconds is None else "")
+        lines.append("~ marks an estimate from shapes" if plan.compile_seconds is None else "")
     return [line for line in lines if line]
 
 

@@ -1,4 +1,4 @@
-"""The pictures of a report, drawn by matplotlib without a screen: each as SVG and as PNG."""
+"""Draws the pictures of reports with matplotlib, without a screen: each as SVG and as PNG."""
 # SPDX-License-Identifier: Apache-2.0
 
 import io
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-# Okabe and Ito's colours, which people with any colour vision tell apart.
+# Okabe and Ito's colors, which can be told apart with any color vision.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#767676"
 BUCKETS = {"high": (BLUE, "o"), "mid": (GREEN, "s"), "low": (RED, "^")}
 SERIES = ((BLUE, "o"), (ORANGE, "D"))
@@ -32,13 +32,13 @@ _STYLE: dict[Any, Any] = {
     "grid.color": "#e4e4e4",
     "legend.frameon": False,
     "lines.markersize": 4.5,
-    "svg.hashsalt": "gshard-mt",  # the same picture is the same file
+    "svg.hashsalt": "gshard-mt",  # equal pictures are equal files
     "text.parse_math": False,
 }
-_styled = matplotlib.rc_context(_STYLE)  # a decorator, too
+_styled = matplotlib.rc_context(_STYLE)  # used as a decorator
 _COUNT = "{x:,.0f}"  # 10,000
-_LETTER = 0.075  # inches of a letter of a label
-_MANY = 40  # languages, from which on rows are narrow and the axis is repeated on top
+_LETTER = 0.075  # width of a letter of a label, in inches
+_MANY = 40  # with more languages, rows are narrow and the axis is repeated on top
 
 
 def _percent(share: float, _: int) -> str:
@@ -54,16 +54,16 @@ class Picture(NamedTuple):
 
 @_styled
 def by_size(rows: Sequence[tuple[str, int, str]], bleu: Sequence[tuple[float, ...]]) -> Picture:
-    """Draws a dot a language: BLEU with its interval over training pairs, the most at the left.
+    """Draws BLEU with its interval against training pairs: one dot per language, most on the left.
 
-    `rows` are code, training pairs and bucket, `bleu` the figure and the ends of its interval.
+    `rows` are code, training pairs and bucket; `bleu` is the score and the ends of its interval.
     """
     figure, axes = _canvas(10.5, 4.4, left=0.6, top=0.4)
     sizes = np.array([size for _, size, _ in rows], float)
     means, lows, highs = np.array(bleu, float).T
     axes.vlines(sizes, lows, highs, color="#cccccc", linewidth=1.5, zorder=1)
     for bucket, (color, marker) in BUCKETS.items():
-        if own := [number for number, row in enumerate(rows) if row[2] == bucket]:
+        if own := [index for index, row in enumerate(rows) if row[2] == bucket]:
             axes.plot(sizes[own], means[own], marker, color=color, label=bucket)
     _size_axis(axes, sizes)
     axes.set_ylabel("BLEU")
@@ -76,13 +76,13 @@ def by_size(rows: Sequence[tuple[str, int, str]], bleu: Sequence[tuple[float, ..
 def differences(
     labels: Sequence[str], deltas: Sequence[float], are_significant: Sequence[bool]
 ) -> Picture:
-    """Draws a bar a language to the side of better or worse; those that are sure are dark."""
+    """Draws the difference of each language as a bar; significant ones are dark and starred."""
     figure, axes = _rows_canvas(labels, width=5.8)
     both = list(zip(deltas, are_significant, strict=True))
     colors = [(BLUE if delta >= 0 else RED, 1.0 if is_sure else 0.3) for delta, is_sure in both]
     bars = axes.barh(range(len(labels)), deltas, height=0.7, color=colors)
-    figures = [f"{delta:+.1f}{' *' if is_sure else ''}" for delta, is_sure in both]
-    axes.bar_label(bars, figures, padding=3, fontsize=_font_size(labels))
+    numbers = [f"{delta:+.1f}{' *' if is_sure else ''}" for delta, is_sure in both]
+    axes.bar_label(bars, numbers, padding=3, fontsize=_font_size(labels))
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.margins(x=0.15)
     axes.set_xlabel("BLEU above the baseline's")
@@ -96,7 +96,7 @@ def curves(
     step: int,
     unit: str,
 ) -> Picture:
-    """Draws figures by step, those of `dots` with their points; a line marks the checkpoint."""
+    """Draws values by step, those in `dots` with markers; a dashed line marks the checkpoint."""
     figure, axes = _canvas(10.5, 3.8, left=0.6, top=0.4)
     for (name, (steps, values)), color in zip(lines.items(), (ORANGE, BLUE), strict=False):
         marker = "." if len(steps) == 1 else ""
@@ -113,22 +113,22 @@ def curves(
 
 @_styled
 def learning_curves(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Picture:
-    """Draws a line a run: the mean dev nll by the target tokens that it was trained on."""
+    """Draws one line per run: the mean dev nll by the target tokens trained on."""
     figure, axes = _canvas(10.5, 4.4, left=0.6, top=_legend_height(curves))
     for (name, curve), (color, marker) in zip(curves.items(), _endless(RUNS), strict=False):
         axes.plot(*zip(*curve, strict=True), f"-{marker}", color=color, linewidth=1.2, label=name)
     axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(_COUNT)
-    axes.set(xlabel="target tokens", ylabel="dev nll, nats a target token")
+    axes.set(xlabel="target tokens", ylabel="dev nll, nats per target token")
     _legend_above(axes)
     return _render(figure)
 
 
 @_styled
 def gains(sizes: Sequence[int], series: Mapping[str, Sequence[float]], label: str) -> Picture:
-    """Draws a dot a language for each run: what it gained over training pairs, most at the left."""
+    """Draws gains against training pairs: one dot per language and run, most pairs on the left."""
     figure, axes = _canvas(10.5, 4.4, left=0.6, top=_legend_height(series))
-    others = itertools.islice(_endless(RUNS), 1, None)  # as in their learning curves
+    others = itertools.islice(_endless(RUNS), 1, None)  # the same colors as in learning curves
     for (name, values), (color, marker) in zip(series.items(), others, strict=False):
         axes.plot(sizes, values, marker, color=color, label=name, alpha=0.8)
     axes.axhline(0, color=GREY, linewidth=0.8)
@@ -142,25 +142,25 @@ class Scale(NamedTuple):
     """The axis of a dot plot."""
 
     label: str
-    is_share: bool = False  # of 1, printed as percents
-    is_log: bool = False  # of shares above 0
+    is_share: bool = False  # fractions of 1, printed as percentages
+    is_log: bool = False  # all values are above 0
 
 
 @_styled
 def dots(
     labels: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[float]]], scale: Scale
 ) -> Picture:
-    """Draws a row a language and a dot for each series; panels are side by side, by their title."""
+    """Draws a row per language with a dot per series, in panels with these titles."""
     width, top = (5.4, 0.35) if len(panels) == 1 else (7.0, 0.5)
     figure, *all_axes = _rows_canvas(labels, width, len(panels), top)
-    places = np.arange(len(labels))
+    rows = np.arange(len(labels))
     everything = np.array([list(series.values()) for series in panels.values()], float)
     for axes, (title, series) in zip(all_axes, panels.items(), strict=True):
         ends = np.array(list(series.values()), float)
         if len(series) > 1:
-            axes.hlines(places, ends.min(axis=0), ends.max(axis=0), color="#cccccc")
+            axes.hlines(rows, ends.min(axis=0), ends.max(axis=0), color="#cccccc")
         for (name, values), (color, marker) in zip(series.items(), SERIES, strict=False):
-            axes.plot(values, places, marker, color=color, label=name, clip_on=False)
+            axes.plot(values, rows, marker, color=color, label=name, clip_on=False)
         if scale.is_log:
             _make_log(axes, ends, _percent, num_labels=6)
         elif scale.is_share:
@@ -177,7 +177,7 @@ def dots(
 
 @_styled
 def heat_map(labels: Sequence[str], shares_XE: np.ndarray, largest: float) -> Picture:
-    """Draws shares from 0 to the largest by language and expert; grey is where nothing was."""
+    """Draws shares from 0 to `largest` by language and expert; NaN is grey."""
     num_experts = shares_XE.shape[1]
     cells = min(9.0, max(2.6, 0.36 * num_experts))
     figure, axes = _rows_canvas(labels, _label_width(labels) + cells + 0.9, right=0.8)
@@ -199,11 +199,11 @@ def heat_map(labels: Sequence[str], shares_XE: np.ndarray, largest: float) -> Pi
 
 
 def _canvas(width: float, height: float, left: float, top: float) -> tuple[Figure, Axes]:
-    """Returns a figure of so many inches with one pair of axes, margins in inches, too."""
+    """Returns a figure with one pair of axes; sizes and margins are in inches."""
     figure = Figure((width, height))
     bottom = 0.5
-    place = (left / width, bottom / height, 1 - (left + 0.15) / width, 1 - (bottom + top) / height)
-    return figure, figure.add_axes(place)
+    box = (left / width, bottom / height, 1 - (left + 0.15) / width, 1 - (bottom + top) / height)
+    return figure, figure.add_axes(box)
 
 
 _LEGEND_COLUMNS = 4
@@ -218,17 +218,17 @@ def _legend_above(axes: Axes) -> None:
 
 
 def _endless(series: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Yields colours in turn; when they come again, with other markers."""
-    for turn in itertools.count():
-        for number, (color, _) in enumerate(series):
-            yield color, series[(number + turn) % len(series)][1]
+    """Yields colors and markers forever; each round pairs them differently."""
+    for shift in itertools.count():
+        for index, (color, _) in enumerate(series):
+            yield color, series[(index + shift) % len(series)][1]
 
 
 def _size_axis(axes: Axes, sizes: np.ndarray) -> None:
-    """Makes the x axis one of training pairs, logarithmic, from the most to the fewest."""
+    """Makes the x axis training pairs, logarithmic, from the most to the fewest."""
     if sizes.min() > 0:
         _make_log(axes, sizes, _COUNT, num_labels=9)
-    else:  # languages that were never trained on
+    else:  # some language was never trained on
         axes.set_xscale("symlog", linthresh=max(1.0, min(sizes[sizes > 0], default=1.0)))
         axes.xaxis.set_major_formatter(_COUNT)
     axes.invert_xaxis()
@@ -239,7 +239,7 @@ def _size_axis(axes: Axes, sizes: np.ndarray) -> None:
 def _rows_canvas(
     labels: Sequence[str], width: float, num_panels: int = 1, top: float = 0.1, right: float = 0.25
 ) -> tuple:
-    """Returns a figure and its axes, whose rows are languages, the first one on top."""
+    """Returns a figure and its axes; rows are languages, the first one on top."""
     is_many = len(labels) > _MANY
     left, bottom, gap = _label_width(labels), 0.5, 0.25
     top += 0.25 if is_many else 0.0
@@ -248,11 +248,11 @@ def _rows_canvas(
     low, tall = bottom / height, 1 - (bottom + top) / height
     panel = (width - left - right - gap * (num_panels - 1)) / num_panels
     all_axes = []
-    for number in range(num_panels):
-        box = ((left + number * (panel + gap)) / width, low, panel / width, tall)
+    for index in range(num_panels):
+        box = ((left + index * (panel + gap)) / width, low, panel / width, tall)
         axes = figure.add_axes(box)
         axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.set_yticks(range(len(labels)), labels if number == 0 else [""] * len(labels))
+        axes.set_yticks(range(len(labels)), labels if index == 0 else [""] * len(labels))
         axes.tick_params(axis="y", length=0, labelsize=_font_size(labels))
         axes.tick_params(axis="x", labelsize=8, top=is_many, labeltop=is_many)
         all_axes.append(axes)
@@ -268,7 +268,7 @@ def _label_width(labels: Sequence[str]) -> float:
 
 
 def _make_log(axes: Axes, values: np.ndarray, formatter: Any, num_labels: int) -> None:
-    """Makes the x axis logarithmic, with as many powers of ten, or fives and twos, as fit."""
+    """Makes the x axis logarithmic, labeled at 1, 2, 5 or 1, 3 of a decade if they fit."""
     decades = max(np.log10(np.nanmax(values) / np.nanmin(values)), 0.5)
     digits = next((each for each in ((1, 2, 5), (1, 3)) if len(each) * decades < num_labels), (1,))
     axes.set_xscale("log")
@@ -278,7 +278,7 @@ def _make_log(axes: Axes, values: np.ndarray, formatter: Any, num_labels: int) -
 
 
 def _name_dots(axes: Axes, names: Sequence[str], x: np.ndarray, y: np.ndarray) -> None:
-    """Writes names beside dots, from left to right, wherever no other name or dot is."""
+    """Writes names next to dots, in order, wherever there is no other name or dot."""
     size = 8
     points = axes.transData.transform(np.stack([x, y], axis=1)) * 72 / axes.figure.dpi
     taken = [(left - 2, low - 2, left + 2, low + 2) for left, low in points]
