@@ -106,7 +106,7 @@ def find_leaks(test: TestSet, prepared: Prepared, tokenizer: Tokenizer) -> dict[
 
 def _training_texts(prepared: Prepared, pair: str, tokenizer: Tokenizer):
     """Yields lists of sources and of English, as normalized when the data were prepared."""
-    if not prepared.num_pairs[pair].get("train"):
+    if not prepared.num_examples[pair].get("train"):
         return
     reader = prepared.reader(pair, "train")
     for start in range(0, len(reader), _RECORDS):
