@@ -34,8 +34,8 @@ smoke: $(INSTALLED) ## real data to BLEU table: prepare, train a small MoE on 8 
 test: $(INSTALLED) ## run the whole test suite
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-soak: $(INSTALLED) ## the long form of tests/faults: kills, signals, corruptions, a million lines
-	$(BIN)/python -m pytest tests/faults --soak
+soak: $(INSTALLED) ## the long form: kills, signals, corruptions, a million lines, all of Tatoeba
+	$(BIN)/python -m pytest tests/faults tests/data/prepare --soak
 
 check: $(INSTALLED) ## lint (ruff), types (pyright), import floors
 	$(BIN)/ruff check .

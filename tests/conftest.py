@@ -32,7 +32,13 @@ else:
 
 
 def pytest_addoption(parser) -> None:
-    parser.addoption("--soak", action="store_true", help="the long form of tests/faults")
+    parser.addoption("--soak", action="store_true", help="run the long form: `make soak`")
+
+
+@pytest.fixture(scope="session")
+def soak(request) -> bool:
+    """Whether tests run in their long form."""
+    return request.config.getoption("--soak")
 
 
 @pytest.fixture(scope="session", autouse=True)
