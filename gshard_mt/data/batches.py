@@ -1,4 +1,4 @@
-"""Batches: the endless stream of training batches and the finite pass over a held-out split."""
+"""Batches: the endless stream of training batches and one pass over a held-out split."""
 # SPDX-License-Identifier: Apache-2.0
 
 import collections
@@ -24,25 +24,25 @@ from gshard_mt.data.prepared import Prepared
 from gshard_mt.data.records import RecordReader, parse_records, record_id
 from gshard_mt.errors import CheckpointError, ConfigError, DataError
 
-CHUNK_PAIRS = 4096  # packed together; more fill rows no better and cost more
+CHUNK_PAIRS = 4096  # packed together; more pairs cost more and fill rows no better
 _BATCHES_AHEAD = 8
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What a host reads its part of every batch from."""
+    """What a host needs to read its part of every batch."""
 
     readers: Sequence[RecordReader | None]
     config: DataConfig
     batch_rows: int
-    rows: np.ndarray  # of a batch, this host's, ascending
+    rows: np.ndarray  # this host's rows of a batch, ascending
 
 
 class TrainBatches:
-    """Batches without end, of this host's rows; a thread makes them ahead until `close`."""
+    """An endless stream of this host's rows; a thread prepares batches ahead until `close`."""
 
-    def __init__(self, source: _Source, place: StreamPosition):
-        self._source, self._place = source, place
+    def __init__(self, source: _Source, position: StreamPosition):
+        self._source, self._position = source, position
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "batches")
         self._ahead: collections.deque[concurrent.futures.Future] = collections.deque()
         self._made: Iterator[tuple[Batch, StreamPosition]] | None = None
@@ -53,70 +53,70 @@ class TrainBatches:
 
     def __next__(self) -> Batch:
         if self._is_closed:
-            raise ValueError("these batches are closed")
+            raise ValueError("the batches are closed")
         if self._made is None:
-            self._made = _make_batches(self._source, self._place)
+            self._made = _make_batches(self._source, self._position)
         while len(self._ahead) < _BATCHES_AHEAD:
             self._ahead.append(self._thread.submit(next, self._made))
-        batch, self._place = self._ahead.popleft().result()
+        batch, self._position = self._ahead.popleft().result()
         return batch
 
     def get_state(self) -> dict[str, Any]:
-        """Returns the place after the last batch given out, fit for JSON: the same on all hosts."""
-        return to_json(self._place)
+        """Returns the position after the last batch returned, as JSON: the same on all hosts."""
+        return to_json(self._position)
 
     def has_mixture_of(self, state: dict[str, Any]) -> bool:
-        """Says whether a state was saved with the data and the temperature of this stream."""
-        return self._place.has_same_mixture(from_json(state))
+        """Tells whether a state was saved with the data and temperature of this stream."""
+        return self._position.has_same_mixture(from_json(state))
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to a place that `get_state` gave on any host: the same batches follow, bit for bit.
+        """Continues from a state of any host: the same batches follow, bit for bit.
 
-        Raises CheckpointError where it is one of another mixture.
+        Raises CheckpointError if it was saved with another mixture.
         """
         if not self.has_mixture_of(state):
-            raise CheckpointError("the place saved is one in other data; see `change_mixture`")
+            raise CheckpointError("the saved position is one in other data; see `change_mixture`")
         self._go_to(from_json(state))
 
     def change_mixture(self, state: dict[str, Any]) -> dict[str, Any]:
-        """Goes on with this stream's mixture after a place in another one; returns the new state.
+        """Continues with this stream's mixture after a position in another; returns the new state.
 
-        `place.change_mixture` says where each language goes on.
+        `position.change_mixture` defines where each language continues.
         """
-        self._go_to(change_mixture(from_json(state), self._place, self._source.config.seed))
+        self._go_to(change_mixture(from_json(state), self._position, self._source.config.seed))
         return self.get_state()
 
     def list_records(self, state: dict[str, Any]) -> list[tuple[str, int]]:
-        """Returns the language pair and the record's `id` of every sentence of a batch, all hosts'.
+        """Returns the language pair and record `id` of each sentence pair of a batch of all hosts.
 
-        `state` is what `get_state` gave before the batch.
+        `state` is what `get_state` returned before the batch.
         """
-        place = from_json(state)
-        mixture, pairs = mixture_of(place, self._source.config.seed), list(place.pairs)
+        position = from_json(state)
+        mixture, pairs = mixture_of(position, self._source.config.seed), list(position.pairs)
         found: list[tuple[str, int]] = []
         num_left = self._source.batch_rows
         while num_left:
-            contents, pair_of = _read(self._source.readers, mixture.indices(place.chunk))
-            packing, order = _pack_chunk(place.chunk, contents, pair_of, self._source)
-            rows = order[place.row : place.row + num_left]
+            contents, pair_of = _read(self._source.readers, mixture.indices(position.chunk))
+            packing, order = _pack_chunk(position.chunk, contents, pair_of, self._source)
+            rows = order[position.row : position.row + num_left]
             for number in np.flatnonzero(np.isin(packing.row_of, rows)).tolist():
                 found.append((pairs[pair_of[number]], record_id(contents[number])))
             num_left -= len(rows)
-            place = place._replace(chunk=place.chunk + 1, row=0)
+            position = position._replace(chunk=position.chunk + 1, row=0)
         return found
 
     def close(self) -> None:
-        """Ends the thread; no batch can be read any more."""
+        """Ends the thread; no more batches can be read."""
         self._is_closed = True
         self._thread.shutdown(cancel_futures=True)
         self._ahead.clear()
 
-    def _go_to(self, place: StreamPosition) -> None:
+    def _go_to(self, position: StreamPosition) -> None:
         for future in self._ahead:
             future.cancel()
         concurrent.futures.wait(self._ahead)
         self._ahead.clear()
-        self._place, self._made = place, None
+        self._position, self._made = position, None
 
 
 def train_batches(
@@ -125,12 +125,11 @@ def train_batches(
     batch_rows: int,
     rows: Sequence[int] | np.ndarray | None = None,
 ) -> TrainBatches:
-    """Returns the training stream: the mixture's chunks, packed, their rows shuffled, in batches.
+    """Returns the training stream: the mixture's chunks, packed, their rows shuffled and batched.
 
-    Batches run across chunks; a thread prepares them ahead. The stream is a function of the
-    prepared data, `temperature`, `source_length`, `target_length`, `seed` and `batch_rows`. Of
-    each batch, a host gets the `rows` it asks for, ascending, by default all: those of all hosts
-    together are the batch that one host would get.
+    Batches may span chunks. The stream is a function of the prepared data, `temperature`,
+    `source_length`, `target_length`, `seed` and `batch_rows`. A host gets the given `rows` of each
+    batch, ascending, or all: the rows of all hosts make up the batch that one host would get.
     """
     source = _open_source(prepared, "train", config, batch_rows, rows)
     if not any(source.readers):
@@ -145,11 +144,10 @@ def split_batches(
     batch_rows: int,
     rows: Sequence[int] | np.ndarray | None = None,
 ) -> Iterator[Batch]:
-    """Yields a split once, packed; rows of padding (all 0) fill the last batch up.
+    """Yields a split once, packed; rows of padding (all 0) complete the last batch.
 
-    Its languages are mixed from the first batch to the last, as in training: of one language alone,
-    many tokens would want the same experts and find no room. Of each batch, a host gets the `rows`
-    it asks for, by default all.
+    Every batch mixes languages, as in training: many tokens of a single language would choose the
+    same experts and exceed their capacity. A host gets the given `rows` of each batch, or all.
     """
     source = _open_source(prepared, split, config, batch_rows, rows)
     lengths = (config.source_length, config.target_length)
@@ -172,7 +170,7 @@ def split_batches(
 
 
 def check_row_lengths(prepared: Prepared, config: DataConfig) -> None:
-    """Raises ConfigError where the rows are shorter than the longest sentence may be."""
+    """Raises ConfigError if rows are shorter than the longest sentence may be."""
     for key in ("source_length", "target_length"):
         found, least = getattr(config, key), getattr(prepared, key)
         if found < least:
@@ -182,35 +180,40 @@ def check_row_lengths(prepared: Prepared, config: DataConfig) -> None:
             )
 
 
-def _make_batches(source: _Source, place: StreamPosition) -> Iterator[tuple[Batch, StreamPosition]]:
-    """Yields this host's rows of every batch from a place on, and the place behind the batch.
+def _make_batches(
+    source: _Source, position: StreamPosition
+) -> Iterator[tuple[Batch, StreamPosition]]:
+    """Yields this host's rows of every batch from a position on, and the position after it.
 
-    All sentences of a chunk are read, because which row a sentence is in depends on all of them;
-    only this host's rows are laid out.
+    All sentences of a chunk are read, because the row of each depends on all of them; only this
+    host's rows are laid out.
     """
-    mixture = mixture_of(place, source.config.seed)
+    mixture = mixture_of(position, source.config.seed)
     parts: list[Batch] = []
-    num_rows = 0  # of the batch under way, on all hosts
+    num_rows = 0  # of the unfinished batch, on all hosts
     while True:
-        contents, pair_of = _read(source.readers, mixture.indices(place.chunk))
-        packing, order = _pack_chunk(place.chunk, contents, pair_of, source)
-        order = order[place.row :]
+        contents, pair_of = _read(source.readers, mixture.indices(position.chunk))
+        packing, order = _pack_chunk(position.chunk, contents, pair_of, source)
+        order = order[position.row :]
         row_in_batch = (num_rows + np.arange(len(order))) % source.batch_rows
         is_ours = np.isin(row_in_batch, source.rows)
         lengths = (source.config.source_length, source.config.target_length)
         rows = lay_out(packing, order[is_ours], *lengths)
         num_ours = np.cumsum(is_ours)
-        next_chunk = place._replace(chunk=place.chunk + 1, row=0)
+        next_chunk = position._replace(chunk=position.chunk + 1, row=0)
         used = 0
         for last in np.flatnonzero(row_in_batch == source.batch_rows - 1).tolist():
             parts.append(_cut(rows, used, int(num_ours[last])))
             used = int(num_ours[last])
             is_end = last + 1 == len(order)
-            yield _join(parts), next_chunk if is_end else place._replace(row=place.row + last + 1)
+            yield (
+                _join(parts),
+                next_chunk if is_end else position._replace(row=position.row + last + 1),
+            )
             parts = []
         parts.append(_cut(rows, used, None))
         num_rows = (num_rows + len(order)) % source.batch_rows
-        place = next_chunk
+        position = next_chunk
 
 
 def _open_source(
@@ -220,7 +223,7 @@ def _open_source(
     batch_rows: int,
     rows: Sequence[int] | np.ndarray | None,
 ) -> _Source:
-    """Opens a split's files; a language that has none there has no reader."""
+    """Opens a split's files; a language without examples in it has no reader."""
     check_row_lengths(prepared, config)
     readers = [
         prepared.reader(pair, split) if prepared.num_examples[pair][split] else None
@@ -233,12 +236,12 @@ def _open_source(
 def _read(
     readers: Sequence[RecordReader | None], indices_of: Sequence[np.ndarray]
 ) -> tuple[list[bytes], np.ndarray]:
-    """Returns the records at some indices of each reader, and the number of each one's pair."""
+    """Returns the records at some indices of each reader, and each one's language pair number."""
     contents: list[bytes] = []
     numbers = []
     for reader, indices in zip(readers, indices_of, strict=True):
         if reader is not None:
-            contents += reader.read_contents(np.sort(indices))  # as they lie on the disk
+            contents += reader.read_contents(np.sort(indices))  # in the order on disk
         numbers.append(len(contents))
     return contents, np.repeat(np.arange(len(numbers), dtype=np.int32), np.diff(numbers, prepend=0))
 
@@ -246,7 +249,7 @@ def _read(
 def _pack_chunk(
     chunk: int, contents: list[bytes], pair_of: np.ndarray, source: _Source
 ) -> tuple[Packing, np.ndarray]:
-    """Returns a chunk's rows and the order in which they are given out."""
+    """Returns a chunk's rows and the order in which to return them."""
     config = source.config
     packing = pack(parse_records(contents), pair_of, config.source_length, config.target_length)
     count = np.full(packing.num_rows, packing.num_rows)

@@ -1,4 +1,4 @@
-"""tf.train.Examples many at once: token ids in and out of the wire format, in arrays."""
+"""Serializes and parses many tf.train.Examples of token ids at once, with NumPy."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -9,14 +9,14 @@ import numpy as np
 
 _KEYS = (b"source", b"target")
 _MAX_FEATURES = 8
-_PAD = bytes(16)  # what is read past the end is thrown away
+_PAD = bytes(16)  # so that reads past the end are harmless; their values are discarded
 
-# Tags of the wire format: fields 1, 2 and 3 with a length.
+# Tags of the wire format: length-delimited fields 1, 2 and 3.
 _FIRST, _SECOND, _THIRD = 0x0A, 0x12, 0x1A
 
 
 class Columns(NamedTuple):
-    """Sentences of many records, end to end: no BOS, EOS or padding; a length for each record."""
+    """Sentences of many records, concatenated without BOS, EOS or padding, and their lengths."""
 
     source: np.ndarray  # int32
     source_lengths: np.ndarray  # int64
@@ -27,7 +27,7 @@ class Columns(NamedTuple):
 def serialize_examples(ids: np.ndarray, sides: Columns) -> Iterator[bytes]:
     """Yields an Example of `id`, `source` and `target` for each pair, as protobuf would write it.
 
-    `ids` are int64; keys are in alphabetical order, as protobuf's deterministic form has them.
+    `ids` are int64; keys are in alphabetical order, as in protobuf's deterministic serialization.
     """
     sources = _pack(sides.source, sides.source_lengths)
     targets = _pack(sides.target, sides.target_lengths)
@@ -46,7 +46,7 @@ def serialize_examples(ids: np.ndarray, sides: Columns) -> Iterator[bytes]:
 
 
 def _pack(values: np.ndarray, lengths: np.ndarray) -> Iterator[bytes]:
-    """Yields lists of packed varints, as long as `lengths` says, of non-negative values."""
+    """Yields non-negative values as packed varints, in lists of the given lengths."""
     content, sizes = encode_varints(values)
     before = np.concatenate([[0], np.cumsum(sizes)])
     ends = before[np.cumsum(lengths)].tolist()
@@ -58,12 +58,12 @@ def _pack(values: np.ndarray, lengths: np.ndarray) -> Iterator[bytes]:
 
 @functools.lru_cache(1 << 14)
 def _opening(key: bytes, num_bytes: int) -> bytes:
-    """Returns what stands before the packed values of a feature: an entry of the map, down to it.
+    """Returns the bytes that precede the packed values of a feature in its entry of the map.
 
-    The inside comes first: the list's tag and length, then those of what holds it.
+    Built from the inside out: the tag and length of the list, then of each message around it.
     """
     opening = b""
-    # A list without values is written as no list at all.
+    # An empty list is omitted.
     for tag in (_FIRST, _THIRD, _SECOND) if num_bytes else (_THIRD, _SECOND):
         opening = _field(tag, len(opening) + num_bytes) + opening
     opening = _field(_FIRST, len(key)) + key + opening
@@ -77,14 +77,14 @@ def _field(tag: int, length: int) -> bytes:
 
 
 class UnusualExampleError(Exception):
-    """An Example that is valid perhaps, but not as protobuf libraries write them."""
+    """An Example that may be valid but is not laid out as protobuf libraries write it."""
 
 
 def parse_examples(contents: Sequence[bytes]) -> Columns:
-    """Returns `source` and `target` of serialized Examples.
+    """Returns `source` and `target` of serialized Examples; values are taken modulo 2^32.
 
-    Features may be in any order and more than these two, lists are packed, every field is there
-    once; raises UnusualExampleError else. Values are taken modulo 2^32.
+    Features may be in any order, and others may be present. Raises UnusualExampleError unless lists
+    are packed and every field occurs once.
     """
     lengths = np.array([len(content) for content in contents], np.int64)
     ends = np.cumsum(lengths)
@@ -108,7 +108,7 @@ def _read_feature(
     ends: np.ndarray,
     found: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> np.ndarray:
-    """Reads one feature of every record; notes where the list of a known key lies.
+    """Reads one feature of every record and stores where the list of a known key begins and stops.
 
     `found` is the begins and stops by key and record, and the records' numbers. Returns where the
     features end.
@@ -118,11 +118,11 @@ def _read_feature(
     at, key_ends = _enter(data, at, _FIRST, feature_ends)
     for number, key in enumerate(_KEYS):
         is_it = key_ends - at == len(key)
-        for place, byte in enumerate(key):
-            is_it &= data[at + place] == byte
+        for offset, byte in enumerate(key):
+            is_it &= data[at + offset] == byte
         _expect(begins[number, rows[is_it]] < 0)
         inside, ends_of_it = key_ends[is_it], feature_ends[is_it]
-        for tag in (_SECOND, _THIRD, _FIRST):  # the feature, its int64_list, the packed values
+        for tag in (_SECOND, _THIRD, _FIRST):  # the feature, its int64_list, its packed values
             inside, stop = _enter(data, inside, tag, ends_of_it)
             _expect(stop == ends_of_it)
         begins[number, rows[is_it]], stops[number, rows[is_it]] = inside, ends_of_it
@@ -132,7 +132,7 @@ def _read_feature(
 def _enter(
     data: np.ndarray, at: np.ndarray, tag: int, ends: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a tag and a length; returns where what they announce begins and ends."""
+    """Reads a tag and a length; returns where the field's content begins and ends."""
     _expect((at < ends) & (data[at] == tag))
     at = at + 1
     byte = data[at].astype(np.int64)
@@ -152,19 +152,19 @@ def _enter(
 def _read_lists(
     data: np.ndarray, begins: np.ndarray, stops: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Reads the varints between begins and stops; returns all values and each list's number."""
+    """Reads the varints between begins and stops; returns all values and each list's length."""
     num_bytes = stops - begins
     ends = np.cumsum(num_bytes)
-    places = np.arange(ends[-1]) + np.repeat(begins - (ends - num_bytes), num_bytes)
-    content = data[places]
+    indices = np.arange(ends[-1]) + np.repeat(begins - (ends - num_bytes), num_bytes)
+    content = data[indices]
     is_last = content < 128
     num_before = np.concatenate([[0], np.cumsum(is_last)])
-    _expect(is_last[ends[num_bytes > 0] - 1])  # no value goes on in the next list
+    _expect(is_last[ends[num_bytes > 0] - 1])  # no value continues in the next list
     return decode_varints(content, is_last), num_before[ends] - num_before[ends - num_bytes]
 
 
 def encode_varints(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the bytes of non-negative values as varints, end to end, and the size of each."""
+    """Returns non-negative values as concatenated varints, and the size of each in bytes."""
     values = values.astype(np.uint64)
     sizes = np.ones(len(values), np.int64)
     rest = values >> np.uint64(7)
@@ -176,19 +176,19 @@ def encode_varints(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for number in range(int(sizes.max(initial=0))):
         rows = np.flatnonzero(sizes > number)
         bits = (values[rows] >> np.uint64(7 * number)) & np.uint64(127)
-        goes_on = sizes[rows] > number + 1
-        content[starts[rows] + number] = bits | (goes_on * np.uint64(128))
+        continues = sizes[rows] > number + 1
+        content[starts[rows] + number] = bits | (continues * np.uint64(128))
     return content, sizes
 
 
 def decode_varints(content: np.ndarray, is_last: np.ndarray) -> np.ndarray:
-    """Returns the varints that the bytes hold, modulo 2^32, as int32."""
+    """Returns the values of concatenated varints, modulo 2^32, as int32."""
     lasts = np.flatnonzero(is_last)
     firsts = np.concatenate([[0], lasts[:-1] + 1]) if len(lasts) else lasts
     sizes = lasts - firsts + 1
     _expect(sizes <= 10)
     values = (content[firsts] & 127).astype(np.uint32)
-    for number in range(1, 5):  # what follows are bits above the 32nd
+    for number in range(1, 5):  # later bytes hold bits above the 32nd
         longer = np.flatnonzero(sizes > number)
         if not len(longer):
             break

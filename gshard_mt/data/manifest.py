@@ -1,4 +1,4 @@
-"""The manifest of a prepared directory: what is in it, from what, and whether it is finished."""
+"""The manifest of a prepared directory: its content, its origin, and whether it is finished."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -13,16 +13,16 @@ from gshard_mt.errors import DataError
 
 FORMAT_VERSION = 1
 NAME = "manifest.json"
-WORK = ".work"  # what a preparation keeps on disk until it is done
+WORK = ".work"  # temporary files of an unfinished preparation
 
 _PAIR_FOLDER = re.compile(r"[a-z]{2,3}(_[A-Z][a-z]{3})?-en")
 _DRAFT = re.compile(rf"{re.escape(NAME)}\.\w+\.tmp")  # of `documents.write_whole`
-# Settings that prepared data is the same for, whatever they are.
+# Settings that do not change the prepared data.
 _OTHER_KEYS = {"recipe", "temperature", "num_workers"}
 
 
 def read_manifest(data_dir: pathlib.Path) -> dict[str, Any]:
-    """Returns the manifest of a finished directory. Raises DataError for any other directory."""
+    """Returns the manifest of a finished directory. Raises DataError for any other."""
     path = data_dir / NAME
     manifest = read_json(path, FORMAT_VERSION, DataError, "make it with gshard-prepare-data")
     if manifest.get("finished") is not True:
@@ -31,21 +31,23 @@ def read_manifest(data_dir: pathlib.Path) -> dict[str, Any]:
 
 
 def write_manifest(data_dir: pathlib.Path, manifest: dict[str, Any]) -> None:
-    """Writes the manifest whole or not at all."""
+    """Writes the manifest atomically."""
     write_json(data_dir / NAME, manifest, indent=1, sort_keys=True, ensure_ascii=False)
 
 
 def claim_directory(data_dir: pathlib.Path, identity: dict[str, Any]) -> bool:
-    """Makes an empty directory for `identity`; returns False where that is there, finished.
+    """Makes an empty directory for `identity`; returns False if it exists and is finished.
 
-    What an unfinished preparation left is removed. Raises DataError where the directory holds
-    something else, or data prepared with other settings.
+    The remains of an unfinished preparation are removed. Raises DataError if the directory holds
+    anything else, or data prepared with other settings.
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         names = sorted(path.name for path in data_dir.iterdir())
     except OSError as error:
-        raise DataError(f"{data_dir}: can't be made a data directory: {error.strerror}") from None
+        raise DataError(
+            f"{data_dir}: can't be used as a data directory: {error.strerror}"
+        ) from None
     if NAME in names:
         found = read_json(data_dir / NAME, FORMAT_VERSION, DataError, "give another --data_dir")
         if found.get("finished") is True:
@@ -64,11 +66,11 @@ def claim_directory(data_dir: pathlib.Path, identity: dict[str, Any]) -> bool:
 
 
 def identity_of(config: DataConfig, recipe_fingerprint: str, tokenizer_hash: str) -> dict[str, Any]:
-    """Returns all that prepared data depends on: settings that shape it, what the recipe says."""
+    """Returns everything that prepared data depends on: the relevant settings and the recipe."""
     settings = dataclasses.asdict(config)
     cleaning = {f"cleaning.{key}": value for key, value in settings.pop("cleaning").items()}
     settings = {key: value for key, value in settings.items() if key not in _OTHER_KEYS}
-    settings["tokenizer"] = tokenizer_hash  # wherever it lies
+    settings["tokenizer"] = tokenizer_hash  # not its path
     return {**settings, **cleaning, "recipe": recipe_fingerprint}
 
 
@@ -81,7 +83,8 @@ def _check_same(data_dir: pathlib.Path, found: dict[str, Any], identity: dict[st
             for key in keys
         )
         raise DataError(
-            f"{data_dir}: holds data prepared otherwise ({changes}); give another --data_dir"
+            f"{data_dir}: holds data prepared with other settings ({changes}); "
+            "give another --data_dir"
         )
 
 
@@ -95,6 +98,6 @@ def _remove_unfinished(data_dir: pathlib.Path, names: list[str]) -> None:
             path.unlink()
         elif name != NAME:
             raise DataError(
-                f"{data_dir}: unfinished, and {name} in it is not of gshard-prepare-data; "
+                f"{data_dir}: unfinished, and {name} in it was not made by gshard-prepare-data; "
                 "give another --data_dir"
             )

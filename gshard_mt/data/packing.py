@@ -1,4 +1,4 @@
-"""Packing: sentences laid into rows so that both sides of a row are nearly full, nothing cut."""
+"""Packing: puts sentences into rows so that both sides are nearly full and nothing is cut."""
 # SPDX-License-Identifier: Apache-2.0
 
 from typing import Any, NamedTuple
@@ -8,30 +8,30 @@ import numpy as np
 from gshard_mt.data.examples import Columns
 from gshard_mt.data.tokenizer import bos_id, eos_id
 
-_ROWS_AT_ONCE = 128  # rows get room in such steps
+_ROWS_AT_ONCE = 128  # rows to allocate at a time
 
-Array = Any  # of NumPy here, of JAX inside a jitted function
+Array = Any  # NumPy here, JAX inside a jitted function
 
 
 class Batch(NamedTuple):
-    """Packed rows (B rows, L source positions, T target positions), int32, padding 0 everywhere.
+    """Packed rows (B rows, L source positions, T target positions), int32, with 0 as padding.
 
-    Sentences of a row are numbered from 1 in the segments; positions start at 0 in each of them.
+    Segments number the sentences of a row from 1; positions start at 0 in each sentence.
     """
 
     source_BL: Array  # ids, then EOS
     source_segment_BL: Array
     source_position_BL: Array
-    source_pair_BL: Array  # number of the language pair, 0 at padding too
+    source_pair_BL: Array  # number of the language pair; 0 at padding, too
     input_BT: Array  # BOS, then ids
     label_BT: Array  # ids, then EOS
-    target_segment_BT: Array  # the same numbers as the source's
+    target_segment_BT: Array  # the numbers of `source_segment_BL`
     target_position_BT: Array
     target_pair_BT: Array
 
 
 class Packing(NamedTuple):
-    """Sentence pairs and the row that each is in, before any row is laid out."""
+    """Sentence pairs and the row of each, before rows are laid out."""
 
     columns: Columns
     pair_of: np.ndarray  # number of the language pair of each
@@ -40,7 +40,7 @@ class Packing(NamedTuple):
 
 
 def pack(columns: Columns, pair_of: np.ndarray, row_source: int, row_target: int) -> Packing:
-    """Assigns every sentence pair to a row. None is longer than a row."""
+    """Assigns every sentence pair to a row. None may be longer than a row."""
     row_of = pack_rows(
         columns.source_lengths + 1, columns.target_lengths + 1, row_source, row_target
     )
@@ -50,13 +50,12 @@ def pack(columns: Columns, pair_of: np.ndarray, row_source: int, row_target: int
 def pack_rows(
     source_lengths: np.ndarray, target_lengths: np.ndarray, row_source: int, row_target: int
 ) -> np.ndarray:
-    """Returns each pair's row, in which neither side's lengths sum up to more than the row has.
+    """Returns each pair's row, numbered from 0; no side exceeds the length of a row.
 
     Best fit, longest first: a pair goes to the row that it leaves least room in (on the emptier
-    side); a new row is opened where it fits in none. Lengths count EOS, at least 1. Rows are
-    numbered from 0.
+    side), or to a new one if it fits in none. Lengths include EOS, so they are at least 1.
     """
-    # In parts of a row that are the same for both sides, so that they compare as integers.
+    # Scaled so that a full row is the same integer on both sides.
     sources, targets = source_lengths * row_target, target_lengths * row_source
     order = np.argsort(-(sources + targets), kind="stable")
     row_of = np.empty(len(order), np.int64)
@@ -69,10 +68,10 @@ def pack_rows(
             room_source, room_target = room
             left_source, left_target = left
             sizes_source, sizes_target = left.view(np.uint64)
-        # Rows not opened yet take part: whatever is in use has less room, so it comes first.
+        # Empty rows compete as well: a row in use that fits has less room, so it comes first.
         np.subtract(room_source, source, out=left_source)
         np.subtract(room_target, target, out=left_target)
-        # Read without its sign, what is below 0 is more than any room.
+        # Read as unsigned, a negative number is more than any room.
         row = int(np.maximum(sizes_source, sizes_target, out=sizes_source).argmin())
         room_source[row] -= source
         room_target[row] -= target
@@ -82,17 +81,17 @@ def pack_rows(
 
 
 def lay_out(packing: Packing, rows: np.ndarray, row_source: int, row_target: int) -> Batch:
-    """Returns the rows of these numbers, in this order."""
-    place_of_row = np.full(packing.num_rows, -1, np.int64)
-    place_of_row[rows] = np.arange(len(rows))
-    place_of = place_of_row[packing.row_of]
-    order = np.argsort(place_of, kind="stable")[np.count_nonzero(place_of < 0) :]
-    row_of, pair_of, columns = place_of[order], packing.pair_of[order], packing.columns
+    """Returns the given rows, in this order."""
+    new_row = np.full(packing.num_rows, -1, np.int64)
+    new_row[rows] = np.arange(len(rows))
+    new_row_of = new_row[packing.row_of]
+    order = np.argsort(new_row_of, kind="stable")[np.count_nonzero(new_row_of < 0) :]
+    row_of, pair_of, columns = new_row_of[order], packing.pair_of[order], packing.columns
     size = (len(rows), row_source)
     source = _lay_out(_pick(columns.source, columns.source_lengths, order), pair_of, row_of, size)
     size = (len(rows), row_target)
     target = _lay_out(_pick(columns.target, columns.target_lengths, order), pair_of, row_of, size)
-    # The decoder reads what it has to say one position later, from BOS on.
+    # The decoder's inputs are its labels shifted right, beginning with BOS.
     input_BT = np.zeros_like(target.ids)
     input_BT[:, 1:] = target.ids[:, :-1]
     input_BT[(target.position == 0) & (target.segment > 0)] = bos_id
@@ -101,19 +100,19 @@ def lay_out(packing: Packing, rows: np.ndarray, row_source: int, row_target: int
 
 
 class _Sentences(NamedTuple):
-    ids: np.ndarray  # end to end, each with its EOS
-    lengths: np.ndarray  # EOS counted
+    ids: np.ndarray  # concatenated, each with its EOS
+    lengths: np.ndarray  # with EOS
     positions: np.ndarray  # of each id in its sentence
 
 
 def _pick(ids: np.ndarray, lengths: np.ndarray, order: np.ndarray) -> _Sentences:
-    """Returns sentences in this order, an EOS behind each."""
+    """Returns the sentences in this order, with an EOS after each."""
     starts = np.cumsum(lengths) - lengths
     picked = lengths[order] + 1
     ends = np.cumsum(picked)
     positions = np.arange(picked.sum()) - np.repeat(ends - picked, picked)
-    places = np.repeat(starts[order], picked) + positions
-    found = np.r_[ids, np.int32(eos_id)][np.minimum(places, len(ids))]
+    indices = np.repeat(starts[order], picked) + positions
+    found = np.r_[ids, np.int32(eos_id)][np.minimum(indices, len(ids))]
     found[ends - 1] = eos_id
     return _Sentences(found, picked, positions)
 
@@ -128,18 +127,18 @@ class _Side(NamedTuple):
 def _lay_out(
     sentences: _Sentences, pair_of: np.ndarray, row_of: np.ndarray, size: tuple[int, int]
 ) -> _Side:
-    """Lays sentences, sorted by row, end to end in their rows."""
+    """Puts sentences, sorted by row, one after another into their rows."""
     side = _Side(*np.zeros((4, *size), np.int32))
     if not len(row_of):
         return side
     lengths = sentences.lengths
-    is_first = np.r_[True, row_of[1:] != row_of[:-1]]  # of its row
+    is_first = np.r_[True, row_of[1:] != row_of[:-1]]  # in its row
     first = np.maximum.accumulate(np.where(is_first, np.arange(len(row_of)), 0))
     starts = np.cumsum(lengths) - lengths
     offset = starts - starts[first]  # of each sentence in its row
-    place = np.repeat(row_of * size[1] + offset, lengths) + sentences.positions
-    side.ids.ravel()[place] = sentences.ids
-    side.segment.ravel()[place] = np.repeat(np.arange(len(row_of)) - first + 1, lengths)
-    side.position.ravel()[place] = sentences.positions
-    side.pair.ravel()[place] = np.repeat(pair_of, lengths)
+    index = np.repeat(row_of * size[1] + offset, lengths) + sentences.positions
+    side.ids.ravel()[index] = sentences.ids
+    side.segment.ravel()[index] = np.repeat(np.arange(len(row_of)) - first + 1, lengths)
+    side.position.ravel()[index] = sentences.positions
+    side.pair.ravel()[index] = np.repeat(pair_of, lengths)
     return side

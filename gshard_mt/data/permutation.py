@@ -1,4 +1,4 @@
-"""Permutations computed place by place: the order of an epoch, which nobody ever holds whole."""
+"""Permutations computed index by index: an epoch's order that is never stored."""
 # SPDX-License-Identifier: Apache-2.0
 
 import numpy as np
@@ -6,16 +6,16 @@ import numpy as np
 _ROUNDS = 6
 
 
-def permute(places: np.ndarray, counts: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Returns the image of each place, in [0, count), under the permutation that its seed names.
+def permute(indices: np.ndarray, counts: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Returns where each index of [0, count) goes under the permutation that its seed selects.
 
-    All are of the same length: every place has a count and a seed of its own. Counts are at most
-    2^62. A Feistel network over the next power of 4; who lands beyond the count walks on.
+    The three arrays are of one length; counts are at most 2^62. A Feistel network over the next
+    power of 4; values outside the range are encrypted again (cycle walking).
     """
     limits = counts.astype(np.uint64)
     widths = _half_widths(counts)
     keys = _mix(seeds.astype(np.uint64))
-    found = _encrypt(places.astype(np.uint64), widths, keys)
+    found = _encrypt(indices.astype(np.uint64), widths, keys)
     outside = np.flatnonzero(found >= limits)
     while len(outside):
         found[outside] = _encrypt(found[outside], widths[outside], keys[outside])
@@ -24,7 +24,7 @@ def permute(places: np.ndarray, counts: np.ndarray, seeds: np.ndarray) -> np.nda
 
 
 def _half_widths(counts: np.ndarray) -> np.ndarray:
-    """Returns half the bits of the smallest square domain that holds [0, count), at least one."""
+    """Returns half the bits of the smallest power of 4 that is at least count, at least 1."""
     half = np.zeros(len(counts), np.uint64)
     for bits in range(1, 32):
         half += counts - 1 >= 1 << (2 * bits)
@@ -41,7 +41,7 @@ def _encrypt(values: np.ndarray, widths: np.ndarray, keys: np.ndarray) -> np.nda
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """SplitMix64's finalizer: every bit of a value moves every bit of what is returned."""
+    """SplitMix64's finalizer: every bit of the input affects every bit of the output."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""Where the training stream stands: a small record, and how it goes on with another mixture."""
+"""The position of the training stream, and how it continues with another mixture."""
 # SPDX-License-Identifier: Apache-2.0
 
 from typing import Any, NamedTuple
@@ -13,22 +13,22 @@ FORMAT_VERSION = 1
 
 
 class StreamPosition(NamedTuple):
-    """The next row of a stream, with all that its mixture follows from but `data.seed`."""
+    """The next row of a stream, and all that determines its mixture except `data.seed`."""
 
     data: str  # fingerprint of the prepared data
     temperature: float
     chunk_pairs: int
-    pairs: dict[str, dict[str, int]]  # by language pair: `pairs`, their tokens, and `start`
+    pairs: dict[str, dict[str, int]]  # language pair -> `pairs`, their tokens, `start`
     chunk: int = 0
-    row: int = 0  # rows of the chunk that were given out; less than it has
+    row: int = 0  # rows of the chunk that were returned; less than all of them
 
     def has_same_mixture(self, other: "StreamPosition") -> bool:
-        """Says whether both are places of data and settings that are the same."""
+        """Tells whether both are positions in the same data with the same temperature."""
         return (self.data, self.temperature) == (other.data, other.temperature)
 
 
 def first_position(prepared: Prepared, config: DataConfig, chunk_pairs: int) -> StreamPosition:
-    """Returns the place before the first row."""
+    """Returns the position of the first row."""
     pairs = {}
     for pair in prepared.language_pairs:
         source_tokens, target_tokens = prepared.num_tokens[pair]["train"]
@@ -41,20 +41,20 @@ def first_position(prepared: Prepared, config: DataConfig, chunk_pairs: int) -> 
     return StreamPosition(prepared.fingerprint, config.temperature, chunk_pairs, pairs)
 
 
-def mixture_of(place: StreamPosition, seed: int) -> Mixture:
-    """Returns the mixture that a place belongs to."""
-    counts = {pair: info["pairs"] for pair, info in place.pairs.items()}
-    starts = {pair: info["start"] for pair, info in place.pairs.items()}
-    return make_mixture(counts, place.temperature, place.chunk_pairs, seed, starts)
+def mixture_of(position: StreamPosition, seed: int) -> Mixture:
+    """Returns the mixture of a position."""
+    counts = {pair: info["pairs"] for pair, info in position.pairs.items()}
+    starts = {pair: info["start"] for pair, info in position.pairs.items()}
+    return make_mixture(counts, position.temperature, position.chunk_pairs, seed, starts)
 
 
 def change_mixture(old: StreamPosition, new: StreamPosition, seed: int) -> StreamPosition:
-    """Returns where the mixture of `new` begins once that of `old` was read up to its place.
+    """Returns where the mixture of `new` begins after that of `old` was read up to its position.
 
-    A language that both have goes on in its own stream behind the last pair that a chunk has
-    taken, so that no pair is seen again before the others; what was left of that chunk waits for
-    the next epoch. Where its pairs are others (by their number and tokens), it begins its next
-    epoch. A language that is new begins at 0.
+    A language in both continues in its own stream after the last pair that a chunk has taken, so
+    that no pair is seen again before the others; the rest of that chunk waits for the next epoch.
+    If its pairs changed (judged by their number and tokens), its next epoch begins. A new language
+    begins at 0.
     """
     mixture = mixture_of(old, seed)
     next_chunk = old.chunk + (old.row > 0)
@@ -74,13 +74,13 @@ def change_mixture(old: StreamPosition, new: StreamPosition, seed: int) -> Strea
     return new._replace(pairs=pairs, chunk=0, row=0)
 
 
-def to_json(place: StreamPosition) -> dict[str, Any]:
-    """Returns the place as plain values."""
-    return {"format_version": FORMAT_VERSION, **place._asdict()}
+def to_json(position: StreamPosition) -> dict[str, Any]:
+    """Returns the position as values fit for JSON."""
+    return {"format_version": FORMAT_VERSION, **position._asdict()}
 
 
 def from_json(state: dict[str, Any]) -> StreamPosition:
-    """Reads what `to_json` wrote. Raises CheckpointError where it is of another format."""
+    """Reads what `to_json` returned. Raises CheckpointError if it has another format."""
     try:
         check_version(state, FORMAT_VERSION)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Records on disk: a pair's splits as a TFDS dataset in ArrayRecord files, read by index."""
+"""Records: a language pair's splits as a TFDS dataset in ArrayRecord files, read by index."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -14,19 +14,19 @@ from gshard_mt.data.examples import Columns, UnusualExampleError, parse_examples
 from gshard_mt.errors import DataError
 
 _SUFFIX = "array_record"
-# Without threads and buffers: these make a read of one record a thousand times as slow.
+# Threads and buffers would make reading a single record a thousand times slower.
 _RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
 
 
 class Record(NamedTuple):
-    """One pair as subword ids: 1-D int32, no BOS, EOS or padding."""
+    """A sentence pair as subword ids: 1-D int32, without BOS, EOS or padding."""
 
     source: np.ndarray
     target: np.ndarray
 
 
 class ShardInfo(NamedTuple):
-    """One file of a split: where it lies for now, and what is in it."""
+    """One file of a split: its current path and its size."""
 
     path: pathlib.Path
     num_records: int
@@ -34,10 +34,10 @@ class ShardInfo(NamedTuple):
 
 
 def write_shard(path: pathlib.Path, contents: Iterable[bytes]) -> ShardInfo:
-    """Writes serialized records to an ArrayRecord file, as they come."""
+    """Writes serialized records to an ArrayRecord file as they are produced."""
     num_records = num_bytes = 0
-    # A group is decompressed to read any record of it: 16 cost no more than one alone, and the
-    # index, which readers hold in memory, has an entry a group.
+    # To read one record its whole group is decompressed. Groups of 16 are as fast as groups of one,
+    # and the index, which readers keep in memory, has one entry per group.
     writer = array_record_module.ArrayRecordWriter(str(path), "group_size:16")
     for content in contents:
         num_records += 1
@@ -50,10 +50,10 @@ def write_shard(path: pathlib.Path, contents: Iterable[bytes]) -> ShardInfo:
 def write_dataset(
     folder: pathlib.Path, splits: Mapping[str, Sequence[ShardInfo]], description: str
 ) -> None:
-    """Makes one pair's dataset of its shards, for `tfds.builder_from_directory`.
+    """Makes one language pair's dataset from its shards, for `tfds.builder_from_directory`.
 
-    Shards are moved to their places in it; empty ones and splits without any are left out. A pair
-    without any record has no dataset.
+    Shards are moved into it; empty shards and splits are left out. Without any record there is no
+    dataset.
     """
     if not any(shard.num_records for shards in splits.values() for shard in shards):
         return
@@ -73,8 +73,8 @@ def write_dataset(
             filetype_suffix=_SUFFIX,
         )
         for number, shard in enumerate(shards):
-            place = template.sharded_filepath(shard_index=number, num_shards=len(shards))
-            os.replace(shard.path, str(place))
+            path = template.sharded_filepath(shard_index=number, num_shards=len(shards))
+            os.replace(shard.path, str(path))
         infos.append(
             tfds.core.SplitInfo(
                 name=split,
@@ -96,10 +96,10 @@ def write_dataset(
 
 
 class RecordReader:
-    """Random access to the records of one pair and split.
+    """Random access to the records of one split of a language pair.
 
-    Goes to the ArrayRecord files and the protocol buffers directly: many times the speed of a TFDS
-    data source, which makes threads for every read and a dict for every record.
+    Reads ArrayRecord files and protocol buffers directly, many times faster than a TFDS data
+    source, which starts threads for every read and builds a dict for every record.
     """
 
     def __init__(self, folder: pathlib.Path, split: str):
@@ -134,10 +134,10 @@ class RecordReader:
         inside = (order - self._starts[shard_of]).tolist()
         contents = []
         try:
-            # One by one: a call for many makes lists as long as the shard, whatever it reads.
-            for number, place in zip(shard_of.tolist(), inside, strict=True):
+            # One by one: a call for several records builds lists as long as the whole shard.
+            for number, index in zip(shard_of.tolist(), inside, strict=True):
                 shard = self._shards[number]
-                shard.seek(place)
+                shard.seek(index)
                 contents.append(shard.read())
         except (OSError, ValueError, RuntimeError, IndexError) as error:
             raise DataError(f"{self._where} can't be read: {error}") from None
@@ -145,7 +145,7 @@ class RecordReader:
 
 
 def parse_records(contents: Sequence[bytes]) -> Columns:
-    """Returns the token ids of serialized records, all at once."""
+    """Returns the token ids of serialized records."""
     if not contents:
         return Columns(*np.zeros((4, 0), np.int32))
     try:
@@ -160,7 +160,7 @@ def record_id(content: bytes) -> int:
 
 
 def _parse_plainly(contents: Sequence[bytes]) -> Columns:
-    """Does the same as `parse_examples`, for whatever layout, by protobuf."""
+    """Does the same as `parse_examples` for any layout, with protobuf, slowly."""
     sides = []
     for key in Record._fields:
         lists = [_parse_example(each)[key].int64_list for each in contents]

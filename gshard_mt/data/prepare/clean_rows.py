@@ -1,4 +1,4 @@
-"""Clean rows: a block as read becomes the pairs that can be trained on, with their keys."""
+"""Clean rows: turns a block as read into the pairs to train on, with their keys."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
@@ -15,9 +15,9 @@ from gshard_mt.data.prepare.keys import KEYS, KeyedPairs, join_keys
 
 
 def clean_rows(raw: RawBlock, config: CleaningConfig) -> tuple[KeyedPairs, Drops]:
-    """Returns the pairs that pass, and what was dropped (by tag).
+    """Returns the pairs that pass, and the dropped ones by tag.
 
-    Ready-made dev and test pairs are scored as they are: only those with an empty side go.
+    Ready-made dev and test pairs are scored as they are: only those with an empty side are dropped.
     """
     drops = Drops()
     if raw.split == "train":
@@ -29,10 +29,10 @@ def clean_rows(raw: RawBlock, config: CleaningConfig) -> tuple[KeyedPairs, Drops
         is_empty = [not (a and b) for a, b in zip(source, english, strict=True)]
         reason, reasons = np.array(is_empty, np.uint8), {1: "empty"}
     for number, name in reasons.items():
-        places = np.flatnonzero(reason == number)
-        if len(places):
-            samples = [(source[i], english[i]) for i in places[:NUM_SAMPLES]]
-            drops.add(raw.tag, name, len(places), samples)
+        rows = np.flatnonzero(reason == number)
+        if len(rows):
+            samples = [(source[i], english[i]) for i in rows[:NUM_SAMPLES]]
+            drops.add(raw.tag, name, len(rows), samples)
     sides = [source, english, *folded]
     kept = np.flatnonzero(reason == 0)
     if len(kept) < len(source):
@@ -43,7 +43,7 @@ def clean_rows(raw: RawBlock, config: CleaningConfig) -> tuple[KeyedPairs, Drops
 def clean_block(
     raw: RawBlock, config: CleaningConfig, folder: pathlib.Path
 ) -> tuple[int, StoredBlock | None, Drops]:
-    """Cleans a block and writes it to `folder`; returns its pairs as read, and what is left."""
+    """Cleans a block and writes it to `folder`; returns its number of pairs and what is left."""
     rows, drops = clean_rows(raw, config)
     block = write_block(raw, *rows, folder) if len(rows.keys) else None
     return len(raw.source), block, drops
@@ -74,7 +74,7 @@ def _keys(
 
 
 def _near_keys(keys: np.ndarray, folded: list[str]) -> np.ndarray:
-    """Returns the hashes of near forms, from those of the folded texts where these are the same."""
+    """Returns the hashes of near forms, reusing `keys` where the near form is the folded text."""
     near = near_forms(folded)
     rows = [row for row, form in enumerate(near) if form is not folded[row]]
     hashes = keys.copy()

@@ -1,4 +1,4 @@
-"""Keep out: users' own test sets, whose sentences training may not hold."""
+"""Decontamination: the keys of users' own test sets, whose sentences are kept out of training."""
 # SPDX-License-Identifier: Apache-2.0
 
 import glob
@@ -16,9 +16,9 @@ _BATCH = 10_000
 
 
 def read_keep_out(patterns: str) -> np.ndarray:
-    """Returns the sorted keys of all sentences of text files, a column of a line each.
+    """Returns the sorted keys of all sentences of text files; each column of a line is one.
 
-    `patterns` are paths or globs, separated by commas. Raises ConfigError where one finds nothing.
+    `patterns` are paths or globs, separated by commas. Raises ConfigError if one matches no file.
     """
     keys = [np.zeros(0, np.uint64)]
     for pattern in filter(None, (each.strip() for each in patterns.split(","))):
@@ -38,5 +38,5 @@ def read_keep_out(patterns: str) -> np.ndarray:
 
 
 def text_keys(texts: list[str]) -> np.ndarray:
-    """Returns the key of each sentence when case, spaces and punctuation don't count."""
+    """Returns the key of each sentence, ignoring case, spaces and punctuation."""
     return hash_texts(fold_all([text for text in normalize_all(texts) if text]))

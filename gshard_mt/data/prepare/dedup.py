@@ -1,4 +1,4 @@
-"""Duplicates: which pairs of a language were there before, found on disk in bounded memory."""
+"""Duplicates: finds the repeated pairs of a language on disk, in bounded memory."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-PART_ROWS = 1 << 20  # rows that are sorted in memory at once
+PART_ROWS = 1 << 20  # rows to sort in memory at once
 
 KEPT, DUPLICATE, NEAR_DUPLICATE = range(3)
 
@@ -17,7 +17,7 @@ ROW = np.dtype([("id", "<i8"), ("pair", "<u8"), ("near", "<u8"), ("row", "<i8")]
 def find_duplicates(keys: np.ndarray) -> np.ndarray:
     """Returns KEPT, DUPLICATE or NEAR_DUPLICATE (uint8) for each row with `id`, `pair`, `near`.
 
-    Of equal pairs, and of pairs with one near form, the one with the lowest id is kept.
+    Of equal pairs, and of pairs with the same near form, the one with the lowest id is kept.
     """
     is_again = [_is_again(keys[name], keys["id"]) for name in ("pair", "near")]
     return np.select(is_again, [DUPLICATE, NEAR_DUPLICATE], KEPT).astype(np.uint8)
@@ -26,10 +26,10 @@ def find_duplicates(keys: np.ndarray) -> np.ndarray:
 def find_duplicates_on_disk(
     blocks: Sequence[np.ndarray] | Iterable[np.ndarray], num_rows: int, folder: pathlib.Path
 ) -> np.ndarray:
-    """Returns what `find_duplicates` says of all blocks' keys laid end to end.
+    """Returns `find_duplicates` of all blocks' keys, concatenated.
 
-    Rows are dealt by the near key into files of `folder`, so that those that may be equal meet in
-    one, and each file is then sorted alone: beside a byte a row, memory doesn't grow with them.
+    The near key assigns rows to files in `folder`, so that rows that may be equal are in the same
+    file, and each file is sorted alone: memory grows by one byte per row.
     """
     bits = part_bits(num_rows)
     found = np.zeros(num_rows, np.uint8)
@@ -49,14 +49,14 @@ def find_duplicates_on_disk(
 
 
 def part_bits(num_rows: int) -> int:
-    """Returns how many bits of the near key number the parts, each of about PART_ROWS or less."""
+    """Returns how many bits of the near key select a part, for about PART_ROWS rows per part."""
     return max(0, (num_rows - 1) // PART_ROWS).bit_length()
 
 
 def deal(keys: np.ndarray, start: int, bits: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (part, its ROWs) of keys whose first is row `start`; no part is empty.
+    """Yields (part, its ROWs) for keys that begin at row `start`; no part is empty.
 
-    Pairs that may be equal are of one part, whichever keys they come with.
+    Pairs that may be equal go to the same part, in every call.
     """
     rows = np.empty(len(keys), ROW)
     for field in ("id", "pair", "near"):

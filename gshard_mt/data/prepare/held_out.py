@@ -1,4 +1,4 @@
-"""Held-out sets: English strings that no language trains on, drawn where languages are small."""
+"""Held-out sets: English strings that no language trains on, drawn first from small languages."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from gshard_mt.config.records import DataConfig
 from gshard_mt.data.cleaning.placeholders import MIN_WORDS
 from gshard_mt.data.prepare.keys import is_among, mix_keys
 
-CANDIDATES = 1 << 15  # English strings of a language that are remembered to draw from
+CANDIDATES = 1 << 15  # English strings kept of each language to draw from
 
 _MAX_SHARE = 3  # at most a third of a language's pairs is held out
 _SPLITS = ("test", "dev")
@@ -19,23 +19,23 @@ Keys = np.ndarray  # uint64
 
 
 class Candidates(NamedTuple):
-    """Different English strings of a language, by key: all, or the first in the seed's order.
+    """Keys of a language's distinct English strings: all, or the first in the seed's order.
 
-    Languages remember the same strings of those that they share, since the order is one for all.
+    The order is the same for all languages, so they keep the same ones of the strings they share.
     """
 
     key: Keys  # sorted
-    is_short: np.ndarray  # bool: has no more than MIN_WORDS words, wherever it is written
+    is_short: np.ndarray  # bool: every spelling of it has at most MIN_WORDS words
 
 
 def candidates(keys: np.ndarray, seed: int) -> Candidates:
-    """Returns what can be drawn from rows of keys.KEYS."""
+    """Returns the candidates among rows of keys.KEYS."""
     keys = keys[keys["num_words"] >= MIN_WORDS]
     return _first(Candidates(keys["english"], keys["num_words"] <= MIN_WORDS), seed)
 
 
 def merge_candidates(parts: Iterable[Candidates], seed: int) -> Candidates:
-    """Returns what `candidates` returns of all rows, from what it returned of parts of them."""
+    """Returns what `candidates` would for all rows, from its results for parts of them."""
     parts = list(parts)
     key, is_short = (np.concatenate([part[field] for part in parts]) for field in (0, 1))
     return _first(Candidates(key, is_short), seed)
@@ -62,9 +62,10 @@ def choose_held_out(
 ) -> dict[str, Keys]:
     """Draws English strings until each language has `wanted[language][split]` pairs with them.
 
-    The smallest language draws first, and rather strings that many larger ones have: these then
-    need few of their own, and little is lost to training. `given` are the keys of ready-made
-    splits. A language gives at most a third of its pairs. Returns the sorted keys of each split.
+    The smallest language draws first and prefers strings that many larger languages share: those
+    then need few more of their own, and little text is lost to training. `given` are the keys of
+    ready-made splits. A language gives up at most a third of its pairs. Returns the sorted keys of
+    each split.
     """
     key, num_have = np.unique(
         np.concatenate([each.key for each in found.values()]), return_counts=True
@@ -72,20 +73,20 @@ def choose_held_out(
     split_of = np.zeros(len(key), np.int8)  # 0: not held out; n: the n-th split
     for number, split in enumerate(_SPLITS, 1):
         split_of[np.isin(key, given[split]) & (split_of == 0)] = number
-    num_drawn = np.zeros(len(key), np.int64)  # languages that have a string and have drawn already
+    num_drawn = np.zeros(len(key), np.int64)  # how many languages with the string have drawn
     order_of_seed = mix_keys(key, seed)
     for language in sorted(wanted, key=lambda each: (num_pairs[each], each)):
-        place = np.searchsorted(key, found[language].key)
-        gain = 2 * num_drawn[place] - num_have[place]
-        place = place[np.lexsort((order_of_seed[place], gain, found[language].is_short))]
+        index = np.searchsorted(key, found[language].key)
+        gain = 2 * num_drawn[index] - num_have[index]
+        index = index[np.lexsort((order_of_seed[index], gain, found[language].is_short))]
         most = num_pairs[language] // (2 * _MAX_SHARE)
         for number, split in enumerate(_SPLITS, 1):
             if split in wanted[language]:
-                has = int(np.sum(split_of[place] == number))
+                has = int(np.sum(split_of[index] == number))
                 missing = min(wanted[language][split], most) - has
-                free = place[split_of[place] == 0]
+                free = index[split_of[index] == 0]
                 split_of[free[: max(0, missing)]] = number
-        num_drawn[place] += 1
+        num_drawn[index] += 1
     return {
         split: np.union1d(key[split_of == number], given[split])
         for number, split in enumerate(_SPLITS, 1)
@@ -93,16 +94,16 @@ def choose_held_out(
 
 
 def wanted_pairs(config: DataConfig, given: Iterable[str]) -> dict[str, int]:
-    """Returns how many pairs a language should hold out of the splits that it isn't given."""
+    """Returns how many pairs a language should hold out for each split that isn't given."""
     num_wanted = {"test": config.num_test, "dev": config.num_dev}
     given = set(given)
     return {split: number for split, number in num_wanted.items() if split not in given}
 
 
 def pick_rows(keys: np.ndarray, is_free: np.ndarray, held_out: Keys, seed: int) -> np.ndarray:
-    """Returns the rows that stand for held-out English strings, one for each, in the seed's order.
+    """Returns one row for each held-out English string, in the seed's order.
 
-    Of several translations the pair that comes first in that order is taken, if it is free.
+    Of several free translations of a string, the first in that order is taken.
     """
     is_testable = keys["num_words"] >= MIN_WORDS
     rows = np.flatnonzero(is_free & is_testable & is_among(keys["english"], held_out))

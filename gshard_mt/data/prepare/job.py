@@ -1,4 +1,4 @@
-"""A preparation's job, and what a pipeline makes of it: shards, held-out text, counts of drops."""
+"""A preparation job, and what a pipeline returns: shards, held-out text and counts of drops."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -17,19 +17,19 @@ from gshard_mt.errors import DataError
 
 
 class Job(NamedTuple):
-    """What is to be prepared, and where; `work` in it is there and empty."""
+    """What to prepare and where; the directory `work` exists and is empty."""
 
     config: DataConfig
     recipe: Recipe
     data_dir: pathlib.Path
-    keep_out: np.ndarray  # sorted keys of sentences that training may not hold
+    keep_out: np.ndarray  # sorted keys of sentences to keep out of training
 
     @property
     def work(self) -> pathlib.Path:
         return self.data_dir / WORK
 
     def from_anywhere(self) -> "Job":
-        """Returns the job with absolute paths, for processes that stand elsewhere."""
+        """Returns the job with absolute paths, for processes in other directories."""
         entries = [
             dataclasses.replace(entry, folder=entry.folder.absolute())
             for entry in self.recipe.entries
@@ -39,21 +39,20 @@ class Job(NamedTuple):
 
 
 class PipelineOutput(NamedTuple):
-    """All of the text as shards, which lie in `work` still; the tokenizer is in its place.
+    """All text as shards, which are still in `work`; the tokenizer is in the data directory.
 
-    Every language has all of entry.SPLITS in `shards`, dev and test in `references`.
+    `shards` has all of entry.SPLITS for every language, `references` has dev and test.
     """
 
-    shards: dict[str, dict[str, list[Shard]]]  # language -> split -> in the order of ids
-    references: dict[str, dict[str, list[Sentences]]]  # language -> dev, test -> what is scored
+    shards: dict[str, dict[str, list[Shard]]]  # language -> split -> ordered by ids
+    references: dict[str, dict[str, list[Sentences]]]  # language -> dev, test -> sentences
     drops: Drops
 
 
-# Of these there are two, and what they make is the same: local_pipeline.run_locally and
-# beam_pipeline.beam_pipeline.
+# There are two with the same output: local.run_locally and beam.pipeline.beam_pipeline.
 Pipeline = Callable[[Job], PipelineOutput]
 
 
 def no_training_pair(job: Job) -> DataError:
-    """Returns the error of a recipe that nothing is left of."""
+    """Returns the error for a recipe of which nothing is left."""
     return DataError(f"{job.config.recipe}: after cleaning no training pair is left")

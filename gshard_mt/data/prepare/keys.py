@@ -1,11 +1,10 @@
-"""Keys: 64-bit hashes that stand for sentences and pairs where their text need not be read."""
+"""Keys: 64-bit hashes of sentences and pairs, which stand in for their text."""
 # SPDX-License-Identifier: Apache-2.0
 
 from typing import NamedTuple
 
 import numpy as np
 
-# Of a hundred million different texts, some two in a thousand share a hash by chance.
 KEYS = np.dtype(
     [
         ("id", "<i8"),
@@ -13,7 +12,7 @@ KEYS = np.dtype(
         ("english", "<u8"),  # the folded English
         ("pair", "<u8"),  # both sides as they are
         ("near", "<u8"),  # both sides in their near-duplicate form
-        ("num_words", "u1"),  # of an English that is a test of translation; else 0
+        ("num_words", "u1"),  # of English that can test translation; else 0
     ]
 )
 
@@ -41,7 +40,7 @@ class KeyedPairs(NamedTuple):
 
 
 def mix_keys(keys: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Returns 64-bit keys scrambled one to one (SplitMix64), otherwise for every seed."""
+    """Returns 64-bit keys scrambled one to one (SplitMix64), differently for every seed."""
     z = keys + np.uint64((seed + 1) * _ODD % (1 << 64))
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -49,7 +48,7 @@ def mix_keys(keys: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def join_keys(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Returns one key for two, of which it matters which is left."""
+    """Returns one key for an ordered pair of keys."""
     return mix_keys(mix_keys(left) + right)
 
 
@@ -57,5 +56,5 @@ def is_among(keys: np.ndarray, sorted_keys: np.ndarray) -> np.ndarray:
     """Tells for each key whether it is among sorted ones."""
     if not len(sorted_keys):
         return np.zeros(len(keys), bool)
-    place = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
-    return sorted_keys[place] == keys
+    index = np.minimum(np.searchsorted(sorted_keys, keys), len(sorted_keys) - 1)
+    return sorted_keys[index] == keys

@@ -1,4 +1,4 @@
-"""The local pipeline: one machine's processes clean, select, train subwords and write shards."""
+"""The local pipeline: processes of one machine clean, select, train subwords and write shards."""
 # SPDX-License-Identifier: Apache-2.0
 
 import sys

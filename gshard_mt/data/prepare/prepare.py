@@ -1,6 +1,6 @@
-"""Prepare: from a recipe to a directory of token ids, references, tokenizers and a report.
+"""Prepare: turns a recipe into a directory of token ids, references, tokenizers and a report.
 
-Text goes by in blocks; what must be known of all of it at once is kept as hashes, on disk.
+Text is processed in blocks; what must be known of all text at once is kept on disk as hashes.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -41,11 +41,11 @@ Counts = dict[str, dict[str, SplitCounts]]  # language -> split -> what was writ
 def prepare(
     config: DataConfig, data_dir: pathlib.Path, run: Pipeline = run_locally
 ) -> tuple[dict, bool]:
-    """Prepares the recipe's text in `data_dir`; returns the manifest, and whether it was there.
+    """Prepares a recipe in `data_dir`; returns the manifest and whether it already existed.
 
-    Where the same data is there, finished, nothing is done; what an unfinished preparation left is
-    made anew. All that comes out is a function of the settings and of the text, whichever pipeline
-    runs. Raises DataError or ConfigError for what the user can mend.
+    Finished data with the same settings is left as it is; an unfinished preparation starts again.
+    The output is a function of the settings and the text, the same for every pipeline. Raises
+    DataError or ConfigError for what the user can fix.
     """
     recipe = load_recipe(pathlib.Path(config.recipe))
     given = load_tokenizer(pathlib.Path(config.tokenizer)) if config.tokenizer else None
@@ -64,19 +64,19 @@ def prepare(
         if error.errno not in _NO_SPACE:
             raise
         raise DataError(
-            f"{data_dir}: {os.strerror(error.errno)}; make room, about three times the size of "
-            "the text, and run it again"
+            f"{data_dir}: {os.strerror(error.errno)}; free about three times the size of the text "
+            "and run it again"
         ) from None
     finally:
         shutil.rmtree(data_dir / WORK, ignore_errors=True)
     return read_manifest(data_dir), False
 
 
-def _finish(job: Job, encoded: PipelineOutput) -> dict[str, Any]:
+def _finish(job: Job, output: PipelineOutput) -> dict[str, Any]:
     (job.data_dir / "references").mkdir()
     counts: Counts = {}
-    for name, splits in encoded.shards.items():
-        for split, sentences in encoded.references[name].items():
+    for name, splits in output.shards.items():
+        for split, sentences in output.references[name].items():
             lines = "".join(f"{source}\t{english}\n" for source, english in sentences)
             path = job.data_dir / "references" / f"{name}-en.{split}.tsv"
             path.write_bytes(lines.encode())
@@ -87,16 +87,16 @@ def _finish(job: Job, encoded: PipelineOutput) -> dict[str, Any]:
         for split, parts in splits.items():
             for shard in parts:
                 counts[name][split].add(shard.counts)
-                encoded.drops.merge(shard.drops)
-    manifest = _describe(job, counts, encoded.drops)
-    write_reports(job.data_dir, manifest, encoded.drops, counts)
+                output.drops.merge(shard.drops)
+    manifest = _describe(job, counts, output.drops)
+    write_reports(job.data_dir, manifest, output.drops, counts)
     return manifest
 
 
 def _describe(job: Job, counts: Counts, drops: Drops) -> dict[str, Any]:
     tokenizer = load_tokenizer(job.data_dir)
     config = dataclasses.asdict(job.config)
-    del config["num_workers"]  # the same comes out of any
+    del config["num_workers"]  # does not change the output
     return {
         "format_version": FORMAT_VERSION,
         "finished": True,

@@ -1,4 +1,4 @@
-"""Selection: which clean pairs of a language are training pairs, by the keys of its blocks."""
+"""Selection: decides by their keys which clean pairs of a language are training pairs."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ HeldOutKeys = Mapping[str, np.ndarray]  # split -> sorted keys of English string
 
 
 class DedupResult(NamedTuple):
-    """What is left of a language without duplicates."""
+    """What is left of a language after its duplicates were marked."""
 
     num_pairs: int
     candidates: Candidates
@@ -39,7 +39,7 @@ class DedupResult(NamedTuple):
 def drop_duplicates(
     language: str, blocks: Sequence[StoredBlock], config: CleaningConfig, seed: int
 ) -> DedupResult:
-    """Marks duplicates in a language's training blocks (in the order of their ids)."""
+    """Marks duplicates in a language's training blocks, which are ordered by their ids."""
     num_rows = sum(block.num_pairs for block in blocks)
     drop = find_duplicates_on_disk(map(read_keys, blocks), num_rows, blocks[0].path.parent)
     drop = forgive_duplicates(drop, config)
@@ -57,7 +57,7 @@ def drop_duplicates(
 
 
 def forgive_duplicates(drop: np.ndarray, config: CleaningConfig) -> np.ndarray:
-    """Returns what find_duplicates found without those that the config doesn't drop."""
+    """Returns the result of find_duplicates without the kinds that the config keeps."""
     is_off = (drop == DUPLICATE) & (not config.duplicates)
     is_off |= (drop == NEAR_DUPLICATE) & (not config.near_duplicates)
     return np.where(is_off, KEPT, drop).astype(np.uint8)
@@ -78,14 +78,14 @@ def pick_held_out(
 
 
 def pick_pairs(block: StoredBlock, drop: np.ndarray, held_out: np.ndarray, seed: int) -> KeyedPairs:
-    """Returns a block's kept pairs that stand for held-out English, one for each string."""
+    """Returns a block's kept pairs with held-out English, one for each string."""
     keys = read_keys(block)
     rows = pick_rows(keys, drop == 0, held_out, seed)
     return KeyedPairs(*read_text(block), keys).rows(rows) if len(rows) else join_pairs([])
 
 
 def merge_picked(parts: Iterable[KeyedPairs], seed: int) -> KeyedPairs:
-    """Returns what `pick_pairs` would of all blocks, from what it returned of parts of them."""
+    """Returns what `pick_pairs` would for all blocks, from its results for parts of them."""
     pairs = join_pairs(parts)
     is_free, english = np.ones(len(pairs.keys), bool), np.unique(pairs.keys["english"])
     rows = pick_rows(pairs.keys, is_free, english, seed)
@@ -95,7 +95,7 @@ def merge_picked(parts: Iterable[KeyedPairs], seed: int) -> KeyedPairs:
 def drop_held_out(
     language: str, blocks: Sequence[StoredBlock], held_out: np.ndarray, own_ids: np.ndarray
 ) -> tuple[int, Drops]:
-    """Marks pairs that share a sentence with what is held out; returns how many are left."""
+    """Marks pairs that share a sentence with held-out text; returns how many are left."""
     drops, num_pairs = Drops(), 0
     for block in blocks:
         before = read_drops(block)
@@ -110,10 +110,10 @@ def drop_held_out(
 def mark_held_out(
     keys: np.ndarray, drop: np.ndarray, held_out: np.ndarray, own_ids: np.ndarray
 ) -> np.ndarray:
-    """Returns `drop` where pairs that share a sentence with what is held out are marked too.
+    """Returns `drop` with the pairs marked that share a sentence with held-out text.
 
-    `held_out` are the sorted keys of all held-out sentences, `own_ids` of the pairs that are held
-    out themselves: these are no drops.
+    `held_out` are the sorted keys of all held-out sentences, `own_ids` the ids of the held-out
+    pairs themselves, which don't count as drops.
     """
     is_held_out = is_among(keys["source"], held_out) | is_among(keys["english"], held_out)
     is_held_out &= drop == 0
@@ -124,13 +124,13 @@ def mark_held_out(
 
 
 def keys_of(parts: Iterable[KeyedPairs], fields: Sequence[str]) -> np.ndarray:
-    """Returns the sorted keys of all pairs' sentences, of `source`, `english` or both."""
+    """Returns the sorted keys of all sentences in `fields`: `source`, `english` or both."""
     keys = [part.keys[name] for part in parts for name in fields]
     return np.unique(np.concatenate([np.zeros(0, np.uint64), *keys]))
 
 
 def read_pairs(blocks: Sequence[StoredBlock]) -> KeyedPairs:
-    """Returns all pairs of blocks: ready-made splits are small."""
+    """Returns all pairs of the blocks of a ready-made split, which is small."""
     return join_pairs(KeyedPairs(*read_text(block), read_keys(block)) for block in blocks)
 
 
@@ -143,7 +143,7 @@ def read_kept(blocks: Iterable[StoredBlock], drops: Iterable[np.ndarray]) -> Key
 
 
 def join_pairs(parts: Iterable[KeyedPairs]) -> KeyedPairs:
-    """Returns all pairs in one."""
+    """Returns all pairs as one record."""
     source: list[str] = []
     english: list[str] = []
     keys = [np.zeros(0, KEYS)]
@@ -157,7 +157,7 @@ def join_pairs(parts: Iterable[KeyedPairs]) -> KeyedPairs:
 def count_drops(
     language: str, block: StoredBlock, drop: np.ndarray, numbers: Sequence[int], drops: Drops
 ) -> None:
-    """Adds a block's dropped pairs to `drops`, those of some numbers of `drop`."""
+    """Adds a block's pairs to `drops` whose number in `drop` is one of `numbers`."""
     for number in numbers:
         rows = np.flatnonzero(drop == number)
         if len(rows):

@@ -1,4 +1,4 @@
-"""Workers: spawned processes that take tasks in order, or this process alone."""
+"""Workers: a pool of spawned processes that run tasks in order, or this process alone."""
 # SPDX-License-Identifier: Apache-2.0
 
 import collections
@@ -13,11 +13,11 @@ from gshard_mt.errors import DataError
 
 T = TypeVar("T")
 
-_TASKS_AHEAD = 2  # tasks a worker has waiting
+_TASKS_AHEAD = 2  # queued tasks per worker
 
 
 class Workers:
-    """A pool of `num_workers` processes (0: one a core; 1: none, all is done here)."""
+    """A pool of `num_workers` processes (0: one per core; 1: no pool, all runs in this process)."""
 
     def __init__(self, num_workers: int):
         self.num = num_workers or _num_cores()
@@ -38,7 +38,7 @@ class Workers:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def map(self, function: Callable[..., T], tasks: Iterable[tuple]) -> Iterator[T]:
-        """Yields `function(*task)` in the order of tasks, few of which are taken ahead."""
+        """Yields `function(*task)` in the order of tasks, reading only a few of them ahead."""
         if self._pool is None:
             for task in tasks:
                 yield function(*task)
@@ -53,7 +53,7 @@ class Workers:
 
 
 def run_alone(function: Callable[..., T], *task: Any) -> T:
-    """Returns `function(*task)`, run in a process of its own, whose memory goes with it."""
+    """Returns `function(*task)`, run in a separate process whose memory is then freed."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
         return _result(pool.submit(function, *task))
@@ -64,8 +64,8 @@ def _result(future: concurrent.futures.Future[T]) -> T:
         return future.result()
     except concurrent.futures.process.BrokenProcessPool:
         raise DataError(
-            "a worker process was killed, maybe for want of memory; run it again, with a smaller "
-            "data.num_workers or data.vocab_num_sentences"
+            "a worker process was killed, perhaps because memory ran out; run it again with a "
+            "smaller data.num_workers or data.vocab_num_sentences"
         ) from None
 
 

@@ -155,7 +155,7 @@ def test_a_full_disk_is_a_user_error_and_a_bug_is_not(tmp_path, monkeypatch):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(beam_steps, "clean", fill)
-    with pytest.raises(DataError, match="No space left on device; make room"):
+    with pytest.raises(DataError, match="No space left on device; free about"):
         prepare(config, tmp_path / "data", beam_pipeline("DirectRunner"))
     monkeypatch.setattr(beam_steps, "clean", err)
     with pytest.raises(Exception, match="a bug") as caught:

@@ -257,7 +257,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_finished(config, tmp_path, m
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(clean_rows, "write_block", no_space)
-    with pytest.raises(DataError, match="No space left on device; make room"):
+    with pytest.raises(DataError, match="No space left on device; free about"):
         prepare(config, tmp_path / "data")
     assert sorted(_files(tmp_path / "data")) == ["manifest.json"]
     with pytest.raises(DataError, match="not finished"):

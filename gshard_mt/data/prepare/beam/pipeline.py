@@ -1,6 +1,6 @@
-"""The Beam pipeline: the local one's pure functions on a runner of Apache Beam, the same outcome.
+"""The Beam pipeline: runs the pure functions of the local one on Apache Beam, for the same output.
 
-What travels are keys, counts and where blocks lie; clean text is in `work`, which all machines see.
+Elements are keys, counts and paths of blocks; clean text is in `work`, which all machines share.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -21,8 +21,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import AsDict, AsSingleton, PValue
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from gshard_mt.data.prepare.beam import output as output
-from gshard_mt.data.prepare.beam import steps as steps
+from gshard_mt.data.prepare.beam import output, steps
 from gshard_mt.data.prepare.beam.results import (
     leave_error,
     read_error,
@@ -45,10 +44,10 @@ _NO_SPACE = re.compile(rf"\[Errno ({errno.ENOSPC}|{errno.EDQUOT}|{errno.EFBIG})\
 
 
 def beam_pipeline(runner: str, options: str = "") -> Pipeline:
-    """Returns what runs a job with Beam; `options` are Beam's own, as on a command line.
+    """Returns a pipeline that runs on Beam; `options` are Beam's own, as on a command line.
 
-    Workers must see the data directory and the corpora under the paths that the driver does.
-    Raises ConfigError for a runner or options that Beam hasn't.
+    Workers must see the data directory and the corpora under the driver's paths. Raises ConfigError
+    for a runner or options that Beam doesn't have.
     """
     if runner not in RUNNERS:
         raise ConfigError(f"--runner: found {runner}{suggest(runner, RUNNERS)}")
@@ -60,13 +59,13 @@ def beam_pipeline(runner: str, options: str = "") -> Pipeline:
 
 
 def _parse(runner: str, options: str) -> PipelineOptions:
-    said = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(stderr):
             parsed = PipelineOptions([f"--runner={runner}", *shlex.split(options)])
             parsed.get_all_options()
     except (SystemExit, ValueError) as error:
-        lines = said.getvalue().strip().splitlines() or [str(error)]
+        lines = stderr.getvalue().strip().splitlines() or [str(error)]
         raise ConfigError(f"--beam_options: {lines[-1]}; see Apache Beam's own help") from None
     return parsed
 
@@ -75,7 +74,7 @@ def _run(runner: str, options: PipelineOptions, job: Job) -> PipelineOutput:
     job = job.from_anywhere()
     is_here = runner == "DirectRunner"
     try:
-        # By its name, DirectRunner would first try to download and start another one, Prism.
+        # Given by name, DirectRunner would first try to download and start Prism.
         pipeline = beam.Pipeline(runner=FnApiRunner() if is_here else runner, options=options)
     except Exception as error:
         raise _no_start(runner, error) from None
@@ -83,8 +82,8 @@ def _run(runner: str, options: PipelineOptions, job: Job) -> PipelineOutput:
     try:
         result = pipeline.run()
     except Exception as error:
-        _raise_told(job, error)
-        if is_here:  # it has run all of it: a bug
+        _raise_user_error(job, error)
+        if is_here:  # the steps have run here, so it is a bug
             raise
         raise _no_start(runner, error) from None
     try:
@@ -92,7 +91,7 @@ def _run(runner: str, options: PipelineOptions, job: Job) -> PipelineOutput:
         if state != "DONE":
             raise RuntimeError(f"{runner}: the pipeline ended as {state}")
     except Exception as error:
-        _raise_told(job, error)
+        _raise_user_error(job, error)
         raise
     return read_results(job.work)
 
@@ -102,48 +101,48 @@ def _no_start(runner: str, error: Exception) -> ConfigError:
     return ConfigError(f"--runner={runner}: can't be started ({reason}); see --beam_options")
 
 
-def _raise_told(job: Job, error: Exception) -> None:
-    """Raises what the user can mend, if it was that."""
-    if told := read_error(job.work):
-        raise told from None
+def _raise_user_error(job: Job, error: Exception) -> None:
+    """Raises a user error if that is what happened."""
+    if error_left := read_error(job.work):
+        raise error_left from None
     if match := _NO_SPACE.search(str(error)):
         number = int(match[1])
         raise OSError(number, os.strerror(number)) from None
 
 
 class _Step(beam.DoFn):
-    """A function of beam_steps; where it raises what the user can mend, the driver is told."""
+    """Runs a function of `steps`; leaves a user error that it raises for the driver."""
 
     def __init__(self, function: Callable[..., Iterator[Any]], work: pathlib.Path):
         self.function = function
         self.work = work
 
-    def process(self, element, *beside):
+    def process(self, element, *side_inputs):
         try:
-            yield from self.function(element, *beside)
+            yield from self.function(element, *side_inputs)
         except UserError as error:
             leave_error(error, self.work)
             raise
 
 
 class _Graph:
-    """Applies functions of beam_steps by their own names, and Beam's transforms under ours."""
+    """Builds transforms, named after the functions of `steps` and `output` that they apply."""
 
     def __init__(self, pipeline: beam.Pipeline, job: Job):
         self.pipeline = pipeline
         self.job = job._replace(keep_out=job.keep_out[:0])  # goes to every step
         self.keep_out = job.keep_out
 
-    def step(self, function: Callable[..., Iterator[Any]], *beside: Any) -> beam.PTransform:
-        return function.__name__ >> beam.ParDo(_Step(function, self.job.work), *beside)
+    def step(self, function: Callable[..., Iterator[Any]], *side_inputs: Any) -> beam.PTransform:
+        return function.__name__ >> beam.ParDo(_Step(function, self.job.work), *side_inputs)
 
-    def once(self, function: Callable[..., Iterator[Any]], *beside: Any) -> AsSingleton:
-        """Returns what stands beside: what `function` yields of None."""
+    def once(self, function: Callable[..., Iterator[Any]], *side_inputs: Any) -> AsSingleton:
+        """Returns as a side input what `function` yields for None."""
         start = self.pipeline | f"start {function.__name__}" >> beam.Create([None])
-        return _one(start | self.step(function, *beside))
+        return _one(start | self.step(function, *side_inputs))
 
     def leave(self, name: str, records: PValue) -> None:
-        """Leaves records for the driver, which come in any order."""
+        """Writes records, which are in any order, for the driver."""
         every = records | f"all {name}" >> beam.combiners.ToList()
         every | f"write {name}" >> beam.Map(write_result, name, self.job.work)  # type: ignore[reportUnusedExpression]
 
@@ -233,14 +232,14 @@ def _hold_out(graph: _Graph, blocks: PValue, marked: PValue) -> tuple[PValue, PV
         | "all held-out keys" >> beam.combiners.ToList()
         | graph.step(steps.gather_keys, chosen, graph.keep_out)
     )
-    kept = marked | graph.step(steps.drop_leaks, _one(keys))
-    drops = (marked | graph.step(steps.count_duplicates), kept | graph.step(steps.count_leaks))
+    kept = marked | graph.step(steps.drop_overlap, _one(keys))
+    drops = (marked | graph.step(steps.count_duplicates), kept | graph.step(steps.count_overlap))
     graph.leave("select_drops", _sum_drops("select", drops | "drops" >> beam.Flatten()))
     return kept, held_out
 
 
 def _encode(graph: _Graph, kept: PValue, held_out: PValue) -> None:
-    """Trains the subwords and writes shards."""
+    """Trains the subwords and writes the shards."""
     job = graph.job
     layouts = _by_key(
         kept

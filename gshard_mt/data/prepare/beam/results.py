@@ -1,4 +1,4 @@
-"""Results: what a pipeline on other machines made of a job, left for the driver as JSON files."""
+"""Results: JSON files in which a pipeline on other machines leaves its output for the driver."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -26,12 +26,12 @@ _ERRORS = {kind.__name__: kind for kind in (ConfigError, DataError, UserError)}
 
 
 def write_result(content: Any, name: str, folder: pathlib.Path) -> None:
-    """Writes the result of a name."""
+    """Writes the result `name` as JSON, atomically."""
     write_json(folder / f"{name}.json", content)
 
 
 def read_results(folder: pathlib.Path) -> PipelineOutput:
-    """Returns what the files of all NAMES say."""
+    """Returns the output in the files of all NAMES."""
     content = {
         name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in NAMES
     }
@@ -51,30 +51,30 @@ def read_results(folder: pathlib.Path) -> PipelineOutput:
 
 
 def tally_record(element: tuple[tuple[str, str], Tally]) -> list:
-    """Returns the drops of one language and reason as JSON has it."""
+    """Returns the drops of one language and reason, fit for JSON."""
     key, (number, samples) = element
     return [*key, number, samples]
 
 
 def references_record(element: tuple[tuple[str, str], KeyedPairs]) -> list:
-    """Returns a held-out split as JSON has it."""
+    """Returns a held-out split, fit for JSON."""
     key, pairs = element
     return [*key, pairs.sentences()]
 
 
 def shard_record(element: tuple[tuple[str, str], tuple[int, Shard]]) -> list:
-    """Returns a shard as JSON has it."""
+    """Returns a shard, fit for JSON."""
     key, (number, shard) = element
     return [*key, number, _shard_content(shard)]
 
 
 def leave_error(error: UserError, folder: pathlib.Path) -> None:
-    """Leaves an error where `read_error` finds it: on its way runners make a traceback of it."""
+    """Writes an error for `read_error`, because runners would pass it on as a traceback."""
     write_result([type(error).__name__, str(error)], _ERROR, folder)
 
 
 def read_error(folder: pathlib.Path) -> UserError | None:
-    """Returns the error that was left, if there is one."""
+    """Returns the error that a step wrote, or None."""
     try:
         kind, message = json.loads((folder / f"{_ERROR}.json").read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Beam steps: how the Beam pipeline reads, cleans and selects, a block or a language at a time.
+"""Beam steps: functions that read, clean and select one block or one language at a time.
 
-Each takes one element, then what stands beside it, and yields elements. Run twice on the same they
-yield the same, and what they write has a name of its own each time: a runner may try again.
+Each takes one element, then side inputs, and yields elements. A runner may run a step again: the
+same input yields the same output, and files get a new name each time.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -36,7 +36,7 @@ Keys = np.ndarray  # uint64, sorted
 
 
 class CleanedBlock(NamedTuple):
-    """A block as read, cleaned: none where nothing is left of it."""
+    """A block after cleaning; `block` is None if nothing is left."""
 
     tag: str
     first_id: int
@@ -45,7 +45,7 @@ class CleanedBlock(NamedTuple):
 
 
 class MarkedBlock(NamedTuple):
-    """A training block with the numbers of blocks.write_drops."""
+    """A training block with the numbers for blocks.write_drops."""
 
     language: str
     block: StoredBlock
@@ -53,7 +53,7 @@ class MarkedBlock(NamedTuple):
 
 
 class HeldOutChoice(NamedTuple):
-    """The keys of English strings that are held out, and how many pairs a language should."""
+    """Keys of the held-out English strings, and how many pairs each language holds out."""
 
     keys: dict[str, Keys]  # by split
     wanted: dict[str, dict[str, int]]  # by language, split
@@ -87,7 +87,7 @@ def name_blocks(
 def deal_rows(
     element: tuple[str, StoredBlock], sizes: Mapping[str, int]
 ) -> Iterator[tuple[tuple[str, int], tuple[int, np.ndarray]]]:
-    """Yields (language, part), (block, rows): pairs that may be equal meet in one part."""
+    """Yields (language, part), (block, rows): pairs that may be equal are in the same part."""
     language, block = element
     for part, rows in deal(read_keys(block), 0, part_bits(sizes[language])):
         yield (language, part), (block.first_id, rows)
@@ -124,7 +124,7 @@ def count_duplicates(marked: MarkedBlock) -> Iterator[tuple[tuple[str, str], Tal
     yield from _count(marked, DUPLICATES)
 
 
-def count_leaks(marked: MarkedBlock) -> Iterator[tuple[tuple[str, str], Tally]]:
+def count_overlap(marked: MarkedBlock) -> Iterator[tuple[tuple[str, str], Tally]]:
     yield from _count(marked, [HELD_OUT])
 
 
@@ -183,14 +183,14 @@ def take_wanted(
 def gather_keys(
     parts: Sequence[np.ndarray], chosen: HeldOutChoice, keep_out: Keys
 ) -> Iterator[tuple[Keys, np.ndarray]]:
-    """Yields the keys of all held-out sentences, and the ids of the pairs they are from."""
+    """Yields the keys of all held-out sentences and the ids of their pairs."""
     sentences = [part[name] for part in parts for name in ("source", "english")]
     ids = [np.zeros(0, np.int64), *(part["id"] for part in parts)]
     sentences = np.unique(np.concatenate([*sentences, keep_out, *chosen.keys.values()]))
     yield sentences, np.concatenate(ids)
 
 
-def drop_leaks(marked: MarkedBlock, held_out: tuple[Keys, np.ndarray]) -> Iterator[MarkedBlock]:
+def drop_overlap(marked: MarkedBlock, held_out: tuple[Keys, np.ndarray]) -> Iterator[MarkedBlock]:
     drop = mark_held_out(read_keys(marked.block), marked.drop, *held_out)
     yield marked._replace(drop=drop)
 
@@ -202,7 +202,7 @@ def _count(marked: MarkedBlock, numbers: Sequence[int]) -> Iterator[tuple[tuple[
 
 
 def new_folder(work: pathlib.Path) -> pathlib.Path:
-    """Makes a folder for what one try of a step writes."""
+    """Makes a folder for the output of one attempt at a step."""
     folder = work / uuid.uuid4().hex
     folder.mkdir()
     return folder
