@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from tests.test_floors import FLOORS
+
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -39,3 +41,16 @@ def test_every_file_that_the_paper_page_names_exists():
 def test_the_first_command_stands_in_the_first_20_lines_of_the_readme():
     top = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:20]
     assert "make smoke" in top
+
+
+def test_the_house_in_the_readme_has_the_floors_that_the_imports_are_held_to():
+    house = (ROOT / "README.md").read_text(encoding="utf-8").split("## The house")[1].split("```")[1]
+    lines = [re.split(r" {3,}", line)[0].split() for line in house.strip().splitlines()]
+    assert [set(rooms) for rooms in reversed(lines)] == FLOORS
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_other_pages_point_to_the_one_table_of_floors(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert "`FLOORS` in `tests/test_floors.py`" in text
+    assert not re.search(r"^\W*[1-7]\W+`?(cli|config|errors|evaluate)", text, re.MULTILINE)
