@@ -44,7 +44,8 @@ def test_the_first_command_stands_in_the_first_20_lines_of_the_readme():
 
 
 def test_the_house_in_the_readme_has_the_floors_that_the_imports_are_held_to():
-    house = (ROOT / "README.md").read_text(encoding="utf-8").split("## The house")[1].split("```")[1]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    house = readme.split("## The house")[1].split("```")[1]
     lines = [re.split(r" {3,}", line)[0].split() for line in house.strip().splitlines()]
     assert [set(rooms) for rooms in reversed(lines)] == FLOORS
 
