@@ -55,6 +55,10 @@ BANNED = {
     "gshard_mt.languages": JAX,
     "gshard_mt.serve": JAX,
     "gshard_mt.partitioning.axes": JAX,
+    "gshard_mt.report": JAX,
+    "gshard_mt.run.directory": JAX,
+    "gshard_mt.run.journal": JAX,
+    "gshard_mt.evaluate.comparison_page": JAX,  # gshard-compare loads no model
     "gshard_mt.routing": {"flax", "optax", "orbax"},
 }
 

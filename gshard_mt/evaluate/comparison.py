@@ -9,7 +9,7 @@ from gshard_mt.evaluate import table as tables
 from gshard_mt.evaluate.folder import SavedEvaluation, check_same_references, with_unique_names
 from gshard_mt.evaluate.scores import compare, score, signatures
 from gshard_mt.evaluate.table import ScoreRow
-from gshard_mt.train.metrics import summarize
+from gshard_mt.run.journal import summarize
 
 FORMAT_VERSION = 1
 MIN_LEVELS, MAX_LEVELS = 3, 4

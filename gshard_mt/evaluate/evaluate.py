@@ -13,11 +13,11 @@ from jax.sharding import Mesh
 from gshard_mt.decode.translate import Translator, load_translator
 from gshard_mt.evaluate import report, samples, table
 from gshard_mt.evaluate.folder import Lines, one_line, read_lines, write_lines
-from gshard_mt.evaluate.history import read_history
 from gshard_mt.evaluate.scores import Metric, compare, score, signatures
 from gshard_mt.evaluate.test_sets import Leak, TestSet
 from gshard_mt.model.blueprint import count_parameters
 from gshard_mt.run.directory import Run
+from gshard_mt.run.journal import read_history
 
 Baseline = Callable[[Lines], Lines]  # from sources to another system's translations
 

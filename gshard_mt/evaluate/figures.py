@@ -7,12 +7,12 @@ import numpy as np
 
 from gshard_mt.data.mixture import temperature_shares
 from gshard_mt.evaluate.comparison import RunComparison
-from gshard_mt.evaluate.history import History, expert_shares, losses
 from gshard_mt.evaluate.table import ScoreTable
 from gshard_mt.languages import english_name, source_language
 from gshard_mt.report import pictures
 from gshard_mt.report.page import Figure
 from gshard_mt.run.directory import Run
+from gshard_mt.run.journal import History, drop_rates, expert_shares
 
 
 def draw_report(table: ScoreTable, run: Run, history: History) -> Iterator[Figure]:
@@ -110,7 +110,7 @@ def _routing(train_pairs: Mapping[str, int], history: History, step: int) -> Ite
             "tokens dispatched to no expert": lost.to_no_expert_X[order].tolist(),
             "choices over capacity": lost.over_capacity_X[order].tolist(),
         }
-        for stack, lost in losses(lines).items()
+        for stack, lost in drop_rates(lines).items()
     }
     picture = pictures.dots(names, panels, pictures.Scale("share", is_share=True))
     yield Figure("routing", "lost_to_capacity", "Dropped by capacity, by language", picture)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from gshard_mt.documents import read_json
 from gshard_mt.errors import DataError
 from gshard_mt.evaluate import table as tables
-from gshard_mt.evaluate.history import History, read_history
 from gshard_mt.run.directory import Run, read_run
+from gshard_mt.run.journal import History, read_history
 
 Lines = Mapping[str, Sequence[str]]  # one sentence per line, by language pair
 

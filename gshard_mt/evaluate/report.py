@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from gshard_mt.evaluate import table as tables
-from gshard_mt.evaluate.history import History
 from gshard_mt.evaluate.samples import Samples
 from gshard_mt.evaluate.table import ScoreTable
 from gshard_mt.report.page import Page, Section, write_page
 from gshard_mt.report.tables import Table
 from gshard_mt.run.directory import Run
-from gshard_mt.train.metrics import summarize
+from gshard_mt.run.journal import History, summarize
 
 NAME = "report.html"
 

@@ -1,13 +1,11 @@
-"""Checkpoints of a run: saved while training goes on, whole or not at all, restored to any mesh."""
+"""Checkpoints of a run: saved in the background, whole or not at all, restored onto any mesh."""
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
 import functools
 import gc
-import hashlib
 import json
 import logging
-import os
 import pathlib
 import shutil
 import sys
@@ -17,45 +15,44 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 
 from gshard_mt.documents import in_one_line
 from gshard_mt.errors import CheckpointError, DamagedError, TrainingError
 from gshard_mt.partitioning.hosts import all_true, is_writer
-from gshard_mt.run.integrity import checksums
+from gshard_mt.run import integrity
 
-logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of every file at level INFO
-# Of one failure it leaves a future unread for every array; the first one is raised here.
+logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every file at level INFO
+# After a failure Orbax leaves one unread future per array; the first one is raised here.
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 _ITEMS = ("params", "optimizer", "state")
-_SAVE_ERRORS = (OSError, ValueError, RuntimeError)  # what Orbax raises of a full disk and the like
-AVERAGE = "average"  # in place of a step: the mean of all that are kept
+_SAVE_ERRORS = (OSError, ValueError, RuntimeError)  # what Orbax raises for a full disk, say
+AVERAGE = "average"  # instead of a step: the mean of all that are kept
 
 
 class Checkpoints:
     """The folder `checkpoints/` of a run directory: the last few steps and the best one.
 
-    A checkpoint is three items: `params` and `optimizer`, Orbax trees of logical (unsharded)
-    arrays, and `state`, a JSON object with what else the training goes on from, signed. In it are
-    a checksum of every array and what was measured on dev: `nll`, `bleu`, or neither. Best among
-    those that have it is the lowest nll, or by `best_by` the highest BLEU.
+    A checkpoint has three items: `params` and `optimizer`, Orbax trees of logical (unsharded)
+    arrays, and `state`, a signed JSON object with whatever else training resumes from, a checksum
+    of every array, and the dev metrics of the step, if any: `nll`, `bleu`. The best checkpoint has
+    the lowest nll, or with `best_by="bleu"` the highest BLEU.
     """
 
     def __init__(
         self, workdir: pathlib.Path, max_checkpoints: int | None = None, best_by: str = "nll"
     ):
-        """Opens the folder; with `max_checkpoints` for writing, else for reading only."""
+        """Opens the folder for writing if `max_checkpoints` is given, else for reading only."""
         self.directory = pathlib.Path(workdir).resolve() / "checkpoints"
         self._is_writing = max_checkpoints is not None
         if not self._is_writing and not self.directory.is_dir():
             raise CheckpointError(f"{self.directory}: not found; is this a run directory?")
         self._saving: int | None = None
         self._has_failed = False
-        _drop_late_words()
+        _silence_late_failures()
         self._best_by = best_by
-        self._figures: dict[int, float] = {}  # what the best is chosen by
+        self._losses: dict[int, float] = {}  # step -> nll or -BLEU, by `best_by`
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -70,14 +67,14 @@ class Checkpoints:
                 self._note(step, self._read_record(step))
 
     def steps(self) -> list[int]:
-        """The steps that are saved, ascending."""
+        """Returns the saved steps, ascending."""
         return sorted(self._manager.all_steps())
 
     def choose(self, step: str) -> int:
         """Resolves `latest`, `best` or a number to a saved step."""
         saved = self.steps()
         if not saved:
-            raise CheckpointError(f"{self.directory}: no finished checkpoint in it")
+            raise CheckpointError(f"{self.directory}: no finished checkpoint")
         if step == "latest":
             return saved[-1]
         if step == "best":
@@ -99,79 +96,79 @@ class Checkpoints:
         self,
         step: int,
         params: Any,
-        optimizer: Any,
+        opt_state: Any,
         state: dict[str, Any],
         dev: Mapping[str, float],
     ) -> None:
-        """Starts saving, returns once arrays are copied.
+        """Starts a save and returns as soon as the arrays are copied.
 
-        Raises TrainingError where an earlier save has failed, or devices hold different copies.
+        Raises TrainingError if an earlier save failed or devices hold different copies.
         """
-        sums = checksums({"params": params, "optimizer": optimizer})
+        sums = integrity.checksums({"params": params, "optimizer": opt_state})
         record = {"state": state, "nll": None, **dev, "checksums": sums}
         self.wait()
         self._saving = step
-        with self._failing_loudly():
+        with self._raising_training_errors():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     params=ocp.args.StandardSave(params),
-                    optimizer=ocp.args.StandardSave(optimizer),
-                    state=ocp.args.JsonSave(_sign(record)),
+                    optimizer=ocp.args.StandardSave(opt_state),
+                    state=ocp.args.JsonSave(integrity.sign(record)),
                 ),
                 force=True,
             )
         self._note(step, dev)
 
     def restore_newest(
-        self, params_like: Any, optimizer_like: Any, tell: Callable[[str], None]
+        self, abstract_params: Any, abstract_opt_state: Any, log: Callable[[str], None]
     ) -> tuple[int, Any, Any, dict[str, Any]] | None:
-        """Returns step, parameters, optimizer and state of the newest checkpoint that is whole.
+        """Returns step, parameters, optimizer state and state of the newest undamaged checkpoint.
 
-        None where none was saved yet. Damaged ones are told of and moved to `damaged/` of the run
-        directory. Raises CheckpointError where all of them are.
+        None if nothing was saved yet. Damaged ones are logged and moved to `damaged/` in the run
+        directory. Raises CheckpointError if all are damaged.
         """
         saved, damaged = self.steps(), []
         for step in reversed(saved):
             try:
-                found = (step, *self.restore(step, params_like, optimizer_like))
+                found = (step, *self.restore(step, abstract_params, abstract_opt_state))
             except DamagedError as error:
-                tell(f"damaged     {error}")
+                log(f"damaged     {error}")
                 damaged.append(step)
                 continue
-            self._put_aside(damaged, tell)
+            self._set_aside(damaged, log)
             return found
         if saved:
             raise CheckpointError(
                 f"{self.directory}: all checkpoints are damaged ({', '.join(map(str, saved))}); "
-                "put a whole copy there, or give another --workdir to begin anew"
+                "restore one from a copy, or give another --workdir to start from scratch"
             )
         return None
 
     def restore(
-        self, step: int, params_like: Any, optimizer_like: Any
+        self, step: int, abstract_params: Any, abstract_opt_state: Any
     ) -> tuple[Any, Any, dict[str, Any]]:
-        """Returns parameters, optimizer state and state of a step, to train on.
+        """Returns parameters, optimizer state and state of a step, to resume training.
 
-        The trees of `jax.ShapeDtypeStruct` say the shardings wanted, whatever mesh saved it. Raises
-        DamagedError where it is not what was saved.
+        The abstract trees (`jax.ShapeDtypeStruct`) give the shardings, whatever mesh saved the
+        step. Raises DamagedError if it is not what was saved.
         """
-        likes = {"params": params_like, "optimizer": optimizer_like}
-        trees, state = self._restore(step, likes)
+        abstract = {"params": abstract_params, "optimizer": abstract_opt_state}
+        trees, state = self._restore(step, abstract)
         return trees["params"], trees["optimizer"], state
 
-    def restore_params(self, step: str, params_like: Any) -> tuple[int, Any]:
-        """Returns a step and its parameters, to translate with.
+    def restore_params(self, step: str, abstract_params: Any) -> tuple[int, Any]:
+        """Returns a step and its parameters, for inference.
 
-        `latest` passes over damaged ones, with a line each on standard error; raises DamagedError
-        for another. `average` are the means over all that are kept, and the last one's step.
+        `latest` skips damaged checkpoints with a line on standard error; for any other step they
+        raise DamagedError. `average` is the mean over all that are kept, with the last one's step.
         """
         if step == AVERAGE:
-            return self._average(params_like)
+            return self._average(abstract_params)
         chosen = self.choose(step)
         while True:
             try:
-                return chosen, self._restore(chosen, {"params": params_like})[0]["params"]
+                return chosen, self._restore(chosen, {"params": abstract_params})[0]["params"]
             except DamagedError as error:
                 before = [other for other in self.steps() if other < chosen]
                 if step != "latest" or not before:
@@ -179,115 +176,106 @@ class Checkpoints:
                 print(f"damaged     {error}; taking checkpoint {before[-1]}", file=sys.stderr)
                 chosen = before[-1]
 
-    def _average(self, params_like: Any) -> tuple[int, Any]:
+    def _average(self, abstract_params: Any) -> tuple[int, Any]:
         last = self.choose("latest")
         saved, total = self.steps(), None
         add = jax.jit(functools.partial(jax.tree.map, jnp.add), donate_argnums=0)
         for step in saved:
-            params = self._restore(step, {"params": params_like})[0]["params"]
+            params = self._restore(step, {"params": abstract_params})[0]["params"]
             total = params if total is None else add(total, params)
         divide = jax.jit(lambda tree: jax.tree.map(lambda x: x / len(saved), tree))
         return last, divide(total)
 
-    def read_params(self, step: int, params_like: Any) -> Iterator[jax.Array]:
+    def read_params(self, step: int, abstract_params: Any) -> Iterator[jax.Array]:
         """Yields a step's parameters one by one, in the order of the tree's leaves.
 
-        Memory need not hold them all. Raises DamagedError where one is not what was saved.
+        Memory need not hold them all. Raises DamagedError if one is not what was saved.
         """
-        for path, like in jax.tree.flatten_with_path(params_like)[0]:
+        for path, tree in jax.tree.flatten_with_path(abstract_params)[0]:
             for entry in reversed(path):
-                like = {entry.key: like}
-            # No name holds the array, so that it can be let go before the next one is read.
-            yield from jax.tree.leaves(self._restore(step, {"params": like}, _restore_part)[0])
+                tree = {entry.key: tree}
+            # No name holds the array, so that it can be freed before the next one is read.
+            yield from jax.tree.leaves(self._restore(step, {"params": tree}, _restore_part)[0])
 
     def check(self) -> None:
-        """Raises TrainingError if the save under way has failed."""
-        with self._failing_loudly():
+        """Raises TrainingError if the save in progress has failed."""
+        with self._raising_training_errors():
             self._manager.check_for_errors()
 
     def wait(self) -> None:
-        """Waits for the save under way. Raises TrainingError if it fails."""
-        with self._failing_loudly():
+        """Waits for the save in progress. Raises TrainingError if it fails."""
+        with self._raising_training_errors():
             self._manager.wait_until_finished()
             if self._saving is not None and not (self.directory / str(self._saving)).is_dir():
-                raise OSError("it isn't there")
+                raise OSError("its folder is missing")
             self._saving = None
 
     def close(self) -> None:
-        """Waits for the save under way, and lets the folder go. Raises as `wait`."""
+        """Waits for the save in progress and closes the folder. Raises as `wait`."""
         try:
             if not self._has_failed:
                 self.wait()
         finally:
-            with contextlib.suppress(*_SAVE_ERRORS):  # it was told of
+            with contextlib.suppress(*_SAVE_ERRORS):  # already raised
                 self._manager.close()
 
     def _restore(
         self,
         step: int,
-        likes: dict[str, Any],
+        abstract: dict[str, Any],
         restore: Callable[[Any], Any] = ocp.args.StandardRestore,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns the items asked for, checked, and the state that was saved with them."""
         reason = ""
         found: dict[str, Any] = {}
         record: dict[str, Any] = {}
         try:
             record = self._read_record(step)
-            args = {name: restore(like) for name, like in likes.items()}
+            args = {name: restore(tree) for name, tree in abstract.items()}
             restored = self._manager.restore(step, args=ocp.args.Composite(**args))
-            found = {name: restored[name] for name in likes}
-            _check_shapes(found, likes)
-        except Exception as error:  # Orbax raises it as such, of whatever it finds
+            found = {name: restored[name] for name in abstract}
+            integrity.check_shapes(found, abstract)
+        except Exception as error:  # Orbax raises all kinds, bare `Exception` too
             reason = in_one_line(error)
         if not all_true(not reason):
-            gc.collect()  # what was left unfinished hangs together in circles
+            gc.collect()  # unfinished reads are held by reference cycles
             reason = reason or "another process can't read it"
             raise DamagedError(f"{self.directory / str(step)}: {reason}")
-        wanted = record["checksums"]
-        for name, value in checksums(found).items():
-            if value != wanted.get(name):
-                raise DamagedError(
-                    f"{self.directory / str(step)}: {name} is not what was saved (its checksum is "
-                    f"{value:08x}, not {wanted.get(name, 0):08x})"
-                )
+        try:
+            integrity.check_sums(found, record["checksums"])
+        except ValueError as error:
+            raise DamagedError(f"{self.directory / str(step)}: {error}") from error
         return found, record["state"]
 
     def _read_record(self, step: int) -> dict[str, Any]:
         path = self.directory / str(step) / "state" / "metadata"
         try:
-            return _check_signature(json.loads(path.read_bytes()))
+            return integrity.check_signature(json.loads(path.read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamagedError(f"{path}: {in_one_line(error)}") from error
 
-    def _put_aside(self, steps: Sequence[int], tell: Callable[[str], None]) -> None:
+    def _set_aside(self, steps: Sequence[int], log: Callable[[str], None]) -> None:
         if not steps or not self._is_writing:
             return
         if is_writer():
             for step in steps:
-                target = self.directory.parent / "damaged" / str(step)
-                number = 1
-                while target.exists():
-                    number += 1
-                    target = target.with_name(f"{step}.{number}")
-                target.parent.mkdir(exist_ok=True)
-                os.replace(self.directory / str(step), target)
-                tell(f"moved       checkpoint {step} to {target}")
-        all_true(True)  # the others wait until they are moved
-        for step in steps:
-            self._figures.pop(step, None)
+                folder = self.directory.parent / "damaged"
+                target = integrity.set_aside(self.directory / str(step), folder)
+                log(f"moved       checkpoint {step} to {target}")
+        all_true(True)  # the other processes wait here until they are moved
         self._manager.reload()
 
     def _note(self, step: int, dev: Mapping[str, Any]) -> None:
-        figure = dev.get(self._best_by)
-        if figure is not None:
-            self._figures[step] = figure if self._best_by == "nll" else -figure
+        self._losses.pop(step, None)  # of a damaged checkpoint that is being replaced
+        if (metric := dev.get(self._best_by)) is not None:
+            self._losses[step] = metric if self._best_by == "nll" else -metric
 
     def _best(self) -> int | None:
-        saved = {step: figure for step, figure in self._figures.items() if step in self.steps()}
-        return min(saved, key=lambda step: (saved[step], step), default=None)
+        saved = [(self._losses[step], step) for step in self.steps() if step in self._losses]
+        return min(saved, default=(0.0, None))[1]
 
     @contextlib.contextmanager
-    def _failing_loudly(self) -> Iterator[None]:
+    def _raising_training_errors(self) -> Iterator[None]:
         try:
             yield
         except _SAVE_ERRORS as error:
@@ -297,13 +285,13 @@ class Checkpoints:
             free = shutil.disk_usage(self.directory).free / 2**20
             raise TrainingError(
                 f"{self.directory}: saving checkpoint{step} failed ({in_one_line(error)}; "
-                f"{free:,.0f} MiB are free); whole there: {', '.join(whole) or 'none'}. Mend it; "
-                "the same command goes on from the last one"
+                f"{free:,.0f} MiB free); complete: {', '.join(whole) or 'none'}. Solve this and "
+                "run the same command: it resumes from the last one"
             ) from error
 
 
 class _LatestAndBest:
-    """Orbax's protocol for what is kept once a new checkpoint is whole."""
+    """Orbax's protocol for choosing the checkpoints to keep."""
 
     def __init__(self, max_checkpoints: int, best: Callable[[], int | None]):
         self._max_checkpoints, self._best = max_checkpoints, best
@@ -315,41 +303,21 @@ class _LatestAndBest:
         return [step in kept for step in steps]
 
 
-def _sign(record: dict[str, Any]) -> dict[str, Any]:
-    return {"record": record, "sha256": _digest(record)}
+def _restore_part(tree: Any) -> Any:
+    """Restores only those arrays of an item that are in the tree."""
+    placed = ocp.checkpoint_utils.construct_restore_args(tree)
+    return ocp.args.PyTreeRestore(tree, restore_args=placed, partial_restore=True)
 
 
-def _check_signature(signed: Any) -> dict[str, Any]:
-    if _digest(signed["record"]) != signed["sha256"]:
-        raise ValueError("it is not what was saved (its sha256 is another)")
-    return signed["record"]
+def _silence_late_failures() -> None:
+    """Hides tracebacks of what Orbax still had in progress when a save or restore failed.
 
-
-def _digest(record: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def _restore_part(like: Any) -> Any:
-    """Restores of an item no more than is in the tree."""
-    placed = ocp.checkpoint_utils.construct_restore_args(like)
-    return ocp.args.PyTreeRestore(like, restore_args=placed, partial_restore=True)
-
-
-def _check_shapes(found: Any, likes: Any) -> None:
-    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(likes), strict=True):
-        if (one.shape, one.dtype) != (other.shape, np.dtype(other.dtype)):
-            raise ValueError(f"found {one.dtype}{one.shape}, not {other.dtype}{other.shape}")
-
-
-def _drop_late_words() -> None:
-    """Keeps what Orbax still had under way when something failed from telling of it in tracebacks.
-
-    The failure itself is raised where it is waited for.
+    The failure itself is raised by whoever waits for it.
     """
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-    sys.unraisablehook = _tell_unraisable
+    sys.unraisablehook = _print_unraisable
 
 
-def _tell_unraisable(unraisable: Any) -> None:
+def _print_unraisable(unraisable: Any) -> None:
     if "Event loop is closed" not in str(unraisable.exc_value):
         sys.__unraisablehook__(unraisable)

@@ -1,4 +1,4 @@
-"""A run directory's own record of what it is: its config, its data, its tokenizer."""
+"""The run directory: its config, its lock, and the checks before a run is resumed."""
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
@@ -19,7 +19,7 @@ from gshard_mt.languages import source_language
 
 FORMAT_VERSION = 2
 
-# Keys that may change when a run goes on; every other one would make it another experiment.
+# Keys that may change when a run is resumed; any other would make it another experiment.
 FREE_KEYS = frozenset(
     {f"train.{name}" for name in ("log_every", "eval_every", "save_every", "save_minutes")}
     | {f"train.{name}" for name in ("max_checkpoints", "bad_steps", "spike_sigmas")}
@@ -27,8 +27,8 @@ FREE_KEYS = frozenset(
     | {"model.remat", "train.accumulation_steps"}
 )
 FREE_SECTIONS = ("mesh.", "decode.")
-SCHEDULES_WITHOUT_END = ("inverse_sqrt", "constant", "paper")  # train.num_steps may change too
-# Of `data.`, what --change_mixture can't change: the rows' shape, the subwords, the order.
+SCHEDULES_WITHOUT_END = ("inverse_sqrt", "constant", "paper")  # train.num_steps may change, too
+# Keys of `data` that --change_mixture can't change: lengths, vocabularies, the order of the data.
 FIXED_DATA_KEYS = frozenset(
     f"data.{name}"
     for name in (
@@ -39,25 +39,25 @@ FIXED_DATA_KEYS = frozenset(
 
 
 class Run(NamedTuple):
-    """What `config.json` of a run directory holds."""
+    """What `config.json` of a run directory records."""
 
     config: Config
-    data_dir: pathlib.Path  # prepared data; the fingerprint says whether it is still the same
+    data_dir: pathlib.Path  # of the prepared data, which are identified by the fingerprint
     data_fingerprint: str
-    train_pairs: dict[str, int]  # `de-en` -> pairs trained on
+    train_pairs: dict[str, int]  # `de-en` -> sentence pairs trained on
 
     def check_language(self, language: str) -> None:
-        """Raises ConfigError for a source language that the run was not trained on."""
+        """Raises ConfigError for a source language the run was not trained on."""
         known = [source_language(pair) for pair in self.train_pairs]
         if language not in known:
             raise ConfigError(
-                f"source_language: found {language!r}, which this run was not trained on"
+                f"source_language: found {language!r}, this run was not trained on it"
                 f"{suggest(language, known)}"
             )
 
 
 def read_run(workdir: pathlib.Path) -> Run:
-    """Reads `config.json`. Raises CheckpointError where there is none or of another format."""
+    """Reads `config.json`. Raises CheckpointError if it is missing or in another format."""
     path = pathlib.Path(workdir) / "config.json"
     record = read_json(path, FORMAT_VERSION, CheckpointError, f"is {workdir} a run directory?")
     config = configs.from_json(record["config"])
@@ -72,11 +72,11 @@ def read_run(workdir: pathlib.Path) -> Run:
 def start_run(
     workdir: pathlib.Path, run: Run, change_mixture: bool = False, is_writer: bool = True
 ) -> bool:
-    """Writes `config.json`, or checks that the run there is the same; returns whether it was new.
+    """Writes `config.json`, unless the run there is another one; returns whether the run is new.
 
-    Raises ConfigError with the differing keys, CheckpointError if data differ. `change_mixture`
-    lets other data in, and other keys that are about their mixture, if the tokenizer is the same.
-    Of many processes one is the writer; the others check alone.
+    Raises ConfigError with the differing keys, CheckpointError if the data differ. `change_mixture`
+    accepts other data and other keys of the mixture, if the tokenizer is the same. With several
+    processes only the writer writes; all of them check.
     """
     path = pathlib.Path(workdir) / "config.json"
     is_new = not path.exists()
@@ -92,17 +92,17 @@ def start_run(
         "train_pairs": run.train_pairs,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A run translates without its data, so it keeps the tokenizer.
+    # The run keeps the tokenizer, so that it can translate without its data.
     shutil.copytree(run.data_dir / "tokenizer", path.parent / "tokenizer", dirs_exist_ok=True)
     write_json(path, record, indent=2)
     return is_new
 
 
 @contextlib.contextmanager
-def lock_run(workdir: pathlib.Path, tell: Callable[[str], None]) -> Iterator[None]:
-    """Keeps others from training in a run directory; the lock goes with the process.
+def lock_run(workdir: pathlib.Path, log: Callable[[str], None]) -> Iterator[None]:
+    """Locks a run directory against other processes that train; the lock ends with the process.
 
-    Raises CheckpointError if another process has it. A file system without locks is told of.
+    Raises CheckpointError if another process holds it. Logs if the file system has no locks.
     """
     path = pathlib.Path(workdir) / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,13 +112,13 @@ def lock_run(workdir: pathlib.Path, tell: Callable[[str], None]) -> Iterator[Non
         except BlockingIOError:
             file.seek(0)
             raise CheckpointError(
-                f"{workdir}: another gshard-train is at work in it ({file.read().strip()}); "
-                "end that one, or give another --workdir"
+                f"{workdir}: another gshard-train uses it ({file.read().strip()}); stop that one "
+                "or give another --workdir"
             ) from None
         except OSError as error:
-            tell(
-                f"no lock     {workdir}: its file system has none ({error.strerror}); "
-                "see that no other gshard-train works in it"
+            log(
+                f"no lock     {workdir}: its file system has no locks ({error.strerror}); "
+                "make sure that no other gshard-train uses it"
             )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -133,44 +133,40 @@ def _check_same(path: pathlib.Path, old: Run, new: Run, change_mixture: bool) ->
         if key not in FREE_KEYS
         and not key.startswith(FREE_SECTIONS)
         and not (key == "train.num_steps" and new.config.train.schedule in SCHEDULES_WITHOUT_END)
-        and key != "data.recipe"  # the data themselves are compared
-        and not (change_mixture and _is_of_mixture(key))
+        and key != "data.recipe"  # the data are compared instead
+        and not (change_mixture and _belongs_to_mixture(key))
     ]
     if differing:
         section, name = differing[0].rsplit(".", 1)
         found = getattr(configs.section_of(new.config, section), name)
         expected = getattr(configs.section_of(old.config, section), name)
-        flag = ", --change_mixture" if all(map(_is_of_mixture, differing)) else ""
+        may_change = ", ".join([*sorted(FREE_KEYS), *(f"{section}*" for section in FREE_SECTIONS)])
+        flag = ", --change_mixture" if all(map(_belongs_to_mixture, differing)) else ""
         raise ConfigError(
             f"{path}: this run has another config: {', '.join(differing)} "
             f"({differing[0]}: found {found!r}, the run has {expected!r}); "
-            f"give the run's own values{flag} or another --workdir. May change: {_may_change()}"
+            f"give the run's own values{flag} or another --workdir. May change: {may_change}"
         )
     if old.data_fingerprint != new.data_fingerprint:
         if not change_mixture:
             raise CheckpointError(
-                f"{path}: this run was trained on other prepared data ({old.data_dir}); "
-                f"found {new.data_dir}: give the same data, --change_mixture to go on with these, "
-                "or another --workdir"
+                f"{path}: this run was trained on other prepared data ({old.data_dir}); found "
+                f"{new.data_dir}: give the same data, --change_mixture to continue with these, or "
+                "another --workdir"
             )
         _check_tokenizer(path.parent / "tokenizer", new.data_dir / "tokenizer")
 
 
-def _may_change() -> str:
-    sections = ", ".join(f"{section}*" for section in FREE_SECTIONS)
-    return f"{', '.join(sorted(FREE_KEYS))}, {sections}"
-
-
-def _is_of_mixture(key: str) -> bool:
+def _belongs_to_mixture(key: str) -> bool:
     return key.startswith("data.") and key not in FIXED_DATA_KEYS
 
 
 def _check_tokenizer(own: pathlib.Path, other: pathlib.Path) -> None:
-    hashes = [_hash_files(folder) for folder in (own, other)]
-    if hashes[0] != hashes[1]:
+    expected, found = (_hash_files(folder) for folder in (own, other))
+    if found != expected:
         raise CheckpointError(
-            f"{other}: found another tokenizer ({hashes[1][:12]}) than the run's ({hashes[0][:12]}"
-            f" in {own}); accepted: data prepared with the run's tokenizer"
+            f"{other}: found tokenizer {found[:12]}, the run has {expected[:12]} ({own}); "
+            "accepted: data prepared with the run's tokenizer"
         )
 
 

@@ -1,8 +1,12 @@
-"""Checksums of sharded arrays: the same on any mesh, and a look at whether replicas agree."""
+"""Integrity of checkpoints: signed records, checksums of sharded arrays, copies that agree."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
+import hashlib
+import json
 import math
+import os
+import pathlib
 from typing import Any
 
 import jax
@@ -14,15 +18,55 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from gshard_mt.errors import TrainingError
 from gshard_mt.partitioning.axes import names
 
-_MIX = 0x9E3779B1  # 2^32 over the golden ratio: neighbours get weights far apart
+_MIX = 0x9E3779B1  # 2^32 over the golden ratio: neighbors get weights far apart
+
+
+def sign(record: dict[str, Any]) -> dict[str, Any]:
+    """Returns a record of plain values together with its SHA-256."""
+    return {"record": record, "sha256": _digest(record)}
+
+
+def check_signature(signed: Any) -> dict[str, Any]:
+    """Returns the record in what `sign` made. Raises ValueError if it was altered."""
+    if _digest(signed["record"]) != signed["sha256"]:
+        raise ValueError("not what was saved (its SHA-256 differs)")
+    return signed["record"]
+
+
+def check_shapes(found: Any, expected: Any) -> None:
+    """Raises ValueError where the arrays of two trees differ in shape or type."""
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        if (one.shape, one.dtype) != (other.shape, np.dtype(other.dtype)):
+            raise ValueError(f"found {one.dtype}{one.shape}, not {other.dtype}{other.shape}")
+
+
+def check_sums(tree: Any, expected: dict[str, int]) -> None:
+    """Raises ValueError where the checksum of an array is not the expected one."""
+    for name, found in checksums(tree).items():
+        if found != expected.get(name):
+            raise ValueError(
+                f"{name} is not what was saved (its checksum is {found:08x}, not "
+                f"{expected.get(name, 0):08x})"
+            )
+
+
+def set_aside(checkpoint: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    """Moves a damaged checkpoint into a folder and returns its new path; nothing is overwritten."""
+    target, number = folder / checkpoint.name, 1
+    while target.exists():
+        number += 1
+        target = folder / f"{checkpoint.name}.{number}"
+    folder.mkdir(exist_ok=True)
+    os.replace(checkpoint, target)
+    return target
 
 
 def checksums(tree: Any) -> dict[str, int]:
-    """Returns 32 bits for every array of a tree, by its path, whatever mesh the arrays are on.
+    """Returns a 32-bit checksum of every array in a tree, by its path, on any mesh the same.
 
-    Every word counts with an odd weight that belongs to its place, so one that is changed, or
-    changes place, is seen. Computed where the arrays are. Raises TrainingError where two devices
-    hold other copies of what should be the same: one of them computes wrongly.
+    Every word has an odd weight given by its position, so a changed or moved word changes the sum.
+    Computed where the arrays are. Raises TrainingError where devices hold different copies of the
+    same part: one of them computes wrongly.
     """
     leaves = jax.tree.flatten_with_path(tree)[0]
     if not leaves:
@@ -38,7 +82,7 @@ def checksums(tree: Any) -> dict[str, int]:
         _, first = np.unique(part_of, return_index=True)
         (odd,) = np.nonzero(sums_of != sums_of[first][part_of])
         if len(odd):
-            devices = [mesh.devices.flat[place] for place in (odd[0], first[part_of[odd[0]]])]
+            devices = [mesh.devices.flat[index] for index in (odd[0], first[part_of[odd[0]]])]
             one, other = (f"{device} (process {device.process_index})" for device in devices)
             raise TrainingError(_disagreement(name, one, other))
         found[name] = int(sums_of[first].sum(dtype=np.uint32))
@@ -46,7 +90,7 @@ def checksums(tree: Any) -> dict[str, int]:
 
 
 def check_copies(name: str, array: jax.Array) -> None:
-    """Raises TrainingError where devices hold different bits of an array that all of them have."""
+    """Raises TrainingError where devices hold different bits of a replicated array."""
     copies = [(str(shard.device), np.asarray(shard.data)) for shard in array.addressable_shards]
     if jax.process_count() > 1:
         of_all = multihost_utils.process_allgather(copies[0][1])
@@ -56,16 +100,20 @@ def check_copies(name: str, array: jax.Array) -> None:
             raise TrainingError(_disagreement(name, device, copies[0][0]))
 
 
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
 def _disagreement(name: str, one: str, other: str) -> str:
     return (
-        f"{name}: {one} holds another copy than {other}; one of them computes wrongly: take it "
-        "out, the same command goes on from the last checkpoint"
+        f"{name}: {one} and {other} hold different copies; one of them computes wrongly: remove it "
+        "and run the same command, which resumes from the last checkpoint"
     )
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _sum_shards(arrays: list[jax.Array], specs: tuple[PartitionSpec, ...], mesh: Mesh) -> jax.Array:
-    """Every device's sum over its own part of every array: uint32 [arrays, *mesh]."""
+    """Returns each device's sum over its own part of every array: uint32 [arrays, *mesh]."""
 
     def sum_own(*parts: jax.Array) -> jax.Array:
         sums = [_sum_part(part, spec, mesh) for part, spec in zip(parts, specs, strict=True)]
@@ -84,23 +132,23 @@ def _sum_shards(arrays: list[jax.Array], specs: tuple[PartitionSpec, ...], mesh:
 
 def _sum_part(part: jax.Array, spec: PartitionSpec, mesh: Mesh) -> jax.Array:
     entries = (*spec, *(None for _ in range(part.ndim - len(spec))))
-    place = jnp.zeros(part.shape, jnp.uint32)  # in the whole array, in row-major order
+    index = jnp.zeros(part.shape, jnp.uint32)  # in the whole array, in row-major order
     stride = 1
     for axis in reversed(range(part.ndim)):
         own = jax.lax.broadcasted_iota(jnp.uint32, part.shape, axis)
         axes = names(entries[axis])
         if axes:
             own += jnp.uint32(part.shape[axis]) * jax.lax.axis_index(axes).astype(jnp.uint32)
-        place += own * jnp.uint32(stride % (1 << 32))
+        index += own * jnp.uint32(stride % (1 << 32))
         stride *= part.shape[axis] * math.prod(mesh.shape[name] for name in axes)
     word = jax.lax.bitcast_convert_type(part, jnp.dtype(f"uint{8 * part.dtype.itemsize}"))
-    weight = place * jnp.uint32(_MIX) * jnp.uint32(2) + jnp.uint32(1)
+    weight = index * jnp.uint32(_MIX) * jnp.uint32(2) + jnp.uint32(1)
     return jnp.sum(word.astype(jnp.uint32) * weight, dtype=jnp.uint32)
 
 
 @functools.cache
 def _parts(sharding: NamedSharding, shape: tuple[int, ...]) -> np.ndarray:
-    """For every device of the mesh, in order, the number of the part that it holds."""
+    """Returns for every device of the mesh, in order, the number of the part that it holds."""
     held = sharding.devices_indices_map(shape)
-    keys = [str(index) for index in held.values()]
+    keys = [str(slices) for slices in held.values()]
     return np.unique(keys, return_inverse=True)[1].reshape(-1)

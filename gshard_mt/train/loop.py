@@ -36,15 +36,9 @@ from gshard_mt.routing.dispatch import choose_dispatch
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import Run, lock_run, start_run
 from gshard_mt.run.integrity import check_copies
+from gshard_mt.run.journal import MIXTURES, JsonLines, routing_lines
 from gshard_mt.train.guard import Guard, write_bad_step
-from gshard_mt.train.metrics import (
-    JsonLines,
-    MetricsLog,
-    StepSums,
-    progress_bar,
-    routing_lines,
-    say,
-)
+from gshard_mt.train.metrics import MetricsLog, StepSums, progress_bar, say
 from gshard_mt.train.preemption import Wishes
 from gshard_mt.train.profile import trace_steps
 from gshard_mt.train.state import TrainState, abstract_training, initial_state
@@ -259,7 +253,7 @@ def resume_batches(
     begins here, and `mixtures.jsonl` gets a line. What that says of this step or later ones was
     undone by going back to the checkpoint.
     """
-    log = JsonLines(workdir / "mixtures.jsonl", step - 1)
+    log = JsonLines(workdir / MIXTURES, step - 1, is_writer())
     if batches.has_mixture_of(data_state):
         batches.set_state(data_state)
     else:

@@ -2,53 +2,21 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
-import json
-import os
 import pathlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
 import tqdm
 
 from gshard_mt.data.packing import Batch
-from gshard_mt.documents import write_whole
 from gshard_mt.errors import TrainingError
 from gshard_mt.partitioning.hosts import is_writer
 from gshard_mt.routing.counters import Counters
+from gshard_mt.run.journal import METRICS, ROUTING, JsonLines, summarize
 from gshard_mt.train.board import Board
 from gshard_mt.train.step import StepMetrics
-
-
-class JsonLines:
-    """A file of one JSON object a line, each with its `step`, continued from a step.
-
-    Lines of later steps, left by a run that was killed after its last checkpoint, are dropped. Of
-    many processes the first writes, the others drop every line.
-    """
-
-    def __init__(self, path: pathlib.Path, from_step: int):
-        if not is_writer():
-            self._file = open(os.devnull, "a", encoding="utf-8")
-            return
-        kept = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    if json.loads(line)["step"] <= from_step:
-                        kept.append(line + "\n")
-                except (ValueError, KeyError):  # the line that was being written
-                    continue
-        write_whole(path, "".join(kept))
-        self._file = path.open("a", encoding="utf-8")
-
-    def write(self, line: dict) -> None:
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class MetricsLog:
@@ -61,8 +29,8 @@ class MetricsLog:
         self._workdir = pathlib.Path(workdir)
         self._has_failed = False
         with self._failing_in_a_line():
-            self._metrics = JsonLines(self._workdir / "metrics.jsonl", from_step)
-            self._routing = JsonLines(self._workdir / "routing.jsonl", from_step)
+            self._metrics = JsonLines(self._workdir / METRICS, from_step, is_writer())
+            self._routing = JsonLines(self._workdir / ROUTING, from_step, is_writer())
             self._board = Board(self._workdir / "tensorboard", from_step) if is_writer() else None
 
     def write(self, line: dict) -> None:
@@ -110,48 +78,6 @@ class MetricsLog:
                 f"{self._workdir}: metrics can't be written ({error.strerror}); mend it, the same "
                 "command goes on from the last checkpoint"
             ) from error
-
-
-def routing_lines(step: int, routing: dict[str, Counters], pairs: Sequence[str]) -> Iterator[dict]:
-    """Yields a line of routing.jsonl for each MoE layer: counts by pair, as `Counters` has them.
-
-    `layer` is its number within the stack, from 0; every other layer is dense.
-    """
-    for stack, counters in routing.items():
-        for index in range(len(counters.num_tokens_X)):
-            layer = jax.tree.map(lambda array, index=index: array[index].tolist(), counters)
-            yield {
-                "step": step,
-                "stack": stack,
-                "layer": 2 * index,
-                "pairs": list(pairs),
-                "tokens": layer.num_tokens_X,
-                "sent": layer.num_dispatched_XK,  # tokens that went to 0, 1, ... experts
-                "wanted": layer.num_selected_XK,  # first choices, second choices, ...
-                "over_capacity": layer.num_over_capacity_XK,
-                "load": layer.load_XE,
-                "entropy": layer.entropy_X,  # nats, summed over tokens
-            }
-
-
-def summarize(line: dict) -> dict[str, float]:
-    """Returns a routing line's fractions over all its languages.
-
-    `sent_to_n` of tokens, `over_capacity_n` of the n-th choices that were asked for, `max_load` the
-    busiest expert's share over an even one, `entropy` in nats a token.
-    """
-    tokens = max(sum(line["tokens"]), 1)
-    sums = {key: [sum(column) for column in zip(*line[key], strict=True)] for key in COLUMNS}
-    found = {f"sent_to_{n}": count / tokens for n, count in enumerate(sums["sent"])}
-    for n, (wanted, lost) in enumerate(zip(sums["wanted"], sums["over_capacity"], strict=True), 1):
-        found[f"over_capacity_{n}"] = lost / max(wanted, 1)
-    load = sums["load"]
-    found["max_load"] = max(load) * len(load) / max(sum(load), 1)
-    found["entropy"] = sum(line["entropy"]) / tokens
-    return found
-
-
-COLUMNS = ("sent", "wanted", "over_capacity", "load")
 
 
 class StepSums:

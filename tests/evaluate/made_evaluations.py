@@ -11,7 +11,7 @@ from gshard_mt.evaluate import table as tables
 from gshard_mt.evaluate.folder import write_lines
 from gshard_mt.evaluate.scores import score, signatures
 from gshard_mt.run.directory import FORMAT_VERSION
-from tests.evaluate.lines import routing_line
+from tests.run.made_lines import routing_line
 
 WORDS = "the quick brown fox jumps over a lazy dog and runs away from it all".split()
 TRAIN_PAIRS = {"de-en": 1000, "fr-en": 100, "hr-en": 10}

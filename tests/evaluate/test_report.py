@@ -11,13 +11,13 @@ import pytest
 from gshard_mt.config.records import Config
 from gshard_mt.evaluate import report as reports
 from gshard_mt.evaluate import table as tables
-from gshard_mt.evaluate.history import History
 from gshard_mt.evaluate.report import Report
 from gshard_mt.evaluate.samples import Samples, ScoredSentence
 from gshard_mt.evaluate.scores import Comparison, Score
 from gshard_mt.report import page as pages
 from gshard_mt.run.directory import Run
-from tests.evaluate.lines import dev_lines, routing_line, train_line
+from gshard_mt.run.journal import History
+from tests.run.made_lines import dev_lines, routing_line, train_line
 
 SCORES = {
     "de-en": Score(500, 23.44, 22.1, 24.8, 45.6),

@@ -15,8 +15,9 @@ from tensorboardX.proto import event_pb2
 
 from gshard_mt.errors import TrainingError
 from gshard_mt.routing.counters import Counters
+from gshard_mt.run.journal import routing_lines, summarize
 from gshard_mt.train.loss import TokenLoss
-from gshard_mt.train.metrics import MetricsLog, StepSums, routing_lines, summarize
+from gshard_mt.train.metrics import MetricsLog, StepSums
 from gshard_mt.train.step import StepMetrics
 from gshard_mt.train.watch import Verdict
 

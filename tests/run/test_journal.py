@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from gshard_mt.evaluate.history import History, expert_shares, losses, read_history
-from tests.evaluate.lines import dev_lines, routing_line, train_line
+from gshard_mt.run.journal import History, drop_rates, expert_shares, read_history
+from tests.run.made_lines import dev_lines, routing_line, train_line
 
 
 def write(path, lines, tail=""):
@@ -57,10 +57,10 @@ def test_a_languages_shares_of_the_experts_add_up_to_1():
     assert np.isnan(shares_XE[2]).all()  # nothing of it was dispatched
 
 
-def test_losses_are_over_all_layers_of_a_stack():
+def test_drop_rates_are_over_all_layers_of_a_stack():
     lines = [routing_line(10), routing_line(10, layer=2), routing_line(10, "decoder")]
     lines[1] = lines[1] | {"tokens": [300, 0, 0], "sent": [[30, 270, 0], [0] * 3, [0] * 3]}
-    found = losses(lines)
+    found = drop_rates(lines)
     assert list(found) == ["encoder", "decoder"]
     assert found["decoder"].to_no_expert_X[:2] == pytest.approx([0.02, 0.1])
     assert found["encoder"].to_no_expert_X[0] == pytest.approx((2 + 30) / (100 + 300))
