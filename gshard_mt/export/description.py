@@ -1,4 +1,4 @@
-"""What an exported folder says of its model: `config.json` for programs, `README.md` for people."""
+"""The description of an exported model: `config.json` for programs, `README.md` for people."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
@@ -22,13 +22,13 @@ README = """\
 {languages} to English, step {step}, {parameters:,} parameters in {dtype}.
 Everything needed to run it is here:
 
-- `config.json`: sizes, special ids, gates and the numbers in the formulas. It was written last.
+- `config.json`: sizes, special ids, gates and the constants in the formulas. It is written last.
 - `model.safetensors`, or several files with `model.safetensors.index.json`.
-- `tokenizer/`: SentencePiece models. A source is its ids and `eos`; the decoder begins with `bos`.
+- `tokenizer/`: SentencePiece models. A source is its ids and `eos`; the decoder starts with `bos`.
 
-gshard-mt's `docs/export.md` has the forward pass, step by step. Names end in the letters of their
-axes: M model width, H hidden width, N heads, D width of a head, E experts, V vocabulary. All arrays
-multiply from the right: `q_ND = x_M · wq_MND`. Layers are counted from 0.
+`docs/export.md` of gshard-mt describes the forward pass step by step. Names end in the letters of
+the axes: M model width, H hidden width, N heads, D width of a head, E experts, V vocabulary. All
+arrays multiply from the right: `q_ND = x_M · wq_MND`. Layers are counted from 0.
 
 | array | letters | shape |
 | --- | --- | --- |
@@ -37,7 +37,7 @@ multiply from the right: `q_ND = x_M · wq_MND`. Layers are counted from 0.
 
 
 class Export(NamedTuple):
-    """What is known of an export before a parameter is read."""
+    """Everything about an export but the values of its parameters."""
 
     run: Run
     step: int
@@ -51,7 +51,7 @@ class Export(NamedTuple):
 
 
 def to_json(export: Export) -> dict[str, Any]:
-    """Returns what `config.json` holds: with the arrays, enough to build the model."""
+    """Returns the content of `config.json`, which with the arrays is enough to build the model."""
     config = configs.to_json(export.run.config)
     return {
         "format": FORMAT,
@@ -90,7 +90,7 @@ def _tokenizer(is_joint: bool) -> dict[str, str]:
 
 
 def _formulas(model: ModelConfig) -> dict[str, Any]:
-    """What the sizes don't tell; the words are explained in docs/export.md."""
+    """Returns what the sizes don't determine; docs/export.md explains the values."""
     num_layers = model.num_layers // 2
     sparse = list(range(0, num_layers, 2)) if model.moe.num_experts else []
     return {

@@ -1,4 +1,4 @@
-"""A checkpoint as a folder that others read: arrays, config, tokenizers; whole or not at all."""
+"""Exports a checkpoint to a folder for other programs: arrays, config, tokenizers."""
 # SPDX-License-Identifier: Apache-2.0
 
 import itertools
@@ -17,13 +17,13 @@ from gshard_mt.documents import write_json
 from gshard_mt.errors import DamagedError, ExportError
 from gshard_mt.export.description import FORMAT, FORMAT_VERSION, Export, to_json, to_readme
 from gshard_mt.export.layout import lay_out
-from gshard_mt.export.tensors import MOST_BYTES, write_tensors
+from gshard_mt.export.tensors import MAX_BYTES, write_tensors
 from gshard_mt.model.blueprint import Blueprint, abstract_model
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import read_run
 
-UNFINISHED = ".unfinished"  # where an export grows, in its own folder
+UNFINISHED = ".unfinished"  # subfolder for files of an export in progress
 _CONFIG = "config.json"
 
 
@@ -32,12 +32,13 @@ def export(
     out: pathlib.Path,
     step: str = "latest",
     dtype: str = "float32",
-    most_bytes: int = MOST_BYTES,
+    max_bytes: int = MAX_BYTES,
 ) -> Export:
-    """Writes a checkpoint (`latest`, `best` or a number) to `out`, an empty folder or a new one.
+    """Writes a checkpoint (`latest`, `best` or a number) to `out`, an empty or new folder.
 
-    Arrays pass through the memory of one CPU device, whatever mesh saved them: a parameter and a
-    file of `most_bytes` at a time. Raises ExportError, CheckpointError or DataError.
+    Parameters are read one at a time onto one CPU device, whatever mesh saved them, and files hold
+    at most `max_bytes` of arrays. Without `config.json`, which appears last, a folder is no export.
+    Raises ExportError, CheckpointError or DataError.
     """
     _check_empty(out)
     run = read_run(workdir)
@@ -51,17 +52,18 @@ def export(
     sizes = {tensor.name: itemsize * math.prod(tensor.shape) for tensor in made.tensors}
     out.mkdir(parents=True, exist_ok=True)
     draft = out / UNFINISHED
-    shutil.rmtree(draft, ignore_errors=True)  # of an export that was killed
-    _check_room(out, sum(sizes.values()))
+    shutil.rmtree(draft, ignore_errors=True)  # left by an export that was killed
+    _check_free_space(out, sum(sizes.values()))
     draft.mkdir()
     try:
         metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "step": str(number)}
         arrays = _read(checkpoints, made, blueprint)
-        write_tensors(draft, sizes, arrays, metadata, most_bytes)
+        write_tensors(draft, sizes, arrays, metadata, max_bytes)
         shutil.copytree(workdir / "tokenizer", draft / "tokenizer")
         (draft / "README.md").write_text(to_readme(made), encoding="utf-8")
         write_json(draft / _CONFIG, to_json(made), indent=2)
-        _finish(draft, out)
+        for path in sorted(draft.iterdir(), key=lambda path: path.name == _CONFIG):
+            os.replace(path, out / path.name)
     except DamagedError as error:
         others = ", ".join(str(other) for other in checkpoints.steps() if other != number)
         raise ExportError(f"{error}; other steps: {others or 'none'}") from error
@@ -72,37 +74,30 @@ def export(
 
 
 def _check_empty(out: pathlib.Path) -> None:
+    accepted = "accepted: an empty folder, or a new one"
     if out.exists() and not out.is_dir():
-        raise ExportError(f"{out}: is a file, accepted: a folder that is empty or not there")
+        raise ExportError(f"{out}: found a file, {accepted}")
     others = [path.name for path in sorted(out.glob("*")) if path.name != UNFINISHED]
     if others:
-        raise ExportError(
-            f"{out}: found {others[0]} in it, accepted: a folder that is empty or not there"
-        )
+        raise ExportError(f"{out}: found {others[0]} in it, {accepted}")
 
 
-def _check_room(out: pathlib.Path, wanted: int) -> None:
+def _check_free_space(out: pathlib.Path, needed: int) -> None:
     free = shutil.disk_usage(out).free
-    if free < wanted:
+    if free < needed:
         raise ExportError(
-            f"{out}: the model needs {wanted / 2**20:,.0f} MiB, {free / 2**20:,.0f} are free; make "
-            "room or give another folder"
+            f"{out}: the model needs {needed / 2**20:,.0f} MiB, {free / 2**20:,.0f} MiB are free; "
+            "free some space or give another folder"
         )
 
 
 def _read(checkpoints: Checkpoints, made: Export, blueprint: Blueprint) -> Iterator[np.ndarray]:
-    """Yields the arrays of the layout; a parameter is let go before the next one is read."""
+    """Yields the arrays of the layout; each parameter is freed before the next one is read."""
     params = checkpoints.read_params(made.step, blueprint.params)
     for _, tensors in itertools.groupby(made.tensors, key=lambda tensor: tensor.leaf):
         whole = np.asarray(next(params))
         for tensor in tensors:
             part = whole if tensor.block is None else whole[tensor.block]
-            # safetensors writes what lies in memory, without a look at strides.
+            # safetensors writes the memory as it is and ignores strides.
             yield np.ascontiguousarray(part.astype(jnp.dtype(made.dtype), copy=False))
         del whole, part
-
-
-def _finish(draft: pathlib.Path, out: pathlib.Path) -> None:
-    """Moves everything to its place, `config.json` last: without it a folder is no export."""
-    for path in sorted(draft.iterdir(), key=lambda path: path.name == _CONFIG):
-        os.replace(path, out / path.name)

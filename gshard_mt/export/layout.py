@@ -1,4 +1,4 @@
-"""The layout of an exported model: an array for every layer, named by its modules and letters."""
+"""The layout of an exported model: one array per layer and weight, named by module and axes."""
 # SPDX-License-Identifier: Apache-2.0
 
 import re
@@ -19,14 +19,14 @@ class Tensor(NamedTuple):
     name: str  # `encoder.layers.3.self_attention.wq_MND`
     shape: tuple[int, ...]
     leaf: int  # the parameter that holds it, in the order of the tree's leaves
-    block: int | None  # its place on that parameter's axis P, None where there is no such axis
+    block: int | None  # its index on that parameter's axis P, None if there is no such axis
 
 
 def lay_out(blueprint: Blueprint) -> list[Tensor]:
-    """Returns all arrays, those of one parameter side by side.
+    """Returns all arrays, those of one parameter next to each other.
 
-    Depth is taken apart: layer `i` of a stack that repeats blocks of `n` layers is layer `i % n` of
-    block `i // n`. So with experts the even layers are sparse.
+    The axis of depth is split: layer `i` of a stack of blocks of `n` layers each is layer `i % n`
+    of block `i // n`. So in a model with experts the even layers are sparse.
     """
     tensors = []
     for leaf, (path, like) in enumerate(jax.tree.flatten_with_path(blueprint.params)[0]):
@@ -43,7 +43,7 @@ def lay_out(blueprint: Blueprint) -> list[Tensor]:
 
 
 def describe(tensors: Sequence[Tensor]) -> list[tuple[str, str, str]]:
-    """Returns rows of name, letters and shape, layers that are alike in one: `layers.{0,2}`."""
+    """Returns rows of name, letters and shape; equal layers share a row: `layers.{0,2}`."""
     rows: dict[tuple[str, str], list[int]] = {}
     for tensor in tensors:
         pattern = re.sub(r"layers\.\d+\.", "layers.{}.", tensor.name)

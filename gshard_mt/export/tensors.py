@@ -1,4 +1,4 @@
-"""Arrays in safetensors files: one file, or several with an index, as Hugging Face names them."""
+"""Writes arrays to safetensors: one file, or several with an index, as Hugging Face does."""
 # SPDX-License-Identifier: Apache-2.0
 
 import os
@@ -13,7 +13,7 @@ from gshard_mt.documents import write_json
 from gshard_mt.errors import ExportError
 
 INDEX = "model.safetensors.index.json"
-MOST_BYTES = 2 << 30  # of the arrays of one file, unless one of them alone is larger
+MAX_BYTES = 2 << 30  # of arrays per file, unless a single one is larger
 
 
 def write_tensors(
@@ -21,37 +21,33 @@ def write_tensors(
     sizes: Mapping[str, int],
     arrays: Iterable[np.ndarray],
     metadata: Mapping[str, str],
-    most_bytes: int = MOST_BYTES,
+    max_bytes: int = MAX_BYTES,
 ) -> None:
-    """Writes arrays that come in the order of `sizes` (name -> bytes), a file's at a time.
+    """Writes arrays that come in the order of `sizes` (name -> bytes), one file at a time.
 
-    The index, where there are several files, is written last. Raises ExportError where there is no
-    room for one.
+    With several files, the index is written last. Raises ExportError if a file can't be written.
     """
-    files = split(sizes, most_bytes)
-    coming = iter(arrays)
-    places: dict[str, str] = {}
+    files = split(sizes, max_bytes)
+    arrays = iter(arrays)
+    file_of: dict[str, str] = {}
     for number, names in enumerate(files, 1):
         several = f"-{number:05d}-of-{len(files):05d}" if len(files) > 1 else ""
         path = folder / f"model{several}.safetensors"
-        _write(path, {name: next(coming) for name in names}, metadata)
-        places |= dict.fromkeys(names, path.name)
+        _write(path, {name: next(arrays) for name in names}, metadata)
+        file_of |= dict.fromkeys(names, path.name)
     if len(files) > 1:
-        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": places}
+        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": file_of}
         write_json(folder / INDEX, index, indent=2)
 
 
-def split(sizes: Mapping[str, int], most_bytes: int) -> list[list[str]]:
-    """Returns the names for each file, in order, a file being full at `most_bytes`.
-
-    What is larger has a file of its own.
-    """
+def split(sizes: Mapping[str, int], max_bytes: int) -> list[list[str]]:
+    """Returns the names for each file, in order; an array above `max_bytes` has its own file."""
     files: list[list[str]] = [[]]
-    room = most_bytes
+    room = max_bytes
     for name, size in sizes.items():
         if size > room and files[-1]:
             files.append([])
-            room = most_bytes
+            room = max_bytes
         files[-1].append(name)
         room -= size
     return files
@@ -59,12 +55,12 @@ def split(sizes: Mapping[str, int], most_bytes: int) -> list[list[str]]:
 
 def _write(path: pathlib.Path, held: dict[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     path.touch()
-    mode = path.stat().st_mode  # as every new file's; safetensors puts one there for us alone
+    mode = path.stat().st_mode  # that of any new file; safetensors sets 0600
     try:
         safetensors.numpy.save_file(held, path, dict(metadata))
-    except safetensors.SafetensorError as error:  # has no number as an OSError has
+    except safetensors.SafetensorError as error:  # it has no errno, unlike OSError
         raise ExportError(
-            f"{path}: can't be written ({error}); make room, the same command begins anew"
+            f"{path}: can't be written ({error}); free some space and run the same command again"
         ) from error
     path.chmod(mode)
     with path.open("rb") as file:

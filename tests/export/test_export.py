@@ -104,7 +104,7 @@ def test_every_layer_is_a_slice_of_the_scan(tmp_path, config, prepared):
 
 def test_a_large_model_is_in_several_files_with_an_index(made, tmp_path):
     export(made.workdir, tmp_path / "one")
-    export(made.workdir, tmp_path / "many", most_bytes=20_000)
+    export(made.workdir, tmp_path / "many", max_bytes=20_000)
     one, many = (plain_model.read(tmp_path / name) for name in ("one", "many"))
     index = json.loads((tmp_path / "many" / plain_model.INDEX).read_text(encoding="utf-8"))
     files = sorted(path.name for path in (tmp_path / "many").glob("*.safetensors"))
@@ -144,12 +144,12 @@ def test_a_folder_that_holds_something_is_left_alone(made, tmp_path):
     (tmp_path / ".gitattributes").write_text("mine")
     with pytest.raises(ExportError, match=r"found \.gitattributes in it"):
         export(made.workdir, tmp_path)
-    with pytest.raises(ExportError, match="is a file"):
+    with pytest.raises(ExportError, match="found a file"):
         export(made.workdir, tmp_path / ".gitattributes")
     assert [path.name for path in tmp_path.iterdir()] == [".gitattributes"]
 
 
-def test_what_a_killed_export_left_is_begun_anew(made, tmp_path):
+def test_the_remains_of_a_killed_export_are_replaced(made, tmp_path):
     left = tmp_path / UNFINISHED / "model.safetensors"
     left.parent.mkdir()
     left.write_bytes(b"half")
