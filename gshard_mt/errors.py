@@ -1,4 +1,4 @@
-"""The errors that speak to the person at the keyboard: one or two lines, exit status 2."""
+"""Errors for the user: one or two lines on standard error, exit status 2, no traceback."""
 # SPDX-License-Identifier: Apache-2.0
 
 import difflib
@@ -6,17 +6,17 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user can mend. The message says where, what was found, what is accepted."""
+    """An error the user can fix. The message says where, what was found, what is accepted."""
 
 
 class ConfigError(UserError):
-    """A configuration key has a value that can't work; the message starts with the key."""
+    """A configuration key has a value that is not accepted; the message starts with the key."""
 
 
 class DataError(UserError):
     """A corpus, recipe or prepared directory can't be used; the message starts with the path.
 
-    One line, even where a file's name or a library's message has line ends.
+    One line, even if a file name or a library's message has line breaks.
     """
 
     def __init__(self, message: str):
@@ -28,7 +28,7 @@ class CheckpointError(UserError):
 
 
 class DamagedError(CheckpointError):
-    """A checkpoint is not what was saved; another one may be."""
+    """A checkpoint is not what was saved; others may be intact."""
 
 
 class ExportError(UserError):
@@ -36,7 +36,7 @@ class ExportError(UserError):
 
 
 class TrainingError(UserError):
-    """Training can't go on as it is: a bad step, devices that disagree, a disk that is full."""
+    """Training can't continue: a bad step, devices that disagree, a full disk."""
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

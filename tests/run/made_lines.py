@@ -1,4 +1,4 @@
-"""Lines as a run of three languages writes them; Croatian has nothing in the steps they cover."""
+"""Journal lines of a run with three languages; there is no Croatian in the steps they cover."""
 # SPDX-License-Identifier: Apache-2.0
 
 PAIRS = ["de-en", "fr-en", "hr-en"]
@@ -14,7 +14,7 @@ def dev_lines(step: int) -> list[dict]:
 
 
 def routing_line(step: int, stack: str = "encoder", layer: int = 0) -> dict:
-    """Two choices a token and three experts."""
+    """Two choices per token and three experts."""
     return {
         "step": step,
         "stack": stack,

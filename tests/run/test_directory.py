@@ -1,9 +1,10 @@
-"""A run directory takes its own config and data back and refuses others, with the keys' names."""
+"""A run directory accepts its own config and data and refuses others, naming the keys."""
 # SPDX-License-Identifier: Apache-2.0
 
 import copy
 import json
 import pathlib
+import re
 import shutil
 
 import pytest
@@ -11,7 +12,15 @@ import pytest
 from gshard_mt.config import records as configs
 from gshard_mt.config.records import Config
 from gshard_mt.errors import CheckpointError, ConfigError
-from gshard_mt.run.directory import FIXED_DATA_KEYS, FREE_KEYS, Run, read_run, start_run
+from gshard_mt.run.directory import (
+    FIXED_DATA_KEYS,
+    FREE_KEYS,
+    FREE_SECTIONS,
+    SCHEDULES_WITHOUT_END,
+    Run,
+    read_run,
+    start_run,
+)
 
 
 @pytest.fixture
@@ -44,7 +53,7 @@ def test_a_new_run_is_written_and_read_back(run, workdir):
     assert not list(workdir.glob("*.tmp"))
 
 
-def test_the_same_run_goes_on(run, workdir):
+def test_the_same_run_is_resumed(run, workdir):
     assert start_run(workdir, run)
     before = (workdir / "config.json").read_text()
     assert not start_run(workdir, run)
@@ -102,6 +111,14 @@ def test_a_key_of_a_nested_section_is_refused_with_its_value(run, workdir):
     other.model.moe.num_experts = 4
     with pytest.raises(ConfigError, match=r"model\.moe\.num_experts: found 4, the run has 8"):
         start_run(workdir, run._replace(config=other))
+
+
+def test_the_page_lists_the_keys_that_may_change():
+    page = pathlib.Path(__file__).parents[2] / "docs" / "faults.md"
+    paragraph = page.read_text(encoding="utf-8").split("\n\n## Runs that don't match\n\n")[1]
+    listed = set(re.findall(r"`([^`]+)`", paragraph))
+    sections = {f"{section}*" for section in FREE_SECTIONS}
+    assert listed == FREE_KEYS | sections | {"train.num_steps", *SCHEDULES_WITHOUT_END}
 
 
 def test_every_free_or_fixed_key_is_a_key():

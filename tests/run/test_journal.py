@@ -1,8 +1,10 @@
-"""Histories are read as far as they were written, and their numbers add up."""
+"""A journal is read as far as it was written, and its numbers add up."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
 import math
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ def write(path, lines, tail=""):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + tail, encoding="utf-8")
 
 
-def test_half_a_line_and_missing_files_are_no_lines(tmp_path):
+def test_an_incomplete_line_is_skipped_and_a_missing_file_is_empty(tmp_path):
     assert read_history(tmp_path) == History()
     lines = [train_line(10), *dev_lines(10)]
     write(tmp_path / "metrics.jsonl", lines, tail='{"step": 20, "split": "tr')
@@ -25,9 +27,16 @@ def test_half_a_line_and_missing_files_are_no_lines(tmp_path):
     assert read_history(tmp_path).routing == (routing_line(10),)
 
 
-def test_a_loss_that_is_no_number_is_read(tmp_path):
+def test_a_loss_that_is_nan_is_read(tmp_path):
     write(tmp_path / "metrics.jsonl", [train_line(10) | {"loss": math.nan}])
     assert math.isnan(read_history(tmp_path).train[0]["loss"])
+
+
+def test_the_page_lists_the_fields_of_a_routing_line():
+    page = pathlib.Path(__file__).parents[2] / "docs" / "architecture.md"
+    text = page.read_text(encoding="utf-8").split("the latest training line: ")[1]
+    fields = [*routing_line(10)]
+    assert re.findall(r"`(\w+)`", text)[: len(fields)] == fields
 
 
 def test_the_last_lines_are_those_up_to_the_evaluated_step():
