@@ -26,7 +26,6 @@ import jax
 
 from benchmarks.machine import describe_machine
 from gshard_mt.cli.startup import memory
-from gshard_mt.config.records import decoding_mesh_shape
 from gshard_mt.decode.translate import load_translator
 from gshard_mt.evaluate.scores import score
 from gshard_mt.partitioning import mesh
@@ -91,7 +90,7 @@ class _Run:
         config = dataclasses.replace(run.config, decode=decode)
         self._workdir, self._step, self._beam_size = workdir, options.step, beam_size
         mesh.simulate_cpu_devices(config.mesh.num_cpu_devices)
-        grid = mesh.build_mesh(*decoding_mesh_shape(config))
+        grid = mesh.build_mesh(*config.mesh.decoding_shape())
         self._translator = load_translator(workdir, config, options.step, grid)
         self._experts = config.model.moe.num_experts
 

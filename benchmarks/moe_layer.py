@@ -25,12 +25,13 @@ from gshard_mt.cli.startup.memory import keep_buffers
 from gshard_mt.model.layers import contract
 from gshard_mt.partitioning.annotate import platform
 from gshard_mt.routing.capacity import expert_capacity
-from gshard_mt.routing.dispatch import DISPATCHES, DROPLESS
+from gshard_mt.routing.dispatch import DISPATCHES
 from gshard_mt.routing.dropless import sort_choices
 from gshard_mt.routing.gates.top2 import top2
 from gshard_mt.routing.gathers import permute_tokens, unpermute_outputs
 from gshard_mt.routing.grouped_product import grouped_product
 from gshard_mt.routing.routing import GateInputs
+from gshard_mt.routing.strategies import DROPLESS
 
 NUM_CHOICES = 2
 

@@ -15,7 +15,6 @@ from absl import flags
 from benchmarks.machine import describe_machine
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.startup.memory import keep_buffers, largest_weight
-from gshard_mt.config.records import mesh_shape
 from gshard_mt.data.batches import train_batches
 from gshard_mt.data.prepared import open_prepared
 from gshard_mt.model.blueprint import count_parameters
@@ -34,7 +33,7 @@ def main() -> None:
     keep_buffers(largest_weight(cli_flags.read_config()))
     config, prepared = cli_flags.read_config(), open_prepared(pathlib.Path(_DATA_DIR.value))
     meshes.simulate_cpu_devices(config.mesh.num_cpu_devices)
-    mesh = meshes.build_mesh(*mesh_shape(config))
+    mesh = meshes.build_mesh(*config.mesh.shape())
     seconds, words = [], []
     with jax.set_mesh(mesh):
         blueprint, optimizer, _ = abstract_training(config, prepared.vocab_sizes, mesh)

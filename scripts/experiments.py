@@ -1,29 +1,28 @@
-"""Experiments: a TOML file's runs, each a config and what it overrides, refused as a whole."""
+"""Reads an experiment: a TOML file of runs, each a config file and its overrides."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
 import re
-import runpy
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gshard_mt.config import records as configs
+from gshard_mt.config.checks import check
+from gshard_mt.config.keys import parse_value, set_value
+from gshard_mt.config.load import load_config
 from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError, suggest
-from gshard_mt.model.moe_checks import check_moe
 
 SPLITS = ("dev", "test")
-_TRUE_OR_FALSE = {"true": True, "false": False}
 
 
 class Planned(NamedTuple):
-    """A run of an experiment; its directory is named after it."""
+    """A run of an experiment; its run directory has its name."""
 
     name: str
-    config: pathlib.Path
-    override: Mapping[str, str]  # by key, as flags have them
-    data: str  # a folder of its own in --data_dir, prepared as the run asks; none: --data_dir
+    config: str  # path of a config file, perhaps with an argument after a colon
+    override: Mapping[str, str]  # key -> value as on a command line
+    data: str  # folder in --data_dir that is prepared for this run; empty: --data_dir itself
 
 
 class Experiment(NamedTuple):
@@ -32,7 +31,7 @@ class Experiment(NamedTuple):
 
 
 def read_experiment(path: pathlib.Path, extra: Mapping[str, str]) -> Experiment:
-    """Reads an experiment; `extra` overrides come last. Raises ConfigError for what can't be."""
+    """Reads an experiment; `extra` overrides are applied last. Raises ConfigError."""
     try:
         record = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -50,7 +49,7 @@ def read_experiment(path: pathlib.Path, extra: Mapping[str, str]) -> Experiment:
     runs = tuple(_read_run(path, entry, for_all, extra) for entry in entries)
     names = [run.name for run in runs]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise ConfigError(f"{path}: run {twice[0]}: is there twice; accepted: names that differ")
+        raise ConfigError(f"{path}: run {twice[0]}: found twice; accepted: different names")
     return Experiment(runs, split)
 
 
@@ -59,17 +58,17 @@ def _read_run(path: pathlib.Path, entry: Any, for_all: Mapping, extra: Mapping) 
         raise ConfigError(f"{path}: run: found {entry!r}, accepted: [[run]] with name and config")
     name = _folder(f"{path}: run: found name", entry.get("name"))
     if name in ("comparison", "logs"):
-        raise ConfigError(f"{path}: run {name}: that folder is taken; accepted: another name")
+        raise ConfigError(f"{path}: run {name}: a reserved folder; accepted: another name")
     _refuse_unknown(path, entry, ("name", "config", "override", "data"), f"run {name}: ")
     data = _folder(f"{path}: run {name}: found data", entry["data"]) if "data" in entry else ""
     config = entry.get("config")
-    if not isinstance(config, str) or not (path.parent / config).is_file():
+    if not isinstance(config, str) or not (path.parent / config.partition(":")[0]).is_file():
         raise ConfigError(
             f"{path}: run {name}: found config {config!r}, accepted: a config file, relative to "
             f"{path.parent}"
         )
     own = _read_override(path, entry, f"run {name}: ")
-    return Planned(name, path.parent / config, {**for_all, **own, **extra}, data)
+    return Planned(name, str(path.parent / config), {**for_all, **own, **extra}, data)
 
 
 def _folder(where: str, name: Any) -> str:
@@ -92,56 +91,46 @@ def _read_override(path: pathlib.Path, record: Mapping, where: str = "") -> dict
         if isinstance(value, (dict, list)):
             hint = f'accepted: a value, and "{key}.KEY" in quotes'
             raise ConfigError(f"{path}: {where}override: found {key} = {value!r}, {hint}")
-        _check_key(f"{path}: {where}", key)
-    return {
-        key: str(value).lower() if isinstance(value, bool) else str(value)
-        for key, value in override.items()
-    }
-
-
-def _check_key(where: str, key: str) -> None:
     try:
-        configs.refuse_unknown_key(key)
+        return checked({key: _as_flag(value) for key, value in override.items()})
     except ConfigError as error:
-        raise ConfigError(f"{where}{error}") from None
+        raise ConfigError(f"{path}: {where}{error}") from None
+
+
+def _as_flag(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def checked(override: dict[str, str]) -> dict[str, str]:
+    """Returns an override whose keys are known and whose values have their types."""
+    for key, text in override.items():
+        parse_value(key, text)
+    return override
 
 
 def read_flags(values: Sequence[str]) -> dict[str, str]:
     """Returns `--override KEY=VALUE` as a mapping. Raises ConfigError for another form."""
-    found = {}
-    for value in values:
-        key, equals, text = value.partition("=")
-        if not equals:
-            raise ConfigError(f"--override: found {value!r}, accepted: KEY=VALUE")
-        _check_key("--override: ", key)
-        found[key] = text
-    return found
+    pairs = [value.partition("=") for value in values]
+    if wrong := [key for key, equals, _ in pairs if not equals]:
+        raise ConfigError(f"--override: found {wrong[0]!r}, accepted: KEY=VALUE")
+    try:
+        return checked({key: text for key, _, text in pairs})
+    except ConfigError as error:
+        raise ConfigError(f"--override: {error}") from None
 
 
 def make_config(run: Planned) -> Config:
-    """Returns what gshard-train will make of a run. Raises ConfigError, which names the run."""
-    config = runpy.run_path(str(run.config))["get_config"]()
-    kinds = configs.known_keys()
+    """Returns the config with which gshard-train will train a run. Raises ConfigError."""
     try:
+        config = load_config(run.config)
         for key, text in run.override.items():
-            section, _, name = key.rpartition(".")
-            setattr(configs.section_of(config, section), name, _value(key, kinds[key], text))
-        configs.check(config)
-        if config.model.moe.num_experts:
-            check_moe(config.model)
+            set_value(config, key, parse_value(key, text))
+        check(config)
         if config.train.stop_after:
             raise ConfigError(
-                f"config.train.stop_after: found {config.train.stop_after}, accepted: 0, for the "
-                "runs of an experiment are compared after as many steps as they ask for"
+                f"config.train.stop_after: found {config.train.stop_after}, accepted: 0 (the runs "
+                "of an experiment are compared after the same number of steps)"
             )
     except ConfigError as error:
         raise ConfigError(f"run {run.name}: {error}") from None
     return config
-
-
-def _value(key: str, kind: type, text: str) -> Any:
-    try:
-        return _TRUE_OR_FALSE[text.lower()] if kind is bool else kind(text)
-    except (KeyError, ValueError):
-        accepted = configs.describe_type(kind)
-        raise ConfigError(f"config.{key}: found {text!r}, accepted: {accepted}") from None

@@ -1,9 +1,9 @@
-"""Plans the GShard paper's ladder of models on its own hardware, and writes docs/scale.md.
+"""Plans the models of the GShard paper on the paper's hardware and writes docs/scale.md.
 
     python scripts/plan_ladder.py --workdir PLANS [--doc docs/scale.md]
 
-Needs the extra `tpu` (XLA's compiler, no TPU) and some minutes a model. A plan that is in PLANS
-already is not made again.
+Needs the extra `tpu` (XLA's compiler, no TPU) and a few minutes per model. Plans already in PLANS
+are reused.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -24,9 +24,9 @@ GIB = float(1 << 30)
 
 
 class Rung(NamedTuple):
-    """A config on its topology; what the paper has of it."""
+    """A model of configs/gshard.py on a topology, with the paper's figures."""
 
-    config: str
+    model: str  # its name in configs/gshard.py
     topology: str
     name: str
     parameters: str = ""
@@ -35,22 +35,22 @@ class Rung(NamedTuple):
 
 
 LADDER = [
-    Rung("moe_128e_12l", "v3:8x8", "MoE(128E, 12L)", "12.5B", "2.16"),
-    Rung("moe_128e_36l", "v3:8x8", "MoE(128E, 36L)", "37B", "0.67"),
-    Rung("moe_512e_12l", "v3:16x16", "MoE(512E, 12L)", "50B", "3.28"),
-    Rung("moe_512e_36l", "v3:16x16", "MoE(512E, 36L)", "150B", "1.05"),
-    Rung("moe_2048e_12l", "v3:32x32", "MoE(2048E, 12L)", "200B", "2.15"),
-    Rung("moe_2048e_36l", "v3:32x32", "MoE(2048E, 36L)", "600B", "0.72"),
-    Rung("moe_2048e_60l", "v3:32x32", "MoE(2048E, 60L), bfloat16", "1T"),
+    Rung("128e_12l", "v3:8x8", "MoE(128E, 12L)", "12.5B", "2.16"),
+    Rung("128e_36l", "v3:8x8", "MoE(128E, 36L)", "37B", "0.67"),
+    Rung("512e_12l", "v3:16x16", "MoE(512E, 12L)", "50B", "3.28"),
+    Rung("512e_36l", "v3:16x16", "MoE(512E, 36L)", "150B", "1.05"),
+    Rung("2048e_12l", "v3:32x32", "MoE(2048E, 12L)", "200B", "2.15"),
+    Rung("2048e_36l", "v3:32x32", "MoE(2048E, 36L)", "600B", "0.72"),
+    Rung("2048e_60l", "v3:32x32", "MoE(2048E, 60L), bfloat16", "1T"),
     Rung("dense_96l", "v3:32x32", "T(96L)", "2.3B"),
 ]
-# The tokens of a core that the larger ones have: 8 rows of 256.
+# As many tokens per core as the larger models have: 8 rows of 256.
 _SAME_TOKENS = ("train.batch_rows=1024",)
 SCALING = {
     layers: [
-        Rung(f"moe_128e_{layers}l", "v3:8x8", "128", overrides=_SAME_TOKENS),
-        Rung(f"moe_512e_{layers}l", "v3:16x16", "512"),
-        Rung(f"moe_2048e_{layers}l", "v3:32x32", "2,048"),
+        Rung(f"128e_{layers}l", "v3:8x8", "128", overrides=_SAME_TOKENS),
+        Rung(f"512e_{layers}l", "v3:16x16", "512"),
+        Rung(f"2048e_{layers}l", "v3:32x32", "2,048"),
     ]
     for layers in (12, 36)
 }
@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="keeps the plans")
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="folder for the plans")
     parser.add_argument("--doc", type=pathlib.Path, default=ROOT / "docs" / "scale.md")
     options = parser.parse_args()
     options.workdir.mkdir(parents=True, exist_ok=True)
@@ -82,12 +82,12 @@ def main() -> None:
 
 
 def plan(rung: Rung, workdir: pathlib.Path) -> dict[str, Any]:
-    """Returns the plan of gshard-plan, with the CPU seconds that it took in all."""
-    path = workdir / f"{'-'.join((rung.config, *rung.overrides))}.json"
+    """Returns gshard-plan's plan and the CPU seconds that it took."""
+    path = workdir / f"{'-'.join((rung.model, *rung.overrides))}.json"
     if not path.exists():
-        print(f"{rung.config} on {rung.topology}", file=sys.stderr, flush=True)
+        print(f"{rung.model} on {rung.topology}", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", "gshard_mt.cli.plan", "--json"]
-        command += ["--config", str(ROOT / "configs" / f"{rung.config}.py")]
+        command += ["--config", f"{ROOT / 'configs' / 'gshard.py'}:{rung.model}"]
         command += [f"--config.{each}" for each in rung.overrides]
         command += ["--topology", rung.topology]
         before = _cpu_seconds()
@@ -98,7 +98,7 @@ def plan(rung: Rung, workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def row(rung: Rung, found: dict[str, Any]) -> dict[str, Any]:
-    """Returns what the tables say of a plan, in the units they have."""
+    """Returns the cells of a plan in the units of the tables."""
     line = found["roofline"] or {}
     seconds = line.get("communication_seconds", {})
     step = line.get("step_seconds")

@@ -1,19 +1,20 @@
-"""Trains the runs of an experiment, evaluates them, puts them side by side in WORKDIR/comparison.
+"""Trains, evaluates and compares the runs of an experiment; the comparison is WORKDIR/comparison.
 
     python scripts/train_and_compare.py EXPERIMENT.toml --data_dir DATA --workdir RUNS
 
-An experiment names its runs, each a config and what it overrides; paths are relative to its folder:
+An experiment lists runs, each a config file and overrides; paths are relative to its folder:
 
-    split = "dev"                             # what is evaluated: dev (default) or test
-    override = { "train.num_steps" = 1000 }   # of all runs; a run's own come after
+    split = "dev"                             # split to evaluate: dev (default) or test
+    override = { "train.num_steps" = 1000 }   # for all runs; a run's own overrides come later
     [[run]]
     name = "top1"
     config = "../gates.py"
     override = { "model.moe.gate" = "top1" }
-    data = "all"                              # prepared here, in DATA/all; without it DATA is taken
+    data = "all"                              # prepared here, in DATA/all; without it DATA is used
 
-Given again, the same command goes on. With --minutes, trainings are stopped when the time is over:
-they save, and what is left is said. What commands print goes to RUNS/logs.
+The same command again continues where it stopped. With --minutes, trainings still running at the
+end of that time save a checkpoint and stop, and the remaining work is listed. The output of
+commands is in RUNS/logs. This script and configs/ need a clone: they are not in the wheel.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -29,17 +30,17 @@ from typing import NamedTuple
 
 from experiments import Experiment, Planned, make_config, read_experiment, read_flags
 
-from gshard_mt.config import records as configs
+from gshard_mt.config.keys import differing_keys
 from gshard_mt.errors import ConfigError, UserError
 from gshard_mt.run.directory import FREE_KEYS, FREE_SECTIONS, read_run
 
-STOPPED = (128 + signal.SIGTERM, -signal.SIGTERM)  # gshard-train's exit status, or in its start
+STOPPED = (128 + signal.SIGTERM, -signal.SIGTERM)  # exit status of gshard-train; while it starts
 
-_MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION"  # of a GPU's, for each process
+_MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION"  # share of a GPU's memory for each process
 
 
 class Job(NamedTuple):
-    """A command that is under way."""
+    """A running command."""
 
     command: str
     run: Planned
@@ -49,16 +50,16 @@ class Job(NamedTuple):
 
 
 def evaluation(run: Planned, split: str, workdir: pathlib.Path) -> pathlib.Path | None:
-    """Returns where the evaluation of a run is or is to be; None where it is left to train.
+    """Returns the folder for a run's evaluation; None if the run still has to be trained.
 
-    What was trained with another config is left, too: gshard-train goes on with it or says why not.
+    A run trained with another config counts as untrained: gshard-train resumes or refuses it.
     """
     folder = workdir / run.name
     config = make_config(run)
     step = str(config.train.num_steps)
     if not (folder / "config.json").is_file() or not (folder / "checkpoints" / step).is_dir():
         return None
-    differing = configs.differing_keys(read_run(folder).config, config)
+    differing = differing_keys(read_run(folder).config, config)
     is_other = any(
         key not in FREE_KEYS and key != "data.recipe" and not key.startswith(FREE_SECTIONS)
         for key in differing
@@ -67,29 +68,26 @@ def evaluation(run: Planned, split: str, workdir: pathlib.Path) -> pathlib.Path 
 
 
 def left(experiment: Experiment, workdir: pathlib.Path) -> dict[str, str]:
-    """Returns by run what is still to be done, `train` or `evaluate`."""
+    """Returns the next step of each unfinished run: `train` or `evaluate`."""
     found = {}
     for run in experiment.runs:
-        place = evaluation(run, experiment.split, workdir)
-        if place is None:
+        folder = evaluation(run, experiment.split, workdir)
+        if folder is None:
             found[run.name] = "train"
-        elif not (place / "table.json").is_file():
+        elif not (folder / "table.json").is_file():
             found[run.name] = "evaluate"
     return found
 
 
 def prepare_words(run: Planned, data_dir: pathlib.Path) -> list[str]:
     """Returns the flags of gshard-prepare-data; with --workdir they are those of gshard-train."""
-    words = ["--config", str(run.config)]
+    words = ["--config", run.config]
     words += [f"--config.{key}={value}" for key, value in run.override.items()]
     return [*words, "--data_dir", str(data_dir / run.data)]
 
 
 def prepare(run: Planned, flags: argparse.Namespace) -> None:
-    """Prepares the data of a run that has its own; what is there already is left as it is.
-
-    Raises ConfigError where that failed.
-    """
+    """Prepares a run's own data unless it is prepared already. Raises ConfigError on failure."""
     log = log_of("prepare", run, flags.workdir)
     say(f"{'prepare':<11} {run.name}: {log}")
     command = [sys.executable, "-m", "gshard_mt.cli.prepare_data"]
@@ -107,7 +105,7 @@ def log_of(command: str, run: Planned, workdir: pathlib.Path) -> pathlib.Path:
 
 
 def start(command: str, run: Planned, split: str, flags: argparse.Namespace) -> Job:
-    """Starts `train` or `evaluate`; what it prints is added to its log."""
+    """Starts `train` or `evaluate`; its output is appended to its log."""
     words = ["--workdir", str(flags.workdir / run.name), "--split", split]
     if command == "train":
         words = [*prepare_words(run, flags.data_dir), *words[:2]]
@@ -119,7 +117,7 @@ def start(command: str, run: Planned, split: str, flags: argparse.Namespace) -> 
             stdout=file,
             stderr=subprocess.STDOUT,
             env=environment,
-            start_new_session=True,  # Ctrl-C is ours to pass on
+            start_new_session=True,  # ctrl-C reaches only this script, which terminates its jobs
         )
     say(f"{command:<11} {run.name}: {log}")
     return Job(command, run, process, log, time.monotonic())
@@ -130,10 +128,10 @@ def say(line: str) -> None:
 
 
 def run_all(experiment: Experiment, flags: argparse.Namespace, end: float) -> list[str]:
-    """Trains and evaluates what is left, --jobs at once; returns the runs that failed.
+    """Trains and evaluates unfinished runs, --jobs at a time; returns the names of failed ones.
 
-    What is trained is evaluated before others are trained. When the time is over, at `end` of the
-    monotonic clock, nothing new is started, and trainings are told to save and end.
+    Evaluations come before further trainings. At `end` (monotonic clock) nothing new is started,
+    and trainings are asked to save and stop.
     """
     todo = left(experiment, flags.workdir)
     waiting = [(todo[run.name], run) for run in experiment.runs if run.name in todo]
@@ -167,20 +165,20 @@ def run_all(experiment: Experiment, flags: argparse.Namespace, end: float) -> li
 
 
 def stop(jobs: Sequence[Job]) -> None:
-    """Tells what is under way to save and end."""
+    """Terminates running jobs; gshard-train saves a checkpoint first."""
     for job in jobs:
         if job.process.poll() is None:
             job.process.terminate()
 
 
 def last_line(path: pathlib.Path) -> str:
-    """Returns the last line of a log, which of a refusal is its reason."""
+    """Returns the last line of a log: the reason, if the command refused its input."""
     lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else ""
 
 
 def work(flags: argparse.Namespace) -> None:
-    """Trains, evaluates and compares what is left. Raises ConfigError where commands failed."""
+    """Runs the experiment. Raises ConfigError if commands failed."""
     experiment = read_experiment(flags.experiment, read_flags(flags.override))
     if flags.jobs < 1:
         raise ConfigError(f"--jobs: found {flags.jobs}, accepted: 1 or more")
@@ -195,11 +193,11 @@ def work(flags: argparse.Namespace) -> None:
     if failed:
         raise ConfigError(f"failed: {', '.join(failed)}; their logs are in {workdir / 'logs'}")
     for name, what in todo.items():
-        say(f"left        {name}: {what}; the same command goes on")
+        say(f"remaining   {name}: {what}; run the same command again to continue")
 
 
 def compare(experiment: Experiment, workdir: pathlib.Path) -> None:
-    """Puts what is evaluated side by side, if it is more than one run."""
+    """Compares the evaluated runs if there are at least two."""
     todo = left(experiment, workdir)
     done = [run for run in experiment.runs if run.name not in todo]
     words = []
@@ -208,7 +206,7 @@ def compare(experiment: Experiment, workdir: pathlib.Path) -> None:
     if len(done) > 1:
         command = [sys.executable, "-m", "gshard_mt.cli.compare", *words]
         if subprocess.run([*command, "--out", str(workdir / "comparison")]).returncode:
-            raise ConfigError("gshard-compare failed, as it said above")
+            raise ConfigError("gshard-compare failed; see its message above")
 
 
 def main() -> None:
@@ -218,10 +216,10 @@ def main() -> None:
     parser.add_argument("experiment", type=pathlib.Path)
     parser.add_argument("--data_dir", type=pathlib.Path, required=True)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="for all of it")
-    parser.add_argument("--jobs", type=int, default=1, help="commands at once on the device")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="time limit")
+    parser.add_argument("--jobs", type=int, default=1, help="simultaneous commands")
     parser.add_argument(
-        "--override", metavar="KEY=VALUE", action="append", default=[], help="of all runs"
+        "--override", metavar="KEY=VALUE", action="append", default=[], help="for all runs"
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -1,19 +1,9 @@
-"""Writes docs/configuration.md from the records of gshard_mt/config: keys, defaults, meaning."""
+"""Writes docs/configuration.md: every key with its type, default, accepted values and meaning."""
 # SPDX-License-Identifier: Apache-2.0
 
-import dataclasses
-import inspect
-import io
 import pathlib
-import tokenize
 
-from gshard_mt.config.records import (
-    Config,
-    known_keys,
-    section_fields,
-    section_of,
-    section_types,
-)
+from gshard_mt.config.keys import KEYS, RENAMED, SECTIONS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "configuration.md"
@@ -29,47 +19,42 @@ in `configs/` are such. Any key below is overridden on the command line:
 gshard-train --config configs/smoke.py --config.model.num_layers=8 --config.train.num_steps=500 ...
 ```
 
-An unknown key, a value of another type and values that can't work together are refused before
-anything starts, with exit status 2. A run keeps its config as `config.json` in its run directory;
-`gshard-eval` and `gshard-translate` read it there.
+A file may take an argument after a colon: `--config configs/gshard.py:2048e_36l`. An unknown key, a
+value that its key does not accept and values that cannot work together are refused before anything
+starts, with one line and exit status 2. A run keeps its config in its run directory, as
+`config.json`, where `gshard-eval` and `gshard-translate` read it.
 """
 
+RENAMED_HEAD = """
+## Renamed keys
 
-def field_comments(record: type) -> dict[str, str]:
-    """Returns the comment behind each field of a dataclass, `` where there is none."""
-    comments, name = {item.name: "" for item in dataclasses.fields(record)}, ""
-    for token in tokenize.generate_tokens(io.StringIO(inspect.getsource(record)).readline):
-        if token.type == tokenize.NAME and token.string in comments and token.start[1] == 4:
-            name = token.string
-        elif token.type == tokenize.COMMENT and name:
-            comments[name] = token.string.lstrip("# ")
-        elif token.type == tokenize.NEWLINE:
-            name = ""
-    return comments
+An old name is refused with its new one; a saved run that has it is read as if it had the new one.
+
+| old | new |
+| --- | --- |
+"""
 
 
 def text() -> str:
     """Returns the whole page."""
-    defaults = Config()
     parts = [HEAD]
-    for section in section_types():
-        record = section_of(defaults, section)
-        comments = field_comments(type(record))
+    for section, record in SECTIONS.items():
         lines = [
             f"## {section}",
             "",
-            (type(record).__doc__ or "").strip(),
+            (record.__doc__ or "").strip(),
             "",
-            "| key | type | default | meaning |",
-            "| --- | --- | --- | --- |",
+            "| key | type | default | accepted | meaning |",
+            "| --- | --- | --- | --- | --- |",
         ]
-        for item in section_fields(record):
-            default = getattr(record, item.name)
-            kind = known_keys()[f"{section}.{item.name}"].__name__
-            meaning = comments[item.name].replace("|", "\\|")
-            lines.append(f"| `{section}.{item.name}` | {kind} | `{default}` | {meaning} |")
+        for name, key in KEYS.items():
+            if name.rpartition(".")[0] == section:
+                default = f"`{key.default}`" if key.default != "" else "(empty)"
+                cells = (f"`{name}`", key.type.__name__, default, key.accepted.words, key.meaning)
+                lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
         parts.append("\n".join(lines) + "\n")
-    return "\n".join(parts)
+    renamed = (f"| `{old}` | `{new}` |\n" for old, new in RENAMED.items())
+    return "\n".join(parts) + RENAMED_HEAD + "".join(renamed)
 
 
 if __name__ == "__main__":

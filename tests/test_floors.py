@@ -18,7 +18,7 @@ FLOORS = [
     {"errors", "documents"},
     {"partitioning", "routing", "report", "languages"},
     {"config"},
-    {"model", "data", "run", "m4"},
+    {"model", "data", "run"},
     {"train", "decode", "export"},
     {"evaluate", "plan", "serve"},
     {"cli"},
@@ -70,7 +70,6 @@ LATE = {
 
 # Functions with more than 60 lines or 6 parameters, and why. This table may only shrink.
 LONG_OR_WIDE: dict[str, str] = {
-    "gshard_mt/model/moe_checks.py:check_moe": "to be divided",
     "gshard_mt/partitioning/spatial/halo.py:_slide": "to be divided",
     "gshard_mt/routing/gates/hierarchical.py:hierarchical": "to be divided",
     "gshard_mt/train/loop.py:run_steps": "to be divided",

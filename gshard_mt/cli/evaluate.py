@@ -13,7 +13,6 @@ from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.startup.start import start_jax
-from gshard_mt.config.records import decoding_mesh_shape
 from gshard_mt.errors import ConfigError, DataError
 
 _WORKDIR = cli_flags.define_workdir()
@@ -85,13 +84,13 @@ def main() -> None:
             )
         test = test or testsets.held_out(prepared, _SPLIT.value)
 
-    mesh = build_mesh(*decoding_mesh_shape(run.config))
+    mesh = build_mesh(*run.config.mesh.decoding_shape())
     baseline = (
         files_as_baseline(pathlib.Path(_BASELINE_HYPS.value)) if _BASELINE_HYPS.value else None
     )
     if other_dir and other:
         step = "best" if _STEP.value == "best" else "latest"
-        other_mesh = build_mesh(*decoding_mesh_shape(other.config))
+        other_mesh = build_mesh(*other.config.mesh.decoding_shape())
         baseline = run_as_baseline(other_dir, other, step, other_mesh)
     translator = load_translator(workdir, run.config, _STEP.value, mesh)
     leaks = {}

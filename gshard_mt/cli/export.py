@@ -11,12 +11,14 @@ import pathlib
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.config.records import DTYPES
+from gshard_mt.config.keys import KEYS
 
 _WORKDIR = cli_flags.define_workdir()
 _OUT = flags.DEFINE_string("out", None, "Folder to write; must be new or empty.", required=True)
 _STEP = cli_flags.define_step(has_average=False)
-_DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "Number format of the exported arrays.")
+_DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", KEYS["model.dtype"].accepted.names, "Number format of the exported arrays."
+)
 
 
 def main() -> None:

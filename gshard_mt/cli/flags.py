@@ -5,7 +5,6 @@ import errno
 import functools
 import logging as python_logging
 import os
-import pathlib
 import re
 import signal
 import sys
@@ -16,7 +15,9 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gshard_mt.config import records as configs
+from gshard_mt.config.checks import check
+from gshard_mt.config.keys import KEYS, items, parse_value, refuse_unknown_key
+from gshard_mt.config.load import load_config
 from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError, UserError
 
@@ -33,7 +34,6 @@ _NO_ACCESS = (
     errno.EISDIR,
     errno.ENAMETOOLONG,
 )
-_TRUE_OR_FALSE = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _REPEATABLE = ";\n    repeat this option to specify a list of values"  # absl adds it to our text
 _HELP = ("--help", "-help", "-h", "-?", "--helpshort", "-helpshort", "--helpfull", "-helpfull")
 
@@ -42,8 +42,9 @@ def define_config() -> None:
     """Defines the required `--config FILE` with its overrides `--config.KEY=VALUE`."""
     config_flags.DEFINE_config_file(
         "config",
-        help_string="Python file whose get_config() returns a gshard_mt.config.Config. Override "
-        "any key with --config.KEY=VALUE, e.g. --config.train.num_steps=5000.",
+        help_string="Python file whose get_config() returns a gshard_mt.config.Config, or "
+        "FILE:ARGUMENT for get_config(ARGUMENT). Override any key with --config.KEY=VALUE, e.g. "
+        "--config.train.num_steps=5000.",
         lock_config=False,
     )
     flags.mark_flag_as_required("config")
@@ -63,15 +64,8 @@ def define_step(has_average: bool = True) -> flags.FlagHolder:
 
 def read_config() -> Config:
     """Returns the config of `--config` with its overrides, checked. Raises ConfigError."""
-    config = flags.FLAGS.config
-    if not isinstance(config, Config):
-        path = config_flags.get_config_filename(flags.FLAGS["config"])
-        raise ConfigError(
-            f"{path}: get_config() returned a {type(config).__name__}, "
-            "accepted: gshard_mt.config.Config"
-        )
-    configs.check(config)
-    return config
+    check(flags.FLAGS.config)
+    return flags.FLAGS.config
 
 
 def command(main: Callable[[], None]) -> Callable[[], NoReturn]:
@@ -126,8 +120,6 @@ def _parse(argv: Sequence[str]) -> list[str]:
         rest = flags.FLAGS(argv)
     except flags.Error as error:
         raise ConfigError(_explain(str(error))) from error
-    except SyntaxError as error:
-        raise ConfigError(f"{error.filename}:{error.lineno}: {error.msg}") from error
     if len(rest) > 1:
         raise ConfigError(f"{rest[1]}: unexpected argument; every setting is --flag=value")
     return rest
@@ -140,8 +132,7 @@ def _before_end(arguments: Sequence[str]) -> list[str]:
 
 
 def _check_config_flags(arguments: Sequence[str]) -> None:
-    """Refuses a missing config file, unknown keys and badly typed values, ahead of absl."""
-    kinds = configs.known_keys()
+    """Refuses a config file that fails, unknown keys and badly typed values, ahead of absl."""
     for index, argument in enumerate(arguments):
         match = re.fullmatch(r"--?(no)?config(?:\.([^=]*))?(?:=(.*))?", argument, re.DOTALL)
         if not match:
@@ -149,26 +140,15 @@ def _check_config_flags(arguments: Sequence[str]) -> None:
         negated, key, value = match.groups()
         following = arguments[index + 1] if index + 1 < len(arguments) else None
         if key is None:
-            path = following if value is None else value
-            if path and not pathlib.Path(path).is_file():
-                raise ConfigError(f"--config: found {path}, accepted: the path of a config file")
+            if path := following if value is None else value:
+                load_config(path)
             continue
-        configs.refuse_unknown_key(key)
-        if kinds[key] is bool and value is None:
+        refuse_unknown_key(key)
+        if KEYS[key].type is bool and value is None:
             continue  # --config.data.joint_vocabulary and --noconfig.data.joint_vocabulary
         if negated:
             raise ConfigError(f"config.{key}: takes a value; accepted: --config.{key}=VALUE")
-        _check_value(key, kinds[key], following if value is None else value)
-
-
-def _check_value(key: str, kind: type, text: str | None) -> None:
-    try:
-        if text is None:
-            raise ValueError("no value follows")
-        _TRUE_OR_FALSE[text.lower()] if kind is bool else kind(text)
-    except (KeyError, ValueError):
-        accepted = configs.describe_type(kind)
-        raise ConfigError(f"config.{key}: found {text!r}, accepted: {accepted}") from None
+        parse_value(key, following if value is None else value)
 
 
 def _explain(message: str) -> str:
@@ -179,11 +159,6 @@ def _explain(message: str) -> str:
         near = re.search(r"Did you mean: (.*?) \?", unknown[2])
         remedy = f"did you mean --{near[1].split(',')[0].strip()}?" if near else "see --help"
         return f"--{unknown[1]}: unknown flag; {remedy}"
-    if "Error whilst parsing config file" in message:
-        line = re.findall(r'File "(.*?)", line (\d+)', message)[-1]
-        in_config = re.findall(r'File "(.*?)", line (\d+), in get_config', message)
-        path, number = in_config[-1] if in_config else line
-        return f"{path}:{number}: {message.strip().splitlines()[-1]}"
     return " ".join(message.split())
 
 
@@ -204,5 +179,5 @@ def _help_text(main: Callable[[], None]) -> str:
         lines += [f"  --{name}", textwrap.indent(textwrap.fill(text, 88), " " * 6)]
     if "config" in flags.FLAGS:
         lines += ["", "Config keys with their defaults (explained in docs/configuration.md):"]
-        lines += [f"  --config.{key}={value}" for key, value in configs.items(Config())]
+        lines += [f"  --config.{key}={value}" for key, value in items(Config())]
     return "\n".join(lines)

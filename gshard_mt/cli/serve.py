@@ -14,7 +14,6 @@ from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.startup.start import start_jax
-from gshard_mt.config.records import decoding_mesh_shape
 from gshard_mt.serve.limits import Limits
 
 _WORKDIR = cli_flags.define_workdir()
@@ -53,7 +52,7 @@ def main() -> None:
     from gshard_mt.serve.service import Service, address_of, open_socket
 
     listener = open_socket(_HOST.value, _PORT.value)  # refused before a model is loaded
-    mesh = build_mesh(*decoding_mesh_shape(run.config))
+    mesh = build_mesh(*run.config.mesh.decoding_shape())
     translator = load_translator(workdir, run.config, _STEP.value, mesh)
     limits = Limits(
         max_waiting=_MAX_WAITING.value,

@@ -17,7 +17,7 @@ from absl import flags
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.startup import processes
 from gshard_mt.cli.startup.start import start_jax
-from gshard_mt.config.records import Config, decoding_mesh_shape, mesh_shape
+from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError
 
 STOPPED = 128 + signal.SIGTERM  # exit status, also after ctrl-C
@@ -56,12 +56,12 @@ def main() -> None:
     from gshard_mt.train.loop import Options, train
     from gshard_mt.train.metrics import say
 
-    mesh = build_mesh(*mesh_shape(config))
+    mesh = build_mesh(*config.mesh.shape())
     dev_bleu = None
     if config.train.bleu_every:
         from gshard_mt.evaluate.dev_bleu import make_dev_bleu
 
-        dev_bleu = make_dev_bleu(config, prepared, build_mesh(*decoding_mesh_shape(config)))
+        dev_bleu = make_dev_bleu(config, prepared, build_mesh(*config.mesh.decoding_shape()))
     if is_kept:
         say("memory      kept between steps (--nokeep_buffers frees it)")
     options = Options(_CHANGE_MIXTURE.value, profile_steps, dev_bleu)

@@ -18,7 +18,6 @@ from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.startup.start import start_jax
-from gshard_mt.config.records import decoding_mesh_shape
 from gshard_mt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def main() -> None:
         from gshard_mt.decode.translate import Sampling, load_translator
         from gshard_mt.partitioning.mesh import build_mesh
 
-        mesh = build_mesh(*decoding_mesh_shape(config))
+        mesh = build_mesh(*config.mesh.decoding_shape())
         translator = load_translator(workdir, config, _STEP.value, mesh)
         output = sys.stdout.buffer
         if _OUTPUT.value:

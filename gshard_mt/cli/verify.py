@@ -10,7 +10,6 @@ Exit status 0 if all are intact, 2 if one is damaged. Nothing is changed.
 import pathlib
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.config.records import decoding_mesh_shape
 from gshard_mt.errors import CheckpointError, DamagedError
 
 _WORKDIR = cli_flags.define_workdir()
@@ -30,7 +29,7 @@ def main() -> None:
     from gshard_mt.train.state import abstract_training
 
     mesh.simulate_cpu_devices(config.mesh.num_cpu_devices)
-    grid = mesh.build_mesh(*decoding_mesh_shape(config))
+    grid = mesh.build_mesh(*config.mesh.decoding_shape())
     vocab_sizes = load_tokenizer(workdir).vocab_sizes
     damaged = []
     with jax.set_mesh(grid):

@@ -5,13 +5,12 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from gshard_mt.config import records as configs
+from gshard_mt.config import keys
 from gshard_mt.config.records import ModelConfig
 from gshard_mt.data.tokenizer import bos_id, eos_id, pad_id, unk_id
 from gshard_mt.export.layout import Tensor, describe
 from gshard_mt.languages import source_language
 from gshard_mt.model.layers import NORM_EPSILON, POSITION_BASE
-from gshard_mt.model.moe_checks import gate_of
 from gshard_mt.run.directory import Run
 
 FORMAT, FORMAT_VERSION = "gshard-mt", 1
@@ -52,7 +51,7 @@ class Export(NamedTuple):
 
 def to_json(export: Export) -> dict[str, Any]:
     """Returns the content of `config.json`, which with the arrays is enough to build the model."""
-    config = configs.to_json(export.run.config)
+    config = keys.to_json(export.run.config)
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -111,7 +110,7 @@ def _formulas(model: ModelConfig) -> dict[str, Any]:
         "layers": num_layers,
         "sparse_layers": sparse,
         "gates": {
-            "encoder": gate_of(model, is_decoder=False) if sparse else None,
-            "decoder": gate_of(model, is_decoder=True) if sparse else None,
+            "encoder": model.moe.gate_of(is_decoder=False) if sparse else None,
+            "decoder": model.moe.gate_of(is_decoder=True) if sparse else None,
         },
     }

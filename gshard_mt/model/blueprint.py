@@ -8,11 +8,10 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from gshard_mt.config.records import ModelConfig
-from gshard_mt.model.moe_checks import gate_of
 from gshard_mt.model.transformer import Transformer
 from gshard_mt.partitioning.axes import letters_of, parameter_rules
 from gshard_mt.partitioning.placement import check_shape, sharding
-from gshard_mt.routing.gating import GATINGS
+from gshard_mt.routing.strategies import STRATEGIES
 
 
 class Blueprint(NamedTuple):
@@ -66,7 +65,7 @@ def init_params(blueprint: Blueprint, seed: int) -> Any:
 def experts_per_token(config: ModelConfig, is_decoder: bool) -> int:
     """The most experts that a stack's gate chooses for one token."""
     sizes = (config.moe.num_choices, config.moe.num_experts, config.moe.num_expert_groups)
-    return GATINGS[gate_of(config, is_decoder)].max_experts(*sizes)
+    return STRATEGIES[config.moe.gate_of(is_decoder)].max_experts(*sizes)
 
 
 def count_parameters(blueprint: Blueprint) -> tuple[int, int]:

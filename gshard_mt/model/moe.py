@@ -25,12 +25,13 @@ from gshard_mt.partitioning.collectives import (
 from gshard_mt.routing.balance import z_loss
 from gshard_mt.routing.capacity import expert_capacity
 from gshard_mt.routing.counters import Counters, count
-from gshard_mt.routing.dispatch import DISPATCHES, DROPLESS, Dispatch, choose_dispatch
+from gshard_mt.routing.dispatch import DISPATCHES, Dispatch, choose_dispatch
 from gshard_mt.routing.dropless import sort_choices
 from gshard_mt.routing.gathers import permute_tokens, unpermute_outputs
-from gshard_mt.routing.gating import GATINGS
+from gshard_mt.routing.gating import GATES
 from gshard_mt.routing.grouped_product import grouped_product
 from gshard_mt.routing.routing import GateInputs, Routing
+from gshard_mt.routing.strategies import DROPLESS, STRATEGIES
 
 
 class Tokens(NamedTuple):
@@ -97,9 +98,9 @@ class MixtureOfExperts(nnx.Module):
         output_scale: float = 1.0,
     ):
         self.config, self.gate = config, gate
-        gating = GATINGS[gate]
-        scale = 0.0 if gating.starts_at_zero else 1.0
-        for name in gating.products.values():
+        strategy = STRATEGIES[gate]
+        scale = 0.0 if strategy.starts_at_zero else 1.0
+        for name in strategy.products.values():
             weight = uniform_parameter(rngs, letters_of(name), sizes, fan_in="M", scale=scale)
             setattr(self, name, weight)
         self.wi_EMH = uniform_parameter(rngs, "EMH", sizes, fan_in="M")
@@ -121,7 +122,7 @@ class MixtureOfExperts(nnx.Module):
         x_GSM = shard(x_BLM.reshape(-1, size, x_BLM.shape[-1]), "GSM")
         tokens_GS = Tokens(*(shard(array.reshape(-1, size), "GS") for array in tokens))
         form = choose_dispatch(config.moe.dispatch, platform())
-        if groups.no_drop and GATINGS[self.gate].is_causal:
+        if groups.no_drop and STRATEGIES[self.gate].is_causal:
             form = DROPLESS  # slots for every token at every expert would be E times the work
         if form == DROPLESS:
             groups = groups._replace(no_drop=True)
@@ -140,8 +141,8 @@ class MixtureOfExperts(nnx.Module):
     def _route(
         self, x_GSM: jax.Array, tokens_GS: Tokens, groups: Groups, capacity: int, key
     ) -> tuple[Routing, RoutingSums]:
-        """Calls the gate with the products and options that its row of `GATINGS` lists."""
-        gating = GATINGS[self.gate]
+        """Calls the gate with the products and options that its strategy lists."""
+        strategy = STRATEGIES[self.gate]
         moe = dataclasses.replace(self.config.moe, capacity_factor=groups.capacity_factor)
         x_GSM, is_token_GS = x_GSM.astype(jnp.float32), tokens_GS.segment_BL != 0
         gate_key, jitter_key = split_key(key, 2)
@@ -150,16 +151,16 @@ class MixtureOfExperts(nnx.Module):
             x_GSM *= jax.random.uniform(jitter_key, x_GSM.shape, jnp.float32, low, high)
         products = {
             argument: jnp.matmul(x_GSM, getattr(self, weight)[...], precision="highest")
-            for argument, weight in gating.products.items()
+            for argument, weight in strategy.products.items()
         }
         no_logits_GSE = jnp.zeros((*is_token_GS.shape, moe.num_experts))
         logits_GSE = products.pop("logits_GSE", no_logits_GSE)
-        options = {name: getattr(moe, name) for name in gating.options}
+        options = {name: getattr(moe, name) for name in strategy.options}
         inputs = GateInputs(logits_GSE, is_token_GS, tokens_GS.id_BL, capacity, gate_key)
-        routing = gating.gate(inputs, **products, **options)
+        routing = GATES[self.gate](inputs, **products, **options)
         counters = count(
             routing,
-            logits_GSE if gating.has_logits else None,
+            logits_GSE if strategy.has_logits else None,
             is_token_GS,
             tokens_GS.pair_BL,
             groups.num_pairs,

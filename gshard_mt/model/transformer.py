@@ -16,7 +16,6 @@ from gshard_mt.model.depth import scan_blocks, stack_blocks
 from gshard_mt.model.feed_forward import FeedForward
 from gshard_mt.model.layers import Norm, Sizes, contract, dropout, position_encoding, split_key
 from gshard_mt.model.moe import Groups, MixtureOfExperts, Tokens
-from gshard_mt.model.moe_checks import gate_of
 from gshard_mt.partitioning.annotate import shard
 
 
@@ -76,7 +75,7 @@ class Layer(nnx.Module):
             self.cross_attention = Attention(config, sizes, rngs, scale)
         self.feed_forward_norm = Norm(sizes)
         self.feed_forward = (
-            MixtureOfExperts(config, sizes, rngs, gate_of(config, is_decoder), scale)
+            MixtureOfExperts(config, sizes, rngs, config.moe.gate_of(is_decoder), scale)
             if is_sparse
             else FeedForward(config, sizes, rngs, scale)
         )

@@ -32,7 +32,7 @@ def shard(x: jax.Array, letters: str) -> jax.Array:
     """Shards the last `len(letters)` axes of `x` by `axes.RULES`.
 
     Leading axes (stacked depth) are not split. Inside jit XLA pads a size that does not divide,
-    which is correct but slow: `mesh.check_fits` refuses it earlier.
+    which is correct but slow: `config.checks` refuses it earlier.
     """
     if len(letters) > x.ndim:
         raise ValueError(f"{letters!r} names {len(letters)} axes, the array has {x.ndim}")

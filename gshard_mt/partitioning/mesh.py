@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh
 
 from gshard_mt.errors import ConfigError
-from gshard_mt.partitioning.axes import ALPHABET, MESH_AXES, names, spec
+from gshard_mt.partitioning.axes import MESH_AXES
 from gshard_mt.partitioning.hardware import find_chip
 
 
@@ -96,22 +96,3 @@ def peak_flops(mesh: Mesh) -> float:
     """Returns the peak FLOP/s of all devices together; 0 if not known."""
     chip = find_chip(mesh.devices.flat[0].device_kind)
     return chip.flops_per_second / chip.devices * mesh.size if chip else 0.0
-
-
-def check_fits(shape: Mapping[str, int], sizes: Iterable[tuple[str, str, int]]) -> None:
-    """Raises ConfigError, starting with the key, for sizes that the mesh can't split evenly.
-
-    `shape` is the result of `solve_shape`, or `mesh.shape`; it needs no device. `sizes` has rows of
-    (configuration key or formula, letter, size), the letter as the array's first axis, for example
-    `("train.batch_rows", "B", 64)`, `("model.moe.num_experts", "E", 8)`,
-    `("train.batch_rows * data.source_length / model.moe.group_size", "G", 8)`.
-    """
-    for key, letter, size in sizes:
-        axes = names(spec(letter, shape)[0])
-        num_parts = math.prod(shape[name] for name in axes)
-        if size % num_parts or size < 1:
-            grid = " x ".join(f"mesh.{name} = {shape[name]}" for name in axes)
-            raise ConfigError(
-                f"{key} = {size}: {ALPHABET[letter]} ({letter}) are split over {grid}; "
-                f"use a multiple of {num_parts}, or another mesh"
-            )

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from gshard_mt.config.records import Config, mesh_shape
+from gshard_mt.config.checks import check
+from gshard_mt.config.records import Config
 from gshard_mt.data.batches import Batch
 from gshard_mt.documents import in_one_line
 from gshard_mt.model.blueprint import Blueprint, count_parameters
@@ -25,7 +26,6 @@ from gshard_mt.plan.roofline import Roofline, roofline
 from gshard_mt.plan.topology import Topology, chip_of
 from gshard_mt.plan.traffic import estimate_traffic
 from gshard_mt.routing.dispatch import choose_dispatch
-from gshard_mt.train.loop import check_geometry
 from gshard_mt.train.state import abstract_training
 from gshard_mt.train.step import make_train_step
 
@@ -87,8 +87,8 @@ def make_plan(config: Config, topology: Topology, is_compiled: bool) -> Plan:
     simulate_cpu_devices(topology.num_devices if is_here else 1)
     devices = jax.devices() if is_here else topology.devices()
     chip = topology.chip if is_here else chip_of(topology, devices)
-    mesh = build_mesh(*mesh_shape(config), devices=devices)
-    check_geometry(config, mesh)
+    mesh = build_mesh(*config.mesh.shape(), devices=devices)
+    check(config, mesh.shape)
     data = config.data
     target_size = data.source_vocab_size if data.joint_vocabulary else data.target_vocab_size
     with jax.set_mesh(mesh):

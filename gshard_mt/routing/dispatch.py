@@ -59,13 +59,11 @@ DISPATCHES = {
     "slots": Dispatch(dispatch_slots, combine_slots),
     "einsum": Dispatch(dispatch_einsum, combine_einsum),
 }
-DROPLESS = "dropless"  # has no slots: `routing.dropless`
 
 # The form that `auto` chooses. On CPUs a gather costs what it moves, whatever E (measured:
 # docs/benchmarks.md). The other defaults are not measured: GPUs gather well; TPUs gather rows
 # slowly and have the matrix unit for products with one-hots, which the paper relies on.
 DEFAULTS = {"cpu": "slots", "gpu": "slots", "tpu": "einsum"}
-DISPATCH_NAMES = ("auto", *DISPATCHES, DROPLESS)
 
 
 def choose_dispatch(name: str, platform: str) -> str:

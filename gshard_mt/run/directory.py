@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from gshard_mt.config import records as configs
+from gshard_mt.config.keys import differing_keys, from_json, get_value, to_json
 from gshard_mt.config.records import Config
 from gshard_mt.documents import read_json, write_json
 from gshard_mt.errors import CheckpointError, ConfigError, suggest
@@ -60,7 +60,7 @@ def read_run(workdir: pathlib.Path) -> Run:
     """Reads `config.json`. Raises CheckpointError if it is missing or in another format."""
     path = pathlib.Path(workdir) / "config.json"
     record = read_json(path, FORMAT_VERSION, CheckpointError, f"is {workdir} a run directory?")
-    config = configs.from_json(record["config"])
+    config = from_json(record["config"])
     return Run(
         config,
         pathlib.Path(record["data_dir"]),
@@ -86,7 +86,7 @@ def start_run(
         return is_new
     record = {
         "format_version": FORMAT_VERSION,
-        "config": configs.to_json(run.config),
+        "config": to_json(run.config),
         "data_dir": str(run.data_dir.resolve()),
         "data_fingerprint": run.data_fingerprint,
         "train_pairs": run.train_pairs,
@@ -129,7 +129,7 @@ def lock_run(workdir: pathlib.Path, log: Callable[[str], None]) -> Iterator[None
 def _check_same(path: pathlib.Path, old: Run, new: Run, change_mixture: bool) -> None:
     differing = [
         key
-        for key in configs.differing_keys(old.config, new.config)
+        for key in differing_keys(old.config, new.config)
         if key not in FREE_KEYS
         and not key.startswith(FREE_SECTIONS)
         and not (key == "train.num_steps" and new.config.train.schedule in SCHEDULES_WITHOUT_END)
@@ -137,9 +137,7 @@ def _check_same(path: pathlib.Path, old: Run, new: Run, change_mixture: bool) ->
         and not (change_mixture and _belongs_to_mixture(key))
     ]
     if differing:
-        section, name = differing[0].rsplit(".", 1)
-        found = getattr(configs.section_of(new.config, section), name)
-        expected = getattr(configs.section_of(old.config, section), name)
+        found, expected = (get_value(each.config, differing[0]) for each in (new, old))
         may_change = ", ".join([*sorted(FREE_KEYS), *(f"{section}*" for section in FREE_SECTIONS)])
         flag = ", --change_mixture" if all(map(_belongs_to_mixture, differing)) else ""
         raise ConfigError(

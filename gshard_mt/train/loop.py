@@ -10,18 +10,19 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from gshard_mt.config.records import Config, to_json
+from gshard_mt.config.checks import check
+from gshard_mt.config.keys import to_json
+from gshard_mt.config.records import Config
 from gshard_mt.data.batches import (
     TrainBatches,
     check_row_lengths,
     train_batches,
 )
 from gshard_mt.data.prepared import Prepared
-from gshard_mt.errors import CheckpointError, ConfigError, TrainingError
+from gshard_mt.errors import CheckpointError, TrainingError
 from gshard_mt.model.blueprint import Blueprint, count_parameters
 from gshard_mt.model.cost import step_flops
 from gshard_mt.model.moe import group_capacity, training_groups
-from gshard_mt.model.moe_checks import check_moe, gate_of
 from gshard_mt.partitioning.hosts import (
     all_true,
     check_agreement,
@@ -29,7 +30,7 @@ from gshard_mt.partitioning.hosts import (
     make_global,
     share_rows,
 )
-from gshard_mt.partitioning.mesh import check_fits, peak_flops
+from gshard_mt.partitioning.mesh import peak_flops
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.routing.capacity import num_groups
 from gshard_mt.routing.dispatch import choose_dispatch
@@ -72,7 +73,7 @@ def train(
     experiment's or the mesh does not fit, TrainingError at a bad step or where a save fails. Of
     many processes each calls it; the first writes, checkpoints are saved by all.
     """
-    check_geometry(config, mesh)
+    check(config, mesh.shape)
     check_row_lengths(prepared, config.data)
     run = Run(config, prepared.directory, prepared.fingerprint, prepared.train_pairs)
     check_agreement({"--config": str(to_json(config)), "--data_dir": prepared.fingerprint})
@@ -262,31 +263,6 @@ def resume_batches(
     log.close()
 
 
-def check_geometry(config: Config, mesh: Mesh) -> None:
-    """Refuses unknown gates, what the mesh does not divide, windows a restart would cut."""
-    if config.model.moe.num_experts:
-        check_moe(config.model)
-    rows, key = config.train.batch_rows, "train.batch_rows"
-    if config.train.accumulation_steps > 1:
-        rows, key = rows // config.train.accumulation_steps, f"{key} / train.accumulation_steps"
-    sizes = [(key, "B", rows)]
-    if config.model.moe.num_experts:
-        sizes.append(("model.moe.num_experts", "E", config.model.moe.num_experts))
-        for side, length in (
-            ("source", config.data.source_length),
-            ("target", config.data.target_length),
-        ):
-            groups = num_groups(rows * length, config.model.moe.group_size)
-            name = f"groups ({key} x data.{side}_length / model.moe.group_size)"
-            sizes.append((name, "G", groups))
-    check_fits(mesh.shape, sizes)
-    if config.train.save_every % config.train.log_every:
-        raise ConfigError(
-            f"config.train.save_every: found {config.train.save_every}, accepted: a multiple of "
-            f"train.log_every={config.train.log_every} (else a restart would split a line)"
-        )
-
-
 def describe(config: Config, blueprint: Blueprint, start: int) -> None:
     """Prints the numbers that follow from the config, before the first step."""
     mesh = blueprint.mesh
@@ -304,9 +280,7 @@ def describe(config: Config, blueprint: Blueprint, start: int) -> None:
         moe, size = config.model.moe, config.model.moe.group_size
         capacity = group_capacity(config.model, training_groups(config.model), size)
         groups = " and ".join(str(num_groups(rows * n, size)) for n in lengths.values())
-        gates = " and ".join(
-            dict.fromkeys(gate_of(config.model, is_dec) for is_dec in (False, True))
-        )
+        gates = " and ".join(dict.fromkeys(moe.gate_of(is_dec) for is_dec in (False, True)))
         dispatch = choose_dispatch(moe.dispatch, mesh.devices.flat[0].platform)
         say(f"experts     {moe.num_experts} in every other layer, {gates}, {dispatch}")
         say(f"groups      {groups} of {size} tokens, capacity {capacity} per expert and group")

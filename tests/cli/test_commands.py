@@ -12,10 +12,10 @@ from tests.making.made_up import write_made_up, write_recipe
 
 CONFIG = """
 from gshard_mt.config import records as c
-from gshard_mt.config.records import CleaningConfig
+from gshard_mt.config.records import CleaningConfig, DataConfig
 
 def get_config():
-    config = c.Config(data=c.DataConfig(**{data!r}))
+    config = c.Config(data={data!r})
     config.model = c.ModelConfig(
         model_dim=16, ffn_dim=32, num_heads=2, head_dim=8,
         moe=c.MoeConfig(num_experts=4, group_size=16),
@@ -47,7 +47,7 @@ def refused(done: subprocess.CompletedProcess) -> str:
 def home(tmp_path_factory) -> pathlib.Path:
     """A folder with a config, prepared data and a finished run."""
     folder = tmp_path_factory.mktemp("home")
-    data = vars(write_made_up(folder))
+    data = write_made_up(folder)
     (folder / "config.py").write_text(CONFIG.format(data=data), encoding="utf-8")
     config, data_dir = folder / "config.py", folder / "data"
     done = command("prepare_data", "--config", config, "--data_dir", data_dir)

@@ -1,6 +1,7 @@
 """gshard-export as a user types it: one line for what can't be, and nothing that looks whole."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import pathlib
 import stat
 import subprocess
@@ -17,7 +18,7 @@ from tests.export.made_run import make_run
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory, config, prepared) -> pathlib.Path:
-    data = config.__class__(**vars(config))
+    data = dataclasses.replace(config)
     folder = tmp_path_factory.mktemp("home")
     return make_run(folder, data, prepared, {"gate": "top1"}, ffn_dim=256).workdir
 

@@ -71,7 +71,8 @@ def test_overrides_reach_the_config_and_nothing_is_said_on_stderr(folder):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--config.modle.num_layers=6"], "config.modle: unknown key; did you mean model?"),
+        (["--config.modle.num_layers=6"],
+         "config.modle.num_layers: unknown key; did you mean model.num_layers?"),
         (["--config.model.num_layer=6"],
          "config.model.num_layer: unknown key; did you mean num_layers?"),
         (["--config.model.expert_dropout_rate=0.3"],
@@ -87,10 +88,10 @@ def test_overrides_reach_the_config_and_nothing_is_said_on_stderr(folder):
         (["--noconfig.train.num_steps"],
          "config.train.num_steps: takes a value; accepted: --config.train.num_steps=VALUE"),
         (["--config.model=6"],
-         "config.model: is a section; accepted: one of its keys, as num_layers"),
+         "config.model: a section; accepted: one of its keys, such as model.num_layers"),
         (["--config.model.num_layers=6"],
          "config.model.num_layers: found 6, accepted: a multiple of 4 (encoder and decoder are "
-         "two equal stacks of [MoE, dense] pairs)"),
+         "two equal stacks of [MoE, dense] blocks)"),
         (["--work_dir=run"], "--work_dir: unknown flag; did you mean --workdir?"),
         (["--fail=sometimes"],
          "flag --fail=sometimes: value should be one of <no|user|bug|interrupt|closed>"),
@@ -110,7 +111,7 @@ def test_missing_flags_and_files_are_named(folder):
     done = call(folder, "--workdir=run")
     assert done.stderr == "error: --config: missing; accepted: --config=VALUE (see --help)\n"
     done = call(folder, "--workdir=run", "--config=absent.py")
-    assert done.stderr == "error: --config: found absent.py, accepted: the path of a config file\n"
+    assert done.stderr == "error: absent.py: not found; accepted: the path of a config file\n"
     assert done.returncode == 2
 
 
@@ -119,11 +120,10 @@ def test_missing_flags_and_files_are_named(folder):
     [
         ("def get_config(:\n", "broken.py:1: invalid syntax"),
         (CONFIG.replace("num_layers", "num_layer"),
-         "config.model.num_layer: unknown key; did you mean num_layers?"),
+         "broken.py:5: config.model.num_layer: unknown key; did you mean num_layers?"),
         ("import dataclasses\nfrom gshard_mt.config.records import ModelConfig\ndef get_config():\n"
          "    return dataclasses.replace(ModelConfig(), num_layer=6)\n",
-         "broken.py:4: TypeError: ModelConfig.__init__() got an unexpected keyword argument "
-         "'num_layer'"),
+         "broken.py:4: config.model.num_layer: unknown key; did you mean num_layers?"),
         ("def get_config():\n    return {}\n",
          "broken.py: get_config() returned a dict, accepted: gshard_mt.config.Config"),
     ],

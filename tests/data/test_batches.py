@@ -275,7 +275,7 @@ def test_rows_shorter_than_the_data_are_refused(prepared, config):
 def test_a_process_ends_quietly_while_batches_are_made(prepared, config):
     program = (
         "import json, pathlib, sys; sys.modules['jax'] = None\n"
-        "from gshard_mt.config.records import from_json\n"
+        "from gshard_mt.config.keys import from_json\n"
         "from gshard_mt.data import batches, prepared\n"
         "data = prepared.open_prepared(pathlib.Path(sys.argv[1]))\n"
         "config = from_json({'data': json.loads(sys.argv[2])}).data\n"

@@ -5,7 +5,7 @@ import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from gshard_mt.config import records as configs
+from gshard_mt.config.keys import to_json
 from gshard_mt.config.records import Config
 from gshard_mt.evaluate import table as tables
 from gshard_mt.evaluate.folder import write_lines
@@ -48,7 +48,7 @@ def leave(
         write_lines(folder / f"{pair}.ref.txt", lines)
     record = {
         "format_version": FORMAT_VERSION,
-        "config": configs.to_json(Config()),
+        "config": to_json(Config()),
         "data_dir": "data",
         "data_fingerprint": "f",
         "train_pairs": TRAIN_PAIRS,

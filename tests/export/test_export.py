@@ -1,6 +1,7 @@
 """An exported folder is the model: rebuilt in NumPy from its files alone, it says the same."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -30,7 +31,7 @@ MODELS = {
 
 def make(folder: pathlib.Path, config, prepared, name: str) -> Made:
     moe, model = MODELS[name]
-    return make_run(folder, config.__class__(**vars(config)), prepared, moe, **model)
+    return make_run(folder, dataclasses.replace(config), prepared, moe, **model)
 
 
 @pytest.fixture(scope="module")

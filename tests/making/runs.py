@@ -27,11 +27,11 @@ from gshard_mt.data.prepared import Prepared
 
 CONFIG = """
 from gshard_mt.config import records as c
-from gshard_mt.config.records import CleaningConfig
+from gshard_mt.config.records import CleaningConfig, DataConfig
 
 def get_config():
     return c.Config(
-        data=c.DataConfig(**{data!r}),
+        data={data!r},
         model=c.ModelConfig(
             model_dim=16, ffn_dim=32, num_heads=2, head_dim=8,
             moe=c.MoeConfig(num_experts=8, group_size=16),
@@ -61,7 +61,7 @@ class Runs:
         train = {"eval_every": 20, "save_every": 4, "max_checkpoints": 3} | train
         self.folder, self.data_dir = folder, prepared.directory
         self.steps: int = train["num_steps"]
-        text = CONFIG.format(data=vars(data), train=train)
+        text = CONFIG.format(data=data, train=train)
         (folder / "config.py").write_text(text, encoding="utf-8")
 
     def start(self, run: str, devices: int, *flags: str, before: str = "") -> subprocess.Popen:

@@ -27,7 +27,7 @@ from gshard_mt.model.moe import (
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.routing.gates.top2 import top2
-from gshard_mt.routing.gating import GATINGS
+from gshard_mt.routing.strategies import STRATEGIES
 from tests.collectives import find_collectives
 from tests.model.tiny import with_moe
 from tests.routing.problems import route
@@ -36,7 +36,7 @@ SIZES = {"M": 16, "H": 24, "A": 4}
 MESHES = [(1, 8, 1), (2, 4, 1), (4, 2, 1), (2, 2, 2)]  # data, expert, model
 # One gate on all meshes and every other gate on one.
 PAIRS = [("top2", shape) for shape in MESHES]
-PAIRS += [(gate, (2, 2, 2)) for gate in sorted(set(GATINGS) - {"top2"})]
+PAIRS += [(gate, (2, 2, 2)) for gate in sorted(set(STRATEGIES) - {"top2"})]
 CONFIG = ModelConfig(
     model_dim=16,
     ffn_dim=24,
@@ -49,7 +49,7 @@ CONFIG = ModelConfig(
 
 GATES = {
     gate: with_moe(CONFIG, gate=gate, num_expert_groups=4 if gate == "hierarchical" else 0)
-    for gate in GATINGS
+    for gate in STRATEGIES
 }
 
 
@@ -294,7 +294,7 @@ def test_dropless_equals_the_einsum_form_with_room_for_all(gate):
     assert_near(*found)
 
 
-@pytest.mark.parametrize("gate", sorted(GATINGS))
+@pytest.mark.parametrize("gate", sorted(STRATEGIES))
 def test_every_parameter_of_the_layer_gets_a_gradient(gate):
     _, (params, dx_BLM) = one_device(gate)
     for name, gradient in [*params.items(), ("x", dx_BLM)]:

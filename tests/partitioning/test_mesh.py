@@ -11,7 +11,6 @@ import pytest
 from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.mesh import (
     build_mesh,
-    check_fits,
     peak_flops,
     simulate_cpu_devices,
     solve_shape,
@@ -76,26 +75,6 @@ class _Devices(NamedTuple):
 def test_a_mesh_can_do_what_its_devices_can(kind, peak):
     device = types.SimpleNamespace(device_kind=kind)
     assert peak_flops(_Devices(np.array([device] * 8), 8)) == peak  # type: ignore[arg-type]
-
-
-def test_sizes_that_divide_fit():
-    check_fits(
-        {"data": 2, "expert": 4},
-        [("train.batch_rows", "B", 16), ("model.moe.num_experts", "E", 4), ("groups", "G", 8)],
-    )
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        (("train.batch_rows", "B", 12), "train.batch_rows = 12: .* use a multiple of 8"),
-        (("model.moe.num_experts", "E", 6), "model.moe.num_experts = 6: .* use a multiple of 4"),
-        (("groups", "G", 0), "groups = 0: .* use a multiple of 8"),
-    ],
-)
-def test_a_size_that_does_not_divide_is_refused_with_its_key(row, message):
-    with pytest.raises(ConfigError, match=f"^{message}"):
-        check_fits({"data": 2, "expert": 4}, [row])
 
 
 def test_simulated_devices_can_be_asked_again_but_not_changed():

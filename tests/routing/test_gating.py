@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gshard_mt.partitioning.axes import letters_of
-from gshard_mt.routing.gating import GATINGS
+from gshard_mt.routing.gating import GATES
+from gshard_mt.routing.strategies import STRATEGIES
 from tests.routing.problems import route, routing_problems, to_combine
 
-NAMES = sorted(GATINGS)
+NAMES = sorted(STRATEGIES)
 NUM_EXPERT_GROUPS = 2
 OPTIONS = {
     "second_policy": "random",
@@ -26,12 +27,12 @@ SHAPES = [(2, 20, 4, 4)]  # one, so that most tests share their programs
 
 
 def options(name):
-    return tuple((key, OPTIONS[key]) for key in GATINGS[name].options)
+    return tuple((key, OPTIONS[key]) for key in STRATEGIES[name].options)
 
 
 def further_products(name):
     """Returns keyword -> letters of the weight of all products but the logits."""
-    products = GATINGS[name].products.items()
+    products = STRATEGIES[name].products.items()
     return {keyword: letters_of(weight) for keyword, weight in products if keyword != "logits_GSE"}
 
 
@@ -50,7 +51,7 @@ def arrays(name, logits_GSE, seed=0):
 
 
 def route_by(name, logits_GSE, is_token_GS, capacity, key, extra):
-    gate = GATINGS[name].gate
+    gate = GATES[name]
     return route(gate, logits_GSE, is_token_GS, capacity, key, options(name), **extra)
 
 
@@ -76,7 +77,7 @@ def test_every_gate_keeps_the_promises_of_a_routing(name, problem, seed):
     is_taken_GSEC = to_combine(routing, num_experts, capacity) > 0  # fails if a slot is used twice
     assert np.all(is_taken_GSEC.sum((1, 3)) <= capacity)
     assert np.all(is_taken_GSEC.sum(3) <= 1)
-    most = GATINGS[name].max_experts(OPTIONS["num_choices"], num_experts, NUM_EXPERT_GROUPS)
+    most = STRATEGIES[name].max_experts(OPTIONS["num_choices"], num_experts, NUM_EXPERT_GROUPS)
     assert routing.expert_GSK.shape[-1] == most
     assert np.isfinite(routing.aux_loss) and routing.aux_loss >= 0
 
@@ -185,13 +186,13 @@ def test_a_loss_of_variation_is_0_when_the_load_is_even(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_row_of_the_table_names_all_that_its_gate_takes(name):
-    gating = GATINGS[name]
-    signature = inspect.signature(gating.gate)
+def test_a_strategy_names_all_that_its_gate_takes(name):
+    strategy = STRATEGIES[name]
+    signature = inspect.signature(GATES[name])
     keywords = {p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
-    assert keywords == {*gating.options, *further_products(name)}
+    assert keywords == {*strategy.options, *further_products(name)}
     assert [p for p in signature.parameters if p not in keywords] == ["inputs"]
-    for keyword, weight in gating.products.items():
+    for keyword, weight in strategy.products.items():
         letters = letters_of(weight)
         assert keyword.endswith("_GS" + letters[1]) and letters[0] == "M"
 
@@ -207,4 +208,4 @@ def test_a_causal_gate_without_drops_gives_a_token_the_same_whatever_comes_later
         array[:, 10:] = array[:, 10:][:, ::-1] * 3
     other = route_by(name, logits_GSE, is_token_GS, 20, None, extra)
     is_same = np.array_equal(routing.weight_GSK[:, :10], other.weight_GSK[:, :10])
-    assert is_same == GATINGS[name].is_causal
+    assert is_same == STRATEGIES[name].is_causal

@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from gshard_mt.config import records as configs
+from gshard_mt.config.keys import set_value
 from gshard_mt.config.records import Config
 from gshard_mt.errors import CheckpointError, ConfigError
 from gshard_mt.run.directory import (
@@ -40,8 +40,7 @@ def changed(run: Run, **values) -> Run:
     """The run with `section__key=value` set."""
     config = copy.deepcopy(run.config)
     for name, value in values.items():
-        section, _, key = name.replace("__", ".").rpartition(".")
-        setattr(configs.section_of(config, section), key, value)
+        set_value(config, name.replace("__", "."), value)
     return run._replace(config=config)
 
 

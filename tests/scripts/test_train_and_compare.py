@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from gshard_mt.config import records as configs
+from gshard_mt.config.keys import to_json
 from gshard_mt.data.prepared import open_prepared
 from gshard_mt.errors import ConfigError
 from gshard_mt.run.directory import FORMAT_VERSION
@@ -73,14 +73,14 @@ def test_a_run_overrides_what_all_do_and_flags_override_it(script, path):
         ("train.num_steps", "train.num_step", "config.train.num_step: unknown key"),
         ('"model.moe.gate" = "top2"', "model.moe.gate = 3", "accepted: a value, and"),
         ("model.moe.count_rejected", "model.moe.rejected", "run two: config.model.moe.rejected"),
-        ('"two"', '"one"', "run one: is there twice"),
+        ('"two"', '"one"', "run one: found twice"),
         ('"two"', '"../two"', "found name '../two'"),
-        ('"two"', '"logs"', "run logs: that folder is taken"),
+        ('"two"', '"logs"', "run logs: a reserved folder"),
         ('"own"', '"../own"', "run two: found data '../own', accepted: letters"),
         ("config.py", "nothing.py", "run one: found config '../nothing.py'"),
         ('name = "two"', 'name = "two"\ngate = 1', "run two: gate: unknown key"),
         ('"top2"', '"top3"', "run two: config.model.moe.gate: found 'top3'"),
-        ("= 20", "= 2.5", "run one: config.train.num_steps: found '2.5', accepted: an integer"),
+        ("= 20", "= 2.5", "some.toml: config.train.num_steps: found '2.5', accepted: an integer"),
         ('"train.num_steps" = 20', '"train.stop_after" = 2', "train.stop_after: found 2"),
         ("[[run]]", "[run", "not TOML"),
     ],
@@ -109,7 +109,7 @@ def test_what_is_left_is_seen_from_the_run_directories(script, path, tmp_path):
         (folder / "checkpoints" / "10").mkdir(parents=True)
         record = {"data_dir": "d", "data_fingerprint": "f", "train_pairs": {}}
         record |= {"format_version": FORMAT_VERSION}
-        record["config"] = configs.to_json(script.make_config(run))
+        record["config"] = to_json(script.make_config(run))
         (folder / "config.json").write_text(json.dumps(record))
     assert script.left(experiment, tmp_path) == {"one": "train", "two": "train"}
     for run in experiment.runs:

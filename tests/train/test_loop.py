@@ -2,19 +2,19 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import copy
+import dataclasses
 import json
 
 import jax
 import numpy as np
 import pytest
 
+from gshard_mt.config.checks import check
 from gshard_mt.config.records import (
     Config,
     MeshConfig,
     ModelConfig,
     TrainConfig,
-    check,
-    mesh_shape,
 )
 from gshard_mt.data.batches import train_batches
 from gshard_mt.errors import CheckpointError, ConfigError
@@ -63,7 +63,7 @@ def test_a_run_goes_on_without_its_stages_and_shared_parameters(config, prepared
 
     in_stages = make(MeshConfig(data=4, expert=1, stage=2, shard_parameters=True))
     check(in_stages)
-    run(in_stages, prepared, tmp_path / "both", 2, build_mesh(*mesh_shape(in_stages)))
+    run(in_stages, prepared, tmp_path / "both", 2, build_mesh(*in_stages.mesh.shape()))
     run(make(MeshConfig()), prepared, tmp_path / "both", 4, alone)
     run(make(MeshConfig()), prepared, tmp_path / "one", 4, alone)
     wanted = saved_arrays(tmp_path / "one", 4)
@@ -207,10 +207,10 @@ def test_metrics_have_the_fields_of_the_contract(undisturbed):
 
 def test_a_run_directory_of_another_config_is_refused(run_config, prepared, undisturbed):
     other = Config(run_config.data, run_config.model, run_config.train, run_config.mesh)
-    other.model = ModelConfig(**{**vars(run_config.model), "dropout_rate": 0.3})
+    other.model = dataclasses.replace(run_config.model, dropout_rate=0.3)
     with pytest.raises(ConfigError, match=r"model\.dropout_rate"):
         run(other, prepared, undisturbed, STEPS)
     other.model = run_config.model
-    other.train = TrainConfig(**{**vars(run_config.train), "save_every": 3})
+    other.train = dataclasses.replace(run_config.train, save_every=3)
     with pytest.raises(ConfigError, match=r"train\.save_every"):
         run(other, prepared, undisturbed, STEPS)

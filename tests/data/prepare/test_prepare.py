@@ -236,7 +236,7 @@ def test_the_same_comes_out_of_any_number_of_workers(prepared, config, tmp_path)
 def test_a_preparation_that_was_killed_starts_clean(prepared, config, tmp_path):
     program = (
         "import json, pathlib, os, signal, sys\n"
-        "from gshard_mt.config.records import from_json\n"
+        "from gshard_mt.config.keys import from_json\n"
         "from gshard_mt.data.prepare import prepare, summary\n"
         "prepare.write_reports = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "config = from_json({'data': json.loads(sys.argv[2])}).data\n"

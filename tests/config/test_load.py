@@ -1,0 +1,46 @@
+"""A config file is loaded by its path, with an argument or without; its mistakes are one line."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pytest
+
+from gshard_mt.config.load import load_config
+from gshard_mt.errors import ConfigError
+
+HEAD = "from gshard_mt.config import Config\n\n"
+
+
+def test_an_argument_after_a_colon_goes_to_get_config(tmp_path):
+    path = tmp_path / "config.py"
+    path.write_text(
+        HEAD + "def get_config(size='4'):\n"
+        "    config = Config()\n    config.model.num_layers = int(size)\n    return config\n"
+    )
+    assert load_config(path).model.num_layers == 4
+    assert load_config(f"{path}:8").model.num_layers == 8
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("def get_config(:\n", ":1: invalid syntax"),
+        (HEAD + "def get_config():\n    config = Config()\n    config.model.num_layer = 8\n",
+         ":5: config.model.num_layer: unknown key; did you mean num_layers?"),
+        (HEAD + "def get_config():\n    return Config(modle=3)\n",
+         ":4: config.modle: unknown key; did you mean model?"),
+        (HEAD + "def get_config():\n    return 1 / 0\n", ":4: ZeroDivisionError: division by zero"),
+        ("def get_config():\n    return {}\n",
+         ": get_config() returned a dict, accepted: gshard_mt.config.Config"),
+        (HEAD, ": no get_config(); accepted: a file that defines it"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_file_is_one_line_that_names_it(tmp_path, text, message):
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load_config(path)
+    assert str(raised.value) == f"{path}{message}"
+
+
+def test_a_file_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match="absent.py: not found; accepted: the path of a config"):
+        load_config("absent.py:8")
