@@ -1,4 +1,4 @@
-"""Languages: one code for each (ISO 639-1, else ISO 639-3), English names, locales merged."""
+"""Languages: one code for each (ISO 639-1, else ISO 639-3), English names, scripts, locales."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -15,9 +15,9 @@ from gshard_mt.errors import DataError
 _TAG = re.compile(
     r"(?P<language>[A-Za-z]{2,3})(?:[-_](?P<script>[A-Za-z]{4}))?(?:[-_](?P<region>[A-Za-z]{2}|\d{3}))?"
 )
-# Simplified and Traditional are two habits of one script: they never make two languages.
+# Simplified and Traditional Han are one script: they never make two languages.
 _ONE_SCRIPT = {"Hans": "Hani", "Hant": "Hani"}
-# How CLDR names the scripts of a language that is written in several at once.
+# CLDR's names for languages written in several scripts at once.
 _SCRIPTS = {
     "Hans": {"Hani"},
     "Hant": {"Hani"},
@@ -25,7 +25,7 @@ _SCRIPTS = {
     "Jpan": {"Hira", "Kana", "Hani"},
     "Kore": {"Hang", "Hani"},
 }
-# What CLDR says nothing of, or only the script of inscriptions and prayer books.
+# Languages that CLDR lacks, or has only with the script of inscriptions and prayer books.
 _MORE_SCRIPTS = {
     "arq": {"Latn"},
     "grc": {"Grek"},
@@ -45,14 +45,14 @@ _MORE_SCRIPTS = {
 def language_code(tag: str) -> str:
     """Returns `de` for `deu`, `pt` for `pt-BR`, `sr_Latn` for `sr-Latn`, `zh` for `zh-Hant`.
 
-    Raises DataError where the tag is no ISO 639 language.
+    Raises DataError if the tag is not an ISO 639 language.
     """
     language, script = _parse(tag)
     return f"{language}_{script}" if script and script != "Hani" else language
 
 
 def merge_locales(tags: Iterable[str]) -> dict[str, str]:
-    """Returns each locale tag's language. A script stays in it only where two scripts meet.
+    """Returns each locale tag's language, with a script only if the language occurs in two.
 
     `sr` and `sr-Latn` together give `sr` and `sr_Latn`; `sr-Latn` alone gives `sr`.
     """
@@ -79,7 +79,7 @@ def source_language(language_pair: str) -> str:
 def english_name(code: str) -> str:
     """Returns `German` for `de`, `Serbian (Latn)` for `sr_Latn`."""
     language, script = _parse(code)
-    # The tables say "Modern Greek (1453-)" and "Nepali (macrolanguage)": years and kinds no name.
+    # Years and kinds as in "Modern Greek (1453-)" and "Nepali (macrolanguage)" are left out.
     name = re.sub(r"\s*\(.*\)", "", iso639.Lang(language).name)
     return f"{name} ({script})" if script and script != "Hani" else name
 
@@ -88,8 +88,8 @@ def english_name(code: str) -> str:
 def scripts_of(tag: str) -> frozenset[str]:
     """Returns the scripts that a language is written in, `{"Cyrl", "Latn"}` for `sr`.
 
-    ISO 15924 codes as the Unicode property has them: `Hani` for `zh`, with `Hira` and `Kana` for
-    `ja`. A script in the tag is the only one. Empty where nothing is known of the language.
+    ISO 15924 codes as in Unicode's Script property: `Hani` for `zh`, with `Hira` and `Kana` for
+    `ja`. A script in the tag is the only one. Empty if nothing is known about the language.
     """
     language, script = _parse(tag)
     if script:
@@ -102,7 +102,7 @@ def scripts_of(tag: str) -> frozenset[str]:
 
 @functools.cache
 def _likely_scripts() -> dict[str, set[str]]:
-    """Returns all scripts that CLDR has a likely region or language for, by language."""
+    """Returns language -> all scripts for which CLDR has a likely region or language."""
     scripts: dict[str, set[str]] = defaultdict(set)
     for tag, likely in get_global("likely_subtags").items():
         scripts[tag.split("_")[0]].add(likely.split("_")[1])
@@ -112,7 +112,9 @@ def _likely_scripts() -> dict[str, set[str]]:
 def _parse(tag: str) -> tuple[str, str | None]:
     match = _TAG.fullmatch(tag)
     if not match:
-        raise DataError(f"language {tag!r} is no code; accepted: ISO 639 codes like de, deu, pt-BR")
+        raise DataError(
+            f"language {tag!r} is not a code; accepted: ISO 639 codes like de, deu, pt-BR"
+        )
     script = match["script"].capitalize() if match["script"] else None
     return _iso_639(match["language"].lower(), tag), _ONE_SCRIPT.get(script or "", script)
 
@@ -122,7 +124,9 @@ def _iso_639(code: str, tag: str) -> str:
         language = iso639.Lang(code)
     except iso639.exceptions.DeprecatedLanguageValue as error:
         if not error.change_to:
-            raise DataError(f"language {tag!r} has left ISO 639; use a current code") from None
+            raise DataError(
+                f"language {tag!r} is no longer in ISO 639; use a current code"
+            ) from None
         return _iso_639(error.change_to, tag)
     except iso639.exceptions.InvalidLanguageValue:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Characters: what each of Unicode's is to cleaning, in tables that NumPy looks a text up in."""
+"""Characters: tables of what each Unicode character means to cleaning, for NumPy to index."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -9,32 +9,32 @@ import numpy as np
 import regex
 
 # Classes of characters, bits of a uint16.
-BROKEN = 1  # a sign that bytes were read in the wrong encoding
-CHANGED = 2  # not itself in normalized text
-MARKUP = 4  # where a placeholder, a tag, an entity or an address is
+BROKEN = 1  # shows that bytes were decoded with the wrong encoding
+CHANGED = 2  # normalization replaces or removes it
+MARKUP = 4  # occurs in every placeholder, tag, entity or address
 DIGIT = 8
 LETTER = 16  # of some script
 LATIN = 32  # a letter
 OWN = 64  # a letter in a script of the language
-DENSE = 128  # a letter that says as much as three Latin ones
-COMPOSES = 256  # NFC may change it, or join it to what comes before
-MARK = 512  # two of these in a row may change places in NFC
+DENSE = 128  # a letter that carries as much as three Latin ones
+COMPOSES = 256  # NFC may change it or compose it with the preceding character
+MARK = 512  # NFC may reorder two of these in a row
 
 NUM_CODES = 0x110000
-NOTHING = 0xFFFFFFFF  # in a table of code points: the character goes
+NOTHING = 0xFFFFFFFF  # in a table of code points: the character is removed
 
-# What is not here is unassigned, or private use: itself in every table, and broken.
+# All others are unassigned or private use: unchanged in every table, and BROKEN.
 _ASSIGNED = (range(0x32400), range(0xE0000, 0xE0200))
-# Every Unicode has new emoji and Han there: not assigned yet isn't broken.
+# New versions of Unicode add emoji and Han here: characters not assigned yet are not BROKEN.
 _GROWING = (range(0x1F000, 0x1FC00), range(0x20000, 0x40000))
-_SPACING = "\t\n\v\f\r"  # control characters that are honest spaces
-_SOFT = "\u00ad\u200b\u200e\u200f\u2060\ufeff"  # invisible, and no letter is lost without them
-_WORD_MARK = "\u2581"  # SentencePiece writes a space so; as text it couldn't be told from one
+_SPACING = "\t\n\v\f\r"  # control characters that serve as spaces
+_SOFT = "\u00ad\u200b\u200e\u200f\u2060\ufeff"  # invisible; removing them loses no letter
+_WORD_MARK = "\u2581"  # SentencePiece's space: in text it would be ambiguous
 _DENSE_SCRIPTS = ("Hani", "Hira", "Kana", "Hang", "Bopo", "Yiii")
 
 
 def code_points(text: str) -> np.ndarray:
-    """Returns the text as uint32, lone surrogates too."""
+    """Returns the text as uint32 code points, including lone surrogates."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
@@ -43,8 +43,8 @@ def to_text(codes: np.ndarray) -> str:
     return codes.tobytes().decode("utf-32-le", "surrogatepass")
 
 
-def become(character: str) -> str:
-    """Returns what a character is in normalized text: itself, a space, `_` or nothing."""
+def normalized(character: str) -> str:
+    """Returns the character in normalized text: itself, a space, `_` or nothing."""
     code, category = ord(character), unicodedata.category(character)
     if character.isspace():
         return " "
@@ -56,7 +56,7 @@ def become(character: str) -> str:
 
 
 def is_broken(character: str) -> bool:
-    """Tells whether a character only comes of text that was read in the wrong encoding."""
+    """Tells whether a character only occurs in text decoded with the wrong encoding."""
     category = unicodedata.category(character)
     if category == "Cn":
         return not any(ord(character) in growing for growing in _GROWING)
@@ -67,13 +67,13 @@ def is_broken(character: str) -> bool:
 
 @functools.cache
 def assigned() -> str:
-    """Returns every character of Unicode but private ones and planes where none is assigned."""
+    """Returns every character of Unicode except private use and unassigned planes."""
     return "".join([chr(code) for codes in _ASSIGNED for code in codes])
 
 
 @functools.cache
 def classes_of(scripts: frozenset[str]) -> np.ndarray:
-    """Returns the classes of all code points, uint16, for a language of these scripts."""
+    """Returns the classes of all code points, uint16, for a language with these scripts."""
     table = _classes().copy()
     for script in scripts:
         _mark(table, _letters_of(script), OWN)
@@ -82,7 +82,7 @@ def classes_of(scripts: frozenset[str]) -> np.ndarray:
 
 @functools.cache
 def composing() -> frozenset[str]:
-    """Returns the characters that NFC changes, or may join to what comes before."""
+    """Returns the characters that NFC changes or may compose with the preceding one."""
     found = {each for each in assigned() if unicodedata.normalize("NFC", each) != each}
     found.update(map(chr, [*range(0x1161, 0x1176), *range(0x11A8, 0x11C3)]))  # of Hangul syllables
     for each in assigned():
@@ -92,13 +92,13 @@ def composing() -> frozenset[str]:
     return frozenset(found)
 
 
-def mapping(become: Callable[[str], str]) -> np.ndarray:
-    """Returns a table of what each code point becomes, uint32; NOTHING for no character."""
+def mapping(replace: Callable[[str], str]) -> np.ndarray:
+    """Returns a table of what `replace` makes of each code point, uint32; NOTHING for ""."""
     table = np.arange(NUM_CODES, dtype=np.uint32)
     for character in assigned():
-        if (becomes := become(character)) != character:
-            table[ord(character)] = ord(becomes) if becomes else NOTHING
-    table[10] = 10  # ends a line
+        if (replacement := replace(character)) != character:
+            table[ord(character)] = ord(replacement) if replacement else NOTHING
+    table[10] = 10  # line feeds end lines
     return table
 
 
@@ -108,7 +108,7 @@ def _classes() -> np.ndarray:
     for codes in (*_ASSIGNED, *_GROWING):
         table[codes.start : codes.stop] = 0
     _mark(table, "".join(filter(is_broken, assigned())), BROKEN)
-    _mark(table, "".join([each for each in assigned() if become(each) != each]), CHANGED)
+    _mark(table, "".join([each for each in assigned() if normalized(each) != each]), CHANGED)
     _mark(table, "".join(filter(str.isdecimal, assigned())), DIGIT)
     _mark(table, "".join(composing()), COMPOSES)
     _mark(table, "".join(filter(unicodedata.combining, assigned())), MARK)

@@ -1,4 +1,4 @@
-"""Clean: a block of pairs of one language in normal form, and the reason to drop each."""
+"""Clean: normalizes a block of pairs of one language and finds the reason to drop each."""
 # SPDX-License-Identifier: Apache-2.0
 
 import unicodedata
@@ -7,25 +7,25 @@ from typing import NamedTuple
 import numpy as np
 
 from gshard_mt.config.records import CleaningConfig
-from gshard_mt.data.cleaning.characters import BROKEN, become
+from gshard_mt.data.cleaning.characters import BROKEN, normalized
 from gshard_mt.data.cleaning.filters import FILTERS
 from gshard_mt.data.cleaning.lines import normalize_lines, read_lines
 from gshard_mt.data.cleaning.pairs import PairBlock, make_side
 from gshard_mt.languages import scripts_of
 
-SHORT_SUBWORDS = 10  # no ratio is asked of sentences up to here
+SHORT_SUBWORDS = 10  # sentences up to this length may have any ratio
 
-# Why a pair is no training pair, in the order in which reasons are looked for.
+# Why a pair is not used for training, in the order in which the reasons are checked.
 REASONS: tuple[str, ...] = tuple(FILTERS)
 
 
 class CleaningResult(NamedTuple):
-    """A block of pairs, dropped ones too, and the number of the reason to drop each."""
+    """A block of pairs, including dropped ones, and the number of the reason to drop each."""
 
-    source: list[str]  # normalized; what is too long is cut to `max_characters` before
+    source: list[str]  # normalized; too long text is first cut to `max_characters`
     english: list[str]
-    reason: np.ndarray  # uint8; 0 keeps the pair, else the first reason that holds, REASONS[n - 1]
-    folded: tuple[list[str], list[str]]  # both sides in their overlap form
+    reason: np.ndarray  # uint8; 0: kept; n: dropped for REASONS[n - 1], the first that applies
+    folded: tuple[list[str], list[str]]  # both sides folded
 
 
 def clean(
@@ -33,14 +33,14 @@ def clean(
 ) -> CleaningResult:
     """Returns a block of pairs normalized, with the reason to drop each.
 
-    What happens to a pair depends on it alone, not on the block it is in; a block of some
-    thousand pairs is much quicker than pairs one by one. `language` is a code, or a locale.
+    The result for a pair depends on that pair alone; a block of a few thousand pairs is much
+    faster than pairs one by one. `language` is a code or a locale.
     """
     is_long = np.zeros(len(source), bool)
     if most := config.max_characters:
         is_long |= np.array([len(text) > most for text in source], bool)
         is_long |= np.array([len(text) > most for text in english], bool)
-        # The length comes before all else, so that no long line costs more than a short one.
+        # Length is checked first, so that a long line costs no more than a short one.
         if is_long.any():
             source, english = _cut(source, is_long, most), _cut(english, is_long, most)
     scripts = scripts_of(language)
@@ -54,7 +54,7 @@ def clean(
     )
     reason = np.zeros(len(source), np.uint8)
     for number, (name, is_bad) in enumerate(FILTERS.items(), 1):
-        if getattr(config, name, True):  # empty and too_long are no switches
+        if getattr(config, name, True):  # empty and too_long can't be switched off
             rows = np.flatnonzero(reason == 0)
             reason[rows[is_bad(pairs, rows)]] = number
     folded = pairs.source.folded, pairs.english.folded
@@ -62,24 +62,24 @@ def clean(
 
 
 def normalize_all(texts: list[str]) -> list[str]:
-    """Returns `normalize` of each text, all at once."""
+    """Returns `normalize` of each text."""
     none = frozenset()
     return normalize_lines(read_lines(texts, none), none).split()
 
 
 def normalize(text: str) -> str:
-    """Returns the text in NFC, no control characters, single spaces and none around it."""
+    """Returns the text in NFC, stripped, without control characters, with single spaces."""
     if not text.isascii() or not text.isprintable():
-        text = "".join(map(become, text))
-    # NFC comes last: what stood apart around an invisible character may compose now.
+        text = "".join(map(normalized, text))
+    # NFC comes last: characters around a removed one may compose now.
     return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
 def is_ratio_above(length: np.ndarray, other: np.ndarray, max_ratio: float) -> np.ndarray:
     """Tells whether the longer of two lengths (in subwords) is more than `max_ratio` of the other.
 
-    Never for two short ones, a single English word may well take ten subwords elsewhere; and
-    never where `max_ratio` is 0, which is no limit.
+    Never true for two short ones, since a single English word may take ten subwords in another
+    language, nor if `max_ratio` is 0, which means no limit.
     """
     longer, shorter = np.maximum(length, other), np.minimum(length, other)
     return (max_ratio > 0) & (longer > SHORT_SUBWORDS) & (longer > max_ratio * shorter)

@@ -1,4 +1,4 @@
-"""Relatives: languages that identification takes for each other, as measured on Tatoeba."""
+"""Languages that identification confuses with each other, as measured on Tatoeba."""
 # SPDX-License-Identifier: Apache-2.0
 
 # The languages that lid.176 knows.
@@ -12,7 +12,7 @@ KNOWN = frozenset(
     " xal xmf yi yo yue zh".split()
 )
 
-# What the model calls a language by another code than ours.
+# Languages for which the model uses another code than we do.
 _LABELS = {
     "nb": "no",
     "fil": "tl",
@@ -34,10 +34,10 @@ _LABELS = {
 }
 
 _SERBO_CROATIAN = "sr hr bs sh sl"
-# Not a contradiction: a line of the first language may well be called one of the others. Measured:
-# without its row, over 1% of the language's lines of 20 letters would be dropped, or its relative
-# takes so much of the probability that lines of both are never found elsewhere.
-_RELATIVES = {
+# The model often labels lines of the first language as one of the others. Without its row, over 1%
+# of a language's lines of 20 letters would be dropped, or a related language takes so much of the
+# probability that lines of both are never found in corpora of other languages (measured).
+_CONFUSABLE = {
     "af": "nl",
     "als": "de",
     "ar": "arz",
@@ -93,16 +93,16 @@ _RELATIVES = {
     "war": "tl ceb bcl ilo",
     "wuu": "zh yue ja ko",
     "yue": "zh wuu ja ko",
-    "zh": "yue wuu ja ko",  # these with Han alone; by Kana and Hangul they are another script
+    "zh": "yue wuu ja ko",  # Japanese and Korean in Han alone; Kana and Hangul are other scripts
 }
 
 
 def label_of(language: str) -> str | None:
-    """Returns what the model calls a language (a code without script), None where it can't."""
+    """Returns the model's label of a language (a code without script), or None."""
     label = _LABELS.get(language, language)
     return label if label in KNOWN else None
 
 
-def with_relatives(label: str) -> frozenset[str]:
-    """Returns a label and those that don't contradict it."""
-    return frozenset({label, *_RELATIVES.get(label, "").split()})
+def with_confusable(label: str) -> frozenset[str]:
+    """Returns a label and those that the model confuses with it."""
+    return frozenset({label, *_CONFUSABLE.get(label, "").split()})

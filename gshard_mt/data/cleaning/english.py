@@ -1,9 +1,9 @@
-"""English: lines that a few very common words show to be English, without asking a model."""
+"""English: recognizes English lines by a few very common words, without a model."""
 # SPDX-License-Identifier: Apache-2.0
 
-# No common word of another language with Latin letters that lid.176 knows is spelled so (Scots
-# aside). Left out for that: a an as at by can do had has he her his in is it me must my no of on
-# to was we will. A line of another language has one of these only in a title or a quotation.
+# None of these is a common word of another language in Latin script that lid.176 knows, except
+# Scots. For that reason these are left out: a an as at by can do had has he her his in is it me
+# must my no of on to was we will. Lines of other languages have them only in titles and quotations.
 _WORDS = (
     "the and you your yours with that this these those there they their them have having been"
     " being were from which who whom whose what when where why how would could should about because"
@@ -14,19 +14,18 @@ _WORDS = (
     " couldn't shouldn't haven't hasn't hadn't that's what's there's let's very him really wanted"
     " told thought asked said years good much many little please yesterday father mother"
 )
-# As they are written: at the start of a sentence, at its end, with either apostrophe.
+# Forms at the start and the end of a sentence, with either apostrophe.
 _LOWER = {*_WORDS.split(), *_WORDS.replace("'", "’").split()}
 _WRITTEN = {*_LOWER, *(word.capitalize() for word in _LOWER)}
 COMMON = frozenset(word + end for word in _WRITTEN for end in ("", ".", ",", "?", "!"))
 
-_EVERY = 8  # one common word in so many; English has two or three of these
+_EVERY = 8  # at least one common word among this many; English has two or three
 
 
 def is_surely_english(text: str) -> bool:
-    """Tells whether the text has enough words that only English has.
+    """Tells whether the text has enough words that only English has; False means unknown.
 
-    False says nothing. A long line needs more of them, or "The Times" would clear all that
-    stands around it.
+    A long line needs more of them, so that a title such as "The Times" is not enough.
     """
     words = text.split()
     if COMMON.isdisjoint(words):

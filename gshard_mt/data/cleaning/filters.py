@@ -1,4 +1,4 @@
-"""Filters: one small function for each reason to drop a pair, in a table in order of precedence."""
+"""Filters: one function for each reason to drop a pair, in a table in order of precedence."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Callable
@@ -48,16 +48,16 @@ def _have_other_placeholders(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
 
 def _have_other_numbers(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     both = zip(pairs.source.lines.numbers(), pairs.english.lines.numbers(), strict=True)
-    # The same numbers on both sides, or none on one, as nearly always, however they are grouped.
+    # Nearly all pairs have the same numbers on both sides, or none on one.
     can_be = np.array([bool(a and b and a != b) for a, b in both], bool)
     return _each(do_numbers_differ, pairs, rows, can_be)
 
 
 Filter = Callable[[PairBlock, np.ndarray], np.ndarray]
 
-# Each tells of the pairs in `rows` whether its reason holds. The names but the first two are the
-# keys of `config.data.cleaning` that switch them. A pair goes by the most telling one: swapped
-# columns, say, are in another script and language too.
+# Each filter tells for the pairs in `rows` whether to drop them. The names, except the first two,
+# are the keys of `config.data.cleaning` that switch the filters. The most specific reason comes
+# first: swapped columns, for example, are also in another script and language.
 FILTERS: dict[str, Filter] = {
     "too_long": _is_too_long,
     "empty": _is_empty,
@@ -75,11 +75,11 @@ FILTERS: dict[str, Filter] = {
 def _each(
     is_bad: Callable[[str, str], bool], pairs: PairBlock, rows: np.ndarray, can_be: np.ndarray
 ) -> np.ndarray:
-    """Returns, for `rows`, whether `is_bad`; asked only where it can be."""
+    """Returns `is_bad` for each of `rows`; called only where `can_be`, False elsewhere."""
     found = can_be[rows]
-    for place in np.flatnonzero(found):
-        row = rows[place]
-        found[place] = is_bad(pairs.source.texts[row], pairs.english.texts[row])
+    for index in np.flatnonzero(found):
+        row = rows[index]
+        found[index] = is_bad(pairs.source.texts[row], pairs.english.texts[row])
     return found
 
 

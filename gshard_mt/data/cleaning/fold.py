@@ -1,4 +1,4 @@
-"""Fold: what is left of a sentence where case, spaces and punctuation, or digits, don't count."""
+"""Fold: forms of a sentence that ignore case, spaces and punctuation, or digits."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -17,19 +17,20 @@ from gshard_mt.data.cleaning.characters import (
 )
 from gshard_mt.data.cleaning.lines import Lines, join_lines, read_lines
 
-_BY_HAND = "\ue000"  # in the table: the line is folded alone, as text (private use isn't folded)
+_BY_HAND = "\ue000"  # in the table: fold the line as text (folding doesn't change private use)
 
 
 def fold(text: str) -> str:
-    """Returns the text's overlap form; two texts with one form are one to the held-out sets.
+    """Returns the text in NFKC, casefolded, without spaces and punctuation.
 
-    NFKC, casefolded, without spaces and punctuation; the text itself where nothing is left.
+    Held-out sets treat two texts as equal if they fold to the same form. The text itself is
+    returned if nothing would be left.
     """
     return _fold(text) or text
 
 
 def fold_all(texts: list[str]) -> list[str]:
-    """Returns `fold` of each text, all at once."""
+    """Returns `fold` of each text."""
     return fold_lines(read_lines(texts, frozenset()), texts)
 
 
@@ -38,11 +39,11 @@ def fold_lines(lines: Lines, texts: list[str]) -> list[str]:
     mapped = np.take(_folds(), lines.codes)
     by_hand = mapped == ord(_BY_HAND)
     is_mark = (lines.classes & MARK) != 0
-    by_hand[1:] |= is_mark[1:] & is_mark[:-1]  # may change places
+    by_hand[1:] |= is_mark[1:] & is_mark[:-1]  # NFKC may reorder them
     folded = _split(mapped)
     rows = _rows_of(by_hand, lines.codes)
     if len(rows):
-        # NFKC of a block is NFKC of its lines: nothing composes with a line feed or crosses it.
+        # NFKC of a block is NFKC of its lines: nothing composes with a line feed or moves past it.
         block = unicodedata.normalize("NFKC", join_lines([texts[row] for row in rows])).casefold()
         for row, form in zip(rows, _split(np.take(_counts(), code_points(block))), strict=True):
             folded[row] = form
@@ -50,15 +51,15 @@ def fold_lines(lines: Lines, texts: list[str]) -> list[str]:
 
 
 def near_forms(folded: list[str]) -> list[str]:
-    """Returns what near-duplicates share: folded texts with every digit 0 and without symbols.
+    """Returns folded texts with every digit replaced by 0 and without symbols.
 
-    The folded text itself, the same object, where nothing changes or nothing would be left. Marks
-    stay: they are vowels in India.
+    Near duplicates share this form. The same object is returned if nothing changes or nothing
+    would be left. Marks are kept: they are vowels in Indic scripts.
     """
     codes = code_points(join_lines(folded))
     mapped = np.take(_near(), codes)
     rows = _rows_of(mapped != codes, codes)
-    near = [each.replace("\n", " ") for each in folded]  # the same object where there is none
+    near = [each.replace("\n", " ") for each in folded]  # the same object if there is none
     if len(rows):
         changed = _split(np.take(_near(), code_points(join_lines([folded[row] for row in rows]))))
         for row, form in zip(rows, changed, strict=True):
@@ -67,10 +68,10 @@ def near_forms(folded: list[str]) -> list[str]:
 
 
 def hash_texts(texts: list[str]) -> np.ndarray:
-    """Returns XXH3's 64 bits of each text in UTF-8, uint64: the same on every machine."""
+    """Returns the 64-bit XXH3 of each text in UTF-8, uint64: the same on every machine."""
     digest = xxhash.xxh3_64_intdigest
     contents = "\n".join(texts).encode("utf-8", "surrogatepass").split(b"\n")
-    if len(contents) != len(texts):  # there is none, or a line feed in one
+    if len(contents) != len(texts):  # no texts, or one with a line feed
         contents = [text.encode("utf-8", "surrogatepass") for text in texts]
     return np.array([digest(content) for content in contents], np.uint64)
 
@@ -85,11 +86,11 @@ def _does_count(character: str) -> bool:
 
 
 def _rows_of(is_there: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Returns the numbers of the lines with a character that `is_there`."""
-    places = np.flatnonzero(is_there)
-    if not len(places):
-        return places
-    return np.unique(np.searchsorted(np.flatnonzero(codes == ord("\n")), places))
+    """Returns the numbers of the lines that have a character for which `is_there`."""
+    indices = np.flatnonzero(is_there)
+    if not len(indices):
+        return indices
+    return np.unique(np.searchsorted(np.flatnonzero(codes == ord("\n")), indices))
 
 
 def _split(codes: np.ndarray) -> list[str]:
@@ -100,8 +101,8 @@ def _split(codes: np.ndarray) -> list[str]:
 def _folds() -> np.ndarray:
     """Returns what each code point is folded to.
 
-    Nearly all fold alone, to one character or none. Those that don't, ß or ½ or a mark that
-    composes, send their line to `_fold`.
+    Nearly all fold independently, to one character or none. The lines of the others, such as ß, ½
+    and marks that compose, are folded as text.
     """
     composes = composing()
 

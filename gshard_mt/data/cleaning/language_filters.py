@@ -1,4 +1,4 @@
-"""Tongues: which sides of pairs are in another script or language than they should be."""
+"""Filters for sides in the wrong script or language, and for swapped sides."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -6,7 +6,7 @@ import functools
 import numpy as np
 
 from gshard_mt.data.cleaning.characters import LATIN, LETTER, OWN
-from gshard_mt.data.cleaning.confusable_languages import KNOWN, label_of, with_relatives
+from gshard_mt.data.cleaning.confusable_languages import KNOWN, label_of, with_confusable
 from gshard_mt.data.cleaning.english import is_surely_english
 from gshard_mt.data.cleaning.identification import MIN_LETTERS, best_label, contradictions
 from gshard_mt.data.cleaning.lines import Lines
@@ -16,10 +16,10 @@ from gshard_mt.languages import base_language, scripts_of
 
 
 def are_swapped(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
-    """Tells of each row whether the source is English and the English side is what it should be.
+    """Tells for each row whether the source is English and the English side the source language.
 
-    By the scripts, where the language isn't written in Latin; by identification, where it is. Of a
-    language that the model doesn't know, any but English will do.
+    Decided by script if the language isn't written in Latin, otherwise by identification. For a
+    language that the model doesn't know, any but English counts as the source language.
     """
     scripts = scripts_of(pairs.language)
     if scripts and "Latn" not in scripts:
@@ -27,19 +27,19 @@ def are_swapped(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
         return (_has_half(LATIN, source) & _has_half(OWN, english))[rows]
     source, _ = _found(pairs, rows)
     label = label_of(base_language(pairs.language))
-    own = with_relatives(label) if label else KNOWN - {"en"}
-    # Once the source is English for sure, a guess at the other side says which trouble it is.
+    own = with_confusable(label) if label else KNOWN - {"en"}
+    # If the source is certainly English, a guess at the other side is enough.
     words = pairs.english.words
     return np.array([source[row] == "en" and best_label(words[row]) in own for row in rows], bool)
 
 
 def is_other_script(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
-    """Tells of each row whether a side has hardly a letter in a script of its language."""
+    """Tells for each row whether a side has too few letters in the scripts of its language."""
     is_other = ~_is_in(LATIN, pairs.english.word_lines)
     if scripts := scripts_of(pairs.language):
         lines = pairs.source.word_lines
         is_other |= ~_is_in(OWN, lines)
-        # Names come in Latin, hardly in a third script: Japanese is no Chinese for its Han.
+        # Names may be in Latin, but not much in a third script: Japanese with Han isn't Chinese.
         num_third = lines.weigh(LETTER) - lines.weigh(OWN)
         num_third -= 0 if "Latn" in scripts else lines.weigh(LATIN)
         is_other |= 3 * num_third > lines.weigh(OWN)
@@ -47,7 +47,7 @@ def is_other_script(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
 
 
 def is_other_language(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
-    """Tells of each row whether a side is, for sure, in another language than it should be."""
+    """Tells for each row whether a side is certainly in another language than it should be."""
     source, english = _found(pairs, rows)
     return np.array([bool(source[row] or english[row]) for row in rows], bool)
 
@@ -65,7 +65,7 @@ def _has_half(kind: int, lines: Lines) -> np.ndarray:
 
 
 def _found(pairs: PairBlock, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the languages that sides are in instead; asked once, for the first call's rows."""
+    """Returns the other language of each side; computed once, for the rows of the first call."""
     if not pairs.found:
         language, lines = pairs.language, pairs.source.word_lines
         is_own = _is_in(OWN, lines) if scripts_of(language) else np.ones(len(lines.starts), bool)
@@ -78,7 +78,7 @@ def _found(pairs: PairBlock, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         is_own = _is_in(LATIN, lines)
         is_long = lines.weigh(LETTER) >= MIN_LETTERS
         doubtful = rows[(is_long & is_own)[rows]]
-        # The common words say as much as the model would.
+        # Common words decide as well as the model would.
         words = pairs.english.words
         doubtful = np.array([row for row in doubtful if not is_surely_english(words[row])], int)
         english = _ask(pairs.english, doubtful, "en", _rivals("en"))
@@ -88,9 +88,9 @@ def _found(pairs: PairBlock, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ask(side: Side, rows: np.ndarray, language: str, rivals: frozenset[str]) -> np.ndarray:
-    """Returns of each text the rival label it has; "" for those not in rows, and where unsure."""
+    """Returns the rival label of each text in rows; "" for other rows and if unsure."""
     found = np.full(len(side.words), "", object)
-    if rivals and len(rows):  # a script that none but relatives use needs no model
+    if rivals and len(rows):  # no rivals: only confusable languages use the script
         letters = side.word_lines.weigh(LETTER)[rows].tolist()
         words = [side.words[row] for row in rows]
         found[rows] = contradictions(words, letters, base_language(language), rivals)
@@ -99,14 +99,14 @@ def _ask(side: Side, rows: np.ndarray, language: str, rivals: frozenset[str]) ->
 
 @functools.cache
 def _rivals(language: str) -> frozenset[str]:
-    """Returns the labels that a text in the language's scripts could have, were it in another.
+    """Returns the labels that a text in the language's scripts may have if it is in another.
 
-    Of the model's languages, those that share a script with it and are no relatives. Where the
-    model doesn't know the language it is English alone: many an unknown language looks like
-    something to the model, hardly one like English.
+    These are the model's languages that share a script with it and aren't confused with it. If the
+    model doesn't know the language, only English is a rival: the model takes unknown languages for
+    others, but hardly ever for English.
     """
     scripts, label = scripts_of(language), label_of(base_language(language))
-    candidates = KNOWN - with_relatives(label) if label else {"en"}
+    candidates = KNOWN - with_confusable(label) if label else {"en"}
     return frozenset(
         each
         for each in candidates
@@ -117,7 +117,7 @@ def _rivals(language: str) -> frozenset[str]:
 def _scripts_of_label(label: str) -> frozenset[str]:
     try:
         scripts = scripts_of(label)
-    except DataError:  # a code that Wikipedia has, and ISO 639 no longer
+    except DataError:  # a code of Wikipedia that is no longer in ISO 639
         scripts = frozenset()
-    # Those that CLDR doesn't know are written so.
+    # Languages unknown to CLDR are written in one of these.
     return scripts or frozenset({"Latn", "Deva", "Arab", "Cyrl"})

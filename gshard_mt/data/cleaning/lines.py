@@ -1,4 +1,4 @@
-"""Lines: a block of lines as arrays of characters, so that one call counts or mends them all."""
+"""Lines: a block of lines as arrays of characters, to count or change all in one call."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -14,10 +14,10 @@ from gshard_mt.data.cleaning.characters import (
     DIGIT,
     MARK,
     NOTHING,
-    become,
     classes_of,
     code_points,
     mapping,
+    normalized,
     to_text,
 )
 
@@ -25,7 +25,7 @@ _FEED, _SPACE = 10, 32
 
 
 class Lines(NamedTuple):
-    """A block of lines, each with a line feed behind it, as text, code points and classes."""
+    """A block of lines, each ended by a line feed, as text, code points and classes."""
 
     text: str
     codes: np.ndarray  # uint32
@@ -37,22 +37,22 @@ class Lines(NamedTuple):
         return self.text.split("\n")[:-1]
 
     def count(self, kind: int) -> np.ndarray:
-        """Returns how many characters of all the given classes each line has."""
+        """Returns for each line how many characters are of all the given classes."""
         if not len(self.starts):
             return np.zeros(0, np.int64)
         return np.add.reduceat((self.classes & kind) == kind, self.starts, dtype=np.int64)
 
     def weigh(self, kind: int) -> np.ndarray:
-        """Returns `count` of letters of a class, in Latin letters that would say as much."""
+        """Returns `count` of letters of a class, in the number of Latin letters they amount to."""
         number = self.count(kind)
         return number + 2 * self.count(kind | DENSE) if (self.classes & DENSE).any() else number
 
     def has(self, kind: int) -> np.ndarray:
-        """Tells of each line whether it has a character of a class; quick where few are."""
+        """Tells for each line whether it has a character of a class; fast if few have."""
         return self._at(np.flatnonzero((self.classes & kind) != 0))
 
     def numbers(self) -> list[str]:
-        """Returns of each line its runs of digits, a space behind each."""
+        """Returns the runs of digits of each line, separated by spaces."""
         is_digit = (self.classes & DIGIT) != 0
         is_itself = is_digit | (self.codes == _FEED)
         is_kept = is_itself.copy()
@@ -61,20 +61,20 @@ class Lines(NamedTuple):
         return to_text(found).replace(" \n", "\n").split("\n")[:-1]
 
     def is_settled(self) -> np.ndarray:
-        """Tells of each line whether it surely is in NFC, by Unicode's quick check."""
+        """Tells for each line whether it is certainly in NFC, by Unicode's quick check."""
         is_mark = (self.classes & MARK) != 0
         is_odd = (self.classes & COMPOSES) != 0
         is_odd[1:] |= is_mark[1:] & is_mark[:-1]
         return ~self._at(np.flatnonzero(is_odd))
 
-    def _at(self, places: np.ndarray) -> np.ndarray:
+    def _at(self, indices: np.ndarray) -> np.ndarray:
         found = np.zeros(len(self.starts), bool)
-        found[np.searchsorted(self.starts, places, side="right") - 1] = True
+        found[np.searchsorted(self.starts, indices, side="right") - 1] = True
         return found
 
 
 def join_lines(texts: list[str]) -> str:
-    """Returns texts with a line feed behind each; those within them become spaces."""
+    """Returns texts with a line feed after each; line feeds within them become spaces."""
     text = "\n".join([*texts, ""])
     if text.count("\n") != len(texts):
         text = "\n".join([*(each.replace("\n", " ") for each in texts), ""])
@@ -87,16 +87,16 @@ def read_lines(texts: list[str], scripts: frozenset[str]) -> Lines:
 
 
 def normalize_lines(lines: Lines, scripts: frozenset[str]) -> Lines:
-    """Returns the block with each line as `normalize` has it."""
+    """Returns the block with `normalize` applied to each line."""
     if _has_odd_spaces(lines.codes) or (lines.classes & CHANGED).any():
-        lines = _lines(to_text(_with_single_spaces(_becomes()[lines.codes])), scripts)
+        lines = _lines(to_text(_with_single_spaces(_normalized()[lines.codes])), scripts)
     if (is_settled := lines.is_settled()).all():
         return lines
     texts, rows = lines.split(), np.flatnonzero(~is_settled)
-    # NFC of a block is NFC of its lines: nothing composes with a line feed or moves across it.
+    # NFC of a block is NFC of its lines: nothing composes with a line feed or moves past it.
     block = unicodedata.normalize("NFC", "\n".join([texts[row] for row in rows]))
-    for row, mended in zip(rows, block.split("\n"), strict=True):
-        texts[row] = mended
+    for row, text in zip(rows, block.split("\n"), strict=True):
+        texts[row] = text
     return read_lines(texts, scripts)
 
 
@@ -108,7 +108,7 @@ def _lines(text: str, scripts: frozenset[str]) -> Lines:
 
 
 def _has_odd_spaces(codes: np.ndarray) -> bool:
-    """Tells whether a space is beside another or at an edge of its line."""
+    """Tells whether any space is next to another or at the start or end of a line."""
     is_space = codes == _SPACE
     is_edge = is_space | (codes == _FEED)
     is_odd = (is_space[1:] & is_edge[:-1]) | (is_edge[1:] & is_space[:-1])
@@ -119,7 +119,7 @@ def _with_single_spaces(codes: np.ndarray) -> np.ndarray:
     codes = codes[codes != NOTHING]
     is_space = codes == _SPACE
     is_edge = is_space | (codes == _FEED)
-    keeps = ~is_space  # and a first space, if anything is before it and behind it in its line
+    keeps = ~is_space  # and the first of a run, unless the run starts or ends the line
     keeps[1:] |= ~is_edge[:-1]
     codes = codes[keeps]
     keeps = np.ones(len(codes), bool)
@@ -128,5 +128,5 @@ def _with_single_spaces(codes: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _becomes() -> np.ndarray:
-    return mapping(become)
+def _normalized() -> np.ndarray:
+    return mapping(normalized)

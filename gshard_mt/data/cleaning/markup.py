@@ -1,10 +1,10 @@
-"""Markup: HTML that was left in text, and what of it makes a pair useless."""
+"""Markup: finds HTML that was left in text and makes a pair useless."""
 # SPDX-License-Identifier: Apache-2.0
 
 import re
 from collections import Counter
 
-# The elements that turn up in text. `<your name>` is no tag, it is words.
+# The elements that occur in text. `<your name>` is words, not a tag.
 _ELEMENTS = (
     "a|abbr|acronym|b|big|blockquote|body|br|button|center|cite|code|dd|del|div|dl|dt|em|font|form"
     "|h[1-6]|head|hr|html|i|iframe|img|input|ins|kbd|label|li|link|meta|ol|option|p|pre|q|s|samp"
@@ -21,8 +21,8 @@ _ENTITY = re.compile(
 def has_html(source: str, english: str) -> bool:
     """Tells whether a pair holds remains of HTML.
 
-    Entities always are: text has the characters. Tags are where the sides differ in them; a string
-    of an interface has `<b>` on both sides, and a model may learn to keep it.
+    Entities always count, since text should have the characters themselves. Tags count if the
+    sides differ in them: an interface string has `<b>` on both sides, and a model may learn that.
     """
     if _ENTITY.search(source) or _ENTITY.search(english):
         return True
@@ -30,7 +30,7 @@ def has_html(source: str, english: str) -> bool:
 
 
 def is_html(placeholder: str) -> bool:
-    """Tells whether what was taken for a placeholder is an HTML tag or an entity."""
+    """Tells whether an apparent placeholder is an HTML tag or entity."""
     return bool(_TAG.fullmatch(placeholder) or _ENTITY.fullmatch(placeholder))
 
 

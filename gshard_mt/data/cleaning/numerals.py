@@ -1,10 +1,10 @@
-"""Numerals: numbers of two sides that contradict each other."""
+"""Numerals: tells whether the numbers of two sides contradict each other."""
 # SPDX-License-Identifier: Apache-2.0
 
 import re
 from collections import Counter
 
-# 1,200 and 1.200 and 1 200 and 1'200 and 1,10,200: such groups are one number.
+# 1,200 and 1.200 and 1 200 and 1'200 and 1,10,200 are each one number.
 _THOUSANDS = re.compile(
     r"(?<=\d)(?:[.'’\u00a0\u202f\u066c ](?=\d{3}(?!\d))|,(?=(?:\d\d,)*\d{3}(?!\d)))"
 )
@@ -19,11 +19,11 @@ _MULTIPLE = re.compile(
 
 
 def do_numbers_differ(source: str, english: str) -> bool:
-    """Tells whether each side has a number that the other has not.
+    """Tells whether each side has a number that the other lacks.
 
-    Digits of all scripts count as their values; separators of thousands and leading zeros don't.
-    Not seen as a difference: a number less ("3" is also written "three"), 2 for 14 where the time
-    of day is told, '50 for 1950, zeros for words that multiply.
+    Digits of all scripts count by value; thousands separators and leading zeros are ignored. These
+    are not differences: a number on one side only ("3" is also written "three"), 2 for 14 in times
+    of day, '50 for 1950, and zeros for words that multiply.
     """
     mine, others = _numbers(source), _numbers(english)
     only_mine, only_others = mine - others, others - mine
@@ -42,7 +42,7 @@ def do_numbers_differ(source: str, english: str) -> bool:
 
 
 def _numbers(text: str) -> Counter[int]:
-    # int() reads the digits of every script, and no more than 4,300 of them.
+    # int() accepts the digits of every script, but no more than 4,300 of them.
     return Counter(int(number[:300]) for number in _NUMBER.findall(_THOUSANDS.sub("", text)))
 
 
@@ -55,13 +55,13 @@ def _on_12_hours(numbers: Counter[int]) -> Counter[int]:
 
 
 def _without_short_years(numbers: Counter[int], others: Counter[int]) -> Counter[int]:
-    """Returns the numbers without those that stand for a year of the others, as in 1914-18."""
+    """Returns the numbers without those that abbreviate a year of the others, as in 1914-18."""
     short = {year % 100 for year in others if 1000 <= year < 2100}
     return Counter({number: times for number, times in numbers.items() if number not in short})
 
 
 def _differ_by_thousands(mine: Counter[int], others: Counter[int]) -> bool:
-    """Tells whether two lone numbers differ by three or more zeros: "5 Millionen", 5,000,000."""
+    """Tells whether two single numbers differ by at least three zeros: "5 Millionen", 5,000,000."""
     if mine.total() != 1 or others.total() != 1:
         return False
     small, large = sorted([*mine, *others])

@@ -1,4 +1,4 @@
-"""Pairs: a block of normalized pairs as the filters see it."""
+"""Pairs: a block of normalized pairs, the input of the filters."""
 # SPDX-License-Identifier: Apache-2.0
 
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from gshard_mt.data.cleaning.placeholders import PLACEHOLDER
 
 
 class Side(NamedTuple):
-    """One side of a block: normalized text, what is left without placeholders as words, folded."""
+    """One side of a block: normalized text, its words without placeholders, and folded text."""
 
     texts: list[str]
     lines: Lines
@@ -24,19 +24,19 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True)
 class PairBlock:
-    """Pairs of one language, and what was seen of them before they were normalized."""
+    """Pairs of one language, with what was only visible before they were normalized."""
 
     source: Side
     english: Side
     language: str
     is_long: np.ndarray  # bool
     is_broken: np.ndarray  # bool
-    # The label of the language that a side is in instead, once it was asked for; object arrays.
+    # side -> the label of the language that it is in instead, an object array; filled on demand.
     found: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def make_side(lines: Lines, scripts: frozenset[str]) -> Side:
-    """Returns a side of a block of normalized lines. Names in placeholders are no words."""
+    """Returns a side of a block of normalized lines. Names in placeholders are not words."""
     texts = lines.split()
     folded = fold_lines(lines, texts)
     marked = np.flatnonzero(lines.has(MARKUP))

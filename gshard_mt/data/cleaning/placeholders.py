@@ -1,4 +1,4 @@
-"""Placeholders: what a translator copies as it stands; how many words there are beside."""
+"""Placeholders: finds what a translator copies unchanged, and counts words."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -9,12 +9,12 @@ import numpy as np
 from gshard_mt.data.cleaning.characters import MARKUP, NUM_CODES, assigned, code_points
 from gshard_mt.data.cleaning.lines import join_lines, read_lines
 
-MIN_WORDS = 2  # of a string that tests translation
+MIN_WORDS = 2  # of a string that can test translation
 
 PLACEHOLDER = re.compile(
     r"\[%[^\]]*%\]"  # [%key:common::x%]
     r"|\$t\([^)]*\)"  # $t(key)
-    r"|\$?(?<!\{)\{++[^{}]*+\}++"  # {entity} {{ value }} ${name}; a thousand { are read once
+    r"|\$?(?<!\{)\{++[^{}]*+\}++"  # {entity} {{ value }} ${name}; possessive: linear in a run of {
     r"|%\([^)]*\)[a-zA-Z]"  # %(name)s
     r"|%(?:\d+\$)?[-+#0]*\d*(?:\.\d+)?[sdifgxru@](?![a-zA-Z])"  # %s %1$s %.2f
     r"|</?[A-Za-z][^<>]*>|&[a-z]+;"  # <b> &nbsp;
@@ -23,17 +23,17 @@ PLACEHOLDER = re.compile(
 
 
 def placeholders(text: str) -> frozenset[str]:
-    """Returns what a translator copies as it stands: `{entity}`, `%(name)s`, tags, addresses."""
+    """Returns what a translator copies unchanged: `{entity}`, `%(name)s`, tags, addresses."""
     return frozenset(PLACEHOLDER.findall(text))
 
 
 def num_words_all(texts: list[str]) -> np.ndarray:
-    """Returns of each text how many words of letters it has, int64."""
+    """Returns the number of words with letters in each text, int64."""
     codes = code_points(join_lines(texts))
     if not texts:
         return np.zeros(0, np.int64)
     is_space, is_letter = _spaces_and_letters()
-    spaces = np.flatnonzero(np.take(is_space, codes))  # line feeds too
+    spaces = np.flatnonzero(np.take(is_space, codes))  # including line feeds
     words = np.concatenate([np.zeros(1, np.int64), spaces[:-1] + 1])
     is_word = np.logical_or.reduceat(np.take(is_letter, codes), words)
     is_last = codes[spaces] == ord("\n")
@@ -42,9 +42,9 @@ def num_words_all(texts: list[str]) -> np.ndarray:
 
 
 def is_testable_all(texts: list[str], num_words: np.ndarray) -> np.ndarray:
-    """Tells of each text whether it is a test of translation: words, and nothing just to copy."""
+    """Tells for each text whether it can test translation: enough words and no placeholder."""
     found = num_words >= MIN_WORDS
-    # Every placeholder has markup; the search for that is quick, that for it is not.
+    # Every placeholder has MARKUP, which is faster to find.
     for row in np.flatnonzero(found & read_lines(texts, frozenset()).has(MARKUP)):
         found[row] = not PLACEHOLDER.search(texts[row])
     return found

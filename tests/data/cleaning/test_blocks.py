@@ -18,9 +18,9 @@ from gshard_mt.data.cleaning.characters import (
     LATIN,
     LETTER,
     OWN,
-    become,
     classes_of,
     is_broken,
+    normalized,
 )
 from gshard_mt.data.cleaning.clean import clean, normalize, normalize_all
 from gshard_mt.data.cleaning.fold import fold, fold_all, hash_texts, near_forms
@@ -148,7 +148,7 @@ def test_the_table_of_all_characters_is_what_each_one_is():
     for code in range(0x110000):
         character = chr(code)
         assert bool(table[code] & BROKEN) == is_broken(character)
-        assert bool(table[code] & CHANGED) == (become(character) != character and code != 10)
+        assert bool(table[code] & CHANGED) == (normalized(character) != character and code != 10)
         assert bool(table[code] & DIGIT) == character.isdecimal()
     for letters, kinds in (
         ("яҒ", LETTER | OWN),

@@ -436,5 +436,5 @@ def test_a_subset_of_opus_can_be_had_in_any_language(tmp_path):
 
 def test_what_a_corpus_calls_a_language_that_is_none_is_refused_for_any(tmp_path):
     (tmp_path / "a.tmx").write_bytes(samples.tmx(samples.unit(en="x", klingon="y")))
-    with pytest.raises(DataError, match="a.tmx: language 'klingon' is no code.*or list the"):
+    with pytest.raises(DataError, match="a.tmx: language 'klingon' is not a code.*or list the"):
         read(tmp_path, "tmx", "a.tmx", ["*"])

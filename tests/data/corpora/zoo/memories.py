@@ -75,6 +75,6 @@ BAD_TMX = {
         samples.tmx("<tu>" + '<tuv xml:lang="de"><seg/></tuv>' * 1001 + "</tu>"),
     ),
     "no language": xml(
-        "FILE: language '\\?' is no code", samples.tmx(samples.unit(**{"?": "x"})), ("*",)
+        "FILE: language '\\?' is not a code", samples.tmx(samples.unit(**{"?": "x"})), ("*",)
     ),
 }
