@@ -38,17 +38,16 @@ def read_json(
         raise kind(f"{path}: can't be read ({in_one_line(error)}); {remedy}") from None
     except (ValueError, RecursionError) as error:
         raise kind(f"{path}: not JSON ({in_one_line(error)}); {remedy}") from None
-    try:
-        return check_version(content, version)
-    except ValueError as error:
-        raise kind(f"{path}: {error}; {remedy}") from None
+    return check_version(content, version, str(path), kind, remedy)
 
 
-def check_version(content: Any, version: int) -> dict[str, Any]:
-    """Returns an object whose `format_version` is the one given. Raises ValueError for others."""
+def check_version(
+    content: Any, version: int, where: str, kind: type[Exception], remedy: str
+) -> dict[str, Any]:
+    """Returns an object whose `format_version` is the one given. Raises as `read_json`."""
     found = content.get("format_version") if isinstance(content, dict) else None
     if found != version:
-        raise ValueError(f"found format_version {found}, accepted: {version}")
+        raise kind(f"{where}: found format_version {found}, accepted: {version}; {remedy}")
     return content
 
 

@@ -81,11 +81,7 @@ def to_json(position: StreamPosition) -> dict[str, Any]:
 
 def from_json(state: dict[str, Any]) -> StreamPosition:
     """Reads what `to_json` returned. Raises CheckpointError if it has another format."""
-    try:
-        check_version(state, FORMAT_VERSION)
-    except ValueError as error:
-        raise CheckpointError(
-            f"the checkpoint's position in the data: {error}; resume with the version of gshard-mt "
-            "that saved it, or give another --workdir"
-        ) from None
+    remedy = "resume with the version that saved it, or give another --workdir"
+    where = "the checkpoint's position in the data"
+    check_version(state, FORMAT_VERSION, where, CheckpointError, remedy)
     return StreamPosition(**{name: state[name] for name in StreamPosition._fields})

@@ -1,11 +1,11 @@
 """A comparison of runs as text, Markdown, CSV, JSON and a page: the same tables in each."""
 # SPDX-License-Identifier: Apache-2.0
 
-import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gshard_mt.documents import write_json
 from gshard_mt.evaluate.comparison import RunComparison, to_json
 from gshard_mt.evaluate.scores import SIGNIFICANCE, signatures
 from gshard_mt.evaluate.table import BUCKETS
@@ -25,8 +25,7 @@ def write(comparison: RunComparison, folder: pathlib.Path) -> pathlib.Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     page = make_page(comparison, list(draw_comparison(comparison)))
-    record = json.dumps(to_json(comparison), ensure_ascii=False, indent=2) + "\n"
-    (folder / f"{NAME}.json").write_text(record, encoding="utf-8")
+    write_json(folder / f"{NAME}.json", to_json(comparison), ensure_ascii=False, indent=2)
     (folder / f"{NAME}.csv").write_text(to_csv(comparison), encoding="utf-8", newline="")
     (folder / f"{NAME}.md").write_text(to_markdown(page), encoding="utf-8")
     path = folder / f"{NAME}.html"

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gshard_mt import languages
+from gshard_mt.documents import write_json
 from gshard_mt.evaluate.scores import SIGNIFICANCE, Comparison, Resampled, Score, interval
 from gshard_mt.evaluate.test_sets import Leak
 from gshard_mt.report.tables import Table, records_table
@@ -142,8 +142,7 @@ def write(table: ScoreTable, folder: pathlib.Path) -> None:
     (folder / "table.md").write_text(to_markdown(table), encoding="utf-8")
     rows = records_table([row.to_fields() for row in table.rows])
     (folder / "table.csv").write_text(rows.to_csv(), encoding="utf-8", newline="")
-    text = json.dumps(to_json(table), ensure_ascii=False, indent=2)
-    (folder / "table.json").write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "table.json", to_json(table), ensure_ascii=False, indent=2)
 
 
 def to_json(table: ScoreTable) -> dict[str, Any]:

@@ -59,7 +59,10 @@ def to_json(export: Export) -> dict[str, Any]:
         "dtype": export.dtype,
         "num_parameters": export.num_parameters,
         "vocabulary": dict(zip(("source", "target"), export.vocab_sizes, strict=True)),
-        "tokenizer": _tokenizer(export.run.config.data.joint_vocabulary),
+        "tokenizer": {
+            side: f"tokenizer/{'joint' if config['data']['joint_vocabulary'] else side}.model"
+            for side in ("source", "target")
+        },
         "special_ids": {"pad": pad_id, "eos": eos_id, "bos": bos_id, "unk": unk_id},
         "languages": [source_language(pair) for pair in export.run.train_pairs],
         "formulas": _formulas(export.run.config.model),
@@ -80,12 +83,6 @@ def to_readme(export: Export) -> str:
         dtype=export.dtype,
         rows="\n".join(rows),
     )
-
-
-def _tokenizer(is_joint: bool) -> dict[str, str]:
-    names = ("joint", "joint") if is_joint else ("source", "target")
-    source, target = (f"tokenizer/{name}.model" for name in names)
-    return {"source": source, "target": target}
 
 
 def _formulas(model: ModelConfig) -> dict[str, Any]:
