@@ -72,9 +72,6 @@ LATE = {
 LONG_OR_WIDE: dict[str, str] = {
     "gshard_mt/partitioning/spatial/halo.py:_slide": "to be divided",
     "gshard_mt/routing/gates/hierarchical.py:hierarchical": "to be divided",
-    "gshard_mt/train/loop.py:run_steps": "to be divided",
-    "gshard_mt/train/loss.py:pair_loss": "to be divided",
-    "gshard_mt/train/loss.py:_scan_chunks": "to be divided",
 }
 
 # The rooms inside gshard_mt/data/ and the modules that may import them. The modules right

@@ -53,8 +53,9 @@ def main() -> None:
 
     is_kept = start_jax(workdir, config, process=process)
     from gshard_mt.partitioning.mesh import build_mesh
-    from gshard_mt.train.loop import Options, train
-    from gshard_mt.train.metrics import say
+    from gshard_mt.train.loop import train
+    from gshard_mt.train.metrics import log_line
+    from gshard_mt.train.training import Options
 
     mesh = build_mesh(*config.mesh.shape())
     dev_bleu = None
@@ -63,7 +64,7 @@ def main() -> None:
 
         dev_bleu = make_dev_bleu(config, prepared, build_mesh(*config.mesh.decoding_shape()))
     if is_kept:
-        say("memory      kept between steps (--nokeep_buffers frees it)")
+        log_line("memory      kept between steps (--nokeep_buffers frees it)")
     options = Options(_CHANGE_MIXTURE.value, profile_steps, dev_bleu)
     if not train(config, prepared, workdir, mesh, options):
         sys.exit(STOPPED)

@@ -38,7 +38,7 @@ def main() -> None:
         checkpoints.choose("latest")  # raises if there is none
         for step in checkpoints.steps():
             try:
-                checkpoints.restore(step, like.params, like.optimizer)
+                checkpoints.restore(step, like.params, like.opt_state)
                 print(f"{step:>10}  whole", flush=True)
             except DamagedError as error:
                 print(f"{step:>10}  damaged: {error}", flush=True)

@@ -109,7 +109,7 @@ def make_plan(config: Config, topology: Topology, is_compiled: bool) -> Plan:
             source_tokens=config.train.batch_rows * data.source_length,
             target_tokens=config.train.batch_rows * data.target_length,
             parameter_bytes=bytes_per_device(state.params),
-            optimizer_bytes=bytes_per_device(state.optimizer),
+            optimizer_bytes=bytes_per_device(state.opt_state),
             temporary_bytes=0.0,
             program_bytes=0.0,
             memory_bytes=chip.memory_bytes / chip.devices if chip else None,

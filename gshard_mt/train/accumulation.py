@@ -13,7 +13,7 @@ from gshard_mt.partitioning.annotate import shard
 
 
 def unit_rows(batch: Batch, group_size: int) -> int:
-    """Returns the least number of rows that holds whole groups of tokens on both sides."""
+    """Returns the smallest number of rows made of whole groups of tokens on both sides."""
     lengths = (batch.source_BL.shape[1], batch.label_BT.shape[1])
     return math.lcm(*(group_size // math.gcd(group_size, length) for length in lengths))
 
@@ -21,9 +21,9 @@ def unit_rows(batch: Batch, group_size: int) -> int:
 def cut_batch(batch: Batch, num_parts: int, unit: int) -> Batch:
     """Returns the batch as `num_parts` micro-batches: [num_parts, rows, L] of every [B, L].
 
-    Units of so many rows are dealt out in turn. So every device has its share of each micro-batch
-    in its own rows, nothing travels, groups of tokens stay whole, and which rows are together
-    depends on no mesh.
+    Units of `unit` rows are dealt out in turn. So every device finds its share of each micro-batch
+    among its own rows, nothing is sent, groups of tokens stay whole, and which rows are together
+    does not depend on the mesh.
     """
 
     def cut(x_BL: jax.Array) -> jax.Array:
@@ -35,7 +35,7 @@ def cut_batch(batch: Batch, num_parts: int, unit: int) -> Batch:
 
 
 def add_up(function: Callable[[Batch, Any], Any], batches: Batch, key: jax.Array | None) -> Any:
-    """Returns the sum of `function(micro-batch, key)` over what `cut_batch` returned: a scan."""
+    """Returns the sum of `function(micro_batch, key)` over the result of `cut_batch`, by a scan."""
     keys = None if key is None else jax.random.split(key, batches.label_BT.shape[0])
 
     def add(sums, slices):

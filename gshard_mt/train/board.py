@@ -1,4 +1,4 @@
-"""A run's scalars for TensorBoard."""
+"""The scalars of a run, written for TensorBoard."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
@@ -15,30 +15,30 @@ _START = event_pb2.SessionLog.START  # type: ignore[attr-defined]
 
 
 class Board:
-    """An event file in a folder, written by the thread that calls.
+    """An event file in a folder, written by the calling thread.
 
-    tensorboardX's own `SummaryWriter` has a thread for it, whose death by a full disk nobody hears
-    of until its queue is full and the run stands still.
+    tensorboardX's `SummaryWriter` writes in a thread of its own. If a full disk kills that thread,
+    nothing is reported, and the run hangs once the queue is full.
     """
 
     def __init__(self, folder: pathlib.Path, from_step: int):
-        """What older files of the folder have of later steps is no longer shown."""
+        """Hides the later steps of older files in the folder."""
         folder.mkdir(parents=True, exist_ok=True)
         self._writer = EventsWriter(str(folder / "events"))
         self._write(_EVENT(step=from_step + 1, session_log={"status": _START}))
         self.flush()
 
     def write(self, scalars: Mapping[str, float], step: int) -> None:
-        """Appends values by name. Raises OSError where there is no room."""
+        """Appends values by name. Raises OSError if the disk is full."""
         for name, value in scalars.items():
             self._write(_EVENT(step=step, summary=scalar(name, value)))
 
     def flush(self) -> None:
-        """Waits until all of it is on the disk. Raises OSError where there is no room."""
+        """Writes everything to the disk. Raises OSError if it is full."""
         self._writer.flush()
 
     def close(self) -> None:
-        """Lets the file go."""
+        """Closes the file."""
         self._writer.close()
 
     def _write(self, event: Any) -> None:

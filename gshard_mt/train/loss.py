@@ -1,4 +1,4 @@
-"""Cross-entropy with label smoothing, fused with the softmax's matrix, kept as sums over tokens."""
+"""Cross-entropy with label smoothing, fused with the softmax matrix, kept as sums over tokens."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -10,14 +10,23 @@ import jax.numpy as jnp
 from gshard_mt.partitioning.annotate import map_shards
 from gshard_mt.partitioning.collectives import mesh_sum
 
-MAX_CHUNK_TOKENS = 512  # logits of so many tokens exist at a time: on CPUs they stay in the cache
+MAX_CHUNK_TOKENS = 512  # whose logits exist at a time: on CPUs they stay in the cache
+
+
+class Predictions(NamedTuple):
+    """The inputs of the softmax and the labels it is compared with."""
+
+    hidden_BTM: jax.Array
+    table_VM: jax.Array
+    label_BT: jax.Array
+    is_token_BT: jax.Array  # false for padding, which has no loss
 
 
 class TokenLoss(NamedTuple):
     """Sums in nats over real target tokens; divide by `num_tokens` to print."""
 
     nll: jax.Array
-    smoothed: jax.Array  # what is minimised: nll against the smoothed labels
+    smoothed: jax.Array  # what is minimized: cross-entropy with the smoothed labels
     num_tokens: jax.Array
 
 
@@ -28,35 +37,21 @@ class PairLoss(NamedTuple):
     num_tokens_X: jax.Array
 
 
-def cross_entropy(
-    hidden_BTM: jax.Array,
-    table_VM: jax.Array,
-    label_BT: jax.Array,
-    is_token_BT: jax.Array,
-    label_smoothing: float,
-    dtype: Any,
-) -> TokenLoss:
-    """Loss of the softmax over hidden · tableᵀ; a label has 1 - epsilon, all V share epsilon.
+def cross_entropy(predictions: Predictions, label_smoothing: float, dtype: Any) -> TokenLoss:
+    """Loss of softmax(hidden · tableᵀ) for labels (1 - epsilon) one-hot + epsilon / V.
 
-    Only `smoothed` has a gradient. It is worked out together with the value, chunk by chunk of
-    tokens, so that the logits [B, T, V] never exist as a whole: half the time on a CPU, and on
-    any machine less memory.
+    Only `smoothed` has a gradient. It is computed together with the value, chunk by chunk of
+    tokens, so that the logits [B, T, V] never exist as a whole: half the time on a CPU, and less
+    memory on any machine.
     """
-    sums: Any = _sums(hidden_BTM, table_VM, label_BT, is_token_BT, label_smoothing, dtype)
+    sums: Any = _sums(predictions, label_smoothing, dtype)
     nll, smoothed = sums
-    return TokenLoss(nll, smoothed, jnp.sum(is_token_BT.astype(jnp.float32)))
+    return TokenLoss(nll, smoothed, jnp.sum(predictions.is_token_BT.astype(jnp.float32)))
 
 
-def pair_loss(
-    hidden_BTM: jax.Array,
-    table_VM: jax.Array,
-    label_BT: jax.Array,
-    is_token_BT: jax.Array,
-    pair_BT: jax.Array,
-    num_pairs: int,
-    dtype: Any,
-) -> PairLoss:
+def pair_loss(predictions: Predictions, pair_BT: jax.Array, num_pairs: int, dtype: Any) -> PairLoss:
     """The nll of `cross_entropy` by language pair, without a gradient."""
+    hidden_BTM, table_VM, label_BT, is_token_BT = predictions
     function = map_shards(functools.partial(_scan_nll, dtype), ("BTM", "VM", "BT"), "BT")
     nll_BT = function(hidden_BTM, table_VM, label_BT)
     is_pair_BTX = jax.nn.one_hot(pair_BT, num_pairs) * is_token_BT[..., None]
@@ -64,35 +59,36 @@ def pair_loss(
     return PairLoss(nll_X, jnp.sum(is_pair_BTX, axis=(0, 1)))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _sums(hidden_BTM, table_VM, label_BT, is_token_BT, label_smoothing, dtype):
-    function = functools.partial(_scan_chunks, label_smoothing, dtype, False)
-    return map_shards(function, ("BTM", "VM", "BT", "BT"), ("", ""))(
-        hidden_BTM, table_VM, label_BT, is_token_BT
-    )
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _sums(predictions, label_smoothing, dtype):
+    return _map_chunks(predictions, label_smoothing, dtype, False)
 
 
-def _sums_forward(hidden_BTM, table_VM, label_BT, is_token_BT, label_smoothing, dtype):
-    function = functools.partial(_scan_chunks, label_smoothing, dtype, True)
-    nll, smoothed, dhidden_BTM, dtable_VM = map_shards(
-        function, ("BTM", "VM", "BT", "BT"), ("", "", "BTM", "VM")
-    )(hidden_BTM, table_VM, label_BT, is_token_BT)
-    return (nll, smoothed), (dhidden_BTM, dtable_VM)
+def _sums_forward(predictions, label_smoothing, dtype):
+    *sums, dhidden_BTM, dtable_VM = _map_chunks(predictions, label_smoothing, dtype, True)
+    return tuple(sums), (dhidden_BTM, dtable_VM)
 
 
 def _sums_backward(label_smoothing, dtype, gradients, cotangents):
     _, dsmoothed = cotangents
     dhidden_BTM, dtable_VM = gradients
-    return (dhidden_BTM * dsmoothed.astype(dhidden_BTM.dtype), dtable_VM * dsmoothed, None, None)
+    dhidden_BTM = dhidden_BTM * dsmoothed.astype(dhidden_BTM.dtype)
+    return (Predictions(dhidden_BTM, dtable_VM * dsmoothed, None, None),)  # type: ignore[arg-type]
 
 
 _sums.defvjp(_sums_forward, _sums_backward)
 
 
-def _scan_chunks(
-    label_smoothing, dtype, with_gradient, hidden_BTM, table_VM, label_BT, is_token_BT
-):
+def _map_chunks(predictions, label_smoothing, dtype, with_gradient):
+    """The sums of nll and smoothed loss, and with them the gradients of hidden and table."""
+    function = functools.partial(_scan_chunks, label_smoothing, dtype, with_gradient)
+    outputs = ("", "", "BTM", "VM") if with_gradient else ("", "")
+    return map_shards(function, ("BTM", "VM", "BT", "BT"), outputs)(*predictions)
+
+
+def _scan_chunks(label_smoothing, dtype, with_gradient, *shards):
     """The sums of one device's rows, added up over devices; I chunks of R tokens."""
+    hidden_BTM, table_VM, label_BT, is_token_BT = shards
     low_VM = table_VM.astype(dtype)
     function = functools.partial(_chunk, low_VM, label_smoothing, with_gradient)
     chunks = _cut(hidden_BTM.astype(dtype), label_BT, is_token_BT)
@@ -107,7 +103,7 @@ def _scan_chunks(
 
 
 def _scan_nll(dtype, hidden_BTM, table_VM, label_BT):
-    """The nll of every label on one device, padding's too."""
+    """The nll of every label on one device, padding included."""
     low_VM = table_VM.astype(dtype)
     hidden_IRM, label_IR = _cut(hidden_BTM.astype(dtype), label_BT)
     nll_IR = jax.lax.map(lambda chunk: _softmax(low_VM, *chunk).nll_R, (hidden_IRM, label_IR))

@@ -1,4 +1,4 @@
-"""What a run writes while it trains: metrics.jsonl, TensorBoard, and the lines of the terminal."""
+"""What a run reports while it trains: metrics.jsonl, TensorBoard, and lines in the terminal."""
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
@@ -22,7 +22,7 @@ from gshard_mt.train.step import StepMetrics
 class MetricsLog:
     """`metrics.jsonl`, `routing.jsonl` and TensorBoard of a run directory.
 
-    Writing raises TrainingError where it fails, as on a full disk.
+    A write that fails, for example on a full disk, raises TrainingError.
     """
 
     def __init__(self, workdir: pathlib.Path, from_step: int):
@@ -36,7 +36,7 @@ class MetricsLog:
     def write(self, line: dict) -> None:
         """Appends one object and its scalars; `split` and `pair` become the scalar's folder.
 
-        Scalars of routing lines before it are on the disk then, too.
+        Also flushes the scalars of earlier routing lines.
         """
         folder = "/".join(line[key] for key in ("split", "pair") if key in line)
         scalars = {
@@ -50,15 +50,15 @@ class MetricsLog:
                 self._board.flush()
 
     def write_routing(self, line: dict) -> None:
-        """Appends what the router of one layer did, and its fractions over all languages."""
+        """Appends one layer's routing counts, and its fractions over all language pairs."""
         folder = f"routing/{line['stack']}.{line['layer']}"
         scalars = {f"{folder}/{key}": value for key, value in summarize(line).items()}
         self._append(self._routing, line, scalars)
 
     def close(self) -> None:
-        """Lets the files go."""
+        """Closes the files."""
         for file in filter(None, (self._metrics, self._routing, self._board)):
-            # What a full disk didn't take is still there to be written; it was told of.
+            # Closing tries again to write what a full disk refused; that error was raised.
             with contextlib.suppress(OSError) if self._has_failed else contextlib.nullcontext():
                 file.close()
 
@@ -75,16 +75,16 @@ class MetricsLog:
         except OSError as error:
             self._has_failed = True
             raise TrainingError(
-                f"{self._workdir}: metrics can't be written ({error.strerror}); mend it, the same "
-                "command goes on from the last checkpoint"
+                f"{self._workdir}: can't write metrics ({error.strerror}); fix this, then the same "
+                "command resumes from the last checkpoint"
             ) from error
 
 
 class StepSums:
-    """Adds up what steps return until a line is due; fetches it from the device only then.
+    """Adds up the metrics of steps until a line is due; only then fetches them from the devices.
 
-    `step_flops` are what the model asks for, `peak_flops` what all devices could do in a second; 0
-    where nobody knows.
+    `step_flops` is what the model needs per step, `peak_flops` what all devices do per second at
+    best; 0 if unknown.
     """
 
     def __init__(self, step_flops: float = 0.0, peak_flops: float = 0.0):
@@ -93,48 +93,48 @@ class StepSums:
         self._routing: dict[str, Counters] = {}
         self._since = time.monotonic()
         self._input_seconds = 0.0
-        self.routing: dict[str, Counters] = {}  # what the last line is about
+        self.routing: dict[str, Counters] = {}  # of the last line
 
     def wait_for(self, batches: Iterator[Batch]) -> Batch:
-        """Returns the next batch and adds up how long it took."""
+        """Returns the next batch and adds the time it took to `input_seconds`."""
         since = time.monotonic()
         batch = next(batches)
         self._input_seconds += time.monotonic() - since
         return batch
 
     def add(self, metrics: StepMetrics) -> None:
-        """Takes the metrics of one step, still on their way."""
+        """Adds the metrics of one step, which may still be computed."""
         new = metrics.routing
         self._routing = _add(self._routing, new) if self._routing else new
         self._steps.append(metrics._replace(routing={}))
 
-    def drain(self, step: int, num_moe_layers: int) -> dict:
+    def drain(self, step: int) -> dict:
         """Returns the line of metrics.jsonl for the steps added since the last one.
 
-        Bad steps have no part in it but are counted, as `skipped_steps`; if no other is there, it
-        is empty.
+        Bad steps are only counted, as `skipped_steps`; without a good step the line is empty.
 
         `loss` (with label smoothing, without the auxiliary loss) and `nll` are nats per target
         token, `aux_loss` is the mean over MoE layers, `learning_rate` and `grad_norm` are of the
-        last step. `input_seconds` of the `seconds` went by until batches were there, while devices
-        may have had steps to do. `mfu`, the share of the devices' peak that the model's FLOPs take,
-        is there where the peak is known.
+        last good step. `input_seconds` of the `seconds` were spent waiting for batches, though the
+        devices may have been busy meanwhile. `mfu`, the model's FLOPs over what the devices do at
+        their peak, needs a known peak.
         """
         all_steps, self.routing = jax.device_get((self._steps, self._routing))
         self._routing = {}
         now = time.monotonic()
         seconds, self._since, self._steps = now - self._since, now, []
         input_seconds, self._input_seconds = self._input_seconds, 0.0
-        steps = [m for m in all_steps if not (m.verdict.is_bad or m.verdict.is_halted)]
+        steps = [m for m in all_steps if not (m.check.is_bad or m.check.is_halted)]
         if not steps:
             return {}
         tokens = sum(float(m.token_loss.num_tokens) for m in steps)
+        num_layers = sum(len(counters.num_tokens_X) for counters in self.routing.values())
         line = {
             "step": step,
             "split": "train",
             "loss": sum(float(m.token_loss.smoothed) for m in steps) / max(tokens, 1.0),
             "nll": sum(float(m.token_loss.nll) for m in steps) / max(tokens, 1.0),
-            "aux_loss": sum(float(m.aux_loss) for m in steps) / len(steps) / max(num_moe_layers, 1),
+            "aux_loss": sum(float(m.aux_loss) for m in steps) / len(steps) / max(num_layers, 1),
             "learning_rate": float(steps[-1].learning_rate),
             "grad_norm": float(steps[-1].grad_norm),
             "source_tokens": sum(int(m.source_tokens) for m in steps),
@@ -155,7 +155,7 @@ class StepSums:
         return line
 
     def skip_time(self) -> None:
-        """Leaves what happened since the last line (evaluation, saving) out of tokens/s."""
+        """Excludes the time since the last line (evaluation, saving) from tokens per second."""
         self._since = time.monotonic()
 
 
@@ -165,7 +165,7 @@ def _add(first: dict[str, Counters], second: dict[str, Counters]) -> dict[str, C
 
 
 def progress_bar(start: int, end: int) -> tqdm.tqdm:
-    """Steps done and to do, with time left, on standard error of the first process."""
+    """Steps done and remaining, with the time left, on standard error of the first process."""
     return tqdm.tqdm(
         initial=start,
         total=end,
@@ -177,7 +177,7 @@ def progress_bar(start: int, end: int) -> tqdm.tqdm:
     )
 
 
-def say(line: str) -> None:
+def log_line(line: str) -> None:
     """Prints a line above the progress bar, in the first process only."""
     if is_writer():
         tqdm.tqdm.write(line)

@@ -1,4 +1,4 @@
-"""Learning-rate schedules and optimizers; Adafactor keeps its statistics per matrix."""
+"""Learning-rate schedules and optimizers; Adafactor's statistics are kept per matrix."""
 # SPDX-License-Identifier: Apache-2.0
 
 from typing import Any
@@ -11,7 +11,7 @@ from gshard_mt.config.records import TrainConfig
 
 
 def learning_rate_schedule(config: TrainConfig) -> optax.Schedule:
-    """Step (from 0) -> learning rate; `train.learning_rate` is its peak."""
+    """Step (from 0) -> learning rate, whose peak is `train.learning_rate`."""
     peak, warmup = config.learning_rate, max(config.warmup_steps, 1)
     rest = max(config.num_steps - warmup, 1)
     after = {
@@ -20,7 +20,7 @@ def learning_rate_schedule(config: TrainConfig) -> optax.Schedule:
         "cosine": optax.cosine_decay_schedule(peak, rest),
         "inverse_sqrt": lambda step: peak * (warmup / (jnp.maximum(step, 0) + warmup)) ** 0.5,
     }
-    if config.schedule == "paper":  # A.2: constant, then 1/sqrt(step); no rise
+    if config.schedule == "paper":  # A.2: constant, then 1/sqrt(step); no warmup
         return optax.join_schedules(
             [optax.constant_schedule(peak), after["inverse_sqrt"]], [warmup]
         )
@@ -29,20 +29,20 @@ def learning_rate_schedule(config: TrainConfig) -> optax.Schedule:
 
 
 def make_optimizer(config: TrainConfig, letters: Any) -> optax.GradientTransformation:
-    """Gradient clipping, then the config's optimizer. `letters` is a tree like the parameters."""
+    """Gradient clipping, then `train.optimizer`; `letters` are the axes of each parameter."""
     schedule = learning_rate_schedule(config)
     clip = [optax.clip_by_global_norm(config.max_grad_norm)] if config.max_grad_norm else []
     if config.optimizer == "adamw":
         rule = optax.adamw(schedule, b2=0.98, weight_decay=config.weight_decay)
         return optax.chain(*clip, rule)
-    # A.2: factored second moment, no first, decay 1 - t^-0.8, updates clipped at 1 and scaled by
-    # the parameter's root mean square; all of them optax's defaults.
+    # A.2: factored second moment, no first moment, decay 1 - t^-0.8, updates clipped at 1 and
+    # scaled by the parameter's root mean square; all are optax's defaults.
     adafactor = optax.adafactor(weight_decay_rate=config.weight_decay or None)
     return optax.chain(*clip, per_matrix(adafactor, letters), optax.scale_by_schedule(schedule))
 
 
 def per_matrix(rule: optax.GradientTransformation, letters: Any) -> optax.GradientTransformation:
-    """Applies `rule` to every layer and every expert of a stacked parameter by itself.
+    """Applies `rule` separately to every layer and every expert of a stacked parameter.
 
     Adafactor factors over the two largest axes and takes root mean squares of whole arrays. On
     [P, E, M, H] that would mix experts and layers, and need a reduction across devices.

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and the clock: when a run is to save, or to save and end."""
+"""SIGTERM, SIGINT and the clock: when a run should save, or save and stop."""
 # SPDX-License-Identifier: Apache-2.0
 
 import os
@@ -14,46 +14,47 @@ from gshard_mt.partitioning.hosts import Poll
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Wish(NamedTuple):
-    """What is to be done once a step is finished; the same on all processes."""
+class StopRequest(NamedTuple):
+    """What to do once the current step is finished; the same on all processes."""
 
-    stops: bool  # save and end: a process got a signal
-    saves: bool  # it has been long
+    stop: bool  # save and exit: a process received a signal
+    save: bool  # the save interval has elapsed
 
 
-class Wishes:
-    """Takes the signals while it is entered; a second one ends the process at once.
+class PreemptionHandler:
+    """Catches the signals while entered; a second signal ends the process at once.
 
-    Clusters send SIGTERM before they take a machine away. Of many processes it is enough that one
-    gets it.
+    Clusters send SIGTERM before they reclaim a machine. With several processes, it is enough that
+    one receives it. `jax.experimental.multihost_utils.reached_preemption_sync_point` serves SIGTERM
+    only, not SIGINT, the clock or a single process.
     """
 
     def __init__(self, mesh: Mesh, save_minutes: float):
-        self._poll = Poll(mesh, len(Wish._fields))
+        self._poll = Poll(mesh, len(StopRequest._fields))
         self._seconds = 60 * save_minutes
-        self._since = time.monotonic()
+        self._last_save = time.monotonic()
         self._is_signalled = False
-        self._before: dict[signal.Signals, object] = {}
+        self._previous: dict[signal.Signals, object] = {}
 
-    def __enter__(self) -> "Wishes":
-        if threading.current_thread() is threading.main_thread():  # Python lets no other one
-            self._before = {number: signal.signal(number, self._take) for number in SIGNALS}
+    def __enter__(self) -> "PreemptionHandler":
+        if threading.current_thread() is threading.main_thread():  # others can't set handlers
+            self._previous = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
     def __exit__(self, *error) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def ask(self) -> Wish:
-        """Called once after every step."""
-        is_late = bool(self._seconds) and time.monotonic() - self._since >= self._seconds
-        return Wish(*self._poll(self._is_signalled, is_late))
+    def poll(self) -> StopRequest:
+        """Returns the request; all processes call it once after every step."""
+        has_elapsed = bool(self._seconds) and time.monotonic() - self._last_save >= self._seconds
+        return StopRequest(*self._poll(self._is_signalled, has_elapsed))
 
     def note_save(self) -> None:
-        """Starts the clock again."""
-        self._since = time.monotonic()
+        """Restarts the save interval."""
+        self._last_save = time.monotonic()
 
-    def _take(self, number: int, frame: object) -> None:
+    def _handle(self, number: int, frame: object) -> None:
         del frame
         if self._is_signalled:
             signal.signal(number, signal.SIG_DFL)
@@ -61,5 +62,5 @@ class Wishes:
             return
         self._is_signalled = True
         name = signal.Signals(number).name
-        line = f"\n{name}: the step ends and is saved; once more ends at once\n"
-        os.write(2, line.encode())  # print isn't safe here
+        line = f"\n{name}: finishing the step and saving; a second signal stops at once\n"
+        os.write(2, line.encode())  # print isn't safe in a signal handler

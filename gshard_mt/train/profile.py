@@ -1,4 +1,4 @@
-"""The profiler: a trace of some steps, to be looked at in TensorBoard or Perfetto."""
+"""The profiler: a trace of some steps, for TensorBoard or Perfetto."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
@@ -10,10 +10,10 @@ from gshard_mt.partitioning.hosts import is_writer
 
 
 def trace_steps(train_step: Callable, folder: pathlib.Path, steps: range, start: int) -> Callable:
-    """Returns `train_step`, a trace of whose `steps` the first process leaves in the folder.
+    """Returns `train_step`; the first process writes a trace of `steps` to the folder.
 
-    `start` is the number of the step before the first call. What a run did before it went on is
-    not traced again.
+    `start` is the number of the step before the first call. Steps that a resumed run took before
+    are not traced.
     """
     left = range(max(steps.start, start + 1), steps.stop)
     if not left or not is_writer():
@@ -25,7 +25,7 @@ def trace_steps(train_step: Callable, folder: pathlib.Path, steps: range, start:
         if number not in left:
             return train_step(*arguments)
         if number == left.start:
-            jax.block_until_ready(arguments)  # what earlier steps still do isn't in it
+            jax.block_until_ready(arguments)  # leaves earlier steps out of the trace
             jax.profiler.start_trace(folder)
         with jax.profiler.StepTraceAnnotation("train", step_num=number):
             results = train_step(*arguments)

@@ -1,4 +1,4 @@
-"""What a run carries from step to step, and how it lies on the mesh."""
+"""The training state: what is carried from step to step, and how it is sharded."""
 # SPDX-License-Identifier: Apache-2.0
 
 from typing import Any, NamedTuple
@@ -10,19 +10,20 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gshard_mt.config.records import Config
 from gshard_mt.model.blueprint import Blueprint, abstract_model, init_params
+from gshard_mt.train.bad_steps import LossStatistics
 from gshard_mt.train.optimizer import make_optimizer
-from gshard_mt.train.watch import Watch, first_watch
 
 
 class TrainState(NamedTuple):
-    """A plain pytree: parameters are nested dicts by module name."""
+    """A plain pytree: parameters are nested dicts by module name.
 
-    step: (
-        Any  # an array; a shape with its sharding where nothing is computed yet: int32, steps done
-    )
+    Leaves are arrays, or in `abstract_state` shapes with their shardings.
+    """
+
+    step: Any  # int32: steps done
     params: Any
-    optimizer: Any
-    watch: Watch
+    opt_state: Any
+    loss_statistics: LossStatistics
 
 
 def abstract_training(
@@ -38,45 +39,45 @@ def abstract_state(blueprint: Blueprint, optimizer: optax.GradientTransformation
     """The state's shapes, dtypes and shardings, as a TrainState."""
     replicated = NamedSharding(blueprint.mesh, PartitionSpec())
     step = jax.ShapeDtypeStruct((), jnp.int32, sharding=replicated)
-    slots = jax.eval_shape(optimizer.init, blueprint.params)
-    watch = jax.tree.map(
+    opt_state = jax.eval_shape(optimizer.init, blueprint.params)
+    opt_state = _shard_like_params(opt_state, blueprint.params, blueprint.mesh)
+    statistics = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated),
-        jax.eval_shape(first_watch),
+        jax.eval_shape(LossStatistics.initial),
     )
-    slots = _place_like_params(slots, blueprint.params, blueprint.mesh)
-    return TrainState(step, blueprint.params, slots, watch)
+    return TrainState(step, blueprint.params, opt_state, statistics)
 
 
 def initial_state(
     blueprint: Blueprint, optimizer: optax.GradientTransformation, seed: int
 ) -> TrainState:
-    """Draws parameters from the seed, each shard on its own device from the start."""
+    """Initializes parameters from the seed, each shard on its own device from the start."""
 
     def init() -> TrainState:
-        params = init_params(blueprint, seed)
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), first_watch())
+        params, step = init_params(blueprint, seed), jnp.zeros((), jnp.int32)
+        return TrainState(step, params, optimizer.init(params), LossStatistics.initial())
 
-    placed = jax.tree.map(lambda x: x.sharding, abstract_state(blueprint, optimizer))
-    return jax.jit(init, out_shardings=placed)()
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(blueprint, optimizer))
+    return jax.jit(init, out_shardings=shardings)()
 
 
-def _place_like_params(slots: Any, params: Any, mesh: Mesh) -> Any:
-    """Optimizer arrays lie as the parameter of the same names, as far as they share its axes.
+def _shard_like_params(opt_state: Any, params: Any, mesh: Mesh) -> Any:
+    """Shards optimizer arrays like the parameter of the same name, on the axes that both have.
 
     What belongs to no parameter (step counts) is replicated.
     """
     by_names = {_names(path): param for path, param in jax.tree.flatten_with_path(params)[0]}
 
-    def place(path, slot):
-        entries = [None] * slot.ndim
+    def shard(path, array):
+        entries = [None] * array.ndim
         param = by_names.get(_names(path))
         if param is not None:
-            for axis, entry in enumerate(param.sharding.spec[: slot.ndim]):
-                entries[axis] = entry if slot.shape[axis] == param.shape[axis] else None
-        placed = NamedSharding(mesh, PartitionSpec(*entries))
-        return jax.ShapeDtypeStruct(slot.shape, slot.dtype, sharding=placed)
+            for axis, entry in enumerate(param.sharding.spec[: array.ndim]):
+                entries[axis] = entry if array.shape[axis] == param.shape[axis] else None
+        sharding = NamedSharding(mesh, PartitionSpec(*entries))
+        return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
 
-    return jax.tree.map_with_path(place, slots)
+    return jax.tree.map_with_path(shard, opt_state)
 
 
 def _names(path) -> tuple:

@@ -16,15 +16,15 @@ from gshard_mt.model.transformer import Transformer
 from gshard_mt.partitioning.annotate import num_parts, replicate, shard
 from gshard_mt.routing.counters import Counters
 from gshard_mt.train.accumulation import add_up, cut_batch, unit_rows
-from gshard_mt.train.loss import PairLoss, TokenLoss, cross_entropy, pair_loss
+from gshard_mt.train.bad_steps import StepCheck, check_step, update
+from gshard_mt.train.loss import PairLoss, Predictions, TokenLoss, cross_entropy, pair_loss
 from gshard_mt.train.optimizer import learning_rate_schedule
 from gshard_mt.train.staged_forward import forward_in_stages
 from gshard_mt.train.state import TrainState, abstract_state
-from gshard_mt.train.watch import Verdict, judge, remember
 
 
 class StepMetrics(NamedTuple):
-    """Sums over one batch; what is a rate or a mean is made of them where it is printed."""
+    """Sums over one batch; rates and means are computed when printed."""
 
     token_loss: TokenLoss
     aux_loss: jax.Array  # summed over MoE layers
@@ -32,7 +32,7 @@ class StepMetrics(NamedTuple):
     source_tokens: jax.Array
     grad_norm: jax.Array
     learning_rate: jax.Array
-    verdict: Verdict
+    check: StepCheck
 
 
 def sides(batch: Batch) -> tuple[Tokens, Tokens]:
@@ -47,24 +47,28 @@ def sides(batch: Batch) -> tuple[Tokens, Tokens]:
     )
 
 
-def forward(
+def predict(
     model: Transformer, batch: Batch, groups: Groups, key: jax.Array | None, num_micro_batches: int
-) -> tuple[jax.Array, dict[str, RoutingSums]]:
-    """What the softmax reads [B, T, M], and by stack its MoE layers' routing sums, stacked.
+) -> tuple[Predictions, dict[str, RoutingSums]]:
+    """The forward pass: what the softmax needs, and by stack its MoE layers' routing sums.
 
     On a mesh with stages the batch passes through the pipeline in `num_micro_batches`.
     """
     batch = Batch(*(shard(array, "BL") for array in batch))
+    sums = {}
     if num_parts("stage") > 1:
-        return forward_in_stages(model, batch, key, num_micro_batches), {}
-    source, target = sides(batch)
-    encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
-    memory_BLM, encoder_sums = model.encode(source, groups, encoder_key)
-    hidden_BTM, decoder_sums = model.decode(
-        memory_BLM, source.segment_BL, target, groups, decoder_key
-    )
-    stacks = {"encoder": encoder_sums[0], "decoder": decoder_sums[0]}
-    return hidden_BTM, {name: sums for name, sums in stacks.items() if sums is not None}
+        hidden_BTM = forward_in_stages(model, batch, key, num_micro_batches)
+    else:
+        source, target = sides(batch)
+        encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
+        memory_BLM, encoder_sums = model.encode(source, groups, encoder_key)
+        hidden_BTM, decoder_sums = model.decode(
+            memory_BLM, source.segment_BL, target, groups, decoder_key
+        )
+        stacks = {"encoder": encoder_sums[0], "decoder": decoder_sums[0]}
+        sums = {name: stack for name, stack in stacks.items() if stack is not None}
+    is_token_BT = batch.target_segment_BT != 0
+    return Predictions(hidden_BTM, model.softmax_table(), batch.label_BT, is_token_BT), sums
 
 
 def make_gradient(blueprint: Blueprint, config: TrainConfig, num_pairs: int = 1) -> Callable:
@@ -81,11 +85,8 @@ def make_gradient(blueprint: Blueprint, config: TrainConfig, num_pairs: int = 1)
 
     def loss(params, batch, key, num_tokens):
         model = blueprint.build(params)
-        hidden_BTM, sums = forward(model, batch, groups, key, num_micro_batches)
-        is_token_BT = batch.target_segment_BT != 0
-        token_loss = cross_entropy(
-            hidden_BTM, model.softmax_table(), batch.label_BT, is_token_BT, smoothing, dtype
-        )
+        predictions, sums = predict(model, batch, groups, key, num_micro_batches)
+        token_loss = cross_entropy(predictions, smoothing, dtype)
         share = {stack: n / num_tokens[stack] for stack, n in count_tokens(batch).items()}
         aux_losses = [share[name] * jnp.sum(stack.aux_loss) for name, stack in sums.items()]
         aux_loss = sum(aux_losses, jnp.zeros(()))
@@ -137,31 +138,31 @@ def make_train_step(
         run_key = jax.random.fold_in(jax.random.key(config.seed), 1)
         key = jax.random.fold_in(run_key, state.step)
         gradient, (token_loss, aux_loss, routing) = differentiate(state.params, batch, key)
-        updates, slots = optimizer.update(gradient, state.optimizer, state.params)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         loss = token_loss.smoothed / jnp.maximum(token_loss.num_tokens, 1.0)
         grad_norm = optax.tree.norm(gradient)
-        verdict = judge(state.watch, loss, grad_norm, config.spike_sigmas)
-        counts = ~(verdict.is_bad | verdict.is_halted)
-        params, slots = jax.tree.map(
-            lambda new, old: jnp.where(counts, new, old),
-            (params, slots),
-            (state.params, state.optimizer),
+        check = check_step(state.loss_statistics, loss, grad_norm, config.spike_sigmas)
+        is_good = ~(check.is_bad | check.is_halted)
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(is_good, new, old),
+            (params, opt_state),
+            (state.params, state.opt_state),
         )
         metrics = StepMetrics(
             token_loss,
             aux_loss,
-            jax.tree.map(lambda sums: jnp.where(counts, sums, 0), routing),
+            jax.tree.map(lambda sums: jnp.where(is_good, sums, 0), routing),
             jnp.sum(batch.source_segment_BL != 0),
             grad_norm,
             jnp.asarray(schedule(state.step)),
-            verdict,
+            check,
         )
-        watch = remember(state.watch, verdict, config.bad_steps == "stop")
-        return TrainState(state.step + 1, params, slots, watch), metrics
+        statistics = update(state.loss_statistics, check, config.bad_steps == "stop")
+        return TrainState(state.step + 1, params, opt_state, statistics), metrics
 
-    # Said of the results too: left to XLA, some would lie otherwise, and step 2 compile anew, and a
-    # process could not read counts that others hold.
+    # If XLA chose the shardings of the results, the second step could compile again, and a process
+    # could not read counts that others hold.
     like = abstract_state(blueprint, optimizer)
     placed = jax.tree.map(lambda x: x.sharding, like)
     return jax.jit(step, donate_argnums=0, out_shardings=(placed, like.step.sharding))
@@ -173,17 +174,8 @@ def make_dev_step(blueprint: Blueprint, config: TrainConfig, num_pairs: int = 1)
 
     def step(params, batch: Batch) -> PairLoss:
         model = blueprint.build(params)
-        hidden_BTM, _ = forward(model, batch, groups, None, config.accumulation_steps)
-        is_token_BT, pair_BT = batch.target_segment_BT != 0, batch.target_pair_BT
-        found = pair_loss(
-            hidden_BTM,
-            model.softmax_table(),
-            batch.label_BT,
-            is_token_BT,
-            pair_BT,
-            num_pairs,
-            dtype,
-        )
+        predictions, _ = predict(model, batch, groups, None, config.accumulation_steps)
+        found = pair_loss(predictions, batch.target_pair_BT, num_pairs, dtype)
         return PairLoss(*map(replicate, found))  # every process reads it
 
     return jax.jit(step)

@@ -14,7 +14,8 @@ from gshard_mt.decode.translate import load_translator
 from gshard_mt.evaluate import dev_bleu, scores
 from gshard_mt.evaluate.dev_bleu import make_dev_bleu
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.train.loop import Options, train
+from gshard_mt.train.loop import train
+from gshard_mt.train.training import Options
 from tests.making.runs import assert_same_bits, saved_arrays, tiny_config
 
 

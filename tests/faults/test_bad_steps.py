@@ -1,4 +1,4 @@
-"""Steps whose loss is no number, or far above those before: stopped at or skipped, and named."""
+"""Steps whose loss is not finite or a spike stop the run or are skipped, and are recorded."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -14,8 +14,8 @@ from gshard_mt.data.batches import train_batches
 from gshard_mt.errors import TrainingError
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train import step as step_module
+from gshard_mt.train.bad_steps import WINDOW, LossStatistics, check_step, update
 from gshard_mt.train.loop import train
-from gshard_mt.train.watch import WINDOW, Watch, first_watch, judge, remember
 from tests.making.runs import saved_arrays, tiny_config
 
 BAD = 6  # the step whose batch is poisoned
@@ -28,17 +28,18 @@ def run_config(config) -> Config:
 
 @pytest.fixture
 def poison(run_config, prepared, monkeypatch):
-    """Makes the loss of one batch what it is told, wherever that batch turns up."""
+    """Replaces the loss of one batch wherever that batch turns up."""
     batches = train_batches(prepared, run_config.data, run_config.train.batch_rows)
-    wanted = [next(batches) for _ in range(BAD)][-1].label_BT.sum()
+    poisoned = [next(batches) for _ in range(BAD)][-1].label_BT.sum()
     batches.close()
     original = step_module.cross_entropy
 
     def set_loss(value: float) -> None:
-        def cross_entropy(hidden_BTM, table_VM, label_BT, *others):
-            loss = original(hidden_BTM, table_VM, label_BT, *others)
-            is_it = jnp.sum(label_BT) == wanted
-            return loss._replace(smoothed=loss.smoothed * jnp.where(is_it, value, 1.0))
+        def cross_entropy(predictions, *others):
+            loss = original(predictions, *others)
+            is_poisoned = jnp.sum(predictions.label_BT) == poisoned
+            factor = jnp.where(is_poisoned, value, 1.0)
+            return loss._replace(smoothed=loss.smoothed * factor)
 
         monkeypatch.setattr(step_module, "cross_entropy", cross_entropy)
 
@@ -54,11 +55,11 @@ def read_lines(workdir) -> list[dict]:
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_comes_again(
+def test_a_loss_that_is_not_finite_stops_the_run_and_so_does_the_same_command_again(
     run_config, prepared, poison, monkeypatch, tmp_path
 ):
     poison(np.nan)
-    message = rf"^step {BAD}: loss .*no finite number.*de-en \d+, .*bad_steps/{BAD}\.json.*=skip"
+    message = rf"^step {BAD}: loss .*not finite.*de-en \d+, .*bad_steps/{BAD}\.json.*=skip"
     with pytest.raises(TrainingError, match=message):
         start(run_config, prepared, tmp_path)
     saved = {path.name for path in (tmp_path / "checkpoints").iterdir()}
@@ -102,30 +103,35 @@ def test_a_skipped_step_changes_nothing_but_the_number_of_steps(
 
 def test_a_spike_stops_the_run(run_config, prepared, poison, monkeypatch, tmp_path):
     poison(3.0)
-    monkeypatch.setattr("gshard_mt.train.watch.WINDOW", 4)
+    monkeypatch.setattr("gshard_mt.train.bad_steps.WINDOW", 4)
     with pytest.raises(TrainingError, match=rf"^step {BAD}: loss \d+\.\d+ is a spike"):
         start(run_config, prepared, tmp_path, spike_sigmas=6.0)
 
 
-def test_the_watch_knows_mean_and_deviation_of_the_steps_before():
+def test_the_statistics_are_mean_and_deviation_of_the_last_losses():
     rng = np.random.default_rng(0)
     losses = rng.normal(4.0, 0.1, WINDOW).astype(np.float32)
-    watch, run = first_watch(), jax.jit(lambda watch, loss: take(watch, loss)[0])
+    statistics = LossStatistics.initial()
+    run = jax.jit(lambda statistics, loss: check_and_update(statistics, loss)[0])
     for loss in losses:
-        watch = run(watch, loss)
-    assert watch.count == WINDOW
-    np.testing.assert_allclose(watch.mean, losses.mean(), rtol=1e-5)
-    np.testing.assert_allclose(np.sqrt(watch.variance), losses.std(), rtol=1e-4)
-    assert take(watch, 4.0 + 5 * 0.1)[1].is_bad == (0.5 > 6 * losses.std() + losses.mean() - 4.0)
-    assert take(watch, 5.0)[1].is_spike and not take(watch, 3.0)[1].is_bad
-    assert not take(first_watch(), 100.0)[1].is_bad  # nothing to compare with yet
-    assert not judge(watch, jnp.float32(100.0), jnp.float32(1.0), spike_sigmas=0.0).is_bad  # off
+        statistics = run(statistics, loss)
+    assert statistics.count == WINDOW
+    np.testing.assert_allclose(statistics.mean, losses.mean(), rtol=1e-5)
+    np.testing.assert_allclose(np.sqrt(statistics.variance), losses.std(), rtol=1e-4)
+    is_far = 0.5 > 6 * losses.std() + losses.mean() - 4.0
+    assert check_and_update(statistics, 4.0 + 5 * 0.1)[1].is_bad == is_far
+    assert check_and_update(statistics, 5.0)[1].is_spike
+    assert not check_and_update(statistics, 3.0)[1].is_bad
+    assert not check_and_update(LossStatistics.initial(), 100.0)[1].is_bad  # no limit yet
+    spike, one = jnp.float32(100.0), jnp.float32(1.0)
+    assert not check_step(statistics, spike, one, spike_sigmas=0.0).is_bad  # disabled
     for loss in (np.nan, np.inf, -np.inf):
-        kept, verdict = take(watch, loss)
-        assert verdict.is_not_finite and not verdict.is_spike
-        assert all(map(np.array_equal, kept, watch))
+        kept, check = check_and_update(statistics, loss)
+        assert check.is_not_finite and not check.is_spike
+        assert all(map(np.array_equal, kept, statistics))
+    assert LossStatistics.from_saved(statistics.to_saved()) == statistics
 
 
-def take(watch: Watch, loss):
-    verdict = judge(watch, jnp.float32(loss), jnp.float32(1.0), spike_sigmas=6.0)
-    return remember(watch, verdict, halts=False), verdict
+def check_and_update(statistics: LossStatistics, loss):
+    check = check_step(statistics, jnp.float32(loss), jnp.float32(1.0), spike_sigmas=6.0)
+    return update(statistics, check, halts=False), check

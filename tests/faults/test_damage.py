@@ -32,13 +32,13 @@ def saved(tmp_path_factory, like):
     for step in STEPS:
         states[step] = fill(like, seed=step)
         state = {**STATE, "step": step}
-        writer.save(step, states[step].params, states[step].optimizer, state, {"nll": 1.0 * step})
+        writer.save(step, states[step].params, states[step].opt_state, state, {"nll": 1.0 * step})
     writer.close()
     return workdir, {step: arrays(state) for step, state in states.items()}
 
 
 def arrays(tree) -> dict[str, np.ndarray]:
-    leaves = jax.tree.flatten_with_path((tree.params, tree.optimizer))[0]
+    leaves = jax.tree.flatten_with_path((tree.params, tree.opt_state))[0]
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
@@ -73,7 +73,7 @@ def test_a_damaged_checkpoint_is_restored_exactly_or_passed_over(
         what = damage(copy / "checkpoints" / "10", rng)
         told: list[str] = []
         checkpoints = Checkpoints(copy, max_checkpoints=2)
-        found = checkpoints.restore_newest(like.params, like.optimizer, told.append)
+        found = checkpoints.restore_newest(like.params, like.opt_state, told.append)
         assert found, what
         step, params, optimizer, state = found
         state_of = like._replace(params=params, optimizer=optimizer)
@@ -103,7 +103,7 @@ def test_what_is_damaged_is_kept(saved, like, tmp_path):
     half.write_bytes(half.read_bytes()[:100])
     told: list[str] = []
     checkpoints = Checkpoints(copy, max_checkpoints=2)
-    found = checkpoints.restore_newest(like.params, like.optimizer, told.append)
+    found = checkpoints.restore_newest(like.params, like.opt_state, told.append)
     checkpoints.close()
     assert found and found[0] == 5
     assert told[0].startswith(f"damaged     {copy}/checkpoints/10: ")
@@ -136,6 +136,6 @@ def test_a_run_of_damaged_checkpoints_alone_does_not_begin_anew(saved, like, tmp
         (copy / "checkpoints" / str(step) / "state" / "metadata").unlink()
     checkpoints = Checkpoints(copy, max_checkpoints=2)
     with pytest.raises(CheckpointError, match=r"all checkpoints are damaged \(5, 10\)"):
-        checkpoints.restore_newest(like.params, like.optimizer, lambda line: None)
+        checkpoints.restore_newest(like.params, like.opt_state, lambda line: None)
     checkpoints.close()
     assert {path.name for path in (copy / "checkpoints").iterdir()} >= {"5", "10"}

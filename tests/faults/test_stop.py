@@ -112,11 +112,11 @@ def test_a_save_that_fails_behind_the_scenes_fails_the_run(state, tmp_path, monk
         raise OSError("the storage went away")
 
     checkpoints = Checkpoints(tmp_path, max_checkpoints=3)
-    checkpoints.save(1, state.params, state.optimizer, {}, {})
+    checkpoints.save(1, state.params, state.opt_state, {}, {})
     checkpoints.wait()
     monkeypatch.setattr(ocp.AsyncCheckpointer, "check_for_errors", fail)
     with pytest.raises(TrainingError, match=r"the storage went away; .*complete: 1\."):
-        checkpoints.save(2, state.params, state.optimizer, {}, {})
+        checkpoints.save(2, state.params, state.opt_state, {}, {})
         checkpoints.check()
     monkeypatch.undo()
     checkpoints.close()
@@ -165,7 +165,7 @@ def test_devices_that_disagree_stop_the_run(tmp_path):
     checkpoints = Checkpoints(tmp_path, max_checkpoints=1)
     params = {**state.params, "source_embedding_VM": bad}
     with pytest.raises(TrainingError, match=r"^params/source_embedding_VM: .*different copies"):
-        checkpoints.save(1, params, state.optimizer, {}, {})
+        checkpoints.save(1, params, state.opt_state, {}, {})
     checkpoints.close()
 
 

@@ -46,7 +46,7 @@ def test_a_state_saved_on_eight_devices_comes_back_bit_for_bit_on_any_mesh(tmp_p
     like = shapes_on(build_mesh(2, 4))
     state = fill(like, seed=0)
     writer = Checkpoints(tmp_path, max_checkpoints=2)
-    writer.save(5, state.params, state.optimizer, DATA_STATE, {})
+    writer.save(5, state.params, state.opt_state, DATA_STATE, {})
     writer.close()
     devices = jax.devices()
     meshes = [
@@ -58,10 +58,10 @@ def test_a_state_saved_on_eight_devices_comes_back_bit_for_bit_on_any_mesh(tmp_p
     for mesh in meshes:
         wanted_like = shapes_on(mesh)
         reader = Checkpoints(tmp_path)
-        params, optimizer, data_state = reader.restore(5, wanted_like.params, wanted_like.optimizer)
-        assert jax.tree.structure(optimizer) == jax.tree.structure(state.optimizer)
+        params, optimizer, data_state = reader.restore(5, wanted_like.params, wanted_like.opt_state)
+        assert jax.tree.structure(optimizer) == jax.tree.structure(state.opt_state)
         assert_same_bits(params, state.params, wanted_like.params)
-        assert_same_bits(optimizer, state.optimizer, wanted_like.optimizer)
+        assert_same_bits(optimizer, state.opt_state, wanted_like.opt_state)
         assert data_state == DATA_STATE
         params = reader.restore_params("5", wanted_like.params)[1]
         assert_same_bits(params, state.params, wanted_like.params)
@@ -73,12 +73,12 @@ def test_shared_parameters_come_back_whole_and_whole_ones_shared(tmp_path, is_cu
     mesh = build_mesh(2, 4)
     state, wanted_like = fill(shapes_on(mesh, is_cut), seed=0), shapes_on(mesh, not is_cut)
     writer = Checkpoints(tmp_path, max_checkpoints=1)
-    writer.save(5, state.params, state.optimizer, DATA_STATE, {})
+    writer.save(5, state.params, state.opt_state, DATA_STATE, {})
     writer.close()
     reader = Checkpoints(tmp_path)
-    params, optimizer, _ = reader.restore(5, wanted_like.params, wanted_like.optimizer)
+    params, optimizer, _ = reader.restore(5, wanted_like.params, wanted_like.opt_state)
     assert_same_bits(params, state.params, wanted_like.params)
-    assert_same_bits(optimizer, state.optimizer, wanted_like.optimizer)
+    assert_same_bits(optimizer, state.opt_state, wanted_like.opt_state)
     reader.close()
 
 
@@ -143,7 +143,7 @@ def test_the_average_is_the_mean_of_all_that_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, max_checkpoints=3)
     for number, state in enumerate(states):
         checkpoints.save(
-            number, state.params, state.optimizer, DATA_STATE, {"nll": float(number == 0)}
+            number, state.params, state.opt_state, DATA_STATE, {"nll": float(number == 0)}
         )
     checkpoints.close()
     step, found = Checkpoints(tmp_path).restore_params("average", like.params)

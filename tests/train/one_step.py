@@ -1,4 +1,4 @@
-"""One step as a function of parameters, batch and key, to compare meshes and settings by."""
+"""One step as a function of parameters, batch and key, to compare meshes and settings."""
 # SPDX-License-Identifier: Apache-2.0
 
 import jax
@@ -15,7 +15,7 @@ from tests.model import tiny
 
 
 def lower(config: Config, mesh, batch: Batch, key, num_pairs: int = 1):
-    """The lowered `(params, batch, key) -> gradient, sums, new parameters` with its arguments."""
+    """The lowered `(params, batch, key) -> gradient, sums, new params`, and its arguments."""
     blueprint = abstract_model(config.model, tiny.VOCAB_SIZES, mesh, config.mesh.shard_parameters)
     optimizer = make_optimizer(config.train, blueprint.letters)
     differentiate = make_gradient(blueprint, config.train, num_pairs)
@@ -36,7 +36,7 @@ def lower(config: Config, mesh, batch: Batch, key, num_pairs: int = 1):
 
 
 def assert_equal(found, wanted) -> None:
-    """Counts are the same, all else is within 1e-5 of the largest value of its array."""
+    """Integers are equal; all else agrees to 1e-5 of the largest value of its array."""
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         if np.issubdtype(other.dtype, np.integer):
             np.testing.assert_array_equal(one, other)

@@ -22,7 +22,7 @@ LENGTH, NUM_ROWS, NUM_PAIRS = 16, 64, 2
 
 
 def make_config(num_parts: int) -> Config:
-    """Slots are scarce, a group is two rows, and what can be random is, where there is a key."""
+    """Too few slots, two rows to a group, and with a key everything random that can be."""
     config = Config()
     config.model = dataclasses.replace(
         tiny.with_moe(
@@ -37,7 +37,7 @@ def make_config(num_parts: int) -> Config:
 
 
 def make_batch() -> Batch:
-    """Rows of very different fill, in two language pairs."""
+    """Rows filled very differently, in two language pairs."""
     rng = np.random.default_rng(0)
     lengths = rng.integers(1, 14, (NUM_ROWS, 2))
     lengths[3] = 1
@@ -57,7 +57,7 @@ def lower_parts(num_devices: int, num_parts: int, key):
 
 @functools.cache
 def run(num_devices: int, num_parts: int, is_random: bool):
-    """Gradient, sums and new parameters, and the compiled program's text."""
+    """Returns gradient, sums and new parameters, and the text of the compiled program."""
     lowered, arguments = lower_parts(
         num_devices, num_parts, jax.random.key(0) if is_random else None
     )
@@ -65,7 +65,7 @@ def run(num_devices: int, num_parts: int, is_random: bool):
     return jax.device_get(compiled(*arguments)), compiled.as_text()
 
 
-def test_four_micro_batches_are_one_batch():
+def test_four_micro_batches_equal_one_batch():
     (found, _), (wanted, _) = run(1, 4, False), run(1, 1, False)
     assert_equal(found, wanted)
     token_loss, aux_loss, routing = wanted[1]
@@ -75,7 +75,7 @@ def test_four_micro_batches_are_one_batch():
     assert aux_loss > 1
 
 
-def test_what_is_random_depends_on_no_mesh():
+def test_randomness_does_not_depend_on_the_mesh():
     (found, _), (wanted, _) = run(8, 4, True), run(1, 4, True)
     assert_equal(found, wanted)
     plain = run(1, 4, False)[0]
@@ -94,7 +94,7 @@ def test_rows_stay_on_their_devices():
 
 def test_the_program_does_not_grow_with_the_number_of_micro_batches():
     lengths = [lower_parts(1, num_parts, None)[0].as_text().count("\n") for num_parts in (2, 16)]
-    # Sizes that happen to be the same share a function here and there.
+    # Equal sizes share a function here and there.
     assert abs(lengths[0] - lengths[1]) < 0.02 * lengths[0]
 
 

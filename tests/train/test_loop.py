@@ -1,9 +1,10 @@
-"""The loop itself: a restart, wherever and on whatever mesh, is as if nothing had happened."""
+"""The training loop: a restart, at any step and on any mesh, changes nothing."""
 # SPDX-License-Identifier: Apache-2.0
 
 import copy
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -20,7 +21,8 @@ from gshard_mt.data.batches import train_batches
 from gshard_mt.errors import CheckpointError, ConfigError
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import Checkpoints
-from gshard_mt.train.loop import Options, train
+from gshard_mt.train.loop import train
+from gshard_mt.train.training import Options
 from tests.making.less_data import leave_out
 from tests.making.runs import saved_arrays, tiny_config
 
@@ -29,7 +31,7 @@ STEPS = 8
 
 @pytest.fixture(scope="module")
 def run_config(config) -> Config:
-    """Dropout and the random second expert are on: a restart must draw what it would have."""
+    """With dropout and the random second expert: a restart must draw the same numbers."""
     lengths = {"num_steps": STEPS, "eval_every": 4, "save_every": 4, "max_checkpoints": 9}
     return tiny_config(config, MeshConfig(1, 8), optimizer="adafactor", **lengths)
 
@@ -39,8 +41,8 @@ def run(config: Config, prepared, workdir, steps: int, mesh=None, change_mixture
     train(config, prepared, workdir, mesh or build_mesh(1, 8), Options(change_mixture))
 
 
-def test_a_run_goes_on_without_its_stages_and_shared_parameters(config, prepared, tmp_path):
-    """A dense model with dropout: two steps in a pipeline, two on one device, or all on that."""
+def test_a_run_resumes_without_its_stages_and_sharded_parameters(config, prepared, tmp_path):
+    """A dense model with dropout: two steps in a pipeline, two on one device; or all on one."""
     alone = build_mesh(1, 1, devices=jax.devices()[:1])
 
     def make(mesh: MeshConfig) -> Config:
@@ -79,7 +81,7 @@ def test_a_run_goes_on_without_its_stages_and_shared_parameters(config, prepared
 
 def metrics(workdir) -> list[dict]:
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    for line in lines:  # what the clock says differs
+    for line in lines:  # times differ
         for key in ("seconds", "input_seconds", "tokens_per_second"):
             line.pop(key, None)
     return lines
@@ -92,10 +94,17 @@ def undisturbed(run_config, prepared, tmp_path_factory):
     return workdir
 
 
+@pytest.fixture(scope="module")
+def half_way(run_config, prepared, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("half_way")
+    run(run_config, prepared, workdir, STEPS // 2)
+    return workdir
+
+
 def test_a_restarted_run_equals_an_undisturbed_one_bit_for_bit(
-    run_config, prepared, undisturbed, tmp_path
+    run_config, prepared, undisturbed, half_way, tmp_path
 ):
-    run(run_config, prepared, tmp_path, STEPS // 2)
+    shutil.copytree(half_way, tmp_path, dirs_exist_ok=True)
     run(run_config, prepared, tmp_path, STEPS)
     expected, found = saved_arrays(undisturbed, STEPS), saved_arrays(tmp_path, STEPS)
     assert expected.keys() == found.keys()
@@ -106,11 +115,11 @@ def test_a_restarted_run_equals_an_undisturbed_one_bit_for_bit(
     assert routing[0] == routing[1]
 
 
-def test_the_router_of_every_moe_layer_is_seen_by_language(prepared, undisturbed):
+def test_routing_lines_count_every_moe_layer_by_language_pair(prepared, undisturbed):
     text = (undisturbed / "routing.jsonl").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.splitlines()]
-    places = [(line["step"], line["stack"], line["layer"]) for line in lines]
-    assert places == [(step, stack, 0) for step in (4, 8) for stack in ("decoder", "encoder")]
+    layers = [(line["step"], line["stack"], line["layer"]) for line in lines]
+    assert layers == [(step, stack, 0) for step in (4, 8) for stack in ("decoder", "encoder")]
     training = {line["step"]: line for line in metrics(undisturbed) if line["split"] == "train"}
     for line in lines:
         side = "source_tokens" if line["stack"] == "encoder" else "target_tokens"
@@ -122,10 +131,10 @@ def test_the_router_of_every_moe_layer_is_seen_by_language(prepared, undisturbed
         assert sent == [sum(load) for load in line["load"]]
 
 
-def test_a_run_goes_on_on_other_meshes_with_the_same_losses(
-    run_config, prepared, undisturbed, tmp_path
+def test_a_run_resumes_on_other_meshes_with_the_same_losses(
+    run_config, prepared, undisturbed, half_way, tmp_path
 ):
-    run(run_config, prepared, tmp_path, 4)
+    shutil.copytree(half_way, tmp_path, dirs_exist_ok=True)
     run(run_config, prepared, tmp_path, 6, build_mesh(1, 4, devices=jax.devices()[:4]))
     run(run_config, prepared, tmp_path, STEPS, build_mesh(2, 2, devices=jax.devices()[:4]))
     pairs = [
@@ -141,20 +150,20 @@ def test_a_run_goes_on_on_other_meshes_with_the_same_losses(
         assert found["nll"] == pytest.approx(expected["nll"], rel=1e-5)
 
 
-def test_a_run_goes_on_with_an_added_language(run_config, prepared, tmp_path):
+def test_a_run_resumes_with_an_added_language(run_config, prepared, tmp_path):
     less, workdir = leave_out(prepared, "lb-en", tmp_path / "less"), tmp_path / "run"
     run(run_config, less, workdir, 2)
     with pytest.raises(CheckpointError, match="--change_mixture"):
         run(run_config, prepared, workdir, 4)
     run(run_config, prepared, workdir, 4, change_mixture=True)
-    run(run_config, prepared, workdir, 4)  # finished: reads the checkpoint, without the flag
+    run(run_config, prepared, workdir, 4)  # finished: only reads the checkpoint, needs no flag
     (line,) = map(json.loads, (workdir / "mixtures.jsonl").read_text().splitlines())
     assert line["step"] == 2
     assert line["old"]["data"] == less.fingerprint
     assert line["new"]["data"] == prepared.fingerprint
     assert line["new"]["pairs"].keys() - line["old"]["pairs"].keys() == {"lb-en"}
     assert "lb-en" in {line.get("pair") for line in metrics(workdir) if line["step"] == 4}
-    # What the run has read since is what the stream gives after that place.
+    # What the run has read since then is what the stream yields after that position.
     batches = train_batches(prepared, run_config.data, run_config.train.batch_rows)
     assert batches.change_mixture(line["old"]) == line["new"]
     read = [next(batches) for _ in range(2)]
@@ -166,7 +175,7 @@ def test_a_run_goes_on_with_an_added_language(run_config, prepared, tmp_path):
     batches.close()
 
 
-def test_a_run_ends_once_nothing_better_was_found(run_config, prepared, tmp_path):
+def test_a_run_ends_early_after_evaluations_without_improvement(run_config, prepared, tmp_path):
     bleu = {"de-en": iter([5.0, 7.0, 6.0, 7.0, 9.0])}
     options = Options(dev_bleu=lambda params: {pair: next(each) for pair, each in bleu.items()})
     config, mesh = copy.deepcopy(run_config), build_mesh(1, 8)
@@ -178,7 +187,7 @@ def test_a_run_ends_once_nothing_better_was_found(run_config, prepared, tmp_path
     assert max(line["step"] for line in lines) == 8
     checkpoints = Checkpoints(tmp_path, best_by="bleu")
     assert (checkpoints.steps(), checkpoints.choose("best")) == ([6, 8], 8)  # 4 was not saved
-    train(config, prepared, tmp_path, mesh, options)  # nothing more to do
+    train(config, prepared, tmp_path, mesh, options)  # nothing left to do
     assert metrics(tmp_path) == lines
     config.train.stop_after = 3
     config.train.num_steps = 10  # the schedule is constant

@@ -1,4 +1,4 @@
-"""metrics.jsonl goes on where the checkpoint was, and lines are true to the steps behind them."""
+"""metrics.jsonl resumes at the checkpoint, and its lines sum up the steps since the last one."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -16,14 +16,14 @@ from tensorboardX.proto import event_pb2
 from gshard_mt.errors import TrainingError
 from gshard_mt.routing.counters import Counters
 from gshard_mt.run.journal import routing_lines, summarize
+from gshard_mt.train.bad_steps import StepCheck
 from gshard_mt.train.loss import TokenLoss
 from gshard_mt.train.metrics import MetricsLog, StepSums
 from gshard_mt.train.step import StepMetrics
-from gshard_mt.train.watch import Verdict
 
 
 def scalar(value) -> Any:
-    """What `jax.device_get` makes of a scalar."""
+    """A scalar as `jax.device_get` returns it."""
     return np.float32(value)
 
 
@@ -106,12 +106,12 @@ def test_tensorboard_shows_what_the_last_start_of_the_run_wrote(tmp_path):
 @pytest.mark.parametrize(
     "line", [{"step": 1, "split": "train", "note": "x" * 90}, {"step": 1, "split": "a", "b": 1.0}]
 )
-def test_a_full_disk_is_one_line_whichever_file_it_hits(tmp_path, line):
+def test_a_full_disk_is_one_line_whichever_file_it_affects(tmp_path, line):
     log = MetricsLog(tmp_path, 0)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
-        with pytest.raises(TrainingError, match=r"metrics can't be written \(File too large\)"):
+        with pytest.raises(TrainingError, match=r"can't write metrics \(File too large\)"):
             for _ in range(1000):
                 log.write(line)
         log.close()
@@ -122,7 +122,7 @@ def test_a_full_disk_is_one_line_whichever_file_it_hits(tmp_path, line):
 
 
 NO = jnp.array(False)
-GOOD = Verdict(NO, NO, NO, scalar(0.0), scalar(np.inf))
+GOOD = StepCheck(NO, NO, NO, scalar(0.0), scalar(np.inf))
 
 
 def metrics(number: int, routing=True) -> StepMetrics:
@@ -146,11 +146,11 @@ def metrics(number: int, routing=True) -> StepMetrics:
     )
 
 
-def test_a_line_weighs_steps_by_their_tokens():
+def test_a_line_weights_steps_by_their_tokens():
     sums = StepSums()
     sums.add(metrics(1)._replace(token_loss=TokenLoss(*map(scalar, (10.0, 20.0, 10)))))
     sums.add(metrics(1)._replace(token_loss=TokenLoss(*map(scalar, (90.0, 60.0, 30)))))
-    line = sums.drain(7, 2)
+    line = sums.drain(7)
     assert (line["step"], line["split"]) == (7, "train")
     assert line["nll"] == pytest.approx(100 / 40)
     assert line["loss"] == pytest.approx(80 / 40)
@@ -158,35 +158,35 @@ def test_a_line_weighs_steps_by_their_tokens():
     assert line["tokens_per_second"] == pytest.approx(40 / line["seconds"])
 
 
-def test_a_line_has_the_steps_since_the_last_one_alone():
+def test_a_line_covers_only_the_steps_since_the_last_one():
     sums = StepSums()
     for number in (1, 2, 3):
         sums.add(metrics(number))
-    line = sums.drain(3, 2)
+    line = sums.drain(3)
     assert line["source_tokens"] == 30 * 6
     assert line["aux_loss"] == pytest.approx(3.0 * 6 / 3 / 2)  # a mean over steps and MoE layers
     assert line["moe_dropped_fraction"] == pytest.approx(0.1)
     assert (line["grad_norm"], line["learning_rate"]) == pytest.approx((3.0, 0.3))
     sums.add(metrics(4))
-    assert sums.drain(4, 2)["source_tokens"] == 30 * 4
+    assert sums.drain(4)["source_tokens"] == 30 * 4
     json.dumps(line)
 
 
-def test_utilisation_is_what_the_model_asks_for_over_the_peak():
+def test_utilization_is_the_models_flops_over_the_peak():
     sums = StepSums(step_flops=5e12, peak_flops=8e12)
     for number in (1, 2):
         sums.add(metrics(number))
-    line = sums.drain(2, 2)
+    line = sums.drain(2)
     assert line["mfu"] == pytest.approx(2 * 5e12 / 8e12 / line["seconds"])
-    sums = StepSums(step_flops=5e12)  # of hardware without a known peak
+    sums = StepSums(step_flops=5e12)  # hardware whose peak is unknown
     sums.add(metrics(1))
-    assert "mfu" not in sums.drain(1, 2)
+    assert "mfu" not in sums.drain(1)
 
 
 def test_a_dense_model_drops_nothing():
     sums = StepSums()
     sums.add(metrics(1, routing=False)._replace(aux_loss=scalar(0)))
-    line = sums.drain(1, 0)
+    line = sums.drain(1)
     assert (line["moe_dropped_fraction"], line["aux_loss"]) == (0.0, 0.0)
 
 
@@ -196,19 +196,19 @@ def test_time_spent_on_other_things_is_not_training_time(monkeypatch):
     sums = StepSums()
     sums.add(metrics(1))
     clock[0] += 2.0
-    assert sums.drain(1, 2)["tokens_per_second"] == pytest.approx(10.0)
+    assert sums.drain(1)["tokens_per_second"] == pytest.approx(10.0)
     clock[0] += 50.0  # an evaluation
     sums.skip_time()
     sums.add(metrics(2))
     clock[0] += 4.0
-    assert sums.drain(2, 2)["tokens_per_second"] == pytest.approx(10.0)
+    assert sums.drain(2)["tokens_per_second"] == pytest.approx(10.0)
 
 
 def test_routing_lines_have_the_layers_counts_and_their_fractions():
     sums = StepSums()
     sums.add(metrics(1))
     sums.add(metrics(2))
-    sums.drain(8, 2)
+    sums.drain(8)
     first, second = routing_lines(8, sums.routing, ["de-en", "lb-en"])
     assert (first["step"], first["stack"], first["layer"]) == (8, "encoder", 0)
     assert (second["layer"], second["pairs"]) == (2, ["de-en", "lb-en"])
@@ -223,10 +223,10 @@ def test_routing_lines_have_the_layers_counts_and_their_fractions():
     assert found["entropy"] == pytest.approx(0.5)
 
 
-def test_routing_lines_go_on_where_the_checkpoint_was(tmp_path):
+def test_routing_lines_resume_at_the_checkpoint(tmp_path):
     sums = StepSums()
     sums.add(metrics(1))
-    sums.drain(1, 2)
+    sums.drain(1)
     for from_step in (0, 1):
         log = MetricsLog(tmp_path, from_step)
         for step in (1, 2):
@@ -238,7 +238,7 @@ def test_routing_lines_go_on_where_the_checkpoint_was(tmp_path):
     assert [json.loads(line)["step"] for line in lines] == [1, 1, 2, 2]
 
 
-def test_time_until_batches_are_there_is_told():
+def test_time_spent_waiting_for_batches_is_reported():
     def slow() -> Iterator[Any]:
         for number in range(3):
             time.sleep(0.02)
@@ -247,7 +247,7 @@ def test_time_until_batches_are_there_is_told():
     sums, batches = StepSums(), slow()
     assert [sums.wait_for(batches) for _ in range(2)] == [0, 1]
     sums.add(metrics(1))
-    line = sums.drain(1, 2)
+    line = sums.drain(1)
     assert 0.04 <= line["input_seconds"] <= line["seconds"]
     sums.add(metrics(2))
-    assert sums.drain(2, 2)["input_seconds"] == 0
+    assert sums.drain(2)["input_seconds"] == 0

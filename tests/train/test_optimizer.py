@@ -1,4 +1,4 @@
-"""Schedules at chosen steps; Adafactor matrix by matrix; where optimizer state lies."""
+"""Schedules at chosen steps; Adafactor matrix by matrix; the sharding of optimizer state."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -39,7 +39,7 @@ def test_the_papers_schedule_is_constant_then_one_over_the_root_of_the_step():
         ("cosine", [0.2, 0.1, 0.0, 0.0]),
     ],
 )
-def test_a_schedule_rises_to_its_peak_and_goes_on_from_there(schedule, expected):
+def test_a_schedule_warms_up_to_its_peak_and_decays_from_there(schedule, expected):
     values = {"learning_rate": 0.2, "warmup_steps": 4, "num_steps": 24, "schedule": schedule}
     np.testing.assert_allclose(rates(range(4), **values), [0.05, 0.0875, 0.125, 0.1625], rtol=1e-6)
     np.testing.assert_allclose(rates([4, 14, 24, 400], **values), expected, rtol=1e-5, atol=1e-8)
@@ -52,7 +52,7 @@ def test_without_warmup_the_first_step_has_the_peak(schedule):
     assert np.all(np.isfinite(found))
 
 
-# Names say how a leaf is stacked; matrices of 128 and more are factored.
+# Names tell how a leaf is stacked; matrices of 128 x 128 or more are factored.
 STACKED = {
     "wi_EMH": (2, 3, 128, 130),
     "wo_EHM": (2, 3, 16, 12),
@@ -65,7 +65,7 @@ NUM_BATCH_AXES = {"wi_EMH": 2, "wo_EHM": 2, "wg_ME": 1, "wq_MND": 1, "scale_M": 
 
 
 def draw(seed: int) -> dict:
-    """Arrays whose matrices differ in scale, so that mixing them shows."""
+    """Arrays whose matrices differ in scale, so that mixing them would show."""
     rng = np.random.default_rng(seed)
     return {
         name: rng.normal(size=shape).astype(np.float32)
@@ -82,7 +82,7 @@ def three_steps_per_matrix():
 
 
 def run_steps(rule, update, pick) -> tuple[Any, Any]:
-    """Parameters and state after three steps, of what `pick` takes of the tree."""
+    """Returns parameters and state after three steps on the part of the tree that `pick` takes."""
     params = jax.tree.map(jnp.asarray, pick(draw(0)))
     state = rule.init(params)
     for seed in range(1, 4):
@@ -124,10 +124,10 @@ def last_name(path) -> str:
 
 
 @pytest.mark.parametrize("name", ["adafactor", "adamw"])
-def test_optimizer_state_of_an_expert_lies_with_the_expert(name):
+def test_the_optimizer_state_of_an_expert_is_on_the_experts_device(name):
     like = shapes_of(name, build_mesh(2, 4))
     num_split = 0
-    for path, leaf in jax.tree.flatten_with_path(like.optimizer)[0]:
+    for path, leaf in jax.tree.flatten_with_path(like.opt_state)[0]:
         if last_name(path).endswith(("_EMH", "_EHM")):
             assert leaf.shape[:2] == (1, 4)
             assert leaf.sharding.spec[:2] == (None, "expert")

@@ -14,7 +14,7 @@ from gshard_mt.train.profile import trace_steps
         (5, [6, 7]),
     ],
 )
-def test_the_trace_is_of_these_steps_and_of_what_is_left_of_them(
+def test_the_trace_covers_the_steps_that_are_left_of_those_asked_for(
     monkeypatch, tmp_path, start, expected
 ):
     seen = []

@@ -1,4 +1,4 @@
-"""A pipeline computes what its micro-batches do one after another, and sends no weight."""
+"""A pipeline computes what its micro-batches do in sequence, and sends no weights."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -6,7 +6,6 @@ import functools
 
 import jax
 import numpy as np
-import pytest
 
 from gshard_mt.config.records import Config
 from gshard_mt.partitioning.mesh import build_mesh
@@ -15,7 +14,7 @@ from tests.collectives import find_collectives
 from tests.model import tiny
 from tests.train.one_step import assert_equal, lower
 
-DEPTH = 4  # layers of a stack
+DEPTH = 4  # layers per stack
 ROWS = [[tiny.sentence(row, 5 + row % 3, 9), tiny.sentence(row, 7, 4)] for row in range(16)]
 BATCH = tiny.pack(ROWS, 16)
 
@@ -31,7 +30,7 @@ def make_config(stage: int, num_parts: int) -> Config:
 
 @functools.cache
 def run(shape: tuple[int, ...], num_parts: int, is_random: bool = True):
-    """Gradient, sums and new parameters, and the compiled program's text."""
+    """Returns gradient, sums and new parameters, and the text of the compiled program."""
     mesh = build_mesh(*shape, devices=jax.devices()[: int(np.prod(shape))])
     key = jax.random.key(0) if is_random else None
     lowered, arguments = lower(make_config(shape[3], num_parts), mesh, BATCH, key)
@@ -39,38 +38,37 @@ def run(shape: tuple[int, ...], num_parts: int, is_random: bool = True):
     return jax.device_get(compiled(*arguments)), compiled.as_text()
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 2, 2)])
-def test_a_pipeline_is_its_micro_batches_one_after_another_dropout_and_all(shape):
-    assert_equal(run(shape, 4)[0], run((1, 1, 1, 1), 4)[0])
+def test_a_pipeline_equals_its_micro_batches_in_sequence_dropout_included():
+    assert_equal(run((2, 1, 2, 2), 4)[0], run((1, 1, 1, 1), 4)[0])
 
 
-def test_a_pipeline_is_one_batch():
-    """Fewer micro-batches than stages; without dropout it is the whole batch on one device."""
+def test_a_pipeline_without_dropout_equals_the_whole_batch_on_one_device():
+    """With fewer micro-batches than stages."""
     assert_equal(run((2, 1, 1, 4), 2, False)[0], run((1, 1, 1, 1), 1, False)[0])
 
 
-def test_micro_batches_move_on_and_weights_stay():
-    text = run((2, 1, 1, 4), 4)[1]
+def test_micro_batches_are_sent_and_weights_are_not():
+    text = run((2, 1, 1, 4), 2, False)[1]
     collectives = find_collectives(text)
     assert "collective-permute" in {kind for kind, _ in collectives}
-    model = make_config(4, 4).model
+    model = make_config(4, 2).model
     weight = model.model_dim * min(model.ffn_dim, model.num_heads * model.head_dim)
-    rows, length, width = 16 // 4 // 2, 16, model.model_dim  # of a micro-batch, on a device
+    rows, length, width = 16 // 2 // 2, 16, model.model_dim  # of a micro-batch on a device
     assert all(size < weight for kind, size in collectives if kind == "all-gather")
     sent = {size for kind, size in collectives if kind == "collective-permute"}
     assert rows * length * width in sent and max(sent) <= rows * length * width
 
 
-def test_a_stage_has_its_part_of_the_layers_and_of_their_optimizer_state():
+def test_a_stage_holds_its_share_of_the_layers_and_of_their_optimizer_state():
     config, mesh = make_config(4, 4), build_mesh(2, 1, 1, 4)
     like = abstract_training(config, tiny.VOCAB_SIZES, mesh)[2]
-    num_cut = 0
-    for path, leaf in jax.tree.flatten_with_path((like.params, like.optimizer))[0]:
+    num_split = 0
+    for path, leaf in jax.tree.flatten_with_path((like.params, like.opt_state))[0]:
         names = [key.key for key in path if isinstance(key, jax.tree_util.DictKey)]
         part = leaf.sharding.shard_shape(leaf.shape)
         if "layers" in names:
             assert part == (leaf.shape[0] // 4, *leaf.shape[1:])
-            num_cut += 1
+            num_split += 1
         else:
             assert part == leaf.shape
-    assert num_cut > 40
+    assert num_split > 40

@@ -1,0 +1,322 @@
+"""A training run while it is open: everything that the loop uses, resumed and closed again."""
+# SPDX-License-Identifier: Apache-2.0
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from gshard_mt.config.keys import to_json
+from gshard_mt.config.records import Config
+from gshard_mt.data.batches import Batch, TrainBatches, check_row_lengths, train_batches
+from gshard_mt.data.prepared import Prepared
+from gshard_mt.errors import CheckpointError, TrainingError
+from gshard_mt.model.blueprint import Blueprint, count_parameters
+from gshard_mt.model.cost import step_flops
+from gshard_mt.model.moe import group_capacity, training_groups
+from gshard_mt.partitioning.hosts import (
+    all_true,
+    check_agreement,
+    is_writer,
+    make_global,
+    share_rows,
+)
+from gshard_mt.partitioning.mesh import peak_flops
+from gshard_mt.partitioning.placement import sharding
+from gshard_mt.routing.capacity import num_groups
+from gshard_mt.routing.dispatch import choose_dispatch
+from gshard_mt.run.checkpoints import Checkpoints
+from gshard_mt.run.directory import Run, lock_run, start_run
+from gshard_mt.run.integrity import check_copies
+from gshard_mt.run.journal import MIXTURES, JsonLines, routing_lines
+from gshard_mt.train.bad_steps import BadStepMonitor, LossStatistics, record_bad_step
+from gshard_mt.train.metrics import MetricsLog, StepSums, log_line, progress_bar
+from gshard_mt.train.preemption import PreemptionHandler, StopRequest
+from gshard_mt.train.profile import trace_steps
+from gshard_mt.train.state import TrainState, abstract_training, initial_state
+from gshard_mt.train.step import StepMetrics, make_dev_step, make_train_step
+from gshard_mt.train.validation import DevBleu, EarlyStopping, Validation, mean_metrics
+
+FORMATS = {"nll": "dev nll %.4f", "bleu": "dev BLEU %.1f"}
+
+
+class Options(NamedTuple):
+    """Options of this invocation; not saved with the run."""
+
+    change_mixture: bool = False  # resume with other data or another temperature
+    profile_steps: range = range(0)  # their trace is written to `profile/`
+    dev_bleu: DevBleu | None = None  # measures what `train.bleu_every` asks for
+
+
+class Due(NamedTuple):
+    """What to do after a step."""
+
+    log: bool
+    routing: bool  # with the first log line at or after an evaluation
+    nll: bool
+    bleu: bool
+    save: bool
+    stop: bool
+
+
+def due_after(step: int, config: Config, request: StopRequest) -> Due:
+    """Returns what the config or a request asks for; after the last step everything is due."""
+    train = config.train
+    is_last = step == train.num_steps
+    stop = request.stop and not is_last
+    log = step % train.log_every == 0 or is_last or stop
+    num_evaluations_before = (step - train.log_every) // train.eval_every
+    is_first_since = step // train.eval_every != num_evaluations_before
+    return Due(
+        log=log,
+        routing=log and (is_first_since or is_last or stop),
+        nll=step % train.eval_every == 0 or is_last,
+        bleu=bool(train.bleu_every) and (step % train.bleu_every == 0 or is_last),
+        save=step % train.save_every == 0 or is_last or stop or (log and request.save),
+        stop=stop,
+    )
+
+
+class Training:
+    """A run that is open: locked, with all its files, until the context ends.
+
+    Raises ConfigError or CheckpointError if the directory holds another experiment or is in use.
+    All processes create it together.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        prepared: Prepared,
+        workdir: pathlib.Path,
+        mesh: Mesh,
+        options: Options,
+    ):
+        check_row_lengths(prepared, config.data)
+        run = Run(config, prepared.directory, prepared.fingerprint, prepared.train_pairs)
+        check_agreement({"--config": str(to_json(config)), "--data_dir": prepared.fingerprint})
+        self.config, self.prepared, self.workdir = config, prepared, workdir
+        self.mesh, self.options = mesh, options
+        train = config.train
+        self.rows = share_rows(sharding(mesh, "BL", 2), train.batch_rows)
+        self.bad_steps = BadStepMonitor()
+        self.position: dict[str, Any] = {}  # of the current batch in the data
+        self.dev_metrics: dict[str, float] = {}  # of the current step
+        self.early_stopping = EarlyStopping(train.best_by)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_locked(workdir))
+            start_run(workdir, run, options.change_mixture, is_writer())
+            stack.enter_context(jax.set_mesh(mesh))
+            self.preemption = stack.enter_context(PreemptionHandler(mesh, train.save_minutes))
+            self.checkpoints = Checkpoints(workdir, train.max_checkpoints, train.best_by)
+            stack.enter_context(contextlib.closing(self.checkpoints))
+            self.batches = train_batches(prepared, config.data, self.rows.num_rows, self.rows.own)
+            stack.enter_context(contextlib.closing(self.batches))
+            self._resources = stack.pop_all()
+
+    def __enter__(self) -> "Training":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._resources.__exit__(*error)
+
+    def restore(self) -> TrainState:
+        """Returns the state of the last checkpoint, or a new one, and prepares the steps after it.
+
+        Raises CheckpointError if all checkpoints are damaged.
+        """
+        config, num_pairs = self.config, len(self.prepared.language_pairs)
+        blueprint, optimizer, like = abstract_training(config, self.prepared.vocab_sizes, self.mesh)
+        found = self.checkpoints.restore_newest(like.params, like.opt_state, log_line)
+        if found is None:
+            self.start, state = 0, initial_state(blueprint, optimizer, config.train.seed)
+        else:
+            self.start, params, opt_state, saved = found
+            scalars = np.int32(self.start), LossStatistics.from_saved(saved["watch"])
+            step, statistics = jax.device_put(scalars, like.step.sharding)
+            state = TrainState(step, params, opt_state, statistics)
+            resume_batches(self.batches, saved["batches"], self.workdir, self.start)
+            self.early_stopping = self.early_stopping.resumed(saved.get("patience", []))
+        describe(config, blueprint, self.start)
+        self.train_step = trace_steps(
+            make_train_step(blueprint, config.train, optimizer, num_pairs),
+            self.workdir / "profile",
+            self.options.profile_steps,
+            self.start,
+        )
+        dev_step = make_dev_step(blueprint, config.train, num_pairs)
+        self.validation = Validation(
+            config, self.prepared, self.rows, dev_step, self.options.dev_bleu
+        )
+        self.sums = StepSums(step_flops(config, blueprint), peak_flops(self.mesh))
+        self.metrics_log = MetricsLog(self.workdir, self.start)
+        self._resources.enter_context(contextlib.closing(self.metrics_log))
+        self.bar = progress_bar(self.start, config.train.num_steps)
+        self._resources.enter_context(contextlib.closing(self.bar))
+        return state
+
+    def remaining_steps(self) -> range:
+        """Returns the steps to take, none if the run ended early before."""
+        if self.ends_early():
+            self.stop(self.start)
+            return range(0)
+        return range(self.start + 1, self.config.train.num_steps + 1)
+
+    def next_batch(self) -> Batch:
+        """Returns the next batch, on the devices."""
+        self.position = self.batches.get_state()
+        return make_global(self.sums.wait_for(self.batches), self.rows)
+
+    def due_after(self, step: int, metrics: StepMetrics) -> Due:
+        """Takes the metrics of a step, still being computed, and returns what is due after it."""
+        self.sums.add(metrics)
+        self.bad_steps.add(step, self.position, metrics.check)
+        self.dev_metrics = {}
+        self.bar.update()
+        return due_after(step, self.config, self.preemption.poll())
+
+    def check_bad_steps(self, due: Due, state: TrainState) -> None:
+        """Records and reports bad steps; where they stop the run, saves and raises TrainingError.
+
+        The last step is left to the next call unless something is due that needs its outcome.
+        """
+        needs_last = due.log or due.nll or due.bleu or due.save
+        for bad in self.bad_steps.find_bad(num_pending=0 if needs_last else 1):
+            report = record_bad_step(self.workdir, bad, self.batches)
+            if self.config.train.bad_steps == "skip":
+                log_line(f"skipped     {report}")
+                continue
+            last_good = bad.step - 1
+            self.write_sums(last_good, with_routing=True)
+            if last_good > self.start:
+                if last_good not in self.checkpoints.steps():
+                    self.save(last_good, state, bad.position)
+                self.checkpoints.wait()
+            raise TrainingError(
+                f"{report}; the same command stops here again, "
+                "--config.train.bad_steps=skip skips the step"
+            )
+
+    def log(self, step: int, metrics: StepMetrics, with_routing: bool) -> None:
+        """Writes the training metrics since the last line.
+
+        Raises TrainingError if devices disagree or the save under way has failed.
+        """
+        check_copies("gradient norm", metrics.grad_norm)
+        self.write_sums(step, with_routing)
+        self.checkpoints.check()
+
+    def validate(self, step: int, state: TrainState, due: Due) -> Due:
+        """Measures and writes dev metrics; returns what is due now that the run may end early."""
+        lines = list(self.validation.lines(state.params, due.nll, due.bleu))
+        for line in lines:
+            self.metrics_log.write({"step": step, **line})
+        self.dev_metrics = mean_metrics(lines)
+        self.early_stopping = self.early_stopping.after(self.dev_metrics)
+        if self.dev_metrics:
+            values = ", ".join(FORMATS[name] % value for name, value in self.dev_metrics.items())
+            log_line(f"step {step}: {values}")
+        self.sums.skip_time()
+        if not self.ends_early():
+            return due
+        if not due.log:
+            self.write_sums(step, with_routing=True)
+        return due._replace(save=True, stop=True)
+
+    def save(self, step: int, state: TrainState, position: dict[str, Any] | None = None) -> None:
+        """Starts saving a checkpoint that resumes at `position`, by default the next batch."""
+        record = {
+            "batches": self.batches.get_state() if position is None else position,
+            "watch": state.loss_statistics.to_saved(),
+            "patience": list(self.early_stopping),
+        }
+        self.checkpoints.save(step, state.params, state.opt_state, record, self.dev_metrics)
+        self.preemption.note_save()
+        self.sums.skip_time()
+
+    def stop(self, step: int) -> bool:
+        """Prints why the run stops; returns whether it is finished, not merely interrupted."""
+        if self.ends_early():
+            best = FORMATS[self.early_stopping.best_by] % self.early_stopping.best
+            since = self.early_stopping.since
+            log_line(f"ended early {since} evaluations no better than {best} (train.stop_after)")
+            return True
+        self.checkpoints.wait()
+        log_line(f"stopped     after step {step}, which is saved; the same command resumes")
+        return False
+
+    def ends_early(self) -> bool:
+        """Returns whether `train.stop_after` evaluations brought no improvement."""
+        return self.early_stopping.is_over(self.config.train.stop_after)
+
+    def write_sums(self, step: int, with_routing: bool) -> None:
+        """Writes a line of the good steps since the last one, if any."""
+        line = self.sums.drain(step)
+        if not line:
+            return
+        self.metrics_log.write(line)
+        if with_routing:
+            for layer in routing_lines(step, self.sums.routing, self.prepared.language_pairs):
+                self.metrics_log.write_routing(layer)
+        self.bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tok/s")
+
+
+@contextlib.contextmanager
+def _locked(workdir: pathlib.Path) -> Iterator[None]:
+    """Locks the run directory. Raises CheckpointError on all processes if it is in use."""
+    with contextlib.ExitStack() as stack:
+        error = None
+        if is_writer():
+            try:
+                stack.enter_context(lock_run(workdir, log_line))
+            except CheckpointError as refusal:
+                error = refusal
+        if not all_true(error is None):
+            raise error or CheckpointError(f"{workdir}: process 0 could not lock it")
+        yield
+
+
+def resume_batches(
+    batches: TrainBatches, data_state: dict, workdir: pathlib.Path, step: int
+) -> None:
+    """Resumes the stream at the position that a step's checkpoint has.
+
+    If the checkpoint was saved with a different mixture (allowed by `--change_mixture`), the new
+    mixture starts here, and `mixtures.jsonl` gets a line. Its lines of this step or later were
+    undone by returning to the checkpoint.
+    """
+    with contextlib.closing(JsonLines(workdir / MIXTURES, step - 1, is_writer())) as log:
+        if batches.has_mixture_of(data_state):
+            batches.set_state(data_state)
+        else:
+            log.write({"step": step, "old": data_state, "new": batches.change_mixture(data_state)})
+            log_line(f"mixture     changed after step {step} (mixtures.jsonl has the old one)")
+
+
+def describe(config: Config, blueprint: Blueprint, start: int) -> None:
+    """Prints the numbers derived from the config, before the first step."""
+    mesh = blueprint.mesh
+    total, active = count_parameters(blueprint)
+    grid = " x ".join(f"{name}={size}" for name, size in mesh.shape.items())
+    log_line(f"parameters  {total:,} ({active:,} active per token)")
+    log_line(f"mesh        {grid} ({mesh.devices.flat[0].platform})")
+    if jax.process_count() > 1:
+        log_line(f"processes   {jax.process_count()}, each with {jax.local_device_count()} devices")
+    rows = config.train.batch_rows
+    lengths = {"source": config.data.source_length, "target": config.data.target_length}
+    tokens = ", ".join(f"{rows * length:,} {side} tokens" for side, length in lengths.items())
+    log_line(f"batch       {rows} rows: {tokens}")
+    if config.model.moe.num_experts:
+        moe, size = config.model.moe, config.model.moe.group_size
+        capacity = group_capacity(config.model, training_groups(config.model), size)
+        groups = " and ".join(str(num_groups(rows * n, size)) for n in lengths.values())
+        gates = " and ".join(dict.fromkeys(moe.gate_of(is_dec) for is_dec in (False, True)))
+        dispatch = choose_dispatch(moe.dispatch, mesh.devices.flat[0].platform)
+        log_line(f"experts     {moe.num_experts} in every other layer, {gates}, {dispatch}")
+        log_line(f"groups      {groups} of {size} tokens, capacity {capacity} per expert and group")
+    if start:
+        log_line(f"resuming    from step {start}")
