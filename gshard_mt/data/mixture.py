@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from gshard_mt.data.permutation import permute
-from gshard_mt.errors import ConfigError
 
 _TOTAL_WEIGHT = 1 << 40  # shares are multiples of 1 / _TOTAL_WEIGHT: exact at any length
 _SEEDS = 1 << 62
@@ -16,8 +15,6 @@ _SEEDS = 1 << 62
 
 def temperature_shares(counts: Sequence[int], temperature: float) -> list[float]:
     """Returns each language's share, D_l^(1/T) divided by their sum; T = 1 follows the data."""
-    if not temperature > 0:
-        raise ConfigError(f"data.temperature is {temperature}; accepted: more than 0")
     most = max(counts)
     weights = [(count / most) ** (1 / temperature) if count else 0.0 for count in counts]
     return [weight / sum(weights) for weight in weights]

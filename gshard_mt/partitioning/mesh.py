@@ -19,8 +19,6 @@ def simulate_cpu_devices(num_cpu_devices: int) -> None:
     The number is per process. Call it before JAX touches a device; later it is a ConfigError,
     unless JAX already has that many.
     """
-    if num_cpu_devices < 0:
-        raise ConfigError(f"mesh.num_cpu_devices = {num_cpu_devices}: must be 0 or more")
     if num_cpu_devices == 0:
         return
     try:
@@ -30,8 +28,8 @@ def simulate_cpu_devices(num_cpu_devices: int) -> None:
         found = jax.local_devices()
         if found[0].platform != "cpu" or len(found) != num_cpu_devices:
             raise ConfigError(
-                f"mesh.num_cpu_devices = {num_cpu_devices}: JAX already runs with {len(found)} "
-                f"{found[0].platform} devices; start a new process"
+                f"config.mesh.num_cpu_devices: found {num_cpu_devices}, accepted: {len(found)} "
+                f"(JAX already uses {len(found)} {found[0].platform} devices; start a new process)"
             ) from error
 
 
@@ -46,29 +44,15 @@ def solve_shape(
     asked: dict[str, int] = dict(zip(MESH_AXES, (stage, data, expert, model), strict=True))
     if stage == 1:
         del asked["stage"]
-    wanted = ", ".join(f"mesh.{key} = {size}" for key, size in asked.items())
-    for key, size in asked.items():
-        if size < 1 and size != -1:
-            raise ConfigError(f"mesh.{key} = {size}: must be 1 or more, or -1 for what remains")
-    free = [f"mesh.{key} = -1" for key, size in asked.items() if size == -1]
-    if len(free) > 1:
-        raise ConfigError(f"{', '.join(free)}: only one can take the remaining devices")
-    known = math.prod(size for size in asked.values() if size != -1)
-    for key, size in asked.items():
-        if size == -1:
-            if num_devices % known:
-                others = ", ".join(f"mesh.{name} = {n}" for name, n in asked.items() if n > 1)
-                raise ConfigError(
-                    f"{others}: does not divide the {num_devices} available devices, so "
-                    f"mesh.{key} = -1 can't take the remaining ones"
-                )
-            asked[key] = num_devices // known
-    if math.prod(asked.values()) != num_devices:
+    known = max(1, math.prod(size for size in asked.values() if size != -1))
+    shape = {key: num_devices // known if size == -1 else size for key, size in asked.items()}
+    if math.prod(shape.values()) != num_devices:
+        found = " x ".join(f"mesh.{key}={size}" for key, size in asked.items())
         raise ConfigError(
-            f"{wanted}: {known} devices requested, but {num_devices} available; the product must "
-            "be the number of available devices (-1 takes the remaining ones)"
+            f"config.mesh: found {found}, accepted: sizes whose product is the number of devices, "
+            f"{num_devices} (one of them can be -1, the remaining devices)"
         )
-    return asked
+    return shape
 
 
 def build_mesh(

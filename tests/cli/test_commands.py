@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
 
+from gshard_mt.config.records import DataConfig
 from tests.making.made_up import write_made_up, write_recipe
 
 CONFIG = """
@@ -173,21 +175,29 @@ def test_a_finished_run_is_finished(home):
 
 
 @pytest.mark.parametrize(
-    ("flag", "expected"),
+    ("name", "flags"),
     [
-        ("--config.modle.num_layers=4", "did you mean model"),
-        ("--config.model.num_layer=4", "did you mean num_layers"),
-        ("--config.model.moe.gate=top3", "model.moe.gate"),
-        ("--config.model.moe.dispatch=slot", "did you mean slots"),
-        ("--config.mesh.expert=3", "mesh.expert"),
-        ("--config.model.moe.num_experts=6", "num_experts"),
-        ("--config.data.source_length=20", "source_length"),
+        ("prepare_data", ("--data_dir", "data")),
+        ("train", ("--data_dir", "data", "--workdir", "run")),
+        ("plan", ("--topology", "cpu:8")),
     ],
 )
-def test_a_config_that_cant_work_is_refused(home, tmp_path, flag, expected):
-    arguments = ("--config", home / "config.py", "--data_dir", home / "data")
-    assert expected in refused(command("train", *arguments, "--workdir", tmp_path / "run", flag))
-    assert not (tmp_path / "run").exists()
+def test_a_refused_config_is_one_line_without_jax(tmp_path, name, flags):
+    (tmp_path / "config.py").write_text(CONFIG.format(data=DataConfig()))
+    lines = ["import sys", "sys.modules['jax'] = None"]
+    lines += [f"from gshard_mt.cli import {name}", f"{name}.entry()"]
+    words = [sys.executable, "-c", "; ".join(lines), "--config=config.py", *flags]
+    paths = {"PYTHONPATH": str(pathlib.Path(__file__).parents[2])}
+    words += ["--config.model.moe.gate=top3"]
+    done = subprocess.run(words, capture_output=True, cwd=tmp_path, env={**os.environ, **paths})
+    assert "config.model.moe.gate: found 'top3', accepted: top2, " in refused(done)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.py"]
+
+
+def test_preparing_without_a_recipe_is_refused_with_the_flag(tmp_path):
+    (tmp_path / "config.py").write_text(CONFIG.format(data=DataConfig()))
+    arguments = ("--config", tmp_path / "config.py", "--data_dir", tmp_path / "data")
+    assert "--config.data.recipe=FILE.toml" in refused(command("prepare_data", *arguments))
 
 
 def test_a_run_directory_of_another_config_is_refused_with_the_key(home):

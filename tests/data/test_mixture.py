@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gshard_mt.data.mixture import make_mixture, temperature_shares
-from gshard_mt.errors import ConfigError
 
 _COUNTS = st.dictionaries(st.text("abc", min_size=1), st.integers(1, 10**9), min_size=1)
 
@@ -16,12 +15,6 @@ def test_shares_are_the_data_at_one_and_uniform_at_infinity():
     assert temperature_shares([900, 100], 1.0) == pytest.approx([0.9, 0.1])
     assert temperature_shares([900, 100, 0], 1e9) == pytest.approx([0.5, 0.5, 0.0])
     assert temperature_shares([16, 1], 2.0) == pytest.approx([0.8, 0.2])
-
-
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
-def test_a_temperature_is_positive(temperature):
-    with pytest.raises(ConfigError, match="data.temperature"):
-        temperature_shares([1, 2], temperature)
 
 
 @given(_COUNTS, st.integers(0, 10**9), st.integers(0, 2**31))

@@ -26,19 +26,11 @@ def test_minus_1_takes_what_is_left(data, expert, expected):
 
 
 @pytest.mark.parametrize(
-    ("data", "expert", "message"),
-    [
-        (-1, -1, "mesh.data = -1, mesh.expert = -1: only one"),
-        (0, 8, "mesh.data = 0: must be 1 or more"),
-        (1, -2, "mesh.expert = -2: must be 1 or more"),
-        (3, -1, "mesh.data = 3: does not divide the 8 available devices"),
-        (-1, 16, "mesh.expert = 16: does not divide the 8 available devices"),
-        (2, 2, "mesh.data = 2, mesh.expert = 2, mesh.model = 1: 4 devices requested"),
-        (4, 4, "mesh.data = 4, mesh.expert = 4, mesh.model = 1: 16 devices requested"),
-    ],
+    ("data", "expert"), [(-1, -1), (0, 8), (1, -2), (3, -1), (-1, 16), (2, 2), (4, 4)]
 )
-def test_a_grid_that_does_not_fit_is_refused_with_key_value_and_devices(data, expert, message):
-    with pytest.raises(ConfigError, match=f"^{message}"):
+def test_a_grid_that_does_not_use_all_devices_is_refused_with_its_sizes(data, expert):
+    found = f"^config.mesh: found mesh.data={data} x mesh.expert={expert} x mesh.model=1, accepted"
+    with pytest.raises(ConfigError, match=f"{found}: sizes whose .* number of devices, 8"):
         solve_shape(data, expert, 1, 8)
 
 
@@ -52,9 +44,9 @@ def test_stages_come_first_and_only_where_they_are_asked_for():
     assert list(build_mesh(-1, 1, 2, 2).shape.items()) == [
         *(("stage", 2), ("data", 2), ("expert", 1), ("model", 2)),
     ]
-    with pytest.raises(ConfigError, match="^mesh.stage = 3: does not divide the 8 available"):
+    with pytest.raises(ConfigError, match="^config.mesh: found mesh.stage=3 x"):
         build_mesh(-1, 1, 1, 3)
-    with pytest.raises(ConfigError, match="^mesh.stage = 2, mesh.data = 8, .* 16 devices requ"):
+    with pytest.raises(ConfigError, match="^config.mesh: found mesh.stage=2 x mesh.data=8 x"):
         build_mesh(8, 1, 1, 2)
 
 
@@ -81,7 +73,5 @@ def test_simulated_devices_can_be_asked_again_but_not_changed():
     jax.devices()
     simulate_cpu_devices(0)
     simulate_cpu_devices(8)
-    with pytest.raises(ConfigError, match="^mesh.num_cpu_devices = 4: JAX already runs with 8"):
+    with pytest.raises(ConfigError, match="^config.mesh.num_cpu_devices: found 4, accepted: 8"):
         simulate_cpu_devices(4)
-    with pytest.raises(ConfigError, match="^mesh.num_cpu_devices = -1: must be 0 or more"):
-        simulate_cpu_devices(-1)

@@ -125,5 +125,5 @@ def test_a_topology_that_there_is_not_is_refused(name, said):
 def test_a_mesh_that_does_not_divide_is_refused():
     config = small()
     config.mesh.data = 3
-    with pytest.raises(ConfigError, match="mesh.data = 3"):
+    with pytest.raises(ConfigError, match="config.mesh: found mesh.data=3 x"):
         make_plan(config, parse_topology("cpu:8"), is_compiled=False)

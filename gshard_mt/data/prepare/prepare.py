@@ -31,7 +31,7 @@ from gshard_mt.data.prepare.subwords import copy_models
 from gshard_mt.data.prepare.summary import write_reports
 from gshard_mt.data.records import write_dataset
 from gshard_mt.data.tokenizer import load_tokenizer
-from gshard_mt.errors import DataError
+from gshard_mt.errors import ConfigError, DataError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -47,6 +47,11 @@ def prepare(
     The output is a function of the settings and the text, the same for every pipeline. Raises
     DataError or ConfigError for what the user can fix.
     """
+    if not config.recipe:
+        raise ConfigError(
+            "config.data.recipe: found none, accepted: the path of a corpus recipe "
+            "(--config.data.recipe=FILE.toml)"
+        )
     recipe = load_recipe(pathlib.Path(config.recipe))
     given = load_tokenizer(pathlib.Path(config.tokenizer)) if config.tokenizer else None
     identity = identity_of(config, recipe.fingerprint(), given.hash if given else "")

@@ -4,7 +4,6 @@
 import jax
 import jax.numpy as jnp
 
-from gshard_mt.errors import ConfigError
 from gshard_mt.routing.balance import balance_loss
 from gshard_mt.routing.routing import (
     GateInputs,
@@ -15,8 +14,6 @@ from gshard_mt.routing.routing import (
     take_along_experts,
     top_k_experts,
 )
-
-SECOND_POLICIES = ("random", "all")
 
 
 def top2(
@@ -31,8 +28,6 @@ def top2(
     no slot and counts in no mean. Ties go to the lowest expert. With one expert there is no second
     choice. `aux_loss` is 1 if routing is uniform.
     """
-    if second_policy not in SECOND_POLICIES:
-        raise ConfigError(f"model.moe.second_policy = {second_policy!r}: must be 'random' or 'all'")
     is_token_GS, num_experts = inputs.is_token_GS, inputs.logits_GSE.shape[-1]
     gates_GSE = jax.nn.softmax(inputs.logits_GSE.astype(jnp.float32))  # 2
     expert_GSK = top_k_experts(gates_GSE, 2)  # 5, 15

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gshard_mt.errors import ConfigError
 from gshard_mt.routing.gates.top2 import top2
 from gshard_mt.routing.routing import draw_uniform
 from tests.routing.problems import (
@@ -147,11 +146,6 @@ def test_every_second_choice_is_wanted_by_policy_all():
     routing = route(top2, logits_GSE, is_token_GS, 50, jax.random.key(0), options)
     jax.tree.map(np.testing.assert_array_equal, routing, route(top2, logits_GSE, is_token_GS, 50))
     assert np.all(routing.weight_GSK > 0)
-
-
-def test_an_unknown_policy_is_refused():
-    with pytest.raises(ConfigError, match="^model.moe.second_policy = 'some': .*'random' or 'all'"):
-        top2(gate_inputs(jnp.zeros((1, 1, 2)), jnp.ones((1, 1), bool), 1), second_policy="some")
 
 
 def test_gradients_of_weights_and_loss_match_finite_differences():
