@@ -1,4 +1,4 @@
-"""An exported folder is the model: rebuilt in NumPy from its files alone, it says the same."""
+"""An exported folder is the model: rebuilt in NumPy from its files, it computes the same logits."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -53,23 +53,23 @@ def test_numpy_computes_the_same_logits_from_the_files_alone(tmp_path, config, p
     export(made.workdir, tmp_path / "out")
     model = plain_model.read(tmp_path / "out")
     vocabulary = model.config["vocabulary"]
-    told = sentences(vocabulary["source"], vocabulary["target"])
-    expected_BTV = made.logits(pack([[sentence] for sentence in told], 16))
-    for (source, target), expected_TV in zip(told, expected_BTV, strict=True):
+    inputs = sentences(vocabulary["source"], vocabulary["target"])
+    expected_BTV = made.logits(pack([[sentence] for sentence in inputs], 16))
+    for (source, target), expected_TV in zip(inputs, expected_BTV, strict=True):
         found_TV = plain_model.logits(model, source.tolist(), target.tolist())
         assert np.abs(expected_TV).max() > 1.0
         np.testing.assert_allclose(found_TV, expected_TV[: len(target) + 1], rtol=0, atol=1e-5)
 
 
-def test_config_and_readme_tell_what_is_in_the_files(made, tmp_path):
+def test_config_and_readme_describe_the_files(made, tmp_path):
     out = tmp_path / "out"
-    told = export(made.workdir, out)
+    exported = export(made.workdir, out)
     with safetensors.safe_open(out / "model.safetensors", framework="np") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
         assert file.metadata() == {"format": "gshard-mt", "format_version": "1", "step": "7"}
     record = json.loads((out / "config.json").read_text(encoding="utf-8"))
     total = sum(int(np.prod(shape)) for shape in shapes.values())
-    assert total == record["num_parameters"] == told.num_parameters
+    assert total == record["num_parameters"] == exported.num_parameters
     assert total == sum(array.size for array in jax.tree.leaves(made.params))
     assert record["languages"] == ["de", "fr"] and record["step"] == 7
     assert record["special_ids"] == {"pad": 0, "eos": 1, "bos": 2, "unk": 3}
@@ -117,13 +117,13 @@ def test_a_large_model_is_in_several_files_with_an_index(made, tmp_path):
         assert name in plain_model.read_file(tmp_path / "many" / index["weight_map"][name])
 
 
-def test_files_are_full_but_never_too_full():
+def test_a_file_is_filled_up_to_its_limit():
     sizes = {"a": 4, "b": 4, "c": 3, "huge": 30, "d": 8, "e": 1, "f": 1}
     assert split(sizes, 10) == [["a", "b"], ["c"], ["huge"], ["d", "e", "f"]]
     assert split({}, 10) == [[]]
 
 
-def test_bfloat16_is_the_nearest(made, tmp_path):
+def test_bfloat16_values_are_the_nearest(made, tmp_path):
     export(made.workdir, tmp_path / "full")
     export(made.workdir, tmp_path / "half", dtype="bfloat16")
     full, half = (plain_model.read(tmp_path / name) for name in ("full", "half"))
@@ -141,7 +141,7 @@ def test_a_step_is_chosen_as_elsewhere(made, tmp_path, step, expected):
     assert not (tmp_path / "other").exists()
 
 
-def test_a_folder_that_holds_something_is_left_alone(made, tmp_path):
+def test_a_folder_that_is_not_empty_is_left_alone(made, tmp_path):
     (tmp_path / ".gitattributes").write_text("mine")
     with pytest.raises(ExportError, match=r"found \.gitattributes in it"):
         export(made.workdir, tmp_path)
@@ -170,7 +170,7 @@ def test_a_damaged_checkpoint_leaves_no_folder_that_looks_whole(made, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_model_that_has_no_room_is_refused_first(made, tmp_path, monkeypatch):
+def test_a_model_larger_than_the_free_space_is_refused_first(made, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(ExportError, match="are free; make room"):

@@ -21,7 +21,7 @@ DATA_STATE = {"next": 17, "sources": [{"seed": 2**40, "name": "de-en"}], "rest":
 
 
 def shapes_on(mesh, shard_parameters: bool = False):
-    """The state of a tiny MoE model with factored and unfactored experts, as it lies on a mesh."""
+    """The state of a tiny MoE model with factored and unfactored experts, on a mesh."""
     config = dataclasses.replace(tiny.MOE, model_dim=128, ffn_dim=128)
     blueprint = abstract_model(config, tiny.VOCAB_SIZES, mesh, shard_parameters)
     return abstract_state(blueprint, make_optimizer(TrainConfig(), blueprint.letters))
@@ -68,10 +68,10 @@ def test_a_state_saved_on_eight_devices_comes_back_bit_for_bit_on_any_mesh(tmp_p
         reader.close()
 
 
-@pytest.mark.parametrize("is_cut", [True, False])
-def test_shared_parameters_come_back_whole_and_whole_ones_shared(tmp_path, is_cut):
+@pytest.mark.parametrize("is_sharded", [True, False])
+def test_sharded_parameters_are_restored_replicated_and_vice_versa(tmp_path, is_sharded):
     mesh = build_mesh(2, 4)
-    state, wanted_like = fill(shapes_on(mesh, is_cut), seed=0), shapes_on(mesh, not is_cut)
+    state, wanted_like = fill(shapes_on(mesh, is_sharded), seed=0), shapes_on(mesh, not is_sharded)
     writer = Checkpoints(tmp_path, max_checkpoints=1)
     writer.save(5, state.params, state.opt_state, DATA_STATE, {})
     writer.close()
@@ -112,7 +112,7 @@ def test_the_last_few_and_the_best_are_kept(tmp_path, small):
     np.testing.assert_array_equal(params["w_M"], small["w_M"] + 2)
 
 
-def test_a_better_one_takes_the_place_of_the_best(tmp_path, small):
+def test_a_better_checkpoint_replaces_the_best(tmp_path, small):
     save_all(tmp_path, small, {1: 3.0, 2: 4.0, 3: 5.0}, max_checkpoints=1)
     checkpoints = save_all(tmp_path, small, {4: 2.0, 5: 2.5}, max_checkpoints=1)
     assert checkpoints.steps() == [4, 5]  # the best is known after a restart, too
@@ -157,7 +157,7 @@ def test_the_average_is_the_mean_of_all_that_are_kept(tmp_path):
         assert one.sharding.is_equivalent_to(placed.sharding, one.ndim)
 
 
-def test_choosing_what_is_not_there_names_what_is(tmp_path, small):
+def test_an_unknown_step_is_refused_with_the_known_ones(tmp_path, small):
     checkpoints = save_all(tmp_path, small, {10: None, 20: None}, max_checkpoints=3)
     for step in ("15", "-10", "newest", "1e1", ""):
         with pytest.raises(CheckpointError, match="accepted: latest, best, 10, 20"):
@@ -176,7 +176,7 @@ def test_a_folder_without_checkpoints_is_refused(tmp_path):
     writer.close()
 
 
-def test_a_save_that_was_cut_off_is_no_checkpoint(tmp_path, small):
+def test_an_interrupted_save_is_no_checkpoint(tmp_path, small):
     save_all(tmp_path, small, {1: None, 2: None}, max_checkpoints=3).close()
     whole = tmp_path / "checkpoints" / "2"
     assert whole.is_dir()

@@ -159,7 +159,7 @@ def test_other_data_are_refused(run, workdir, tmp_path):
     assert read_run(workdir).data_dir == moved.resolve()
 
 
-def test_another_mixture_is_refused_with_the_flag_that_lets_it_in(run, workdir):
+def test_another_mixture_is_refused_and_the_flag_that_accepts_it_named(run, workdir):
     start_run(workdir, run)
     for values in (
         {"data__temperature": 1.0},
@@ -173,7 +173,7 @@ def test_another_mixture_is_refused_with_the_flag_that_lets_it_in(run, workdir):
         start_run(workdir, changed(run, data__temperature=1.0, model__num_layers=8))
 
 
-def test_the_flag_lets_another_mixture_in_once_and_for_all(run, workdir, tmp_path):
+def test_the_flag_accepts_another_mixture_for_good(run, workdir, tmp_path):
     start_run(workdir, run)
     data_dir = tmp_path / "more"
     shutil.copytree(run.data_dir / "tokenizer", data_dir / "tokenizer")
@@ -197,7 +197,7 @@ def test_the_flag_lets_another_mixture_in_once_and_for_all(run, workdir, tmp_pat
         {"data__source_vocab_size": 9000},
     ],
 )
-def test_the_flag_lets_nothing_else_in(run, workdir, values):
+def test_the_flag_accepts_nothing_else(run, workdir, values):
     start_run(workdir, run)
     (key,) = (name.replace("__", ".") for name in values)
     with pytest.raises(ConfigError, match=rf"another config: {key} .*own values or another"):

@@ -43,7 +43,7 @@ def test_a_checksum_is_the_word_by_word_one_on_any_mesh(shape, dtype):
     }
 
 
-def test_every_bit_and_every_place_counts():
+def test_every_bit_and_every_position_counts():
     mesh = build_mesh(1, 8)
     start = np.arange(64, dtype=np.float32).reshape(8, 8)
 
