@@ -7,8 +7,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gshard_mt.errors import ConfigError
-
 
 class GateInputs(NamedTuple):
     """What every gate receives."""
@@ -36,25 +34,6 @@ class Routing(NamedTuple):
 
 # gate(inputs, **options and further products of `gating.Gating`) -> Routing
 Gate = Callable[..., Routing]
-
-
-def draw_uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Returns uniform draws from [0, 1); the same on every mesh."""
-    return jax.random.uniform(key, shape, jnp.float32)
-
-
-def draw_normal(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Returns standard normal noise for logits; the same on every mesh."""
-    return jax.random.normal(key, shape, jnp.float32)
-
-
-def check_num_choices(num_choices: int, num_experts: int) -> None:
-    """Raises ConfigError unless a token can choose that many different experts."""
-    if not 1 <= num_choices <= num_experts:
-        raise ConfigError(
-            f"model.moe.num_choices = {num_choices}: must be from 1 to model.moe.num_experts = "
-            f"{num_experts}, since a token goes to an expert once"
-        )
 
 
 def top_k_experts(score_E: jax.Array, num_choices: int) -> jax.Array:

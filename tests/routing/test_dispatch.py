@@ -47,7 +47,7 @@ def outputs_and_gradients(form, x_GSM, routing, shape):
     return outputs, pull_back(jax.tree.map(lambda y: jnp.cos(3 * y), outputs))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.sampled_from(SHAPES), st.integers(0, 10_000))
 def test_both_forms_agree_in_outputs_and_gradients(shape, seed):
     x_GSM, routing = make_problem(shape, seed)

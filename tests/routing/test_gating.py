@@ -37,7 +37,7 @@ def further_products(name):
 
 
 def arrays(name, logits_GSE, seed=0):
-    """Returns what a gate takes along with the logits, random numbers of the right shapes."""
+    """Returns a gate's further products and token ids, random numbers of the right shapes."""
     rng = np.random.default_rng(seed)
     *shape_GS, num_experts = logits_GSE.shape
     sizes = {"E": num_experts, "A": NUM_EXPERT_GROUPS}
@@ -56,7 +56,7 @@ def route_by(name, logits_GSE, is_token_GS, capacity, key, extra):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(problem=routing_problems(SHAPES), seed=st.integers(0, 1000))
 def test_every_gate_keeps_the_promises_of_a_routing(name, problem, seed):
     logits_GSE, is_token_GS, capacity = problem
@@ -89,11 +89,10 @@ def problem():
     return logits_GSE, np.arange(20) < np.array([[13], [20]])
 
 
-@pytest.mark.parametrize("has_key", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_what_padding_holds_changes_nothing(name, has_key, problem):
+def test_values_at_padding_change_nothing(name, problem):
     logits_GSE, is_token_GS = problem
-    key = jax.random.key(0) if has_key else None
+    key = jax.random.key(0)
     extra = arrays(name, logits_GSE)
     routing = route_by(name, logits_GSE, is_token_GS, 4, key, extra)
     extra = {keyword: array.copy() for keyword, array in extra.items()}
@@ -109,11 +108,10 @@ def test_what_padding_holds_changes_nothing(name, has_key, problem):
     assert np.any(routing.weight_GSK) and not np.any(routing.weight_GSK[~is_token_GS])
 
 
-@pytest.mark.parametrize("has_key", [False, True])
 @pytest.mark.parametrize("name", NAMES)
-def test_groups_do_not_change_the_choices_of_each_other(name, has_key, problem):
+def test_groups_do_not_affect_each_others_choices(name, problem):
     logits_GSE, is_token_GS = problem
-    key = jax.random.key(0) if has_key else None
+    key = jax.random.key(0)
     extra = arrays(name, logits_GSE)
     routing = route_by(name, logits_GSE, is_token_GS, 4, key, extra)
     extra = {keyword: array.copy() for keyword, array in extra.items()}

@@ -8,11 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gshard_mt.errors import ConfigError
 from gshard_mt.routing.routing import (
-    check_num_choices,
-    draw_normal,
-    draw_uniform,
     position_in_expert,
     take_along_experts,
     top_k_experts,
@@ -22,7 +18,7 @@ from tests.routing.problems import largest
 SHAPES = [(1, 1, 1, 1), (2, 12, 3, 4), (1, 7, 2, 64)]  # G, S, K, E
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.sampled_from(SHAPES), st.integers(0, 1000))
 def test_slots_count_earlier_choices_of_the_same_expert(shape, seed):
     *shape_GSK, num_experts = shape
@@ -40,7 +36,7 @@ def test_slots_count_earlier_choices_of_the_same_expert(shape, seed):
                 used_E[expert_GSK[g, s, k]] += 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.sampled_from([1, 3, 5]), st.integers(0, 1000))
 def test_the_largest_come_first_and_the_lowest_of_equals(num_choices, seed):
     score_SE = np.random.default_rng(seed).integers(-2, 3, (9, 5)).astype(np.float32)
@@ -64,19 +60,3 @@ def test_the_gradient_of_taking_them_is_no_scatter():
         jnp.ones((1, 3))
     )
     assert "scatter" not in str(program)
-
-
-def test_draws_are_the_same_for_the_same_key():
-    for draw in (draw_uniform, draw_normal):
-        a, b, c = (draw(jax.random.key(n), (50,)) for n in (0, 0, 1))
-        np.testing.assert_array_equal(a, b)
-        assert a.dtype == jnp.float32 and np.any(a != c)
-
-
-@pytest.mark.parametrize("num_choices", [0, 5])
-def test_a_number_of_choices_that_is_not_from_1_to_e_is_refused(num_choices):
-    check_num_choices(4, 4)
-    with pytest.raises(
-        ConfigError, match=rf"= {num_choices}: .*from 1 to model\.moe\.num_experts = 4"
-    ):
-        check_num_choices(num_choices, 4)

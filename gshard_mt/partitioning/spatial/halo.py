@@ -88,7 +88,7 @@ def convolve_split(
         )
 
     fill = identity("sum", images.dtype)
-    return _slide(convolve, fill, images, windows, dim, mesh_axis, kernel)
+    return _slide(convolve, fill, (images, kernel), windows, dim, mesh_axis)
 
 
 def pool_split(
@@ -120,7 +120,7 @@ def pool_split(
             window_dilation=(1, 1, *(window.window_dilation for window in windows)),
         )
 
-    return _slide(pool, fill, images, windows, dim, mesh_axis)
+    return _slide(pool, fill, (images,), windows, dim, mesh_axis)
 
 
 def exchange_halo(
@@ -215,13 +215,16 @@ def plan_halo(window: Window, num_rows: int, parts: int) -> HaloPlan:
 def _slide(
     function: Callable,
     fill: np.generic,
-    images: jax.Array,
+    arrays: Sequence[jax.Array],
     windows: Sequence[Window],
     dim: int,
     mesh_axis: str | tuple[str, ...],
-    *kernels: jax.Array,
 ) -> jax.Array:
-    """Runs `function(images, windows, *kernels)` on the rows of each device's windows."""
+    """Runs `function(images, windows, *kernels)` on the rows of each device's windows.
+
+    `arrays` are the images and the kernels.
+    """
+    images, *kernels = arrays
     if len(windows) != images.ndim - 2:
         raise ValueError(f"{len(windows)} windows for the spatial dimensions of {images.shape}")
     dim = dim % images.ndim

@@ -8,7 +8,6 @@ from gshard_mt.routing.capacity import expert_capacity
 from gshard_mt.routing.routing import (
     GateInputs,
     Routing,
-    check_num_choices,
     take_along_experts,
     top_k_experts,
 )
@@ -27,7 +26,6 @@ def expert_choice(inputs: GateInputs, *, num_choices: int, capacity_factor: floa
     """
     is_token_GS = inputs.is_token_GS
     _, group_size, num_experts = inputs.logits_GSE.shape
-    check_num_choices(num_choices, max(num_choices, num_experts))
     score_GSE = jax.nn.softmax(inputs.logits_GSE.astype(jnp.float32))  # S, equation 1
     # The share of an expert for each number of real tokens, from 0 to S.
     shares = [

@@ -4,14 +4,12 @@
 import jax
 import jax.numpy as jnp
 
-from gshard_mt.errors import ConfigError
 from gshard_mt.routing.balance import squared_variation
 from gshard_mt.routing.gates.noisy_top_k import choose_noisy
 from gshard_mt.routing.routing import (
     GateInputs,
     Routing,
     assign_slots,
-    check_num_choices,
     take_along_experts,
 )
 
@@ -32,14 +30,8 @@ def hierarchical(
     CV(Load_H)^2 over the real tokens of all groups of tokens, before any drop.
     """
     logits_GSE, is_token_GS1 = inputs.logits_GSE, inputs.is_token_GS[..., None]
-    num_experts, num_groups = logits_GSE.shape[-1], primary_GSA.shape[-1]
-    check_num_choices(num_choices, num_experts)
-    if num_experts % num_groups:
-        raise ConfigError(
-            f"model.moe.num_expert_groups = {num_groups}: must divide model.moe.num_experts = "
-            f"{num_experts}"
-        )
-    group_size = num_experts // num_groups  # J
+    num_groups = primary_GSA.shape[-1]
+    group_size = logits_GSE.shape[-1] // num_groups  # J
     shape_GSAJ = (*primary_GSA.shape, group_size)
     keys = (None, None) if inputs.key is None else jax.random.split(inputs.key)
     group_GSK, primary_gates_GSA, primary_load_GSA = choose_noisy(

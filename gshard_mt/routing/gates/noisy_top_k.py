@@ -12,8 +12,6 @@ from gshard_mt.routing.routing import (
     GateInputs,
     Routing,
     assign_slots,
-    check_num_choices,
-    draw_normal,
     is_expert,
     take_along_experts,
     top_k_experts,
@@ -37,7 +35,6 @@ def noisy_top_k(inputs: GateInputs, *, num_choices: int, noise_GSE: jax.Array) -
     With K = 1 the weight is 1, and the gate learns from this loss alone. With K = E there is no
     threshold, and the Load of every expert is the number of tokens.
     """
-    check_num_choices(num_choices, inputs.logits_GSE.shape[-1])
     expert_GSK, gates_GSE, load_GSE = choose_noisy(
         inputs.logits_GSE, noise_GSE, num_choices, inputs.key
     )
@@ -59,7 +56,7 @@ def choose_noisy(
     deviation_E = jax.nn.softplus(noise_E.astype(jnp.float32)) + 1e-2
     noisy_E = logits_E  # 4: H(x)
     if key is not None:
-        noisy_E += draw_normal(key, logits_E.shape) * deviation_E
+        noisy_E += jax.random.normal(key, logits_E.shape) * deviation_E
     expert_K = top_k_experts(noisy_E, min(num_choices + 1, num_experts))
     is_chosen_E = jnp.any(is_expert(expert_K[..., :num_choices], num_experts), axis=-2)
     gates_E = jax.nn.softmax(noisy_E, where=is_chosen_E)  # 3, 5

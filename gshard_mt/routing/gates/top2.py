@@ -8,7 +8,6 @@ from gshard_mt.routing.balance import balance_loss
 from gshard_mt.routing.routing import (
     GateInputs,
     Routing,
-    draw_uniform,
     is_expert,
     position_in_expert,
     take_along_experts,
@@ -21,12 +20,11 @@ def top2(
 ) -> Routing:
     """GShard's Algorithm 1 (section 2.2) for all groups at once; comments give its line numbers.
 
-    The second expert is drawn with probability 2 * g2, by `draw_uniform(key, ...)`; without a key
-    or with `second_policy="all"` there is no draw and it is used whenever it has room (and its
-    gate did not underflow to 0). A rejected draw takes no slot, as in Lingvo and Mesh TensorFlow;
-    the algorithm as printed counts it, and so does `count_rejected`. Padding is never routed, takes
-    no slot and counts in no mean. Ties go to the lowest expert. With one expert there is no second
-    choice. `aux_loss` is 1 if routing is uniform.
+    The second expert is drawn with probability 2 * g2; without a key or with `second_policy="all"`
+    it is used whenever it has room (and its gate did not underflow to 0). A rejected draw takes no
+    slot, as in Lingvo and Mesh TensorFlow; the algorithm as printed counts it, and so does
+    `count_rejected`. Padding is never routed, takes no slot and counts in no mean. Ties go to the
+    lowest expert. With one expert there is no second choice. `aux_loss` is 1 if routing is uniform.
     """
     is_token_GS, num_experts = inputs.is_token_GS, inputs.logits_GSE.shape[-1]
     gates_GSE = jax.nn.softmax(inputs.logits_GSE.astype(jnp.float32))  # 2
@@ -39,7 +37,7 @@ def top2(
     g1_GS, g2_GS = g1_GS / total_GS, g2_GS / total_GS  # 6, 16: before anything is dropped
 
     key = None if second_policy == "all" else inputs.key
-    uniform_GS = 0.0 if key is None else draw_uniform(key, is_token_GS.shape)  # 17
+    uniform_GS = 0.0 if key is None else jax.random.uniform(key, is_token_GS.shape)  # 17
     is_drawn_GS = is_token_GS & (2 * g2_GS > uniform_GS)  # 19
     is_selected_GSK = jnp.stack([is_token_GS, is_drawn_GS], axis=-1)
     is_counted_GSK = is_token_GS[..., None] if count_rejected else is_selected_GSK

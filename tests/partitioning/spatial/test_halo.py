@@ -1,4 +1,4 @@
-"""Images convolved and pooled in parts are those of the whole, and only halos travel."""
+"""Images convolved and pooled in parts equal those of the whole, and only halos are sent."""
 # SPDX-License-Identifier: Apache-2.0
 
 import itertools
@@ -24,7 +24,6 @@ from tests.collectives import find_collectives
 
 BOTH = ("data", "expert")
 PADDINGS = ["VALID", "SAME", (2, 1), (0, 3), (9, 7), (-1, -2)]
-WIDTHS = [8, 13, 16, 21, 37]
 GRID = [
     Window(size, stride, padding, base_dilation, window_dilation)
     for size, stride, padding, base_dilation, window_dilation in itertools.product(
@@ -73,7 +72,7 @@ def pool(images, windows, operation):
 
 
 def find_part(plan, image, part, i, window):
-    """What `halo` does on device `i`, slowly: its dilated rows, NaN where it has none."""
+    """A slow `halo` of device `i`: its dilated rows, NaN where it has none."""
     at = np.arange(i * part - plan.left, (i + 1) * part + plan.right)
     rows = np.array([image[r] if 0 <= r < len(image) else np.nan for r in at])
     rows = np.pad(rows, plan.pad, constant_values=np.nan)
@@ -87,9 +86,8 @@ def find_part(plan, image, part, i, window):
     return dilated[plan.skip[i] :][: plan.num_dilated]
 
 
-@pytest.mark.parametrize("parts", [1, 2, 4, 8])
-@pytest.mark.parametrize("width", WIDTHS)
-def test_every_device_is_planned_the_rows_of_its_windows_and_no_halo_that_none_needs(width, parts):
+@pytest.mark.parametrize(("width", "parts"), [(8, 2), (13, 4), (16, 8), (21, 8), (37, 1)])
+def test_every_device_gets_the_rows_of_its_windows_and_no_halo_is_larger_than_needed(width, parts):
     image, part = np.arange(1.0, width + 1), -(-width // parts)
     for window in GRID:
         if window.count(width) < 1:
@@ -114,7 +112,7 @@ def test_every_device_is_planned_the_rows_of_its_windows_and_no_halo_that_none_n
         assert plan.right == max(0, max(needed) + 1 - part)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", [13, 16])
 def test_one_dimension_in_parts_is_the_whole_for_all_strides_dilations_and_paddings(width):
     images, windows = make(2, 2, width), choose(8, width)
     kernels = [make(3, 2, window.size) for window in windows]
@@ -135,10 +133,8 @@ def test_one_dimension_in_parts_is_the_whole_for_all_strides_dilations_and_paddi
 
 IMAGE_CASES = [  # width, spatial windows, mesh axes
     (16, [Window(3, padding="SAME"), Window(3, padding="SAME")], BOTH),
-    (16, [Window(2, 2), Window(5, 2, padding=(2, 1))], "expert"),
     (13, [Window(3, 1, "SAME", 2, 2), Window(5, 3, "SAME")], BOTH),
-    (21, [Window(1), Window(3, 2, (3, 4), 3, 2)], "expert"),
-    (8, [Window(3, padding=(0, 2)), Window(5, 1, (9, 9), 1, 4)], BOTH),  # wider than two parts
+    (8, [Window(3, padding=(0, 2)), Window(5, 1, (9, 9), 1, 4)], "expert"),  # wider than a part
 ]
 
 
@@ -179,8 +175,9 @@ def test_without_a_mesh_the_result_is_the_same_and_so_on_one_device():
     np.testing.assert_array_equal(actual, expected)
 
 
-@pytest.mark.parametrize("operation", list(POOLINGS))
-@pytest.mark.parametrize("dtype", [jnp.int32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    ("operation", "dtype"), [("sum", jnp.bfloat16), ("max", jnp.int32), ("min", jnp.bfloat16)]
+)
 def test_pooling_of_other_types_has_their_identity_in_the_padding(operation, dtype):
     images, windows = make(1, 1, 13).astype(dtype), [Window(3, 2, (4, 2))]
     whole = jax.jit(lambda x: pool_split(x, windows, 2, "expert", operation))(images)
@@ -193,17 +190,10 @@ def test_pooling_of_other_types_has_their_identity_in_the_padding(operation, dty
 
 HOPS = [  # width, window, collective-permutes
     (16, Window(3, padding="SAME"), 2),
-    (16, Window(3, padding=(0, 2)), 1),
-    (16, Window(1), 0),
     (16, Window(2, 2), 0),
-    (16, Window(3, padding=(2, 0)), 1),
-    (16, Window(5, padding=(4, 0)), 2),  # four rows, from parts of two
-    (16, Window(6, padding=(5, 0)), 3),
-    (16, Window(9, padding=(4, 4)), 4),
-    (16, Window(8, padding=(-8, 15)), 7),  # outputs elsewhere than the rows they see
-    (16, Window(2, 1, (1, 1), 2), 0),
+    (16, Window(6, padding=(5, 0)), 3),  # five rows, from parts of two
+    (16, Window(8, padding=(-8, 15)), 7),  # outputs on other devices than the rows they read
     (16, Window(3, 1, (1, 2), 2), 1),
-    (16, Window(3, 1, "SAME", 1, 2), 2),
     (32, Window(4, 2, (1, 1)), 2),
 ]
 
@@ -225,7 +215,7 @@ def compile_convolution(width, window, is_gradient):
 
 
 @pytest.mark.parametrize(("width", "window", "num_hops"), HOPS)
-def test_only_halos_travel_by_one_collective_permute_a_hop(width, window, num_hops):
+def test_only_halos_are_sent_by_one_collective_permute_per_hop(width, window, num_hops):
     plan, part = plan_halo(window, width, 8), width // 8
     assert -(-plan.left // part) + -(-plan.right // part) == num_hops
     collectives = find_collectives(compile_convolution(width, window, False))
@@ -240,7 +230,7 @@ def test_gradients_send_halos_back_and_add_up_the_kernel():
     assert kinds.count("collective-permute") == len(kinds) - 1 == 4
 
 
-def test_the_batch_stays_split_by_xla_beside_a_dimension_split_by_hand():
+def test_the_batch_stays_split_by_xla_when_another_dimension_is_split_manually():
     with jax.set_mesh(build_mesh(2, 4)):
         spec = jax.P("data", None, None, "expert")
         images = jax.device_put(make(4, 2, 6, 16), spec)
@@ -252,7 +242,7 @@ def test_the_batch_stays_split_by_xla_beside_a_dimension_split_by_hand():
     assert find_collectives(compiled.as_text()) == [("collective-permute", 2 * 2 * 6)] * 2
 
 
-def test_uneven_images_are_gathered_at_the_border_of_the_program_only():
+def test_uneven_images_are_gathered_only_when_the_program_returns():
     def run(images):
         for _ in range(3):
             images = split(images, 3, "expert")

@@ -24,13 +24,12 @@ SIZES = [1, 3, 8, 13, 16, 37]
 
 
 def make_array(size, dtype=jnp.float32):
-    """Small integers without a zero, all below zero in float: padding can't pass for an element."""
+    """Small integers, none zero, all negative in float: padding can't be taken for an element."""
     sign = -1 if dtype == jnp.float32 else 1
     return jnp.asarray(sign * np.random.default_rng(size).integers(1, 3, (4, size, 2)), dtype)
 
 
-@pytest.mark.parametrize("mesh_axis", ["expert", BOTH])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.int32])
+@pytest.mark.parametrize(("mesh_axis", "dtype"), [("expert", jnp.float32), (BOTH, jnp.int32)])
 def test_reductions_over_a_split_dimension_of_any_size_are_the_unsharded_ones(mesh_axis, dtype):
     arrays = [make_array(size, dtype) for size in SIZES]
 
@@ -71,7 +70,7 @@ def test_a_reduction_is_one_all_reduce_of_the_result():
     assert find_collectives(text) == [("all-reduce", 8)]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [3, 13, 16])
 def test_a_product_over_a_split_uneven_dimension_needs_only_one_side_masked(size):
     a, b = make_array(size)[..., 0], make_array(size + 1)[0, :size]
 
@@ -87,7 +86,7 @@ def test_a_product_over_a_split_uneven_dimension_needs_only_one_side_masked(size
     np.testing.assert_array_equal(product, a @ b)
 
 
-def test_what_is_computed_from_padding_is_masked_and_cut_away():
+def test_values_computed_from_padding_are_masked_and_removed():
     x = make_array(13)
 
     def exponentiate(part_id, part):  # exp(0) is 1: padding is not zero any more

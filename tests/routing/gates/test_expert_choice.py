@@ -38,7 +38,7 @@ def slow_expert_choice(score_GSE, is_token_GS, capacity, num_choices, capacity_f
     return np.where(weight_GSE < 1e-37, 0, weight_GSE)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(routing_problems())
 def test_expert_choice_is_the_slow_one(problem):
     logits_GSE, is_token_GS, capacity = problem

@@ -8,10 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gshard_mt.errors import ConfigError
 from gshard_mt.routing.gates.hierarchical import hierarchical
 from gshard_mt.routing.gates.noisy_top_k import noisy_top_k
-from gshard_mt.routing.routing import draw_normal
 from tests.routing.gates.test_noisy_top_k import slow_choice
 from tests.routing.problems import (
     assert_gradient_matches_differences,
@@ -61,7 +59,7 @@ def slow_hierarchical(
     return fill_slots(expert_GSK, weight_GSK, is_token_GS, capacity, aux_loss)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(routing_problems(list(SHAPES)), st.sampled_from([1, 2]), st.booleans(), st.integers(0, 1000))
 def test_hierarchical_is_the_slow_one_token_by_token(problem, num_choices, has_key, seed):
     logits_GSE, is_token_GS, capacity = problem
@@ -78,7 +76,8 @@ def test_hierarchical_is_the_slow_one_token_by_token(problem, num_choices, has_k
     def add_noise(logits, noise, key):
         deviation = np.logaddexp(0, noise.astype(np.float64)) + 1e-2
         noisy = (
-            logits + (0 if key is None else np.asarray(draw_normal(key, logits.shape))) * deviation
+            logits
+            + (0 if key is None else np.asarray(jax.random.normal(key, logits.shape))) * deviation
         )
         assume(key is None or not has_near_ties(noisy))
         return logits.astype(np.float64), deviation, noisy
@@ -140,20 +139,6 @@ def test_the_weights_of_all_choices_sum_to_one():
     )
     assert routing.expert_GSK.shape == (1, 10, 4)
     np.testing.assert_allclose(routing.weight_GSK.sum(-1), 1.0, rtol=1e-5)
-
-
-def test_groups_of_unequal_size_are_refused():
-    zeros_GSE, zeros_GSA = jnp.zeros((1, 1, 4)), jnp.zeros((1, 1, 3))
-    with pytest.raises(
-        ConfigError, match=r"^model.moe.num_expert_groups = 3: .* model\.moe\.num_experts = 4"
-    ):
-        hierarchical(
-            gate_inputs(zeros_GSE, jnp.ones((1, 1), bool), 1),
-            num_choices=2,
-            primary_GSA=zeros_GSA,
-            noise_GSE=zeros_GSE,
-            primary_noise_GSA=zeros_GSA,
-        )
 
 
 def test_gradients_of_weights_and_loss_match_finite_differences():

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 
-from gshard_mt.errors import ConfigError
 from gshard_mt.routing.gates.top2 import top2
 from gshard_mt.routing.gates.top_k import top1, top_k
 from tests.routing.problems import (
@@ -48,7 +47,7 @@ def slow_top_k(logits_GSE, is_token_GS, capacity, num_choices):
     return fill_slots(expert_GSK, weight_GSK, is_token_GS, capacity, aux_loss)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(routing_problems())
 def test_top_k_is_the_slow_one_token_by_token(problem):
     logits_GSE, is_token_GS, capacity = problem
@@ -66,7 +65,7 @@ def test_top1_is_top_k_of_one(problem):
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(routing_problems(SHAPES[1:2]))
 def test_top_k_of_two_is_top2_without_draws(problem):
     # Of unequal logits with equal gates top2 takes the lowest expert, top_k the largest logit.
@@ -86,12 +85,6 @@ def test_a_single_choice_has_its_unnormalised_gate_as_weight():
     logits_GSE = jnp.log(jnp.array([[[0.2, 0.5, 0.3], [0.8, 0.1, 0.1]]]))
     routing = route(top1, logits_GSE, jnp.ones((1, 2), bool), 2)
     np.testing.assert_allclose(routing.weight_GSK[0], [[0.5], [0.8]], rtol=1e-6)
-
-
-@pytest.mark.parametrize("num_choices", [0, 5])
-def test_more_choices_than_experts_are_refused(num_choices):
-    with pytest.raises(ConfigError, match=f"^model.moe.num_choices = {num_choices}: .* = 4"):
-        top_k(gate_inputs(jnp.zeros((1, 1, 4)), jnp.ones((1, 1), bool), 1), num_choices=num_choices)
 
 
 @pytest.mark.parametrize("num_choices", [1, 3])
