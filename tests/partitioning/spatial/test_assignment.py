@@ -1,4 +1,4 @@
-"""A device assignment places every part on the device that it names."""
+"""A device assignment puts every part on the device that it names."""
 # SPDX-License-Identifier: Apache-2.0
 
 import jax
@@ -19,9 +19,9 @@ def test_the_device_that_an_entry_names_holds_that_part(shape, wrap):
     y = wrap(lambda x: assign(x * 1, assignment))(x)
     held = {piece.device: np.asarray(piece.data) for piece in y.addressable_shards}
     sizes = [size // parts for size, parts in zip(x.shape, shape, strict=True)]
-    for place in np.ndindex(shape):
-        part = tuple(slice(i * n, (i + 1) * n) for i, n in zip(place, sizes, strict=True))
-        np.testing.assert_array_equal(held[jax.devices()[assignment[place]]], x[part])
+    for index in np.ndindex(shape):
+        part = tuple(slice(i * n, (i + 1) * n) for i, n in zip(index, sizes, strict=True))
+        np.testing.assert_array_equal(held[jax.devices()[assignment[index]]], x[part])
 
 
 def test_the_example_of_the_paper_has_parts_of_3_8_16():
