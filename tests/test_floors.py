@@ -69,8 +69,7 @@ LATE = {
 }
 
 # Functions with more than 60 lines or 6 parameters, and why. This table may only shrink.
-LONG_OR_WIDE: dict[str, str] = {
-}
+LONG_OR_WIDE: dict[str, str] = {}
 
 # The rooms inside gshard_mt/data/ and the modules that may import them. The modules right
 # under data/, which training reads, are in no inner room.
