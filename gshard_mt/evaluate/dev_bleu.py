@@ -41,7 +41,7 @@ def make_dev_bleu(config: Config, prepared: Prepared, mesh: Mesh) -> Callable[[A
         english = iter(translator.translate(sources))
         del translator.params  # the next training step donates its buffers
         return {
-            pair: corpus_bleu([next(english) for _ in lines], [wanted for _, wanted in lines])
+            pair: corpus_bleu([next(english) for _ in lines], [reference for _, reference in lines])
             for pair, lines in sample.items()
         }
 

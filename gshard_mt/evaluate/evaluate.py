@@ -52,17 +52,17 @@ def evaluate(
     scores, comparisons, chosen = {}, {}, {}
     with tqdm.tqdm(sources, desc="score", unit="pair", dynamic_ncols=True) as bar:
         for pair in bar:
-            own, wanted = hypotheses[pair], references[pair]
+            own, expected = hypotheses[pair], references[pair]
             write_lines(folder / f"{pair}.hyp.txt", own)
-            write_lines(folder / f"{pair}.ref.txt", wanted)
+            write_lines(folder / f"{pair}.ref.txt", expected)
             extra = {
-                name: metric.measure(sources[pair], own, wanted)
+                name: metric.measure(sources[pair], own, expected)
                 for name, metric in request.metrics.items()
             }
-            scores[pair] = dataclasses.replace(score(own, wanted), extra=extra)
-            chosen[pair] = samples.choose(sources[pair], wanted, own)
+            scores[pair] = dataclasses.replace(score(own, expected), extra=extra)
+            chosen[pair] = samples.choose(sources[pair], expected, own)
             if others:
-                comparisons[pair] = compare(own, others[pair], wanted)
+                comparisons[pair] = compare(own, others[pair], expected)
     total, active = count_parameters(translator.blueprint)
     result = table.ScoreTable(
         step=translator.step,

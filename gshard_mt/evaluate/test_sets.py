@@ -88,16 +88,18 @@ def find_leaks(test: TestSet, prepared: Prepared, tokenizer: Tokenizer) -> dict[
         pair: tuple(text_keys([sentence[side] for sentence in sentences]) for side in (0, 1))
         for pair, sentences in test.pairs.items()
     }
-    wanted = [np.unique(np.concatenate([both[side] for both in sides.values()])) for side in (0, 1)]
-    seen = [np.zeros(len(keys), bool) for keys in wanted]
+    searched = [
+        np.unique(np.concatenate([both[side] for both in sides.values()])) for side in (0, 1)
+    ]
+    seen = [np.zeros(len(keys), bool) for keys in searched]
     total = sum(prepared.train_pairs.values())
     with tqdm.tqdm(total=total, desc="leaks", unit="pair", unit_scale=True) as bar:
         for pair in prepared.language_pairs:
             for texts in _training_texts(prepared, pair, tokenizer):
                 for side, lines in enumerate(texts):
-                    seen[side] |= np.isin(wanted[side], text_keys(lines))
+                    seen[side] |= np.isin(searched[side], text_keys(lines))
                 bar.update(len(texts[0]))
-    leaked = [keys[is_seen] for keys, is_seen in zip(wanted, seen, strict=True)]
+    leaked = [keys[is_seen] for keys, is_seen in zip(searched, seen, strict=True)]
     return {
         pair: Leak(*(int(np.isin(keys, leaked[side]).sum()) for side, keys in enumerate(both)))
         for pair, both in sides.items()

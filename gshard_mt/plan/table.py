@@ -32,10 +32,11 @@ def as_lines(plan: Plan, config: Config) -> list[str]:
     def about(name: str) -> str:
         return "~" if name in plan.estimated else ""
 
+    chip = f" of {plan.chip}" if plan.chip else ""
     grid = " x ".join(f"{name}={size}" for name, size in plan.mesh.items())
     tokens = f"{plan.source_tokens:,} source and {plan.target_tokens:,} target tokens"
     lines = [
-        f"topology    {plan.topology}: {plan.devices:,} devices{_of(plan.chip)}, mesh {grid}",
+        f"topology    {plan.topology}: {plan.devices:,} devices{chip}, mesh {grid}",
         f"parameters  {plan.parameters:,} ({plan.active_parameters:,} active per token)",
         f"batch       {config.train.batch_rows:,} rows: {tokens}",
         "memory of each device",
@@ -91,10 +92,6 @@ def _what_helps(plan: Plan, config: Config) -> list[str]:
         keys.append("config.train.accumulation_steps=2")
     keys += ["a smaller config.train.batch_rows", "more devices"]
     return [*lines, f"  what helps: {', '.join(keys)}"]
-
-
-def _of(chip: str | None) -> str:
-    return f" of {chip}" if chip else ""
 
 
 def _gib(num_bytes: float) -> str:

@@ -1,4 +1,4 @@
-"""Run directories as evaluations leave them, without a model: lines, table, metrics, config."""
+"""Makes run directories as after an evaluation, without a model: lines, table, metrics, config."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -22,7 +22,7 @@ REFERENCES = {
 
 
 def worsen(lines: Sequence[str], number: int) -> list[str]:
-    """Returns the lines, the first so many of which end in other words."""
+    """Returns the lines with other words at the end of the first `number`."""
     return [
         " ".join([*line.split()[:4], "or", "not"]) if index < number else line
         for index, line in enumerate(lines)
@@ -36,8 +36,8 @@ def leave(
     references: Mapping[str, Sequence[str]] = REFERENCES,
     routes: bool = False,
 ) -> pathlib.Path:
-    """Writes a run of 100 target tokens and 6 seconds a step between two dev evaluations each,
-    the last of which is evaluated; returns `eval/STEP/test`."""
+    """Writes a run with a dev evaluation every 10 steps, each step 100 target tokens and 6 seconds,
+    and an evaluation of its last step; returns `eval/STEP/test`."""
     step = 10 * len(nlls)
     folder = workdir / "eval" / str(step) / "test"
     scores = {pair: score(hypotheses[pair], lines) for pair, lines in references.items()}

@@ -1,4 +1,4 @@
-"""Dev BLEU of a run under way: that of its checkpoint afterwards, and nothing is disturbed."""
+"""Dev BLEU during training equals that of the saved checkpoint and leaves training unchanged."""
 # SPDX-License-Identifier: Apache-2.0
 
 import copy
@@ -19,10 +19,10 @@ from gshard_mt.train.training import Options
 from tests.making.runs import assert_same_bits, saved_arrays, tiny_config
 
 
-def test_dev_bleu_is_that_of_the_checkpoint_and_disturbs_nothing(
+def test_dev_bleu_is_that_of_the_checkpoint_and_does_not_change_training(
     config, prepared, tmp_path, monkeypatch
 ):
-    scored = []  # BLEU of so little training is 0: what it is of counts
+    scored = []  # BLEU is 0 after so few steps, so compare what is scored
 
     def score(english, references):
         scored.append((english, references))

@@ -33,14 +33,14 @@ def test_the_best_and_the_worst_come_first():
     assert chrfs == sorted(chrfs, reverse=True)
 
 
-def test_no_sentence_is_shown_twice():
+def test_repeated_sentences_are_shown_once():
     found = samples.choose(["a", "a", "b", "c", "d"], ["x"] * 5, ["x", "x", "x", "y", "y"])
     shown = [sample.source for sample in (*found.best, *found.worst)]
     assert sorted(shown) == ["a", "b", "c", "d"]
     assert samples.choose(["a"], ["x"], [""]).worst == ()
 
 
-def test_of_equal_sentences_the_longest_is_shown():
+def test_the_longest_of_equally_good_sentences_is_shown():
     references = ["no", "a long one", "yes", "so so"]
     assert samples.choose(references, references, references).best[0].reference == "a long one"
 

@@ -53,7 +53,7 @@ def test_score_and_signature_are_those_of_the_sacrebleu_command(corpus, metric):
     assert scores.signatures()[metric] == printed["signature"]
 
 
-def test_the_interval_is_that_of_sacrebleus_bootstrap(corpus):
+def test_the_interval_is_as_wide_as_sacrebleus(corpus):
     folder, found = corpus
     printed = ask_command(folder, "bleu", "--confidence")
     half_width = (found.bleu_high - found.bleu_low) / 2
@@ -62,8 +62,8 @@ def test_the_interval_is_that_of_sacrebleus_bootstrap(corpus):
     assert found.bleu_low < found.bleu < found.bleu_high
 
 
-def test_the_interval_of_text_without_4_grams_in_common_is_sacrebleus_too(tmp_path):
-    """Its score is smoothed, and so is that of every drawn test set."""
+def test_the_interval_is_sacrebleus_without_common_4_grams_too(tmp_path):
+    """The score is smoothed, and so is that of every resampled test set."""
     rng = random.Random(3)
     sides = [[" ".join(rng.choices(WORDS, k=6)) for _ in range(12)] for _ in range(2)]
     for name, lines in zip(("hypothesis", "reference"), sides, strict=True):
@@ -75,7 +75,7 @@ def test_the_interval_of_text_without_4_grams_in_common_is_sacrebleus_too(tmp_pa
     assert 0 < found.bleu_low < found.bleu < found.bleu_high
 
 
-def test_an_interval_is_as_wide_as_the_draws_and_lies_around_the_figure():
+def test_an_interval_is_as_wide_as_the_resampled_scores_and_contains_the_score():
     drawn = np.linspace(10.0, 14.0, 1001)  # their mean is 12
     assert scores.interval(13.0, drawn) == pytest.approx((11.1, 14.9))
     assert scores.interval(1.0, drawn) == pytest.approx((0.0, 2.9))
@@ -83,7 +83,7 @@ def test_an_interval_is_as_wide_as_the_draws_and_lies_around_the_figure():
     assert scores.interval(-1.0, drawn, least=-100.0) == pytest.approx((-2.9, 0.9))
 
 
-def test_the_same_text_scores_100_with_certainty():
+def test_identical_text_scores_100_with_an_interval_of_width_0():
     references = ["a small house is old .", "the street is not red ."]
     found = scores.score(references, references)
     assert [found.bleu, found.bleu_low, found.bleu_high, found.chrf] == pytest.approx([100.0] * 4)
@@ -96,7 +96,7 @@ def test_empty_hypotheses_score_0():
 
 
 @pytest.mark.parametrize("sides", [([], []), (["a"], ["a", "b"])])
-def test_lists_that_do_not_match_are_refused(sides):
+def test_empty_lists_and_lists_of_different_length_are_refused(sides):
     with pytest.raises(ValueError):
         scores.score(*sides)
 

@@ -1,4 +1,4 @@
-"""Any sentences can be scored, and those that training has seen are found."""
+"""Any sentences can be scored, and those in the training data are found."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
@@ -22,7 +22,7 @@ def data(tmp_path_factory) -> tuple[DataConfig, pathlib.Path]:
     return config, folder / "data"
 
 
-def test_leaks_are_found_whatever_case_spaces_and_punctuation(data):
+def test_leaks_are_found_despite_other_case_spaces_and_punctuation(data):
     prepared, tokenizer = open_prepared(data[1]), load_tokenizer(data[1])
     record = prepared.reader("fr-en", "train").read([0, 1])
     source = tokenizer.decode_sources([record[0].source.tolist()])[0]
@@ -30,7 +30,7 @@ def test_leaks_are_found_whatever_case_spaces_and_punctuation(data):
     test = TestSet(
         "mine",
         {
-            # The French source as a German one: a leak is one in whatever language it is.
+            # The French source as a German one: the language of a leak doesn't matter.
             "de-en": [
                 (source.upper() + " !", "Nobody ever said this"),
                 ("neu", "brand new"),
@@ -42,7 +42,7 @@ def test_leaks_are_found_whatever_case_spaces_and_punctuation(data):
     assert found == {"de-en": Leak(sources=1, english=0), "fr-en": Leak(sources=0, english=1)}
 
 
-def test_what_was_held_out_does_not_leak(data):
+def test_held_out_sentences_do_not_leak(data):
     prepared, tokenizer = open_prepared(data[1]), load_tokenizer(data[1])
     test = held_out(prepared, "test")
     assert set(test.pairs) == {"de-en", "fr-en", "lb-en"} and test.name == "test"
@@ -65,12 +65,12 @@ def test_files_and_recipes_are_test_sets(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["de-en", "=a.tsv", "de=a.tsv", "de-en="])
-def test_another_form_is_refused(value):
+def test_a_test_set_of_another_form_is_refused(value):
     with pytest.raises(ConfigError, match="--testset: found"):
         read_test_set([value])
 
 
-def test_bad_text_is_named_with_its_line(tmp_path):
+def test_a_bad_line_of_a_test_set_is_named(tmp_path):
     (tmp_path / "a.tsv").write_text("eins\tone\nzwei\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"a.tsv:2: 1 columns"):
         read_test_set([f"de-en={tmp_path / 'a.tsv'}"])
