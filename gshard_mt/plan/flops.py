@@ -1,4 +1,4 @@
-"""The arithmetic of a traced program: multiplications and additions of its matrix products."""
+"""Counts the FLOPs of a traced program: multiplications and additions of its matrix products."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
@@ -9,10 +9,10 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
 def count_flops(jaxpr: Jaxpr) -> float:
-    """Returns the FLOPs of all matrix products, of all devices together.
+    """Returns the FLOPs of all matrix products on all devices together.
 
-    The body of a scan counts as often as it turns; what the backward pass computes again counts
-    again. Work element by element doesn't count, nor what a loop of unknown length repeats.
+    The body of a scan counts once per iteration, and recomputation in the backward pass counts
+    again. Elementwise work is not counted, nor are the repetitions of a loop of unknown length.
     """
     return sum(_flops_of(equation) for equation in jaxpr.eqns)
 
@@ -30,7 +30,7 @@ def _flops_of(equation: Any) -> float:
     inner = sum(count_flops(jaxpr) for jaxpr in _inner(equation.params))
     if name == "scan":
         return inner * equation.params["length"]
-    if name == "shard_map":  # its shapes are those of one device
+    if name == "shard_map":  # shapes inside are those of one device
         mesh = equation.params["mesh"]
         return inner * math.prod(mesh.shape[axis] for axis in equation.params["newly_manual_axes"])
     return inner

@@ -1,4 +1,4 @@
-"""What lies on each device: exactly where it has a shape, estimated where only XLA knows."""
+"""Memory per device: exact for arrays with a shape, estimated for what only XLA knows."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
@@ -11,7 +11,7 @@ from gshard_mt.config.records import Config
 
 
 def bytes_per_device(tree: Any) -> float:
-    """Returns the bytes that a device holds of a tree of shapes with shardings."""
+    """Returns the bytes on one device of a tree of shapes with shardings."""
     return float(
         sum(
             math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
@@ -21,9 +21,9 @@ def bytes_per_device(tree: Any) -> float:
 
 
 def estimate_temporaries(config: Config, params_bytes: float, num_devices: int) -> float:
-    """Returns about what a step needs beside its arguments: gradients, updates, activations.
+    """Estimates a step's bytes besides its arguments: gradients, updates, activations.
 
-    Of a recomputed block its input is kept, and one block is there as a whole.
+    With `model.remat`, only the inputs of blocks are kept, plus all of the block at hand.
     """
     model = config.model
     source, target = config.data.source_length, config.data.target_length
@@ -32,7 +32,7 @@ def estimate_temporaries(config: Config, params_bytes: float, num_devices: int) 
     itemsize = jnp.dtype(model.dtype).itemsize
 
     def layer(length: int, memory_length: int) -> float:
-        """Bytes of a layer that the backward pass needs, a token."""
+        """Returns the bytes per token of a layer's activations that the backward pass needs."""
         attention = itemsize * (6 * model.model_dim + 4 * width) + 8 * model.num_heads * length
         if memory_length:
             attention += itemsize * 4 * width + 8 * model.num_heads * memory_length
@@ -53,10 +53,10 @@ def estimate_temporaries(config: Config, params_bytes: float, num_devices: int) 
 def least_traffic(
     config: Config, parameter_bytes: float, optimizer_bytes: float, temporary_bytes: float
 ) -> float:
-    """Returns the bytes that a step has to move from and to a device's memory at least.
+    """Returns the least number of bytes that a step moves to and from a device's memory.
 
-    Parameters are read in every pass over the layers, then read and written with what the
-    optimizer keeps; gradients and activations are written once and read once.
+    Parameters are read in every pass over the layers, then read and written together with the
+    optimizer state; gradients and activations are written once and read once.
     """
     num_passes = 2 if config.model.remat == "none" else 3
     return (num_passes + 2) * parameter_bytes + 2 * optimizer_bytes + 2 * temporary_bytes

@@ -1,11 +1,10 @@
-"""A plan: what one training step would be on hardware that need not be here."""
+"""Plans one training step on hardware that need not be present."""
 # SPDX-License-Identifier: Apache-2.0
 
 import copy
 import re
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ from gshard_mt.data.batches import Batch
 from gshard_mt.documents import in_one_line
 from gshard_mt.model.blueprint import Blueprint, count_parameters
 from gshard_mt.model.cost import step_flops
+from gshard_mt.partitioning.hardware import Chip
 from gshard_mt.partitioning.mesh import build_mesh, simulate_cpu_devices
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.plan.flops import count_flops
@@ -35,32 +35,32 @@ _NEEDED = re.compile(r"([\d.]+)([MG])\)? (?:exceeds|of|which)|Used ([\d.]+)([MG]
 _UNITS = {"M": 2.0**20, "G": 2.0**30}
 
 
-@dataclass
-class Plan:
-    """Bytes, FLOPs and collectives are those of one device and step."""
+@dataclass(kw_only=True)
+class StepPlan:
+    """What one training step takes. Bytes, FLOPs and collectives are per device and step."""
 
     topology: str
     chip: str | None
     devices: int
     mesh: dict[str, int]
     parameters: int
-    active_parameters: int  # of a token
-    source_tokens: int  # of a step, all devices
+    active_parameters: int  # per token
+    source_tokens: int  # per step, all devices
     target_tokens: int
     parameter_bytes: float
     optimizer_bytes: float
-    temporary_bytes: float  # gradients, activations, buffers
-    program_bytes: float
-    memory_bytes: float | None  # of the device; None where it isn't known
-    flops: float  # matrix products that the program does
-    model_flops: float  # those that the model asks for
-    collective_bytes: dict[str, float]
-    collective_instructions: dict[str, int]
+    temporary_bytes: float = 0.0  # gradients, activations, buffers
+    program_bytes: float = 0.0
+    memory_bytes: float | None  # of the device; None if unknown
+    flops: float  # matrix products in the program
+    model_flops: float  # matrix products that the model needs
+    collective_bytes: dict[str, float] = field(default_factory=dict)
+    collective_instructions: dict[str, int] = field(default_factory=dict)
     trace_seconds: float
-    compile_seconds: float | None  # None: not compiled
+    compile_seconds: float | None = None  # None: not compiled
     roofline: Roofline | None = None
-    estimated: list[str] = field(default_factory=list)  # fields that are not the compiler's
-    does_not_fit: str = ""  # what the compiler said
+    estimated: list[str] = field(default_factory=list)  # fields that are not from the compiler
+    does_not_fit: str = ""  # the compiler's message
 
     @property
     def total_bytes(self) -> float:
@@ -69,61 +69,32 @@ class Plan:
 
     @property
     def missing_bytes(self) -> float:
-        """By how much it doesn't fit; 0 where it does, or where nobody knows."""
+        """Bytes beyond the device's memory; 0 if the step fits or the memory is unknown."""
         return max(0.0, self.total_bytes - self.memory_bytes) if self.memory_bytes else 0.0
 
 
-def make_plan(config: Config, topology: Topology, is_compiled: bool) -> Plan:
-    """Plans one step, compiled by XLA for the topology, or only traced: then much is estimated.
+def make_plan(config: Config, topology: Topology, is_compiled: bool) -> StepPlan:
+    """Plans one step: compiled by XLA for the topology, or only traced and partly estimated.
 
-    To be called before JAX touches a device. Raises ConfigError where the mesh doesn't fit the
-    topology or the config the mesh.
+    Call it before JAX touches a device. Raises ConfigError if the mesh doesn't fit the topology or
+    the config doesn't fit the mesh.
     """
     config = copy.deepcopy(config)
     moe = config.model.moe
     if moe.num_experts:
         moe.dispatch = choose_dispatch(moe.dispatch, topology.platform)
-    is_here = topology.platform == "cpu" or not is_compiled
-    simulate_cpu_devices(topology.num_devices if is_here else 1)
-    devices = jax.devices() if is_here else topology.devices()
-    chip = topology.chip if is_here else chip_of(topology, devices)
+    is_simulated = topology.platform == "cpu" or not is_compiled
+    simulate_cpu_devices(topology.num_devices if is_simulated else 1)
+    devices = jax.devices() if is_simulated else topology.devices()
+    chip = topology.chip if is_simulated else chip_of(topology, devices)
     mesh = build_mesh(*config.mesh.shape(), devices=devices)
     check(config, mesh.shape)
-    data = config.data
-    target_size = data.source_vocab_size if data.joint_vocabulary else data.target_vocab_size
     with jax.set_mesh(mesh):
-        start = time.monotonic()
-        vocab_sizes = (data.source_vocab_size, target_size)
-        blueprint, optimizer, state = abstract_training(config, vocab_sizes, mesh)
-        step = make_train_step(blueprint, config.train, optimizer)
-        traced = step.trace(state, _shape_batch(config, mesh))
-        trace_seconds = time.monotonic() - start
-        total, active = count_parameters(blueprint)
-        plan = Plan(
-            topology=topology.name,
-            chip=chip.name if chip else None,
-            devices=len(devices),
-            mesh=dict(mesh.shape),
-            parameters=total,
-            active_parameters=active,
-            source_tokens=config.train.batch_rows * data.source_length,
-            target_tokens=config.train.batch_rows * data.target_length,
-            parameter_bytes=bytes_per_device(state.params),
-            optimizer_bytes=bytes_per_device(state.opt_state),
-            temporary_bytes=0.0,
-            program_bytes=0.0,
-            memory_bytes=chip.memory_bytes / chip.devices if chip else None,
-            flops=count_flops(traced.jaxpr.jaxpr) / len(devices),
-            model_flops=step_flops(config, blueprint) / len(devices),
-            collective_bytes={},
-            collective_instructions={},
-            trace_seconds=trace_seconds,
-            compile_seconds=None,
-        )
+        plan, blueprint, traced = _trace(config, topology.name, chip, mesh)
         if is_compiled:
-            _compile(traced, plan)
+            _add_compiled(plan, traced)
         else:
-            _estimate(plan, config, blueprint)
+            _add_estimates(plan, config, blueprint)
     if chip and not plan.does_not_fit:
         touched = least_traffic(
             config, plan.parameter_bytes, plan.optimizer_bytes, plan.temporary_bytes
@@ -133,8 +104,41 @@ def make_plan(config: Config, topology: Topology, is_compiled: bool) -> Plan:
     return plan
 
 
-def _compile(traced: Any, plan: Plan) -> None:
-    """Adds what the compiler says."""
+def _trace(
+    config: Config, topology: str, chip: Chip | None, mesh: Mesh
+) -> tuple[StepPlan, Blueprint, jax.stages.Traced]:
+    """Traces the training step; returns a plan of all that its shapes determine."""
+    data, rows, num_devices = config.data, config.train.batch_rows, mesh.devices.size
+    target_size = data.source_vocab_size if data.joint_vocabulary else data.target_vocab_size
+    start = time.monotonic()
+    blueprint, optimizer, state = abstract_training(
+        config, (data.source_vocab_size, target_size), mesh
+    )
+    step = make_train_step(blueprint, config.train, optimizer)
+    traced = step.trace(state, _abstract_batch(config, mesh))
+    trace_seconds = time.monotonic() - start
+    total, active = count_parameters(blueprint)
+    plan = StepPlan(
+        topology=topology,
+        chip=chip.name if chip else None,
+        devices=num_devices,
+        mesh=dict(mesh.shape),
+        parameters=total,
+        active_parameters=active,
+        source_tokens=rows * data.source_length,
+        target_tokens=rows * data.target_length,
+        parameter_bytes=bytes_per_device(state.params),
+        optimizer_bytes=bytes_per_device(state.opt_state),
+        memory_bytes=chip.memory_bytes / chip.devices if chip else None,
+        flops=count_flops(traced.jaxpr.jaxpr) / num_devices,
+        model_flops=step_flops(config, blueprint) / num_devices,
+        trace_seconds=trace_seconds,
+    )
+    return plan, blueprint, traced
+
+
+def _add_compiled(plan: StepPlan, traced: jax.stages.Traced) -> None:
+    """Compiles the step and adds memory and collectives as the compiler reports them."""
     start = time.monotonic()
     try:
         compiled = traced.lower().compile()
@@ -155,15 +159,15 @@ def _compile(traced: Any, plan: Plan) -> None:
         plan.collective_instructions[kind] = traffic.instructions
 
 
-def _estimate(plan: Plan, config: Config, blueprint: Blueprint) -> None:
-    """Adds what can be said of a program that is not compiled."""
+def _add_estimates(plan: StepPlan, config: Config, blueprint: Blueprint) -> None:
+    """Adds estimates of memory and collectives for a step that is not compiled."""
     plan.temporary_bytes = estimate_temporaries(config, plan.parameter_bytes, plan.devices)
     plan.collective_bytes = estimate_traffic(config, blueprint)
     plan.estimated += ["temporary_bytes", "program_bytes", "collective_bytes"]
 
 
 def _needed(message: str) -> float:
-    """Returns the bytes that the compiler asked for in vain."""
+    """Returns the bytes of the allocation that failed, from the compiler's message."""
     match = _NEEDED.search(message)
     if not match:
         return 0.0
@@ -171,7 +175,7 @@ def _needed(message: str) -> float:
     return float(number) * _UNITS[unit]
 
 
-def _shape_batch(config: Config, mesh: Mesh) -> Batch:
+def _abstract_batch(config: Config, mesh: Mesh) -> Batch:
     rows = config.train.batch_rows
 
     def shape(name: str) -> jax.ShapeDtypeStruct:

@@ -1,4 +1,4 @@
-"""A compiled program read as text: what it moves between devices, and how often."""
+"""Reads a compiled program's text: which collectives it runs, how often, and their bytes."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
@@ -15,7 +15,7 @@ COLLECTIVES = (
 )
 _BITS = {"pred": 8, "s4": 4, "u4": 4, "s8": 8, "u8": 8, "s16": 16, "u16": 16, "bf16": 16, "f16": 16}
 _BITS |= {"s32": 32, "u32": 32, "f32": 32, "s64": 64, "u64": 64, "f64": 64, "c64": 64, "c128": 128}
-_MIN_BYTES = 1024  # a smaller collective carries sums and counters
+_MIN_BYTES = 1024  # smaller collectives carry sums and counters; not counted as instructions
 
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.$-]+) \(.*\{$")
 _SHAPE = re.compile(r"\b(pred|bf16|[sufc]\d+)\[([\d,]*)\]")
@@ -30,15 +30,15 @@ _LIMIT = re.compile(r"constant\((\d+)\)")
 class Traffic(NamedTuple):
     """The collectives of one kind in one run of the program."""
 
-    instructions: int  # in the program's text, large ones
-    bytes: float  # of one device, its results, loops counted as often as they turn
+    instructions: int  # in the program's text, at least _MIN_BYTES each
+    bytes: float  # of results on one device, all loop iterations included
 
 
 def read_traffic(text: str) -> dict[str, Traffic]:
     """Returns the collectives of a compiled program (its HLO text), by kind.
 
-    The body of a loop counts as often as the loop turns, which the text says: XLA's own cost
-    analysis counts it once. A loop of unknown length counts once.
+    The body of a loop counts once per iteration, by the trip count in the text (XLA's own cost
+    analysis counts it once). A loop of unknown length counts once.
     """
     computations, entry = _split(text)
     times = _times(computations, entry)
@@ -53,7 +53,7 @@ def read_traffic(text: str) -> dict[str, Traffic]:
             if kind not in COLLECTIVES or not times[name]:
                 continue
             size = _num_bytes(match[1])
-            if match[2].endswith("-start"):  # its result holds the operand too
+            if match[2].endswith("-start"):  # its result includes the operand
                 size /= 2
             moved[kind] += size * times[name]
             instructions[kind] += size >= _MIN_BYTES
@@ -61,7 +61,7 @@ def read_traffic(text: str) -> dict[str, Traffic]:
 
 
 def _split(text: str) -> tuple[dict[str, list[str]], str]:
-    """Returns the lines of every computation, and which one is run."""
+    """Returns the lines of every computation, and the name of the entry computation."""
     computations: dict[str, list[str]] = {}
     entry, lines = "", []
     for line in text.splitlines():
@@ -74,7 +74,7 @@ def _split(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _times(computations: dict[str, list[str]], entry: str) -> dict[str, float]:
-    """Returns how often each computation is run; those within a fusion as often as it is."""
+    """Returns how often each computation runs; those inside a fusion as often as the fusion."""
     calls: dict[str, list[tuple[str, int]]] = {name: [] for name in computations}
     for name, lines in computations.items():
         for line in lines:

@@ -1,4 +1,4 @@
-"""The roofline: how long a step takes at best, by the peaks of the hardware."""
+"""The roofline: the shortest possible time of a step, from the hardware's peak rates."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Mapping, Sequence
@@ -8,8 +8,7 @@ from gshard_mt.partitioning.hardware import Chip
 
 
 class Roofline(NamedTuple):
-    """Seconds of one step. Arithmetic hides what memory takes, or the other way round; nothing
-    hides communication."""
+    """Seconds of one step: compute and memory traffic overlap, communication doesn't."""
 
     compute: float
     memory: float
@@ -32,7 +31,7 @@ def roofline(
     memory_bytes: float,
     collectives: Mapping[str, float],
 ) -> Roofline:
-    """Returns the best times of what one device does: FLOPs, bytes from memory, bytes by kind."""
+    """Returns the times of one device's FLOPs, memory bytes, and bytes by kind of collective."""
     return Roofline(
         flops * chip.devices / chip.flops_per_second,
         memory_bytes * chip.devices / chip.memory_bytes_per_second,
@@ -41,12 +40,12 @@ def roofline(
 
 
 def collective_seconds(kind: str, num_bytes: float, chip: Chip, grid: Sequence[int]) -> float:
-    """Returns how long a collective over all chips takes that gives each device `num_bytes`.
+    """Returns the seconds of a collective over all chips that delivers `num_bytes` to each device.
 
-    On a torus all-to-all is bound by the links that cross its middle. Of the N devices' bytes a
-    quarter cross it in each direction, over 2 N / k links where the longest side has k chips: the
-    time grows with k, which on a square is the root of N (GShard, section 5). An all-reduce and its
-    halves use all links at once, and take the same time whatever N is.
+    On a torus an all-to-all is bound by the bisection: a quarter of all N devices' bytes cross it
+    in each direction, over 2 N / k links if the longest side has k chips. The time grows with k,
+    the square root of N on a square torus (GShard, section 5). An all-reduce and its two halves
+    use all links at once, so their time doesn't depend on N.
     """
     link = chip.link_bytes_per_second
     if not chip.torus_axes:

@@ -5,10 +5,10 @@ import dataclasses
 from typing import Any
 
 from gshard_mt.config.records import Config
-from gshard_mt.plan.plan import GIB, Plan
+from gshard_mt.plan.plan import GIB, StepPlan
 
 
-def as_json(plan: Plan) -> dict[str, Any]:
+def as_json(plan: StepPlan) -> dict[str, Any]:
     """Returns the plan's fields and the totals derived from them, in bytes, seconds and FLOPs."""
     found = dataclasses.asdict(plan) | {
         "total_bytes": plan.total_bytes,
@@ -26,7 +26,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     return found
 
 
-def as_lines(plan: Plan, config: Config) -> list[str]:
+def as_lines(plan: StepPlan, config: Config) -> list[str]:
     """Returns the plan for people to read; estimates have a `~`."""
 
     def about(name: str) -> str:
@@ -75,7 +75,7 @@ def as_lines(plan: Plan, config: Config) -> list[str]:
     return [line for line in lines if line]
 
 
-def _what_helps(plan: Plan, config: Config) -> list[str]:
+def _what_helps(plan: StepPlan, config: Config) -> list[str]:
     lines = ["does not fit"]
     if plan.missing_bytes:
         lines[0] += f": {_gib(plan.missing_bytes)} too much"

@@ -1,4 +1,4 @@
-"""A topology by name, as `v3:32x32` or `cpu:8`: the devices of hardware that may not be here."""
+"""Topologies by name, such as `v3:32x32` or `cpu:8`: devices of hardware that may be absent."""
 # SPDX-License-Identifier: Apache-2.0
 
 import importlib.util
@@ -12,7 +12,7 @@ from gshard_mt.documents import in_one_line
 from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.hardware import CHIPS, Chip, find_chip
 
-# Chips by the name a topology begins with, and how a device of it calls itself.
+# The generation in a topology's name -> the device kind that JAX reports.
 GENERATIONS = {
     "v2": "TPU v2",
     "v3": "TPU v3",
@@ -23,7 +23,7 @@ GENERATIONS = {
 }
 MAX_CPU_DEVICES = 1024
 
-# The compiler is a driver too, which would look for a machine around it, or for its one user.
+# libtpu is also a driver: without these it would look for a TPU host, and lock out other users.
 _ALONE = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -36,7 +36,7 @@ _NAME = re.compile(r"(cpu):(\d+)|(v\d\w?):(\d+(?:x\d+){1,2})")
 
 
 class Topology(NamedTuple):
-    """So many devices in a grid of chips."""
+    """Devices in a grid of chips."""
 
     name: str
     platform: str  # tpu | cpu
@@ -45,7 +45,7 @@ class Topology(NamedTuple):
     chip: Chip | None  # None for a CPU
 
     def devices(self) -> Sequence[Any]:
-        """Returns the devices for XLA to compile for. Raises ConfigError where it can't."""
+        """Returns the devices for XLA to compile for. Raises ConfigError if XLA knows none."""
         import jax
 
         if self.platform == "cpu":
@@ -66,8 +66,8 @@ def parse_topology(name: str) -> Topology:
     match = _NAME.fullmatch(name)
     if not match or (match[3] and match[3] not in GENERATIONS):
         raise ConfigError(
-            f"--topology: found {name!r}, accepted: cpu:8, or a TPU's generation and its grid of "
-            f"chips, as v3:32x32 or v5p:4x4x8 ({', '.join(GENERATIONS)})"
+            f"--topology: found {name!r}, accepted: cpu:8, or a TPU generation and its grid of "
+            f"chips, e.g. v3:32x32 or v5p:4x4x8 ({', '.join(GENERATIONS)})"
         )
     if match[1]:
         number = int(match[2])
@@ -79,19 +79,19 @@ def parse_topology(name: str) -> Topology:
     if len(grid) != chip.torus_axes or min(grid) < 1:
         shape = "x".join("248"[: chip.torus_axes])
         raise ConfigError(
-            f"--topology: found {name!r}, accepted: {chip.torus_axes} sizes for {match[3]}, as "
-            f"{match[3]}:{shape}"
+            f"--topology: found {name!r}, accepted: {chip.torus_axes} sizes for {match[3]}, "
+            f"e.g. {match[3]}:{shape}"
         )
     return Topology(name, "tpu", grid, math.prod(grid) * chip.devices, chip)
 
 
 def has_compiler() -> bool:
-    """Tells whether XLA's compiler for TPUs is installed."""
+    """Returns whether XLA's compiler for TPUs is installed."""
     return importlib.util.find_spec("libtpu") is not None
 
 
 def chip_of(topology: Topology, devices: Sequence[Any]) -> Chip | None:
-    """Returns the topology's chip with as many devices as the compiler makes of it."""
+    """Returns the topology's chip with the number of devices per chip that the compiler sees."""
     chip = find_chip(devices[0].device_kind)
     if chip is None:
         return None

@@ -1,4 +1,4 @@
-"""What a step moves between devices, estimated from shapes where nothing is compiled."""
+"""Estimates from shapes what a step moves between devices, for steps that are not compiled."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
@@ -12,11 +12,11 @@ from gshard_mt.model.moe import group_capacity, training_groups
 
 
 def estimate_traffic(config: Config, blueprint: Blueprint) -> dict[str, float]:
-    """Returns the bytes that a device gets in a step, by kind of collective.
+    """Returns the bytes that a device receives in a step, by kind of collective.
 
-    An MoE layer has two all-to-alls of its slots, their gradients two more, and a layer that is
-    computed again two more. The gradients of what every device uses are added up. With
-    `mesh.shard_parameters` it is fetched for each pass instead, and a device gets its part of sums.
+    An MoE layer has two all-to-alls of its expert slots, two more in the backward pass, and two
+    more if it is recomputed. Gradients of replicated parameters are all-reduced. With
+    `mesh.shard_parameters` these are gathered for each pass instead and their gradients scattered.
     """
     moe, dtype, mesh = config.model.moe, config.model.dtype, blueprint.mesh.shape
     found: dict[str, float] = {}
@@ -24,8 +24,8 @@ def estimate_traffic(config: Config, blueprint: Blueprint) -> dict[str, float]:
     if shares > 1:
         common = 0.0
         sizes = jax.tree.map(lambda leaf: 4.0 * leaf.size, blueprint.params)
-        pairs = zip(jax.tree.leaves(sizes), jax.tree.leaves(blueprint.letters), strict=True)
-        for size, letters in pairs:
+        leaves = zip(jax.tree.leaves(sizes), jax.tree.leaves(blueprint.letters), strict=True)
+        for size, letters in leaves:
             if not letters.startswith("E"):
                 parts = math.prod(mesh.get(axis, 1) for axis in ("model", "stage"))
                 common += size / parts

@@ -1,4 +1,4 @@
-"""A plan says of a program what the program is, and its estimates come near to it."""
+"""A plan agrees with the compiled program, and its estimates come near to it."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -7,7 +7,7 @@ import pytest
 
 from gshard_mt.config.records import Config, DataConfig, ModelConfig, MoeConfig, TrainConfig
 from gshard_mt.errors import ConfigError
-from gshard_mt.plan.plan import Plan, make_plan
+from gshard_mt.plan.plan import StepPlan, make_plan
 from gshard_mt.plan.table import as_json, as_lines
 from gshard_mt.plan.topology import parse_topology
 
@@ -31,7 +31,7 @@ def small(num_experts: int = 8) -> Config:
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
+def plan() -> StepPlan:
     return make_plan(small(), parse_topology("cpu:8"), is_compiled=True)
 
 
@@ -73,7 +73,7 @@ def test_collectives_are_counted_as_often_as_layers_have_them(plan):
     assert dense <= plan.collective_bytes["all-reduce"] <= 1.1 * dense + 20_000
 
 
-def test_what_is_only_traced_comes_near_and_says_so(plan):
+def test_a_traced_plan_comes_near_the_compiled_one_and_marks_estimates(plan):
     traced = make_plan(small(), parse_topology("cpu:8"), is_compiled=False)
     for name in ("flops", "model_flops", "parameter_bytes", "optimizer_bytes", "parameters"):
         assert getattr(traced, name) == getattr(plan, name), name
@@ -86,7 +86,7 @@ def test_what_is_only_traced_comes_near_and_says_so(plan):
     assert "~" in text and "gshard-mt[tpu]" in text
 
 
-def test_what_does_not_fit_says_by_how_much_and_what_helps(plan):
+def test_a_step_that_does_not_fit_says_by_how_much_and_what_helps(plan):
     tight = dataclasses.replace(plan, memory_bytes=plan.total_bytes / 2)
     lines = "\n".join(as_lines(tight, small()))
     assert "does not fit" in lines and "too much" in lines and "config.model.remat=full" in lines
@@ -111,13 +111,13 @@ def test_a_tpu_has_a_roofline():
         ("v9:2x2", "found 'v9:2x2', accepted: cpu:8"),
         ("v3", "accepted: cpu:8"),
         ("v3:4", "accepted: cpu:8"),
-        ("v4:2x2", "3 sizes for v4, as v4:2x4x8"),
-        ("v3:2x2x2", "2 sizes for v3, as v3:2x4"),
+        ("v4:2x2", "3 sizes for v4, e.g. v4:2x4x8"),
+        ("v3:2x2x2", "2 sizes for v3, e.g. v3:2x4"),
         ("v3:0x2", "2 sizes for v3"),
         ("cpu:0", "cpu:1 to cpu:1024"),
     ],
 )
-def test_a_topology_that_there_is_not_is_refused(name, said):
+def test_an_unknown_topology_is_refused(name, said):
     with pytest.raises(ConfigError, match=f"--topology: .*{said}"):
         parse_topology(name)
 
