@@ -5,6 +5,7 @@ import copy
 import re
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +107,7 @@ def make_plan(config: Config, topology: Topology, is_compiled: bool) -> StepPlan
 
 def _trace(
     config: Config, topology: str, chip: Chip | None, mesh: Mesh
-) -> tuple[StepPlan, Blueprint, jax.stages.Traced]:
+) -> tuple[StepPlan, Blueprint, Any]:
     """Traces the training step; returns a plan of all that its shapes determine."""
     data, rows, num_devices = config.data, config.train.batch_rows, mesh.devices.size
     target_size = data.source_vocab_size if data.joint_vocabulary else data.target_vocab_size
@@ -137,7 +138,7 @@ def _trace(
     return plan, blueprint, traced
 
 
-def _add_compiled(plan: StepPlan, traced: jax.stages.Traced) -> None:
+def _add_compiled(plan: StepPlan, traced: Any) -> None:
     """Compiles the step and adds memory and collectives as the compiler reports them."""
     start = time.monotonic()
     try:

@@ -1,25 +1,26 @@
 """gshard-compare as a user types it."""
 # SPDX-License-Identifier: Apache-2.0
 
-from tests.cli.test_commands import command, refused
+from tests.cli.calling import call
+from tests.cli.test_commands import refused
 from tests.evaluate.made_evaluations import REFERENCES, leave
 
 
 def test_compare_prints_the_tables_and_writes_them(tmp_path):
     folders = [leave(tmp_path / name, REFERENCES) for name in ("one", "two")]
     evals = [word for folder in folders for word in ("--eval", folder)]
-    done = command("compare", *evals, "--name", "first", "--name", "two", "--out", tmp_path / "c")
+    done = call("compare", *evals, "--name", "first", "--name", "two", "--out", tmp_path / "c")
     assert done.returncode == 0, done.stderr.decode()
     said = done.stdout.decode()
     assert said.startswith("Runs:") and "\nfirst " in said and "\nTarget tokens to a dev" in said
     assert "sacrebleu" not in done.stderr.decode() and "significance" not in done.stderr.decode()
     assert done.stderr.decode().endswith(f"\nreport      {tmp_path / 'c' / 'comparison.html'}\n")
     assert "--name: found 1, accepted: 2" in refused(
-        command("compare", *evals, "--name", "first", "--out", tmp_path / "c")
+        call("compare", *evals, "--name", "first", "--out", tmp_path / "c")
     )
     assert "found one, accepted: two" in refused(
-        command("compare", *evals[:2], "--out", tmp_path / "c")
+        call("compare", *evals[:2], "--out", tmp_path / "c")
     )
     assert "table.json: can't be read" in refused(
-        command("compare", *evals, "--eval", tmp_path, "--out", tmp_path / "c")
+        call("compare", *evals, "--eval", tmp_path, "--out", tmp_path / "c")
     )

@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
+import runpy
 import subprocess
 import sys
 
 import pytest
+
+from tests.cli.calling import call_main
 
 COMMAND = '''"""Trains a model, as a test."""
 from absl import flags
@@ -48,8 +51,23 @@ def folder(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-def call(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+@pytest.fixture
+def call(folder, monkeypatch):
+    """Calls the command in this process."""
+    monkeypatch.chdir(folder)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        done = call_main(
+            lambda: runpy.run_path("command.py", run_name="__main__"), ["command.py", *arguments]
+        )
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    return call
+
+
+def start(folder: pathlib.Path, *arguments: str) -> tuple[int, str, str]:
+    """Runs the command in a process of its own."""
+    done = subprocess.run(
         [sys.executable, "command.py", *arguments],
         cwd=folder,
         env={"PYTHONPATH": str(pathlib.Path(__file__).parents[2])},
@@ -57,15 +75,15 @@ def call(folder: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[s
         text=True,
         timeout=60,
     )
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_overrides_reach_the_config_and_nothing_is_said_on_stderr(folder):
-    done = call(
+    found = start(
         folder, "--config=config.py", "--config.model.num_layers=12", "--workdir", "run",
         "--config.data.joint_vocabulary", "--config.train.learning_rate", "0.5",
     )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "12 True 0.5\n"
+    assert found == (0, "12 True 0.5\n", "")
 
 
 @pytest.mark.parametrize(
@@ -99,20 +117,22 @@ def test_overrides_reach_the_config_and_nothing_is_said_on_stderr(folder):
         (["--fail=user"], "corpus.tsv:3: found 1 column, accepted: 2"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_one_line_and_exit_status_2(folder, arguments, message):
-    done = call(folder, "--config=config.py", "--workdir=run", *arguments)
-    assert done.stderr == f"error: {message}\n"
-    assert done.returncode == 2
+def test_a_mistake_is_one_line_and_exit_status_2(call, arguments, message):
+    status, _, errors = call("--config=config.py", "--workdir=run", *arguments)
+    assert (status, errors) == (2, f"error: {message}\n")
 
 
-def test_missing_flags_and_files_are_named(folder):
-    done = call(folder, "--config=config.py")
-    assert done.stderr == "error: --workdir: missing; accepted: --workdir=VALUE (see --help)\n"
-    done = call(folder, "--workdir=run")
-    assert done.stderr == "error: --config: missing; accepted: --config=VALUE (see --help)\n"
-    done = call(folder, "--workdir=run", "--config=absent.py")
-    assert done.stderr == "error: absent.py: not found; accepted: the path of a config file\n"
-    assert done.returncode == 2
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config=config.py"], "--workdir: missing; accepted: --workdir=VALUE (see --help)"),
+        (["--workdir=run"], "--config: missing; accepted: --config=VALUE (see --help)"),
+        (["--workdir=run", "--config=absent.py"],
+         "absent.py: not found; accepted: the path of a config file"),
+    ],
+)  # fmt: skip
+def test_missing_flags_and_files_are_named(call, arguments, message):
+    assert call(*arguments) == (2, "", f"error: {message}\n")
 
 
 @pytest.mark.parametrize(
@@ -128,35 +148,30 @@ def test_missing_flags_and_files_are_named(folder):
          "broken.py: get_config() returned a dict, accepted: gshard_mt.config.Config"),
     ],
 )  # fmt: skip
-def test_a_mistake_in_the_config_file_names_its_place(folder, text, message):
+def test_a_mistake_in_the_config_file_names_its_line(folder, call, text, message):
     (folder / "broken.py").write_text(text)
-    done = call(folder, "--config=broken.py", "--workdir=run")
-    assert done.stderr.startswith(f"error: {message}")
-    assert done.stderr.count("\n") == 1 and done.returncode == 2
+    status, _, errors = call("--config=broken.py", "--workdir=run")
+    assert status == 2 and errors.startswith(f"error: {message}") and errors.count("\n") == 1
 
 
 def test_a_bug_keeps_its_traceback(folder):
-    done = call(folder, "--config=config.py", "--workdir=run", "--fail=bug")
-    assert "Traceback" in done.stderr and "RuntimeError: a bug" in done.stderr
-    assert done.returncode == 1
+    status, _, errors = start(folder, "--config=config.py", "--workdir=run", "--fail=bug")
+    assert status == 1 and "Traceback" in errors and "RuntimeError: a bug" in errors
 
 
-def test_an_interrupt_is_quiet(folder):
-    done = call(folder, "--config=config.py", "--workdir=run", "--fail=interrupt")
-    assert (done.returncode, done.stderr) == (130, "")
+def test_an_interrupt_is_quiet(call):
+    assert call("--config=config.py", "--workdir=run", "--fail=interrupt")[::2] == (130, "")
 
 
-def test_help_shows_our_flags_and_every_key(folder):
-    done = call(folder, "--help")
-    assert done.returncode == 0
-    assert done.stdout.startswith("Trains a model, as a test.\n")
-    assert "--workdir\n      Where the run goes." in done.stdout
-    assert "--config.model.moe.num_experts=8" in done.stdout
-    assert "pdb" not in done.stdout
+def test_help_shows_our_flags_and_every_key(call):
+    status, printed, _ = call("--help")
+    assert status == 0 and printed.startswith("Trains a model, as a test.\n")
+    assert "--workdir\n      Where the run goes." in printed
+    assert "--config.model.moe.num_experts=8" in printed
+    assert "pdb" not in printed
 
 
-def test_a_path_that_is_closed_to_us_is_one_line(folder):
-    done = call(folder, "--config=config.py", "--workdir=run", "--fail=closed")
+def test_a_path_without_access_is_one_line(call):
+    status, _, errors = call("--config=config.py", "--workdir=run", "--fail=closed")
     expected = "error: config.py/run/config.json: Not a directory; give a path that can be read"
-    assert done.returncode == 2 and done.stderr.startswith(expected)
-    assert done.stderr.count("\n") == 1
+    assert status == 2 and errors.startswith(expected) and errors.count("\n") == 1

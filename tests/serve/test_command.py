@@ -6,13 +6,14 @@ import json
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
+from tests.cli.calling import call
+from tests.cli.test_commands import refused
 from tests.making.made_up import english_sentences, translated
 from tests.making.runs import Runs, finish
 from tests.serve.serving import SECONDS, Answer, ask, connect, in_threads, post, receive, wait_until
@@ -52,14 +53,6 @@ def started(run: pathlib.Path) -> Iterator[tuple[subprocess.Popen, int]]:
     finally:
         process.kill()
         process.communicate()
-
-
-def refused(process: subprocess.Popen) -> str:
-    """The one line that a user reads."""
-    printed, errors = process.communicate(timeout=SECONDS)
-    assert process.returncode == 2 and not printed, errors
-    assert errors.startswith("error: ") and errors.count("\n") == 1, errors
-    return errors
 
 
 def test_sigterm_under_load_answers_what_was_accepted(run):
@@ -108,12 +101,9 @@ def test_ctrl_c_ends_it_and_all_answers_are_those_of_a_sentence_alone(run):
         assert [answer.content for answer in answers[number]] == [expected] * 4
 
 
-def test_what_the_user_can_mend_is_one_line(run, tmp_path):
-    missing = tmp_path / "missing"
-    assert f"is {missing} a run directory?" in refused(start(missing))
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        line = refused(start(run, f"--port={port}"))
-        assert f"--port: found {port}, which is in use on 127.0.0.1; accepted: " in line
-    assert "port" in refused(start(run, "--port=99999"))
-    assert "7" in refused(start(run, "--step=7", "--port=0"))
+def test_a_user_error_is_one_line(run):
+    printed, errors = start(run, "--step=7", "--port=0").communicate(timeout=SECONDS)
+    assert not printed and errors.startswith("error: ") and errors.count("\n") == 1
+    assert "step '7' not found" in errors
+    line = refused(call("serve", "--workdir", run, "--port=99999"))
+    assert "--port=99999: 99999 is not an integer in the range [0, 65535]" in line

@@ -1,0 +1,71 @@
+"""Commands called in the test's own process, as `python -m` calls them in one of their own."""
+# SPDX-License-Identifier: Apache-2.0
+
+import contextlib
+import io
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from unittest import mock
+
+from absl import flags
+
+
+def call(name: str, *arguments, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Calls a command of the package. JAX is shared: it keeps its 8 CPU devices."""
+    return call_module(f"gshard_mt.cli.{name}", *arguments, input=input)
+
+
+def call_module(module: str, *arguments, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Calls what `python -m` calls."""
+    return call_main(
+        lambda: runpy.run_module(module, run_name="__main__", alter_sys=True),
+        [module, *map(str, arguments)],
+        input,
+    )
+
+
+def call_main(
+    run: Callable[[], object], argv: list[str], input: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    """Returns what `run` prints and its exit status; undoes what it does to flags and sys."""
+    printed, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    with (
+        mock.patch.dict(os.environ, GLIBC_TUNABLES=""),  # else keep_buffers starts us again
+        mock.patch.object(sys, "argv", argv),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(input))),
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(errors),
+        _flags_of_one_command(),
+    ):
+        status = 0
+        try:
+            run()
+        except SystemExit as end:
+            status = int(end.code or 0)
+        printed.flush()
+        errors.flush()
+    texts = (stream.buffer.getvalue() for stream in (printed, errors))  # type: ignore
+    return subprocess.CompletedProcess(argv, status, *texts)
+
+
+@contextlib.contextmanager
+def _flags_of_one_command():
+    """Lets a command define its flags, whatever others defined before it or will after it."""
+    _forget_flags()
+    try:
+        yield
+    finally:
+        _forget_flags()
+
+
+def _forget_flags() -> None:
+    for module, members in list(flags.FLAGS.flags_by_module_dict().items()):
+        for flag in list(members):
+            if module.startswith("gshard_mt.cli.startup."):
+                flag.unparse()  # it is defined once, when its module is imported
+            elif not module.startswith("absl."):
+                delattr(flags.FLAGS, flag.name)
+    flags.FLAGS.unparse_flags()
