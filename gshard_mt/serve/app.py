@@ -1,4 +1,4 @@
-"""The ASGI application: a page, translations, and whether the service is well."""
+"""The ASGI application: translations, health, languages, and a web page."""
 # SPDX-License-Identifier: Apache-2.0
 
 import asyncio
@@ -17,13 +17,13 @@ from gshard_mt.languages import english_name, source_language
 from gshard_mt.run.directory import Run
 from gshard_mt.serve.batcher import Batcher, ClosedError, FullError
 from gshard_mt.serve.limits import Limits, RefusedError, shorten
-from gshard_mt.serve.question import read_question
+from gshard_mt.serve.request import read_texts
 
 PATHS = "GET /, GET /health, GET /languages, POST /translate"
 
 
 def build_app(run: Run, step: int, batcher: Batcher, limits: Limits) -> Starlette:
-    """Returns the application for a run's checkpoint; the batcher is somebody else's to start."""
+    """Returns the application for a run's checkpoint; the caller starts the batcher."""
     codes = sorted(source_language(pair) for pair in run.train_pairs)
     languages = [{"code": code, "name": english_name(code)} for code in codes]
     page = _read_page()
@@ -31,10 +31,10 @@ def build_app(run: Run, step: int, batcher: Batcher, limits: Limits) -> Starlett
     async def show_page(request: Request) -> Response:
         return page
 
-    async def tell_languages(request: Request) -> Response:
+    async def list_languages(request: Request) -> Response:
         return JSONResponse({"languages": languages})
 
-    async def tell_health(request: Request) -> Response:
+    async def report_health(request: Request) -> Response:
         is_ready = batcher.state == "ready"
         found = {
             "ready": is_ready,
@@ -48,21 +48,21 @@ def build_app(run: Run, step: int, batcher: Batcher, limits: Limits) -> Starlett
 
     async def translate(request: Request) -> Response:
         body = await _read_body(request, limits)
-        texts = read_question(body, limits, run.check_language)
+        texts = read_texts(body, limits, run.check_language)
         return JSONResponse({"translations": await _translate(request, texts, batcher, limits)})
 
     app = Starlette(
         routes=[
             Route("/", show_page),
-            Route("/health", tell_health),
-            Route("/languages", tell_languages),
+            Route("/health", report_health),
+            Route("/languages", list_languages),
             Route("/translate", translate, methods=["POST"]),
         ],
         exception_handlers={
-            RefusedError: _say_refusal,
-            HTTPException: _say_status,
-            ClientDisconnect: _say_nothing,
-            Exception: _say_bug,
+            RefusedError: _answer_refusal,
+            HTTPException: _answer_http_error,
+            ClientDisconnect: _answer_disconnect,
+            Exception: _answer_bug,
         },
     )
     app.router.redirect_slashes = False
@@ -70,10 +70,10 @@ def build_app(run: Run, step: int, batcher: Batcher, limits: Limits) -> Starlett
 
 
 async def _read_body(request: Request, limits: Limits) -> bytes:
-    """Returns the body, of which no more is held than is accepted. Raises RefusedError."""
+    """Returns the body; never holds more than the accepted size. Raises RefusedError."""
     most, body = limits.max_body_bytes, bytearray()
     declared = request.headers.get("content-length", "0")
-    too_large = f"accepted: at most {most} bytes; divide it into several requests"
+    too_large = f"accepted: at most {most} bytes; split it into several requests"
     if declared.isdecimal() and int(declared) > most:
         raise RefusedError(413, f"body: found {declared} bytes, {too_large}")
     try:
@@ -86,7 +86,7 @@ async def _read_body(request: Request, limits: Limits) -> bytes:
         raise RefusedError(
             408,
             f"body: found {len(body)} bytes after {limits.client_seconds:g} seconds, "
-            "accepted: the whole of it by then",
+            "accepted: the whole body by then",
             {"Connection": "close"},
         ) from None
     return bytes(body)
@@ -95,24 +95,24 @@ async def _read_body(request: Request, limits: Limits) -> bytes:
 async def _translate(
     request: Request, texts: list[str], batcher: Batcher, limits: Limits
 ) -> list[str]:
-    """Waits for the translations, as long as the client does. Raises RefusedError."""
+    """Returns the translations unless the client leaves first. Raises RefusedError."""
     try:
-        asked = batcher.submit(texts)
+        future = batcher.submit(texts)
     except FullError as full:
         raise RefusedError(
             503,
             f"queue: found {full.num_waiting} sentences waiting, accepted: {limits.max_waiting} "
-            f"with yours; ask again in {full.seconds} seconds",
+            f"including this request; try again in {full.seconds} seconds",
             {"Retry-After": str(full.seconds)},
         ) from None
     except ClosedError:
         headers = {"Retry-After": "5", "Connection": "close"}
-        raise RefusedError(503, "service: stopping; ask again when it is back", headers) from None
-    translations = asyncio.wrap_future(asked)
-    gone = asyncio.ensure_future(request.receive())  # after the body nothing else can come
+        raise RefusedError(503, "service: stopping; try again when it is back", headers) from None
+    translations = asyncio.wrap_future(future)
+    left = asyncio.ensure_future(request.receive())  # after the body, only a disconnect can come
     try:
         await asyncio.wait(
-            {translations, gone},
+            {translations, left},
             timeout=limits.request_seconds,
             return_when=asyncio.FIRST_COMPLETED,
         )
@@ -120,18 +120,18 @@ async def _translate(
             return translations.result()
     except Exception as error:
         raise RefusedError(
-            500, f"service: translating failed ({type(error).__name__}); its log says more"
+            500, f"service: translation failed ({type(error).__name__}); see its log"
         ) from error
     finally:
-        gone.cancel()
-        asked.cancel()  # out of the queue before the client is told
-    if gone.done() and not gone.cancelled():
+        left.cancel()
+        future.cancel()  # leaves the queue before the client is answered
+    if left.done() and not left.cancelled():
         raise ClientDisconnect
     raise RefusedError(504, f"service: found no answer within {limits.request_seconds:g} seconds")
 
 
 def _read_page() -> Response:
-    """Returns the page, with a policy that lets it run its own script and ask this service only."""
+    """Returns the page; its policy allows only its own script, and requests to this service."""
     text = importlib.resources.files("gshard_mt.serve").joinpath("page.html").read_text("utf-8")
     script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)
     assert script, "page.html: no script"
@@ -144,29 +144,29 @@ def _read_page() -> Response:
     return HTMLResponse(text, headers=headers)
 
 
-def _say(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
     return JSONResponse({"error": message}, status, headers)
 
 
-async def _say_refusal(request: Request, refusal: Exception) -> Response:
+async def _answer_refusal(request: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, RefusedError)
-    return _say(refusal.status, str(refusal), refusal.headers)
+    return _error(refusal.status, str(refusal), refusal.headers)
 
 
-async def _say_status(request: Request, error: Exception) -> Response:
-    """What the router refuses."""
+async def _answer_http_error(request: Request, error: Exception) -> Response:
+    """Answers for unknown paths and methods, which the router refuses."""
     assert isinstance(error, HTTPException)
     path, headers = request.url.path, dict(error.headers or {})
     if error.status_code == 405:
         methods = headers.get("Allow", "another")
-        return _say(405, f"{path}: found {request.method}, accepted: {methods}", headers)
+        return _error(405, f"{path}: found {request.method}, accepted: {methods}", headers)
     message = f"{shorten(path)}: not found, accepted: {PATHS}"
-    return _say(error.status_code, message, headers)
+    return _error(error.status_code, message, headers)
 
 
-async def _say_nothing(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # to a client that has left
+async def _answer_disconnect(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # the client has left
 
 
-async def _say_bug(request: Request, error: Exception) -> Response:
-    return _say(500, f"service: failed ({type(error).__name__}); its log says more")
+async def _answer_bug(request: Request, error: Exception) -> Response:
+    return _error(500, f"service: failed ({type(error).__name__}); see its log")

@@ -1,4 +1,4 @@
-"""Sentences of all clients in one bounded queue; one thread translates what waits, by batches."""
+"""Dynamic batching: a bounded queue of all clients' sentences, translated by one thread."""
 # SPDX-License-Identifier: Apache-2.0
 
 import collections
@@ -13,24 +13,24 @@ from dataclasses import dataclass, field
 
 from gshard_mt.serve.limits import Limits
 
-Translate = Callable[[list[str]], list[str]]  # as many come out, in their order
+Translate = Callable[[list[str]], list[str]]  # one translation per sentence, in order
 
 
 class FullError(Exception):
-    """The queue has no room for a request; `seconds` is when it may have."""
+    """The queue has no room for a request; it may have in `seconds` seconds."""
 
     def __init__(self, num_waiting: int, seconds: int):
-        super().__init__(f"{num_waiting} sentences wait")
+        super().__init__(f"{num_waiting} sentences waiting")
         self.num_waiting, self.seconds = num_waiting, seconds
 
 
 class ClosedError(Exception):
-    """The queue takes nothing any more."""
+    """The queue accepts no more requests."""
 
 
 @dataclass(eq=False)
 class _Request:
-    """Sentences that were asked for together, and what is known of their translations."""
+    """The sentences of one request and their translations so far."""
 
     texts: list[str]
     future: Future[list[str]] = field(default_factory=Future)
@@ -39,11 +39,11 @@ class _Request:
 
     def __post_init__(self):
         self.sizes = [_size(text) for text in self.texts]
-        self.waiting = list(range(len(self.texts)))  # those that no batch has taken
+        self.waiting = list(range(len(self.texts)))  # indices not yet in a batch
 
 
 class Batcher:
-    """The queue and its thread. Whoever cancels a future takes its sentences out of the queue."""
+    """The queue and its thread. Cancelling a future removes its sentences from the queue."""
 
     def __init__(self, translate: Translate, batch_size: int, limits: Limits):
         self._translate, self._batch_size, self._limits = translate, batch_size, limits
@@ -51,7 +51,7 @@ class Batcher:
         self._num_waiting = 0
         self._changed = threading.Condition()
         self._is_warm = self._is_closed = False
-        self._batch_seconds = 1.0  # what the last one took
+        self._batch_seconds = 1.0  # duration of the last batch
         self.failure: Exception | None = None
         self._thread: threading.Thread | None = None
 
@@ -64,21 +64,21 @@ class Batcher:
 
     @property
     def num_waiting(self) -> int:
-        """Returns how many sentences no batch has taken yet."""
+        """Returns the number of sentences that are not yet in a batch."""
         return self._num_waiting
 
     def start(self, warm_up: Sequence[list[str]], on_failure: Callable[[], None]) -> None:
-        """Starts the thread, which first translates each batch of `warm_up` by itself.
+        """Starts the thread, which first translates the batches of `warm_up` one by one.
 
-        If one of them fails, `failure` is set and the queue closed before `on_failure` is called.
+        If one fails, `failure` is set and the queue is closed before `on_failure` is called.
         """
         arguments = (warm_up, on_failure)
-        # A daemon: the end of the process can't wait for a program that is being compiled.
+        # A daemon thread: process exit must not wait for a compilation.
         self._thread = threading.Thread(target=self._work, args=arguments, daemon=True)
         self._thread.start()
 
     def submit(self, texts: list[str]) -> Future[list[str]]:
-        """Returns the translations to come, in order. Raises FullError or ClosedError."""
+        """Returns a future of the translations, in order. Raises FullError or ClosedError."""
         request = _Request(texts)
         if not texts:
             request.future.set_result([])
@@ -96,13 +96,13 @@ class Batcher:
         return request.future
 
     def close(self) -> None:
-        """Lets no sentence in any more; those inside are translated still."""
+        """Accepts no more sentences; those in the queue are still translated."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()
 
     def join(self, seconds: float) -> bool:
-        """Returns whether the thread has ended, after at most so long."""
+        """Waits up to `seconds` for the thread to end; returns whether it has."""
         if self._thread:
             self._thread.join(seconds)
         return not (self._thread and self._thread.is_alive())
@@ -126,7 +126,7 @@ class Batcher:
             self._batch_seconds = time.monotonic() - since
 
     def _take(self) -> list[tuple[_Request, int]]:
-        """Waits; returns up to a batch of sentences, none once the queue is closed and empty."""
+        """Waits for the next batch; returns none once the queue is closed and empty."""
         batch = []
         with self._changed:
             while not batch:
@@ -138,7 +138,7 @@ class Batcher:
         return batch
 
     def _gather(self) -> None:
-        """Waits for a full batch while its first request is young."""
+        """Waits for a full batch, until the oldest request is `gather_seconds` old."""
         end = self._requests[0].since + self._limits.gather_seconds
         while self._num_waiting < self._batch_size and not self._is_closed:
             if (seconds := end - time.monotonic()) <= 0:
@@ -146,10 +146,10 @@ class Batcher:
             self._changed.wait(seconds)
 
     def _choose(self) -> list[tuple[_Request, int]]:
-        """Takes the next sentence of the first request, and what goes well with it.
+        """Takes the next sentence of the first request, and others to fill the batch.
 
-        A batch takes as long as its longest sentence: no longer ones join, those of its size come
-        first, and requests take turns, a sentence each.
+        A batch takes as long as its longest sentence, so only sentences of the same size class or
+        a smaller one join, the largest first; among equals, requests take turns.
         """
         first = self._requests[0]
         most = first.sizes[first.waiting[0]]
@@ -163,7 +163,7 @@ class Batcher:
         batch = [(request, index) for *_, request, index in fitting[: self._batch_size]]
         for request, index in batch:
             request.waiting.remove(index)
-        self._requests.rotate(-1)  # the next batch is another's
+        self._requests.rotate(-1)  # the next batch starts with another request
         self._requests = collections.deque(each for each in self._requests if each.waiting)
         self._num_waiting -= len(batch)
         return batch
@@ -184,7 +184,7 @@ class Batcher:
                 _settle(request, None)
 
     def _forget(self, request: _Request) -> None:
-        """Takes out of the queue what is left there of a request that is settled or cancelled."""
+        """Removes the rest of a finished or cancelled request from the queue."""
         with self._changed:
             if request in self._requests:
                 self._requests.remove(request)
@@ -192,9 +192,9 @@ class Batcher:
 
 
 def _size(text: str) -> int:
-    """Returns the class of a sentence's length, each twice as long as the one before.
+    """Returns the size class of a sentence; each class is twice as long as the one before.
 
-    By bytes: subwords, which decoding goes by, have three or four of them in most languages.
+    Measured in bytes: in most languages a subword, the unit of decoding, has three or four.
     """
     return (len(text.encode()) // 48).bit_length()
 

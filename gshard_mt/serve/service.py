@@ -1,4 +1,4 @@
-"""The HTTP server around the application: its socket, its patience, its end."""
+"""The HTTP server: its socket, client timeouts and graceful shutdown."""
 # SPDX-License-Identifier: Apache-2.0
 
 import asyncio
@@ -21,26 +21,28 @@ from gshard_mt.errors import ConfigError
 from gshard_mt.serve.batcher import Batcher
 from gshard_mt.serve.limits import Limits
 
-Application = Callable[..., Awaitable[None]]  # by ASGI
+Application = Callable[..., Awaitable[None]]  # ASGI
 
 
 def open_socket(host: str, port: int) -> socket.socket:
     """Returns a listening socket; port 0 is any free one. Raises ConfigError."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        found.sort(key=lambda each: each[0] != socket.AF_INET)  # of a name with both, the older
+        found.sort(key=lambda each: each[0] != socket.AF_INET)  # IPv4 if a name has both
         family, *_, address = found[0]
         return socket.create_server(address[:2], family=family)  # type: ignore[arg-type]
     except (socket.gaierror, UnicodeError):
-        raise ConfigError(f"--host: found {host!r}, accepted: a name or an address here") from None
+        raise ConfigError(
+            f"--host: found {host!r}, accepted: a host name or an address of this machine"
+        ) from None
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:
-            remedy = f"--host: found {host}, which is no address of this machine; accepted: one of"
-            raise ConfigError(f"{remedy} its own, 0.0.0.0 for all of them") from None
+            remedy = f"--host: found {host}, which is not an address of this machine; accepted: one"
+            raise ConfigError(f"{remedy} of its own, or 0.0.0.0 for all of them") from None
         if error.errno not in (errno.EADDRINUSE, errno.EACCES, errno.EPERM):
             raise
         what = "is in use" if error.errno == errno.EADDRINUSE else "this user may not open"
-        accepted = "accepted: a free one from 1024 on, 0 for any"
+        accepted = "accepted: a free port from 1024 on, or 0 for any"
         raise ConfigError(f"--port: found {port}, which {what} on {host}; {accepted}") from None
 
 
@@ -51,10 +53,10 @@ def address_of(listener: socket.socket) -> str:
 
 
 class Connection(H11Protocol):
-    """One client's connection. Its request, and the taking of its answer, have a time limit.
+    """One client's connection, with time limits for sending the request and reading the answer.
 
-    uvicorn has none for the head of a request, for what comes after an answer was given, and for
-    clients that don't read; the application has its own for the body.
+    uvicorn has none for the head of a request, for data after an answer, and for clients that
+    don't read; the application has its own for the body.
     """
 
     limits = Limits()
@@ -63,10 +65,10 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self._sends: asyncio.TimerHandle | None = None
         self._reads: asyncio.TimerHandle | None = None
-        transport.set_write_buffer_limits(high=0)  # pause_writing hears of all that isn't taken
+        transport.set_write_buffer_limits(high=0)  # call pause_writing for any unread byte
         if len(self.connections) > self.limits.max_connections:
             number = self.limits.max_connections
-            self._refuse(503, f"connections: found more than {number}, ask again in a second")
+            self._refuse(503, f"connections: found more than {number}; try again in a second")
         else:
             self._watch()
 
@@ -90,9 +92,9 @@ class Connection(H11Protocol):
         self._refuse(400, "request: not HTTP/1.1, or a head of more than 64 KiB")
 
     def _watch(self) -> None:
-        """Starts the clock where the client has to send more, stops it where we have to."""
+        """Starts the timer while the client has to send more, stops it while we are answering."""
         is_answering = self.cycle is not None and not self.cycle.response_complete
-        has_begun = self.cycle is None or self._is_in_body() or self._has_half_a_head()
+        has_begun = self.cycle is None or self._is_in_body() or self._has_incomplete_head()
         if is_answering or not has_begun or self.transport.is_closing():
             self._sends = _cancel(self._sends)
         elif self._sends is None:
@@ -101,17 +103,17 @@ class Connection(H11Protocol):
     def _is_in_body(self) -> bool:
         return self.conn.their_state is h11.SEND_BODY
 
-    def _has_half_a_head(self) -> bool:
+    def _has_incomplete_head(self) -> bool:
         return bool(self.conn.trailing_data[0])
 
     def _cut(self) -> None:
-        if self._has_half_a_head() and not self._is_in_body():
+        if self._has_incomplete_head() and not self._is_in_body():
             seconds = self.limits.client_seconds
-            self._refuse(408, f"request: found half a head after {seconds:g} seconds")
+            self._refuse(408, f"request: found an incomplete head after {seconds:g} seconds")
         self.transport.close()
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answers without the application, and closes."""
+        """Answers without the application and closes the connection."""
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             body = json.dumps({"error": message}).encode()
             lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", "connection: close"]
@@ -122,19 +124,19 @@ class Connection(H11Protocol):
 
 
 class Service(uvicorn.Server):
-    """Serves until a signal, then answers what it has accepted."""
+    """Serves until a signal, then answers the requests it has accepted."""
 
     def __init__(self, app: Application, batcher: Batcher, limits: Limits):
-        class Ours(Connection):
+        class LimitedConnection(Connection):
             pass
 
-        Ours.limits = limits
+        LimitedConnection.limits = limits
         quiet = {"log_config": None, "log_level": "error", "access_log": False}
         plain = {"loop": "asyncio", "ws": "none", "lifespan": "off", "proxy_headers": False}
         super().__init__(
             uvicorn.Config(
                 app,
-                http=Ours,
+                http=LimitedConnection,
                 server_header=False,
                 timeout_keep_alive=limits.idle_seconds,
                 timeout_graceful_shutdown=math.ceil(limits.request_seconds + limits.stop_seconds),
@@ -146,9 +148,9 @@ class Service(uvicorn.Server):
         self._signal = 0
 
     def serve_on(self, listener: socket.socket, warm_up: Sequence[list[str]]) -> int:
-        """Warms up and serves; returns the number of the signal that ended it, 0 for none.
+        """Warms up and serves; returns the number of the signal that ended it, or 0.
 
-        A warm-up that fails ends it, too, with its exception.
+        Raises the exception of a warm-up that fails.
         """
 
         def end() -> None:
@@ -159,19 +161,19 @@ class Service(uvicorn.Server):
         if self._batcher.failure:
             raise self._batcher.failure
         if not self._batcher.join(self._limits.stop_seconds):
-            # Compiling, or at work for clients that have left: nothing can stop that thread.
+            # Still compiling, or translating for clients that have left; a thread can't be stopped.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(128 + self._signal)
         return self._signal
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Refuses new work, then has uvicorn wait for the answers to what is under way."""
+        """Refuses new requests, then has uvicorn wait for the pending answers."""
         self._batcher.close()
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Takes a signal; a second one ends the process at once."""
+        """Handles a signal; a second one ends the process immediately."""
         if self._signal:
             signal.signal(sig, signal.SIG_DFL)
             os.kill(os.getpid(), sig)

@@ -15,11 +15,7 @@ from absl import flags
 
 def call(name: str, *arguments, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Calls a command of the package. JAX is shared: it keeps its 8 CPU devices."""
-    return call_module(f"gshard_mt.cli.{name}", *arguments, input=input)
-
-
-def call_module(module: str, *arguments, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Calls what `python -m` calls."""
+    module = f"gshard_mt.cli.{name}"
     return call_main(
         lambda: runpy.run_module(module, run_name="__main__", alter_sys=True),
         [module, *map(str, arguments)],
@@ -66,6 +62,7 @@ def _forget_flags() -> None:
         for flag in list(members):
             if module.startswith("gshard_mt.cli.startup."):
                 flag.unparse()  # it is defined once, when its module is imported
-            elif not module.startswith("absl."):
+            # absl counts the config's overrides among its own.
+            elif not module.startswith("absl.") or flag.name.startswith("config."):
                 delattr(flags.FLAGS, flag.name)
     flags.FLAGS.unparse_flags()

@@ -59,8 +59,8 @@ class Served(NamedTuple):
     batcher: Batcher
     thread: threading.Thread
 
-    def ask(self, path: str, question: Any = None, method: str = "") -> Answer:
-        return ask(self.port, path, question, method)
+    def ask(self, path: str, body: Any = None, method: str = "") -> Answer:
+        return ask(self.port, path, body, method)
 
     def translate(self, *texts: str) -> Answer:
         return self.ask("/translate", {"texts": texts})
@@ -92,9 +92,9 @@ def serving(
     assert not thread.is_alive()
 
 
-def ask(port: int, path: str, question: Any = None, method: str = "") -> Answer:
-    """Asks in a connection of its own; a question that isn't bytes becomes JSON."""
-    body = question if question is None or isinstance(question, bytes) else json.dumps(question)
+def ask(port: int, path: str, body: Any = None, method: str = "") -> Answer:
+    """Asks in a connection of its own; a body that isn't bytes becomes JSON."""
+    body = body if body is None or isinstance(body, bytes) else json.dumps(body)
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
     try:
         client.request(method or ("GET" if body is None else "POST"), path, body)

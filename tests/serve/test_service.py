@@ -198,7 +198,9 @@ def test_slow_clients_are_cut_off_and_hold_nobody_up(translator):
             client.close()
     assert len(answers) == 40
     lines = {refused(answer, 408) for answer in answers}
-    assert any("half a head" in line for line in lines) and any("body" in line for line in lines)
+    assert any("incomplete head" in line for line in lines) and any(
+        "body" in line for line in lines
+    )
 
 
 def test_a_client_that_does_not_read_is_cut_off():
@@ -228,7 +230,7 @@ def test_clients_that_leave_are_no_longer_translated_for(translator):
 
 def test_a_failure_is_500_and_the_service_goes_on(translator):
     with serving(translator) as served:
-        assert "translating failed (ArithmeticError)" in refused(served.translate("boom"), 500)
+        assert "translation failed (ArithmeticError)" in refused(served.translate("boom"), 500)
         assert served.translate("ab").content == {"translations": ["ba"]}
         assert served.ask("/health").status == 200
 
@@ -287,7 +289,7 @@ def test_an_address_that_cant_be_had_is_one_line(monkeypatch):
             open_socket("127.0.0.1", port)
     address = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))  # of nobody
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: [address])
-    with pytest.raises(ConfigError, match="--host: found there, which is no address of this"):
+    with pytest.raises(ConfigError, match="--host: found there, which is not an address of this"):
         open_socket("there", 0)
 
 

@@ -1,10 +1,10 @@
-"""What a request may say, and the one line for what it may not."""
+"""Which request bodies are accepted, and the one-line errors for the others."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pytest
 
 from gshard_mt.serve.limits import Limits, RefusedError
-from gshard_mt.serve.question import read_question
+from gshard_mt.serve.request import read_texts
 from tests.serve.serving import RUN
 
 LIMITS = Limits(max_sentences=3, max_characters=10)
@@ -12,7 +12,7 @@ LIMITS = Limits(max_sentences=3, max_characters=10)
 
 def read(body: str | bytes) -> list[str]:
     body = body if isinstance(body, bytes) else body.encode()
-    return read_question(body, LIMITS, RUN.check_language)
+    return read_texts(body, LIMITS, RUN.check_language)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def read(body: str | bytes) -> list[str]:
         ('{"text": "0123456789"}', ["0123456789"]),
     ],
 )
-def test_sentences_come_as_they_were_sent(body, expected):
+def test_texts_are_returned_unchanged(body, expected):
     assert read(body) == expected
 
 
@@ -51,7 +51,7 @@ def test_sentences_come_as_they_were_sent(body, expected):
         (
             '{"text": "\\ud800"}',
             422,
-            "text: found '\\ud800', half a character, accepted: ",
+            "text: found the lone surrogate '\\ud800', accepted: ",
         ),
         ('{"text": "a", "source_language": 7}', 422, "source_language: found a number, accepted: "),
         ('{"text": "a", "source_language": "dee"}', 422, "source_language: found 'dee', which "),
@@ -59,7 +59,7 @@ def test_sentences_come_as_they_were_sent(body, expected):
         ('{"text": "01234567890"}', 413, "text: found 11 characters, accepted: at most 10"),
     ],
 )
-def test_what_cant_be_translated_is_named_in_a_line(body, status, expected):
+def test_a_bad_body_is_refused_in_one_line(body, status, expected):
     with pytest.raises(RefusedError) as refusal:
         read(body)
     assert refusal.value.status == status

@@ -1,4 +1,4 @@
-"""What a request asks for: its JSON body, checked, as sentences."""
+"""Parses and checks the JSON body of a translation request."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -19,24 +19,24 @@ _KINDS = {
 }
 
 
-def read_question(body: bytes, limits: Limits, check_language: Callable[[str], None]) -> list[str]:
-    """Returns the sentences. `check_language` raises ConfigError for a language that isn't known.
+def read_texts(body: bytes, limits: Limits, check_language: Callable[[str], None]) -> list[str]:
+    """Returns the sentences to translate; `check_language` raises ConfigError for unknown codes.
 
-    Raises RefusedError: 400 for no JSON, 422 for what is not of this form, 413 for too much.
+    Raises RefusedError: 400 for invalid JSON, 422 for JSON of another form, 413 for too much text.
     """
-    question = _parse(body)
-    if not isinstance(question, dict):
-        raise RefusedError(422, f"body: found {_kind(question)}, accepted: {ACCEPTED}")
-    for name in question:
+    fields = _parse(body)
+    if not isinstance(fields, dict):
+        raise RefusedError(422, f"body: found {_kind(fields)}, accepted: {ACCEPTED}")
+    for name in fields:
         if name not in FIELDS:
             raise RefusedError(422, f"{shorten(name)}: unknown field{suggest(name[:40], FIELDS)}")
-    _check_source_language(question, check_language)
-    if ("text" in question) == ("texts" in question):
-        found = "both text and texts" if "text" in question else "neither text nor texts"
+    _check_source_language(fields, check_language)
+    if ("text" in fields) == ("texts" in fields):
+        found = "both text and texts" if "text" in fields else "neither text nor texts"
         raise RefusedError(422, f"body: found {found}, accepted: {ACCEPTED}")
-    if "text" in question:
-        return [_checked(question["text"], "text", limits)]
-    texts = question["texts"]
+    if "text" in fields:
+        return [_checked(fields["text"], "text", limits)]
+    texts = fields["texts"]
     if not isinstance(texts, list):
         raise RefusedError(422, f"texts: found {_kind(texts)}, accepted: a list of strings")
     if len(texts) > limits.max_sentences:
@@ -59,13 +59,13 @@ def _parse(body: bytes) -> Any:
         raise RefusedError(400, f"body: not JSON ({error}), accepted: {ACCEPTED}") from None
 
 
-def _check_source_language(question: dict, check_language: Callable[[str], None]) -> None:
-    language = question.get("source_language")
-    if language is None:  # as if it weren't there
+def _check_source_language(fields: dict, check_language: Callable[[str], None]) -> None:
+    language = fields.get("source_language")
+    if language is None:  # the same as leaving it out
         return
     if not isinstance(language, str):
         raise RefusedError(
-            422, f"source_language: found {_kind(language)}, accepted: a code as 'de'"
+            422, f"source_language: found {_kind(language)}, accepted: a language code such as 'de'"
         )
     try:
         check_language(language[:40])
@@ -73,19 +73,19 @@ def _check_source_language(question: dict, check_language: Callable[[str], None]
         raise RefusedError(422, str(error)) from None
 
 
-def _checked(text: Any, place: str, limits: Limits) -> str:
+def _checked(text: Any, name: str, limits: Limits) -> str:
     if not isinstance(text, str):
-        raise RefusedError(422, f"{place}: found {_kind(text)}, accepted: a string")
+        raise RefusedError(422, f"{name}: found {_kind(text)}, accepted: a string")
     if len(text) > limits.max_characters:
         raise RefusedError(
-            413, f"{place}: found {len(text)} characters, accepted: at most {limits.max_characters}"
+            413, f"{name}: found {len(text)} characters, accepted: at most {limits.max_characters}"
         )
     try:
         text.encode()
-    except UnicodeEncodeError as error:  # JSON can say \ud800, which is no character
+    except UnicodeEncodeError as error:  # JSON can escape a lone surrogate, e.g. \ud800
         found = ascii(text[error.start])
         raise RefusedError(
-            422, f"{place}: found {found}, half a character, accepted: text"
+            422, f"{name}: found the lone surrogate {found}, accepted: text"
         ) from None
     return text
 
