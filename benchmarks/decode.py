@@ -1,12 +1,12 @@
-"""How fast runs translate, greedily and with 4 beams, beside each other and beside Marian.
+"""Translation speed of runs, greedy and with 4 beams, compared with each other and with Marian.
 
 python -m benchmarks.decode --tsv FILE --runs RUN [RUN ...] [--marian FOLDER --pymarian PROGRAM]
 
-FILE has a source TAB its reference a line. Every system translates it in turn, in each of the
-rounds. A run's row has `seconds` of a translator that is loaded and has compiled its programs (and
-how many it compiled nevertheless), and `seconds_with_start` of the whole command, which finds its
-programs in JAX_COMPILATION_CACHE_DIR if that is set. Marian's (`model.npz`, `de.spm`, `en.spm` in
-FOLDER) has the latter alone. BLEU is cased.
+FILE holds one source TAB reference per line. In each round every system translates it in turn. A
+run's row has `seconds` of a loaded translator with compiled programs (`compilations` counts those
+compiled nevertheless) and `seconds_with_start` of the whole command, which finds its programs in
+JAX_COMPILATION_CACHE_DIR if that is set. Marian's row (`model.npz`, `de.spm` and `en.spm` in
+FOLDER) has only the latter. BLEU is cased.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--tsv", type=pathlib.Path, required=True)
     parser.add_argument("--runs", type=pathlib.Path, nargs="+", required=True)
     parser.add_argument("--step", default="latest")
-    parser.add_argument("--batch_size", type=int, help="sentences at once, if not the run's own")
+    parser.add_argument("--batch_size", type=int, help="sentences per batch (default: the run's)")
     parser.add_argument("--marian", type=pathlib.Path)
     parser.add_argument("--pymarian", default="pymarian")
     parser.add_argument("--rounds", type=int, default=3)
@@ -55,7 +55,7 @@ def main() -> None:
     sources, references = [source for source, _ in pairs], [english for _, english in pairs]
     systems = [_Run(run, options, beam) for run in options.runs for beam in _BEAMS]
     systems += [_Marian(options, beam) for beam in _BEAMS] if options.marian else []
-    for system in systems:  # what is compiled is compiled here
+    for system in systems:  # everything is compiled here
         system.translate(sources)
         system.translate_in_a_command(sources)
     found = defaultdict(list)
@@ -130,13 +130,13 @@ class _Compilations:
 
     def __enter__(self) -> "_Compilations":
         self.count = 0
-        jax.monitoring.register_event_duration_secs_listener(self._hear)
+        jax.monitoring.register_event_duration_secs_listener(self._count)
         return self
 
     def __exit__(self, *error) -> None:
         jax.monitoring.clear_event_listeners()
 
-    def _hear(self, event: str, duration_secs: float, **kwargs) -> None:
+    def _count(self, event: str, duration_secs: float, **kwargs) -> None:
         self.count += event == "/jax/core/compile/backend_compile_duration"
 
 

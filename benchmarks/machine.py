@@ -1,4 +1,4 @@
-"""What stands beside every figure: the hardware and the commit."""
+"""The hardware and the commit, which are part of every benchmark row."""
 # SPDX-License-Identifier: Apache-2.0
 
 import os

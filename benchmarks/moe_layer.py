@@ -1,10 +1,10 @@
-"""How much an MoE layer costs on one device against a dense feed-forward doing the same work.
+"""Cost of an MoE layer on one device relative to a dense feed-forward with the same work.
 
     python -m benchmarks.moe_layer [--experts 8 64 256] [--forms slots einsum dropless] [...]
 
-Prints JSON rows: median seconds of forward and all gradients, outputs included, over the dense
-layer's. Dense is the same number of rows (tokens * 2 choices) through one pair of weights. All
-programs of one number of experts run in turn, so that a slow minute of the machine hits all alike.
+Prints JSON rows with the median seconds of forward and all gradients, and their ratio to the dense
+layer, which sends the same number of rows (tokens * 2 choices) through one pair of weights. All
+programs for one number of experts run in turn, so that a slow minute of the machine hits all alike.
 `experts_only` is the batched expert matmuls without routing, `gate_only` the gate without experts.
 """
 # SPDX-License-Identifier: Apache-2.0
@@ -160,7 +160,7 @@ def experts(x_ERM, wi_EMH, wo_EHM):
 
 
 def both_ways(function, *arguments):
-    """Returns a run of `function` and its gradients; what is not returned would not be computed."""
+    """Returns a compiled call of `function` and its gradients; XLA drops what isn't returned."""
 
     def run(arguments, cotangents):
         outputs, pull_back = jax.vjp(function, *arguments)

@@ -2,10 +2,10 @@
 
     python -m benchmarks.prepare [--pairs 200000 2000000] [--languages 40] [--words 15] [...]
 
-Prints a JSON row a size. The real command runs in a process of its own; its memory is that of the
-whole tree of processes, the vocabulary trainer apart. `ratio_to_encoding` is its speed over that of
-SentencePiece alone on the same lines, with the models of this very run, on all cores;
-`ratio_without_vocabulary` leaves the trainer's time out, which is the same for any large corpus.
+Prints one JSON row per size. The command runs in a process of its own; its memory is that of the
+whole process tree without the vocabulary trainer. `ratio_to_encoding` is its speed relative to
+SentencePiece alone encoding the same lines with the models of this run on all cores;
+`ratio_without_vocabulary` excludes the trainer's time, which is the same for any large corpus.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -28,8 +28,8 @@ from benchmarks.process_tree import Usage, run_and_watch
 from benchmarks.synthetic import language_sizes, read_phrases, write_corpus
 
 _MIB = 1 << 20
-_BLOCK = 20_000  # pairs that SentencePiece encodes at once
-_ENCODED = 2_000_000  # of a larger corpus, blocks spread over it are encoded
+_BLOCK = 20_000  # pairs per call of SentencePiece
+_ENCODED = 2_000_000  # at most, in blocks spread evenly over the corpus
 
 
 def main() -> None:
@@ -39,9 +39,13 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, nargs="+", default=[200_000, 2_000_000])
     parser.add_argument("--languages", type=int, default=40)
     parser.add_argument("--words", type=float, default=15, help="mean English words of a pair")
-    parser.add_argument("--num_workers", type=int, default=0, help="0 is the command's own choice")
-    parser.add_argument("--folder", type=pathlib.Path, help="text is made here once and kept")
-    parser.add_argument("--override", nargs="*", default=[], help="data.KEY=VALUE of the config")
+    parser.add_argument(
+        "--num_workers", type=int, default=0, help="0: as many as the command chooses"
+    )
+    parser.add_argument("--folder", type=pathlib.Path, help="where the text is written and kept")
+    parser.add_argument(
+        "--override", nargs="*", default=[], help="config overrides, data.KEY=VALUE"
+    )
     options = parser.parse_args()
     absl.flags.FLAGS.mark_as_parsed()
     machine = describe_machine()
@@ -60,7 +64,7 @@ def main() -> None:
 
 
 def _write_text(text: pathlib.Path, num_pairs: int, options: argparse.Namespace) -> None:
-    if not (text / "recipe.toml").exists():  # it is written last
+    if not (text / "recipe.toml").exists():  # written last
         print(f"writing {num_pairs} pairs to {text}", file=sys.stderr)
         phrases = read_phrases(options.languages)
         write_corpus(text, phrases, language_sizes(num_pairs, len(phrases)), options.words)
@@ -107,7 +111,7 @@ def _measure(
 
 
 def _stages(usage: Usage) -> dict[str, float | None]:
-    """Returns seconds before, in and after the vocabulary; None where no trainer was seen."""
+    """Returns seconds before, in and after vocabulary training; None if no trainer was seen."""
     names = ("seconds_before_vocabulary", "seconds_vocabulary", "seconds_after_vocabulary")
     if not usage.marked:
         return dict.fromkeys(names)
@@ -116,7 +120,7 @@ def _stages(usage: Usage) -> dict[str, float | None]:
 
 
 def _encoding_speed(text: pathlib.Path, tokenizer: pathlib.Path, num_pairs: int) -> float:
-    """Returns pairs a second of encoding both sides, no reading or writing in it."""
+    """Returns pairs per second for encoding both sides, without reading and writing."""
     paths = sorted(tokenizer.glob("*.model"))  # one model where it is joint, else source, target
     models = [sentencepiece.SentencePieceProcessor(model_file=str(path)) for path in paths]
     cores, encoded, seconds = len(os.sched_getaffinity(0)), 0, 0.0

@@ -1,4 +1,4 @@
-"""Memory of a command: it and all its children are looked at 20 times a second until it ends."""
+"""Memory of a command and all its children, sampled 20 times a second until it ends."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import psutil
 
-_EVERY = 0.05  # seconds between two looks
-_CHILDREN_EVERY = 0.25  # seconds between two looks at all processes of the machine for children
-_EXACT_EVERY = 1.0  # seconds between two looks that cost more than RSS, at least
+_EVERY = 0.05  # seconds between two samples
+_CHILDREN_EVERY = 0.25  # seconds between two scans of all processes for children
+_EXACT_EVERY = 1.0  # least seconds between two samples that cost more than RSS
 _HIGH_WATER = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 
 
@@ -20,27 +20,29 @@ _HIGH_WATER = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 class Usage:
     """Peaks are bytes of physical memory.
 
-    PSS counts a page once that many processes share, those of other people too: on a busy machine
-    it is a little low, and the sum of RSS is high.
+    PSS divides a shared page among all processes that map it, other users' too: on a busy machine
+    it is a little low. The sum of RSS is too high.
     """
 
-    measure: str = "rss"  # pss | uss | rss, of the next two
+    measure: str = "rss"  # pss | uss | rss: how the next two are measured
     peak: int = 0  # of the tree without the marked processes
     marked_peak: int = 0  # of the marked processes
     rss_peak: int = 0  # sum of RSS over the tree without the marked processes
-    # RSS of the largest single process, marked ones too, as the kernel keeps it between two looks;
-    # ru_maxrss starts from that of the program that forked, so it would be ours.
+    # Peak RSS of the largest single process, marked ones included, as recorded by the kernel.
+    # ru_maxrss won't do: a child inherits its parent's, which would be ours.
     largest: int = 0
     seconds: float = 0.0
-    marked: list[float] = field(default_factory=list)  # looks with a marked process, from the start
+    marked: list[float] = field(
+        default_factory=list
+    )  # times of samples with a marked process, since the start
 
 
 def run_and_watch(command: Sequence[str], log: pathlib.Path, mark: pathlib.Path) -> Usage:
-    """Runs a command, its output to `log`; returns its time and peaks.
+    """Runs a command with its output in `log`; returns its time and peaks.
 
-    Processes whose ids stand in the file `mark` while it is there are summed apart until they end.
-    PSS walks a process's page table, so it is read when RSS is higher than ever and once a second.
-    Raises SystemExit, with the end of the log, where the command fails.
+    Processes whose ids are in the file `mark` while it exists are summed separately until they end.
+    Reading PSS walks page tables, so it is read only at a new peak of RSS and once a second.
+    Raises SystemExit, with the end of the log, if the command fails.
     """
     usage, marked, alive = Usage(_best_measure()), set(), []
     highest = [0, 0]
@@ -101,7 +103,7 @@ def _best_measure() -> str:
 
 
 def _sums(processes: Sequence[psutil.Process], marked: set[int], measure: str) -> list[int]:
-    """Returns bytes of (the others, the marked); a process that has just ended has none."""
+    """Returns bytes of (the others, the marked); a process that has just ended counts as 0."""
     sums = [0, 0]
     for process in processes:
         try:

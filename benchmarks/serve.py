@@ -1,4 +1,4 @@
-"""How much gshard-serve translates for many clients at once, and that each gets its own.
+"""Throughput and latency of gshard-serve with many concurrent clients, and its correctness.
 
 python -m benchmarks.serve --workdir RUN --sources FILE [--clients 64] [--seconds 60]
 """
@@ -22,25 +22,27 @@ from benchmarks.machine import describe_machine
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.errors import DataError
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The run directory.", required=True)
+_WORKDIR = cli_flags.define_workdir()
 _SOURCES = flags.DEFINE_list(
-    "sources", None, "Files with a sentence a line; of a .tsv, the first column.", required=True
+    "sources", None, "Files with one sentence per line; of a .tsv, the first column.", required=True
 )
-_CLIENTS = flags.DEFINE_integer("clients", 64, "Clients that ask at once.", 1)
-_SECONDS = flags.DEFINE_float("seconds", 60.0, "How long they do.", 0.0)
-_SENTENCES = flags.DEFINE_integer("sentences", 64, "Different sentences, taken evenly.", 1)
-_MOST = 4  # sentences of a request: 1 to so many
+_CLIENTS = flags.DEFINE_integer("clients", 64, "Number of concurrent clients.", 1)
+_SECONDS = flags.DEFINE_float("seconds", 60.0, "Seconds of load.", 0.0)
+_SENTENCES = flags.DEFINE_integer(
+    "sentences", 64, "Number of different sentences, evenly spaced.", 1
+)
+_MOST = 4  # sentences per request: 1 to _MOST
 _PATIENCE = 300  # seconds
 
 
 @dataclass
 class Tally:
-    """What one client saw."""
+    """Results of one client."""
 
-    seconds: list[float] = field(default_factory=list)  # of each request that was answered
+    seconds: list[float] = field(default_factory=list)  # latency of each answered request
     sentences: int = 0
-    errors: int = 0  # refused, or no answer at all
-    wrong: int = 0  # translations other than those of the sentence alone
+    errors: int = 0  # refused or unanswered requests
+    wrong: int = 0  # translations that differ from those of the sentence alone
 
 
 def main() -> None:
@@ -111,7 +113,7 @@ def _ask(client: http.client.HTTPConnection, method: str, path: str, body=None) 
 
 
 def _translate_alone(port: int, sources: list[str]) -> dict[str, str]:
-    """Returns what each sentence gives when nobody else asks."""
+    """Returns the translation of each sentence without any other load."""
     client, expected = _connect(port), {}
     for source in sources:
         status, answer = _ask(client, "POST", "/translate", {"text": source})
@@ -121,7 +123,7 @@ def _translate_alone(port: int, sources: list[str]) -> dict[str, str]:
 
 
 def _ask_at_once(port: int, expected: dict[str, str]) -> tuple[float, list[Tally]]:
-    """Returns how long it took and what each client saw."""
+    """Returns the seconds it took and the results of each client."""
     tallies = [Tally() for _ in range(_CLIENTS.value)]
     since = time.monotonic()
     threads = [

@@ -3,21 +3,21 @@
     pip install torch transformers
     python -m benchmarks.switch_layer [--experts 8 64] [--rows 8] [--row_length 512] [--repeats 7]
 
-Prints JSON rows: median seconds of forward and all gradients (input, router, experts) on a CPU,
-over those of transformers' `SwitchTransformersSparseMLP` (eager PyTorch), which stands beside each
-of our forms with the same capacity. All programs of one size run in turn, on all cores. A small
-size comes first, for the comparison of the numbers more than of the times.
+Prints JSON rows: median seconds of forward and all gradients (input, router, experts) on a CPU, and
+their ratio to transformers' `SwitchTransformersSparseMLP` (eager PyTorch), which is run with the
+capacity of each of our forms. All programs of one size run in turn, on all cores. A small size
+comes first, to compare numbers rather than times.
 
-Both send a token to its most likely expert, by a float32 router, and multiply what comes back by
-the probability; none has biases, and jitter, dropout and auxiliary losses are left out of both. A
+Both send a token to its most likely expert, by a float32 router, and multiply the expert's output
+by the probability; neither has biases, and jitter, dropout and auxiliary losses are left out. A
 batch row is a group: each expert takes the first C tokens of the row that choose it. C is
-1.25 * S / E for `slots` and S for `dropless`, with which nothing is dropped. A token over the
-capacity gets zeros on both sides, so all tokens are compared. That is so from transformers 5.18 on:
-5.0 to 5.17 ignored the capacity, and until 4.51 such a token was its input times its probability.
+1.25 * S / E for `slots` and S for `dropless`, which drops nothing. A token over the capacity gets
+zeros on both sides, so all tokens are compared. This holds from transformers 5.18 on: 5.0 to 5.17
+ignored the capacity, and until 4.51 such a token became its input times its probability.
 
 `max_difference` is that of the outputs; above 1e-5 the program ends with status 2 and no times.
-`gradient_difference` is the relative distance (2-norm) of the gradient that is furthest off, up to
-1e-3: where rounding turns the sign of a hidden unit, all of its gradient comes or goes.
+`gradient_difference` is the largest relative distance (2-norm) of a gradient, accepted up to 1e-3:
+where rounding flips the sign of a hidden unit, its whole gradient appears or vanishes.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -57,7 +57,7 @@ class Size(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What both sides return, as NumPy arrays in our layout."""
+    """The outputs of either side, as NumPy arrays in our layout."""
 
     y_BLM: Any
     dx_BLM: Any
@@ -89,8 +89,8 @@ def main() -> None:
 def import_both() -> tuple[Any, Any]:
     """Returns torch and transformers, which the project does not depend on.
 
-    PyTorch's threads sleep while they wait: if they spin, they hold up each other on a busy
-    machine (a step took ten times as long) and the program whose turn it is.
+    PyTorch's threads are made to sleep while waiting: spinning, they slow down each other on a
+    busy machine (a step took ten times as long) and the program whose turn it is.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is loaded
     try:
@@ -99,7 +99,7 @@ def import_both() -> tuple[Any, Any]:
         refuse(f"{error.name}: not installed; pip install torch transformers")
     if tuple(int(part) for part in transformers.__version__.split(".")[:2]) < MIN_VERSION:
         refuse(
-            f"transformers: found {transformers.__version__}, accepted: 5.18 or later, which heeds "
+            f"transformers: found {transformers.__version__}, accepted: 5.18 or later, which obeys "
             "the capacity; pip install --upgrade transformers"
         )
     return torch, transformers
@@ -111,7 +111,7 @@ def refuse(message: str) -> NoReturn:
 
 
 def compare(torch, size: Size, num_repeats: int):
-    """Yields a row for each of our forms and for transformers beside it."""
+    """Yields a row for each of our forms, each after the row of transformers."""
     x_BLM, dy_BLM = (
         jax.random.normal(key, (size.num_rows, size.row_length, size.model_dim))
         for key in jax.random.split(jax.random.key(0))
@@ -173,7 +173,7 @@ def make_ours(layer: MixtureOfExperts, x_BLM, dy_BLM):
 
 
 def make_theirs(torch, layer: MixtureOfExperts, capacity: int, x_BLM, dy_BLM):
-    """Returns the same of transformers' layer with the weights of `layer`."""
+    """Returns the same for transformers' layer with the weights of `layer`."""
     params = jax.device_get(nnx.to_pure_dict(nnx.state(layer)))
     wg_ME, wi_EMH, wo_EHM = (params[name] for name in ("wg_ME", "wi_EMH", "wo_EHM"))
     num_experts, model_dim, ffn_dim = wi_EMH.shape

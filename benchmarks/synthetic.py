@@ -1,7 +1,7 @@
-"""Synthetic parallel text of any size: pairs joined from the phrases of a real catalogue.
+"""Synthetic parallel text of any size, joined from the phrases of a real catalogue.
 
-Words and order are real on both sides, so that language identification, scripts and subwords see
-what they would see in real text; sentences are as long and sizes as skewed as real ones.
+The words and their order are real on both sides, so language identification, script checks and
+subwords behave as on real text; sentence lengths and corpus sizes are distributed as in real data.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -21,26 +21,26 @@ from gshard_mt.data.corpora.recipe import load_recipe
 from gshard_mt.data.corpora.wheel import read_wheel
 from gshard_mt.languages import language_code
 
-BLOCK = 50_000  # pairs made at once
+BLOCK = 50_000  # pairs generated at once
 DUPLICATE_RATE, NEAR_DUPLICATE_RATE = 0.03, 0.02
-_NUMBER_RATE = 0.15  # sentences that end with a number
+_NUMBER_RATE = 0.15  # share of sentences that end with a number
 _MIN_PAIRS = 100  # of the smallest language
 _SPREAD = 0.5  # sigma of the logarithm of a sentence's length
 _WHEEL = pathlib.Path(__file__).parents[1] / "data" / "home_assistant_smoke.toml"
 
 
 class Phrases(NamedTuple):
-    """Short texts of a language beside their English, in one order."""
+    """Phrases of a language and their English translations, in the same order."""
 
     source: tuple[str, ...]
     english: tuple[str, ...]
 
 
 def read_phrases(num_languages: int) -> dict[str, Phrases]:
-    """Returns the languages of the Home Assistant wheel that have most phrases, largest first.
+    """Returns the languages of the Home Assistant wheel with the most phrases, largest first.
 
-    The wheel is fetched into the user's cache where it isn't there yet. What a filter might take
-    for dirt is left out: placeholders, tags, other numbers on the two sides, untranslated text.
+    The wheel is downloaded to the user's cache if it isn't there yet. Phrases that a filter might
+    drop are left out: placeholders, tags, differing numbers, untranslated text.
     """
     entry = dataclasses.replace(load_recipe(_WHEEL).entries[0], languages=("*",))
     phrases: dict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
@@ -57,7 +57,7 @@ def read_phrases(num_languages: int) -> dict[str, Phrases]:
 
 
 def language_sizes(num_pairs: int, num_languages: int) -> list[int]:
-    """Returns D_l ~ 1 / rank, which add up to `num_pairs`; none below 100 where these suffice."""
+    """Returns sizes D_l ~ 1 / rank that add up to `num_pairs`; at least 100 each if possible."""
     floor = min(_MIN_PAIRS, num_pairs // num_languages)
     weights = 1 / np.arange(1, num_languages + 1)
     sizes = floor + (weights / weights.sum() * (num_pairs - floor * num_languages)).astype(int)
@@ -66,10 +66,10 @@ def language_sizes(num_pairs: int, num_languages: int) -> list[int]:
 
 
 def generate_lines(phrases: Phrases, num_pairs: int, words: float, seed: int) -> Iterator[str]:
-    """Yields blocks of lines, source TAB English, about `words` English words a line.
+    """Yields blocks of lines, source TAB English, with about `words` English words per line.
 
-    The same arguments give the same text. About 3% of the pairs of a block are there twice, and
-    about 2% once more in capitals, with other punctuation.
+    The same arguments give the same text. About 3% of the pairs of a block are duplicates, and
+    about 2% near duplicates: in capitals, with other punctuation.
     """
     random = np.random.default_rng(seed)
     num_phrases = len(phrases.source)
@@ -93,8 +93,8 @@ def generate_lines(phrases: Phrases, num_pairs: int, words: float, seed: int) ->
             if copy < DUPLICATE_RATE and lines:
                 lines.append(lines[int(copy * len(lines) / DUPLICATE_RATE)])
             elif copy < DUPLICATE_RATE + NEAR_DUPLICATE_RATE and lines:
-                place = int((copy - DUPLICATE_RATE) * len(lines) / NEAR_DUPLICATE_RATE)
-                lines.append(_disguise(lines[place]))
+                index = int((copy - DUPLICATE_RATE) * len(lines) / NEAR_DUPLICATE_RATE)
+                lines.append(_disguise(lines[index]))
             else:
                 picks = chosen[begin:end]
                 source = " ".join([sources[pick] for pick in picks])
@@ -106,7 +106,7 @@ def generate_lines(phrases: Phrases, num_pairs: int, words: float, seed: int) ->
 def write_corpus(
     folder: pathlib.Path, phrases: dict[str, Phrases], sizes: Sequence[int], words: float
 ) -> pathlib.Path:
-    """Writes a .tsv a language and the recipe that names them; returns the recipe's path."""
+    """Writes one .tsv per language and a recipe for them; returns the recipe's path."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = ['name = "synthetic"\n']
     for seed, ((language, texts), size) in enumerate(zip(phrases.items(), sizes, strict=True)):

@@ -24,8 +24,10 @@ from gshard_mt.train.state import abstract_training, initial_state
 from gshard_mt.train.step import make_train_step
 
 cli_flags.define_config()
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "What gshard-prepare-data wrote.", required=True)
-_STEPS = flags.DEFINE_integer("steps", 20, "Steps timed one by one, after three that are not.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Prepared data, as written by gshard-prepare-data.", required=True
+)
+_STEPS = flags.DEFINE_integer("steps", 20, "Number of timed steps, after three that are not timed.")
 
 
 def main() -> None:
