@@ -8,14 +8,18 @@ import sys
 
 import pytest
 
+from tests.cli.test_commands import CONFIG
+from tests.evaluate.made_evaluations import REFERENCES, leave
+from tests.making.made_up import write_made_up
+
 _MAIN = """
 import atexit, json, runpy, sys
 atexit.register(lambda: json.dump(list(sys.modules), open("modules.json", "w")))
 runpy.run_module("gshard_mt.cli." + sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 JAX = {"jax", "jaxlib", "flax", "optax"}
-STORES = {"orbax", "tensorflow_datasets", "array_record", "tensorboardX"}
-TEXT = {"pyarrow", "fasttext", "sentencepiece", "babel", "numpy"}
+STORES = {"orbax", "tensorflow_datasets", "tensorboardX"}
+TEXT = {"pyarrow", "fasttext", "sentencepiece", "babel", "array_record", "numpy"}
 
 
 def packages(folder: pathlib.Path, name: str, *arguments, status: int = 0) -> set[str]:
@@ -31,9 +35,39 @@ def packages(folder: pathlib.Path, name: str, *arguments, status: int = 0) -> se
     return {module.split(".")[0] for module in modules}
 
 
+def test_comparing_two_evaluations_needs_no_jax(tmp_path):
+    folders = [leave(tmp_path / name, REFERENCES) for name in ("one", "two")]
+    evals = [word for folder in folders for word in ("--eval", folder)]
+    found = packages(tmp_path, "compare", *evals, "--out", tmp_path / "out")
+    assert not found & (JAX | STORES)
+    assert {"matplotlib", "sacrebleu"} <= found  # it did what it is for
+
+
+def test_planning_opens_no_checkpoint_and_no_data(tmp_path):
+    data = write_made_up(tmp_path)
+    (tmp_path / "config.py").write_text(CONFIG.format(data=data), encoding="utf-8")
+    # Eight experts on three devices are refused last, after everything has been imported.
+    arguments = ("--config=config.py", "--topology=cpu:3")
+    found = packages(tmp_path, "plan", *arguments, status=2)
+    assert "jax" in found
+    assert not found & STORES
+
+
 @pytest.mark.parametrize(
     "name",
     "prepare_data train evaluate compare translate serve verify export plan".split(),
 )
 def test_help_needs_no_package_that_is_slow_to_import(tmp_path, name):
     assert not packages(tmp_path, name, "--help") & (JAX | STORES | TEXT | {"matplotlib"})
+
+
+def test_a_config_is_refused_before_jax_is_imported(tmp_path):
+    data = write_made_up(tmp_path)
+    (tmp_path / "config.py").write_text(CONFIG.format(data=data), encoding="utf-8")
+    bad = ("--config=config.py", "--config.model.moe.gate=top3")
+    for name, *more in (
+        ("prepare_data", "--data_dir=data"),
+        ("train", "--data_dir=data", "--workdir=run"),
+        ("plan", "--topology=cpu:8"),
+    ):
+        assert not packages(tmp_path, name, *bad, *more, status=2) & (JAX | STORES)
