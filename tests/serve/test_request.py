@@ -54,7 +54,7 @@ def test_texts_are_returned_unchanged(body, expected):
             "text: found the lone surrogate '\\ud800', accepted: ",
         ),
         ('{"text": "a", "source_language": 7}', 422, "source_language: found a number, accepted: "),
-        ('{"text": "a", "source_language": "dee"}', 422, "source_language: found 'dee', which "),
+        ('{"text": "a", "source_language": "dee"}', 422, "source_language: found 'dee', this run "),
         ('{"texts": ["a", "b", "c", "d"]}', 413, "texts: found 4 sentences, accepted: at most 3"),
         ('{"text": "01234567890"}', 413, "text: found 11 characters, accepted: at most 10"),
     ],
