@@ -42,50 +42,38 @@ class CleaningConfig:
 class DataConfig:
     """Which text, how it is cleaned and split into subwords, and how languages are mixed."""
 
-    recipe: str = option(
-        "", "corpus recipe to prepare data from, relative to the working directory", PATH
-    )
+    recipe: str = option("", "corpus recipe of the data, relative to the working directory", PATH)
     tokenizer: str = option("", "prepared data whose tokenizer is reused; empty: train one", PATH)
     joint_vocabulary: bool = option(False, "one SentencePiece model for both sides")
-    source_vocab_size: int = option(
-        8000, "subwords of the source model, or of the joint one", at_least(8)
-    )
+    source_vocab_size: int = option(8000, "subwords of the source or joint model", at_least(8))
     target_vocab_size: int = option(8000, "subwords of the target model", at_least(8))
-    vocab_temperature: float = option(
-        5.0, "`temperature` of the tokenizers' training text", above(0)
-    )
+    vocab_temperature: float = option(5.0, "`temperature` of the tokenizers' text", above(0))
     vocab_num_sentences: int = option(
-        1_000_000, "at most this many sentences train a tokenizer", at_least(1)
+        1_000_000, "most sentences that train a tokenizer", at_least(1)
     )
     source_length: int = option(
-        64, "tokens of a packed source row; longer sentences are dropped", at_least(2)
+        64, "tokens of a source row; longer sentences are dropped", at_least(2)
     )
     target_length: int = option(
-        64, "tokens of a packed target row; longer sentences are dropped", at_least(2)
+        64, "tokens of a target row; longer sentences are dropped", at_least(2)
     )
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
-    num_dev: int = option(
-        100, "pairs held out per language where the recipe has no dev split", at_least(0)
-    )
+    num_dev: int = option(100, "held-out pairs per language if the recipe has no dev", at_least(0))
     num_test: int = option(
-        100, "pairs held out per language where the recipe has no test split", at_least(0)
+        100, "held-out pairs per language if the recipe has no test", at_least(0)
     )
     temperature: float = option(
         5.0, "T of the mixture p_l ~ D_l^(1/T): 1 is the data's own, large is uniform", above(0)
     )
     seed: int = option(0, "seed of held-out pairs and of the order of training pairs", at_least(0))
-    keep_out: str = option(
-        "", "text files (globs, comma-separated) whose sentences are kept out of training"
-    )
+    keep_out: str = option("", "text files (globs, by commas) whose sentences are not trained on")
     character_coverage: float = option(
         0.9995,
         "share of the characters that get pieces of their own; the rest are split into bytes",
         Accepted(lambda value: 0 < value <= 1, "more than 0 and at most 1"),
     )
     user_symbols: str = option("", "pieces that are never split, separated by spaces")
-    num_workers: int = option(
-        0, "processes that prepare the data", at_least(1).or_value(0, "one per core")
-    )
+    num_workers: int = option(0, "preparing processes", at_least(1).or_value(0, "one per core"))
 
 
 @dataclass(slots=True)
@@ -93,7 +81,7 @@ class MoeConfig:
     """The Mixture-of-Experts layers: which gate, how many slots, how tokens travel."""
 
     num_experts: int = option(
-        8, "E, experts of every other layer", at_least(2).or_value(0, "a dense model")
+        8, "E, in every other layer", at_least(2).or_value(0, "a dense model")
     )
     gate: str = option("top2", "how tokens choose experts (docs/gates.md)", one_of(*STRATEGIES))
     decoder_gate: str = option(
@@ -118,11 +106,9 @@ class MoeConfig:
         one_of("random", "all"),
     )
     count_rejected: bool = option(
-        False, "top2: a rejected second choice takes a slot, as Algorithm 1 is printed"
+        False, "top2: rejected choices take slots, as Algorithm 1 is printed"
     )
-    router_jitter: float = option(
-        0.0, "training: the gate's input is multiplied by 1 ± this (Switch: 0.01)", RATE
-    )
+    router_jitter: float = option(0.0, "training: scales the gate's input by 1 ± this", RATE)
     dispatch: str = option(
         "auto", "how tokens reach experts; auto: the best for the device", one_of(*DISPATCH_NAMES)
     )
@@ -131,7 +117,7 @@ class MoeConfig:
         2.0, "training: C = capacity_factor * S / E slots per expert and group", above(0)
     )
     eval_capacity_factor: float = option(
-        2.0, "capacity_factor of the dev loss; decoding drops nothing", above(0)
+        2.0, "the same for dev loss; decoding drops nothing", above(0)
     )
     min_capacity: int = option(1, "smallest C (at most S)", at_least(1))
     aux_loss_weight: float = option(
@@ -140,9 +126,7 @@ class MoeConfig:
     z_loss_weight: float = option(
         0.0, "weight of the router's mean squared log-partition (ST-MoE: 0.001)", at_least(0)
     )
-    shared_ffn_dim: int = option(
-        0, "H of one more expert that every token uses", at_least(1).or_value(0, "none")
-    )
+    shared_ffn_dim: int = option(0, "H of an expert of all tokens", at_least(1).or_value(0, "none"))
     all_to_all_dtype: str = option(
         "same",
         "what devices exchange; same: the dtype of activations",
@@ -173,11 +157,9 @@ class ModelConfig:
     moe: MoeConfig = field(default_factory=MoeConfig)
     dropout_rate: float = option(0.1, "dropout of embeddings, residuals and attention", RATE)
     ffn_dropout_rate: float = option(
-        0.0, "dropout after the ReLU of every feed-forward, dense or expert", RATE
+        0.0, "dropout after every ReLU, in dense layers and experts", RATE
     )
-    tie_embeddings: bool = option(
-        False, "source and target share one embedding table (needs data.joint_vocabulary)"
-    )
+    tie_embeddings: bool = option(False, "one embedding table (needs data.joint_vocabulary)")
     tie_softmax: bool = option(True, "the softmax uses the target embedding")
     dtype: str = option("float32", "dtype of activations", one_of("float32", "bfloat16"))
     remat: str = option(
@@ -193,9 +175,7 @@ class TrainConfig:
 
     num_steps: int = option(1000, "training steps", at_least(1))
     batch_rows: int = option(64, "B, packed rows per step over all devices", at_least(1))
-    accumulation_steps: int = option(
-        1, "micro-batches per step, one after another; divides batch_rows", at_least(1)
-    )
+    accumulation_steps: int = option(1, "micro-batches per step; divides batch_rows", at_least(1))
     optimizer: str = option("adafactor", "optimizer", one_of("adafactor", "adamw"))
     learning_rate: float = option(0.01, "peak of the schedule", above(0))
     schedule: str = option(
@@ -204,16 +184,10 @@ class TrainConfig:
         "a rise",
         one_of("inverse_sqrt", "linear", "cosine", "constant", "paper"),
     )
-    warmup_steps: int = option(
-        100, "steps of rising learning rate; schedule paper: of constant", at_least(0)
-    )
+    warmup_steps: int = option(100, "steps of rising learning rate (paper: constant)", at_least(0))
     weight_decay: float = option(0.0, "weight decay of the optimizer", at_least(0))
-    max_grad_norm: float = option(
-        1.0, "clips the global norm of the gradient", above(0).or_value(0, "off")
-    )
-    label_smoothing: float = option(
-        0.1, "share of the target's probability spread over the vocabulary", RATE
-    )
+    max_grad_norm: float = option(1.0, "clips the gradient's norm", above(0).or_value(0, "off"))
+    label_smoothing: float = option(0.1, "probability spread over the vocabulary", RATE)
     bad_steps: str = option(
         "stop",
         "what to do if the loss or the gradient is not finite, or the loss is a spike",
@@ -227,16 +201,10 @@ class TrainConfig:
     seed: int = option(0, "seed of parameters, dropout and the random second expert", at_least(0))
     log_every: int = option(10, "steps between two lines of metrics.jsonl", at_least(1))
     eval_every: int = option(200, "steps between two dev evaluations", at_least(1))
-    bleu_every: int = option(
-        0, "steps between two dev BLEUs of a greedily translated sample", _EVERY
-    )
-    bleu_sentences: int = option(
-        100, "size of that sample per language, spread over its dev split", at_least(1)
-    )
+    bleu_every: int = option(0, "steps between two dev BLEUs of a greedy sample", _EVERY)
+    bleu_sentences: int = option(100, "that sample's size per language", at_least(1))
     best_by: str = option("nll", "dev metric of the best checkpoint", one_of("nll", "bleu"))
-    stop_after: int = option(
-        0, "early stopping: evaluations in a row that are no better than the best", _EVERY
-    )
+    stop_after: int = option(0, "early stopping after this many evaluations without a gain", _EVERY)
     save_every: int = option(200, "steps between checkpoints; a multiple of log_every", at_least(1))
     save_minutes: float = option(
         0.0,
@@ -252,12 +220,8 @@ class MeshConfig:
 
     data: int = option(1, "devices that share the batch", _AXIS_SIZE)
     expert: int = option(-1, "devices that share the batch and own some experts each", _AXIS_SIZE)
-    model: int = option(
-        1, "devices that share every wide layer: hidden units, attention heads", _AXIS_SIZE
-    )
-    shard_parameters: bool = option(
-        False, "data and expert devices share parameters and optimizer state, too"
-    )
+    model: int = option(1, "devices that share hidden units and attention heads", _AXIS_SIZE)
+    shard_parameters: bool = option(False, "split parameters and optimizer state over data, expert")
     stage: int = option(1, "pipeline stages, each with some of a dense model's layers", at_least(1))
     num_cpu_devices: int = option(
         0, "simulated CPU devices per process", at_least(1).or_value(0, "use the real devices")
@@ -278,12 +242,8 @@ class DecodeConfig:
 
     beam_size: int = option(4, "W, beams; 1 is greedy", at_least(1))
     length_penalty: float = option(1.0, "alpha of ((5 + length) / 6)^alpha", at_least(0))
-    max_length_factor: float = option(
-        2.0, "at most this many target tokens per source token, plus 10", above(0)
-    )
-    max_source_length: int = option(
-        256, "subwords of a line that are translated; the rest is cut off", at_least(2)
-    )
+    max_length_factor: float = option(2.0, "most target tokens per source token, plus 10", above(0))
+    max_source_length: int = option(256, "subwords of a line; the rest is cut off", at_least(2))
     batch_size: int = option(
         0,
         "sentences decoded at once over all devices",
