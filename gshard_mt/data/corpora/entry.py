@@ -1,4 +1,4 @@
-"""An entry of a recipe and what its reader yields: pairs of a source sentence and its English."""
+"""An entry of a recipe, and the pairs of a source sentence and its English that readers yield."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
@@ -10,7 +10,7 @@ SPLITS = ("train", "dev", "test")
 
 
 class Pair(NamedTuple):
-    """One sentence and its English, as read; `language` is a tag as the corpus writes it."""
+    """A sentence and its English, as read; `language` is the tag that the corpus uses."""
 
     language: str
     source: str
@@ -19,19 +19,19 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """One [[corpus]] table: where text is, in which languages, for which split."""
+    """One [[corpus]] table: the location of text, its languages and its split."""
 
-    languages: tuple[str, ...]  # tags; ("*",) is every language the source has
+    languages: tuple[str, ...]  # tags; ("*",) is every language of the source
     split: str
     scheme: str
     location: str  # what follows the scheme
     license: str
-    sha256: str  # of a file to be fetched; "" where there is none
+    sha256: str  # of a file to fetch; "" if there is none
     folder: pathlib.Path  # relative locations start here
 
     @property
     def path(self) -> pathlib.Path:
-        """The location as a path; an absolute one stays as it is."""
+        """The location as a path, relative to `folder` unless it is absolute."""
         return self.folder / self.location
 
 

@@ -1,4 +1,4 @@
-"""A wheel of a package index, fetched once into the user's cache, checked against its hash."""
+"""Fetches a wheel from a package index once into the user's cache and verifies its hash."""
 # SPDX-License-Identifier: Apache-2.0
 
 import hashlib
@@ -12,26 +12,26 @@ import tempfile
 from gshard_mt.errors import DataError
 
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.+!]+)")
-# Nothing of the wheel is run, so any interpreter's wheel will do; new releases ask for new Pythons.
+# The wheel is never run, so any interpreter's will do; new releases require new Pythons.
 _PYTHON_VERSION = "3.14"
 _TIMEOUT_SECONDS = 1800
 
 
 def cache_folder() -> pathlib.Path:
-    """Returns where fetched files stay: XDG_CACHE_HOME or ~/.cache, folder gshard-mt."""
+    """Returns the folder of fetched files: gshard-mt in XDG_CACHE_HOME or ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(base) / "gshard-mt"
 
 
 def is_requirement(location: str) -> bool:
-    """Tells NAME==VERSION from a path."""
+    """Tells whether a location is NAME==VERSION, not a path."""
     return _REQUIREMENT.fullmatch(location) is not None
 
 
 def fetch_wheel(requirement: str, sha256: str) -> pathlib.Path:
-    """Returns the path of a cached wheel whose SHA-256 is the given one, downloading it if need be.
+    """Returns the path of the cached wheel with the given SHA-256, downloading it if necessary.
 
-    Raises DataError where pip can't fetch it or the hash is another.
+    Raises DataError if pip can't fetch it or the hash differs.
     """
     if not sha256:
         raise DataError(f"{requirement}: sha256 is missing; a fetched file needs one")
@@ -49,13 +49,13 @@ def fetch_wheel(requirement: str, sha256: str) -> pathlib.Path:
 
 
 def check_hash(path: pathlib.Path, sha256: str) -> None:
-    """Raises DataError where the file's SHA-256 is not the recipe's."""
+    """Raises DataError if the file's SHA-256 is not the recipe's."""
     with open(path, "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256.lower():
         raise DataError(
             f"{path}: sha256 is {found}, the recipe expects {sha256}; "
-            "delete the file to fetch it again, or mend sha256 in the recipe"
+            "delete the file to fetch it again, or correct sha256 in the recipe"
         )
 
 

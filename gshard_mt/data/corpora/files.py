@@ -1,4 +1,4 @@
-"""Files of a corpus: found by path or glob, opened as bytes, whatever they are compressed with."""
+"""Files of a corpus: found by path or glob, opened as bytes and decompressed."""
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
@@ -20,14 +20,14 @@ from gshard_mt.errors import DataError
 COMPRESSED = (".gz", ".xz", ".zst")
 
 _CHUNK_BYTES = 1 << 17
-# A block of zstd expands to 128 KiB at most and may take 4 bytes: this bounds what is held at once.
+# Bounds memory: a block of zstd, which expands to up to 128 KiB, may take only 4 bytes.
 _COMPRESSED_BYTES = 1 << 11
-_MAX_WINDOW_BYTES = 1 << 27  # what `zstd --long` makes; a frame may ask for gigabytes
+_MAX_WINDOW_BYTES = 1 << 27  # as of `zstd --long`; a frame may ask for gigabytes
 _READ_ERRORS = (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
 
 
 def find_files(entry: Entry) -> list[pathlib.Path]:
-    """Returns the files of a path or glob, sorted. Raises DataError where there is none."""
+    """Returns the files of a path or glob, sorted. Raises DataError if there is none."""
     if entry.path.is_file():
         return [entry.path]
     if entry.path.is_dir():
@@ -41,9 +41,9 @@ def find_files(entry: Entry) -> list[pathlib.Path]:
 
 @contextlib.contextmanager
 def open_bytes(path: pathlib.Path) -> Iterator[IO[bytes]]:
-    """Opens a file for reading; `.gz`, `.xz`, `.zst` give what is in them.
+    """Opens a file for reading; `.gz`, `.xz` and `.zst` are decompressed.
 
-    Raises DataError where it can't be read, is cut short or is no such archive.
+    Raises DataError if it can't be read, is truncated or isn't in the format of its suffix.
     """
     try:
         with _open(path) as file, _expand(file, path.suffix) as content:
@@ -57,12 +57,12 @@ def open_bytes(path: pathlib.Path) -> Iterator[IO[bytes]]:
 
 
 def bare_name(path: pathlib.Path) -> str:
-    """Returns the file's name without the suffix of its compression."""
+    """Returns the file's name without the suffix of a compression."""
     return path.stem if path.suffix in COMPRESSED else path.name
 
 
 def num_bytes_read() -> int:
-    """Returns how much of all files this process has read so far, as they are on disk."""
+    """Returns how many bytes of files, as stored, this process has read so far."""
     return _CountedFile.num_bytes
 
 
@@ -90,9 +90,9 @@ class _CountedFile(io.FileIO):
 
 
 class _ZstdFile(io.RawIOBase):
-    """Decompresses frame after frame.
+    """Decompresses one frame after another.
 
-    zstandard's own stream reader takes a file that is cut short for one that ends there.
+    zstandard's own stream reader doesn't notice that a file is truncated.
     """
 
     def __init__(self, file: IO[bytes]):

@@ -1,4 +1,4 @@
-"""`jsonl:` a JSON object a line, in the shapes of rows.py; a glob takes many files."""
+"""`jsonl:` one JSON object per line, in a layout of rows.py; a glob matches several files."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -13,10 +13,10 @@ from gshard_mt.errors import DataError
 
 
 def read_jsonl(entry: Entry) -> Iterator[Pair]:
-    """Yields the pairs of every file of a glob. Blank lines are none.
+    """Yields the pairs of every file of a glob; blank lines are skipped.
 
-    Raises DataError with file:line where a line is no JSON object or of another shape. Half a
-    character, as in "\\ud83d", becomes U+FFFD.
+    Raises DataError with file:line for a line that isn't a JSON object or has another layout. Lone
+    surrogates, as in "\\ud83d", become U+FFFD.
     """
     for path in find_files(entry):
         tags, has_pairs, number = Tags(entry.languages, path), False, 0
@@ -26,7 +26,7 @@ def read_jsonl(entry: Entry) -> Iterator[Pair]:
             try:
                 row = json.loads(line)
                 if not isinstance(row, dict):
-                    raise RowError(f"a JSON {type(row).__name__} is no row; {SHAPES}")
+                    raise RowError(f"a JSON {type(row).__name__} is not a row; {SHAPES}")
                 pairs = pairs_of(row, tags)
                 if "\\u" in line:
                     pairs = [Pair(*map(without_surrogates, pair)) for pair in pairs]

@@ -1,4 +1,4 @@
-"""MO files, the compiled form of gettext catalogues, from bytes that may be anything."""
+"""MO files, the compiled form of gettext catalogs, parsed from untrusted bytes."""
 # SPDX-License-Identifier: Apache-2.0
 
 import struct
@@ -10,7 +10,7 @@ _MAGIC = {b"\xde\x12\x04\x95": "<", b"\x95\x04\x12\xde": ">"}
 
 
 class Message(NamedTuple):
-    """An English message and its translation; where `plural` is "" there is one form."""
+    """An English message and its translation; there is one form if `plural` is empty."""
 
     singular: str
     plural: str
@@ -18,9 +18,9 @@ class Message(NamedTuple):
 
 
 def parse_mo(content: bytes) -> Iterator[Message]:
-    """Yields the messages; the first, of an empty singular, is the catalogue's header.
+    """Yields the messages; a first one with an empty singular is the catalog's header.
 
-    polib reads MO files from disk only, and believes their offsets. Raises ValueError.
+    polib reads MO files only from disk and trusts their offsets. Raises ValueError.
     """
     order = _MAGIC.get(content[:4])
     if order is None or len(content) < _HEADER:
@@ -45,9 +45,9 @@ def parse_mo(content: bytes) -> Iterator[Message]:
 
 
 def charset_of(header: bytes) -> str:
-    """Returns the encoding that a catalogue's header names, UTF-8 where it names none.
+    """Returns the encoding named in a catalog's header, by default UTF-8.
 
-    Raises ValueError for what isn't an encoding of text.
+    Raises ValueError if it isn't a text encoding.
     """
     start = header.lower().find(b"charset=")
     if start < 0:
@@ -63,10 +63,10 @@ def charset_of(header: bytes) -> str:
     return charset
 
 
-def _string(content: bytes, place: int, order: str) -> bytes:
-    if place + 8 > len(content):
+def _string(content: bytes, at: int, order: str) -> bytes:
+    if at + 8 > len(content):
         raise ValueError("a table leads beyond the end of the file")
-    length, offset = struct.unpack_from(f"{order}2I", content, place)
+    length, offset = struct.unpack_from(f"{order}2I", content, at)
     if offset + length > len(content):
         raise ValueError("a string leads beyond the end of the file")
     return content[offset : offset + length]

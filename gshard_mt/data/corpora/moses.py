@@ -1,4 +1,4 @@
-"""`moses:` two files, one sentence a line: line n of the second is the English of the first's."""
+"""`moses:` two files with one sentence per line; line n of the second is the English of line n."""
 # SPDX-License-Identifier: Apache-2.0
 
 import itertools
@@ -14,7 +14,7 @@ from gshard_mt.errors import DataError
 def read_moses(entry: Entry) -> Iterator[Pair]:
     """Yields the pairs of `SOURCE_FILE,ENGLISH_FILE`.
 
-    Raises DataError where one file has more lines than the other, or English comes first.
+    Raises DataError if the files differ in length or the English file comes first.
     """
     (language,) = entry.languages
     names = entry.location.split(",")
@@ -30,7 +30,7 @@ def read_moses(entry: Entry) -> Iterator[Pair]:
 
 
 def aligned_lines(first: pathlib.Path, second: pathlib.Path) -> Iterator[tuple[str, str]]:
-    """Yields line n of both files. Raises DataError with both counts where they differ."""
+    """Yields line n of both files. Raises DataError with both counts if they differ."""
     lines = [read_lines(first), read_lines(second)]
     number = 0
     for one, other in itertools.zip_longest(*lines):
@@ -38,7 +38,7 @@ def aligned_lines(first: pathlib.Path, second: pathlib.Path) -> Iterator[tuple[s
             longer = sum(1 for _ in lines[one is None]) + number + 1
             counts = (number, longer) if one is None else (longer, number)
             raise DataError(
-                f"{first}: {counts[0]} lines, but {second} has {counts[1]}; accepted: as many"
+                f"{first}: {counts[0]} lines, but {second} has {counts[1]}; accepted: equal counts"
             )
         number += 1
         yield one[1], other[1]

@@ -1,4 +1,4 @@
-"""`parquet:` tables in the shapes of rows.py, streamed; a glob takes many files."""
+"""`parquet:` tables in a layout of rows.py, streamed; a glob matches several files."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
@@ -16,13 +16,13 @@ from gshard_mt.documents import in_one_line
 from gshard_mt.errors import DataError
 
 _BATCH_ROWS = 1024  # rows in memory at a time
-_BUFFER_BYTES = 1 << 20  # read at a time of each column
+_BUFFER_BYTES = 1 << 20  # to read at a time of each column
 
 
 def read_parquet(entry: Entry) -> Iterator[Pair]:
     """Yields the pairs of every file of a glob.
 
-    Raises DataError with the columns found where none of the shapes is there.
+    Raises DataError with the columns found if they have none of the layouts.
     """
     for path in find_files(entry):
         yield from _read(path, Tags(entry.languages, path))
@@ -50,7 +50,7 @@ def _read(path: pathlib.Path, tags: Tags) -> Iterator[Pair]:
 
 
 def _columns(schema: pa.Schema, tags: Tags, path: pathlib.Path) -> list[str]:
-    """Returns the columns to read: a struct of texts, or source and target, or one a language."""
+    """Returns the columns to read: a struct of texts, source and target, or one per language."""
     for name in STRUCTS:
         if name in schema.names and kinds.is_struct(schema.field(name).type):
             return [name]

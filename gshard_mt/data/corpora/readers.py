@@ -1,4 +1,4 @@
-"""The table of source schemes: a new format is one file beside this one and one row here."""
+"""The table of source schemes: a new format is one more module in this room and one row here."""
 # SPDX-License-Identifier: Apache-2.0
 
 import glob
@@ -17,14 +17,14 @@ from gshard_mt.errors import DataError
 
 
 class Scheme(NamedTuple):
-    """How a scheme is read, and whether one entry may name many languages (or `*`)."""
+    """The reader of a scheme, and whether one entry may name several languages (or `*`)."""
 
     read: Reader
     has_languages: bool = False
 
 
 def never_empty(read: Reader) -> Reader:
-    """Returns the reader with a DataError for an entry that has no pairs at all."""
+    """Returns the reader, which raises DataError for an entry without any pairs."""
 
     def read_some(entry: Entry) -> Iterator[Pair]:
         pairs = read(entry)
@@ -60,12 +60,12 @@ SCHEMES = {
     "wheel": Scheme(never_empty(read_wheel), has_languages=True),
 }
 
-# Schemes of large files, whose sizes say how much there is to read.
+# Schemes that read files whose sizes tell how much there is to read.
 _FILES = ("jsonl", "moses", "parquet", "tmx", "tsv")
 
 
 def num_bytes(entry: Entry) -> int:
-    """Returns the size on disk of an entry's files; 0 where it isn't known."""
+    """Returns the size on disk of an entry's files; 0 if unknown."""
     if entry.scheme not in _FILES:
         return 0
     locations = entry.location.split(",") if entry.scheme == "moses" else [entry.location]

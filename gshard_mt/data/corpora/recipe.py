@@ -1,4 +1,4 @@
-"""A corpus recipe: a TOML file that says where text comes from, its languages, its licence."""
+"""A corpus recipe: a TOML file that lists sources of text, their languages and their licences."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -17,7 +17,9 @@ from gshard_mt.languages import base_language, language_code
 
 _RECIPE_KEYS = {"name", "corpus"}
 _CORPUS_KEYS = {"language", "split", "source", "license", "sha256"}
-_EACH = "{language}"  # in a source: an entry for each language, its tag as the recipe writes it
+_EACH = (
+    "{language}"  # in a source: makes one entry per language, with its tag as written in the recipe
+)
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -27,14 +29,14 @@ class Recipe:
     entries: tuple[Entry, ...]
 
     def fingerprint(self) -> str:
-        """Returns a hash of what the recipe says, wherever its file lies."""
+        """Returns a hash of the recipe's content, independent of its path."""
         entries = [dataclasses.asdict(entry) | {"folder": ""} for entry in self.entries]
         content = json.dumps([self.name, entries], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
 
 def load_recipe(path: pathlib.Path) -> Recipe:
-    """Reads and checks a recipe. Raises DataError at the first thing that can't be meant."""
+    """Reads and checks a recipe. Raises DataError for the first invalid entry."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

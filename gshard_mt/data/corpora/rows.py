@@ -1,4 +1,4 @@
-"""Rows: the shapes in which tables of translations come, and the pairs in a row of each."""
+"""Rows: the supported layouts of tables of translations, and the pairs in a row."""
 # SPDX-License-Identifier: Apache-2.0
 
 import re
@@ -19,13 +19,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class RowError(ValueError):
-    """A row can't be read; the reader adds the file and the row."""
+    """A row can't be read; the reader adds the file and the row number."""
 
 
 def pairs_of(row: Mapping[str, Any], tags: Tags) -> Iterable[Pair]:
-    """Returns a row's pairs: one for each language that is wanted, English being there.
+    """Returns a row's pairs: one for each wanted language if there is English.
 
-    A null is a translation that is missing. Raises RowError for any other shape than SHAPES.
+    A null is a missing translation. Raises RowError for any layout that is not in SHAPES.
     """
     for name in STRUCTS:
         if isinstance(texts := row.get(name), Mapping):
@@ -38,7 +38,7 @@ def pairs_of(row: Mapping[str, Any], tags: Tags) -> Iterable[Pair]:
         source, english = (_text(name, row[name]) for name in SIDES)
         return [] if source is None or english is None else [Pair(tags.single, source, english)]
     if tags.is_any:
-        # Any column may have a language's code for its name: `id` is Indonesian.
+        # Any column's name may be a language code: `id` is Indonesian.
         raise RowError(f'"*" needs a translation column; {SHAPES}; or list the languages')
     if not any(tags[key] == ENGLISH for key in row):
         raise RowError(f"no translation in it, it has {_names(row)}; {SHAPES}")
@@ -46,7 +46,7 @@ def pairs_of(row: Mapping[str, Any], tags: Tags) -> Iterable[Pair]:
 
 
 def without_surrogates(text: str) -> str:
-    """Returns the text with U+FFFD for halves of characters, which `\\ud83d` in JSON can make."""
+    """Returns the text with U+FFFD for lone surrogates, such as `\\ud83d` in JSON."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
@@ -74,9 +74,9 @@ def _text(key: str, value: Any) -> str | None:
 
 def _zipped(languages: list[Any], texts: Any) -> list[tuple[str, Any]]:
     if not isinstance(texts, list) or len(texts) != len(languages):
-        raise RowError("'language' and 'translation' are no lists of one length")
+        raise RowError("'language' and 'translation' are not lists of one length")
     if not all(isinstance(language, str) for language in languages):
-        raise RowError("'language' has something that is no string")
+        raise RowError("'language' has an item that is not a string")
     return list(zip(languages, texts, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Tags: what an entry of a recipe makes of the language tags that a corpus uses."""
+"""Tags: maps a corpus's language tags to the languages that an entry of a recipe wants."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
@@ -8,14 +8,14 @@ from gshard_mt.languages import base_language, language_code
 
 ENGLISH = "en"
 
-_MAX_TAGS = 10_000  # that are remembered: keys of a file may be anything
-_MAX_NAMED = 12  # in an error
+_MAX_TAGS = 10_000  # to cache: keys of a file may be anything
+_MAX_NAMED = 12  # to list in an error
 
 
 class Tags(dict[str, str | None]):
-    """Maps a tag to ENGLISH, to itself where the entry asks for its language, or to None.
+    """Maps a tag to ENGLISH, to itself if the entry wants its language, or to None.
 
-    A language takes all its locales and scripts: `es` takes `es-419`, `sr` takes `sr-Latn`.
+    A language includes its locales and scripts: `es` includes `es-419`, `sr` includes `sr-Latn`.
     """
 
     def __init__(self, languages: tuple[str, ...], where: pathlib.Path | str):
@@ -32,7 +32,7 @@ class Tags(dict[str, str | None]):
 
     @property
     def single(self) -> str:
-        """The one language of the entry, for text that says nothing of it. Raises DataError."""
+        """The entry's only language, for text without tags. Raises DataError if there are more."""
         if len(self.languages) != 1 or self.is_any:
             raise DataError(
                 f"{self._where}: doesn't say which language its sources are; "
@@ -41,7 +41,7 @@ class Tags(dict[str, str | None]):
         return self.languages[0]
 
     def refusal(self) -> DataError:
-        """Returns the error for a file in which all tags were looked up and no pair was found."""
+        """Returns the error for a file without any wanted pair; lists the tags looked up."""
         found = sorted(tag for tag in self if tag.isprintable())
         names = ", ".join(found[:_MAX_NAMED]) + (", ..." if len(found) > _MAX_NAMED else "")
         wanted = "any language" if self.is_any else " or ".join(self.languages[:_MAX_NAMED])

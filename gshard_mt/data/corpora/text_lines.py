@@ -1,4 +1,4 @@
-"""Lines of UTF-8 text files, plain or compressed, streamed, with the line at fault named."""
+"""Streams the lines of UTF-8 text files, plain or compressed; errors name the line."""
 # SPDX-License-Identifier: Apache-2.0
 
 import codecs
@@ -8,16 +8,18 @@ from collections.abc import Iterator
 from gshard_mt.data.corpora.files import open_bytes
 from gshard_mt.errors import DataError
 
-MAX_LINE_BYTES = 1 << 20  # a longer line is no sentence, and compressed text may expand without end
+MAX_LINE_BYTES = (
+    1 << 20
+)  # a longer line is not a sentence, and compressed text may expand without limit
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
-    """Yields (line number from 1, line without its end). `.gz`, `.xz`, `.zst` are read as they are.
+    """Yields (line number from 1, line without its end); decompresses `.gz`, `.xz` and `.zst`.
 
-    A byte order mark and CR LF are no part of the text; control characters are. Raises DataError
-    with file:line for a line that isn't UTF-8 or has more than MAX_LINE_BYTES.
+    A byte order mark and CR LF are removed; control characters are kept. Raises DataError with
+    file:line for a line that isn't UTF-8 or is longer than MAX_LINE_BYTES.
     """
     longest = MAX_LINE_BYTES + len(b"\r\n")
     number = 0
@@ -40,7 +42,7 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
 
 
 def refuse_utf_16(start: bytes, path: pathlib.Path) -> None:
-    """Raises DataError where a text's first bytes are those of UTF-16."""
+    """Raises DataError if the first bytes of a text look like UTF-16."""
     # Without a byte order mark, every other byte of Latin text is zero.
     is_striped = b"" in (start[:64:2].strip(b"\0"), start[1:64:2].strip(b"\0"))
     if start.startswith(_UTF_16) or (is_striped and len(start.strip(b"\0\r\n")) > 1):

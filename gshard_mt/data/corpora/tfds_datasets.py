@@ -1,4 +1,4 @@
-"""`tfds:` translations that TFDS made, by folder or, where the network allows, by name."""
+"""`tfds:` translation datasets made by TFDS, given by folder or, with a network, by name."""
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
@@ -39,10 +39,10 @@ Row = Callable[[Any], dict[str, Any]]
 def read_tfds(entry: Entry) -> Iterator[Pair]:
     """Yields the pairs of a split, in the order of its files.
 
-    `entry.location` is a folder that TFDS made, or one of `<language>.<split>.txt` files, or a
-    name: NAME, NAME/CONFIG, NAME:VERSION, `opus/SUBSET:de-en`. A name is looked up where TFDS keeps
-    its data (TFDS_DATA_DIR, ~/tensorflow_datasets) and made there if it is missing. TensorFlow is
-    never needed to read, only by builders that use it themselves.
+    `entry.location` is a folder made by TFDS, a folder of `<language>.<split>.txt` files, or a
+    name: NAME, NAME/CONFIG, NAME:VERSION, `opus/SUBSET:de-en`. A name is looked up in TFDS's data
+    directory (TFDS_DATA_DIR, ~/tensorflow_datasets) and made there if it is missing. Reading never
+    needs TensorFlow; some builders do.
     """
     if entry.path.is_dir():
         if is_translate_folder(entry.path):
@@ -59,7 +59,7 @@ def read_tfds(entry: Entry) -> Iterator[Pair]:
         split = next((splits[name] for name in SPLIT_NAMES[entry.split] if name in splits), None)
         shards = list(zip(split.filepaths, split.shard_lengths, strict=True)) if split else []
         suffix = info.file_format.file_suffix if info.file_format else ""
-    except Exception as error:  # it reads JSON and imports classes by the names it finds there
+    except Exception as error:  # TFDS reads JSON and imports the classes that it names
         raise DataError(f"{folder}: not a dataset of TFDS: {in_one_line(error)}") from None
     if split is None:
         raise DataError(
@@ -88,7 +88,7 @@ def _pairs(
 
 
 def _row(features: Any, tags: Tags, folder: pathlib.Path) -> Row:
-    """Returns what makes a row of rows.py from an example's features, only wanted texts in it."""
+    """Returns a function from an example's features to a row of rows.py with the wanted texts."""
     kinds = tfds.features
     if isinstance(features, kinds.FeaturesDict):
         for name in STRUCTS:
@@ -123,7 +123,7 @@ def _row(features: Any, tags: Tags, folder: pathlib.Path) -> Row:
 
 
 def _texts(feature: Any) -> list[str]:
-    # Builders that read lines leave their ends in the text.
+    # Some builders leave line ends in the text.
     return [value.decode().rstrip("\r\n") for value in feature.bytes_list.value]
 
 
@@ -138,7 +138,7 @@ def _contents(shards: list[tuple[Any, int]], suffix: str) -> Iterator[tuple[str,
 
 
 def _array_records(path: pathlib.Path) -> Iterator[bytes]:
-    if not path.is_file():  # the library waits for one that isn't there
+    if not path.is_file():  # the library would wait for it
         raise DataError(f"{path}: no such file")
     try:
         reader = array_record_module.ArrayRecordReader(str(path), "readahead_buffer_size:0")
@@ -153,7 +153,7 @@ _FORMATS = {"array_record": _array_records, "tfrecord": read_records}
 
 
 def _only_version(folder: pathlib.Path) -> pathlib.Path:
-    """Returns the dataset's folder below NAME or NAME/CONFIG, where there is just one version."""
+    """Returns the dataset's folder below NAME or NAME/CONFIG if there is exactly one version."""
     found = {
         path.parent
         for depth in ("", "*/", "*/*/")
@@ -178,7 +178,7 @@ def _made_by_name(name: str) -> pathlib.Path:
     if not pair and not _NAME.fullmatch(name):
         raise DataError(f"tfds:{name}: no such folder, nor can it be a dataset's name")
     try:
-        # Standard error is for our own line, not for what TFDS looks up or tries again.
+        # Standard error is for our own errors, not for TFDS's look-ups and retries.
         for logger in ("absl", "urllib3"):
             logging.getLogger(logger).setLevel(logging.ERROR)
         with contextlib.redirect_stdout(io.StringIO()):
@@ -198,7 +198,7 @@ def _made_by_name(name: str) -> pathlib.Path:
             f"tfds:{name}: its builder needs the package {error.name}, which is not installed; "
             "make the dataset where it is and name its folder"
         ) from None
-    except Exception as error:  # a builder is code of many hands, and most of it fetches files
+    except Exception as error:  # builders are third-party code, and most fetch files
         raise DataError(
             f"tfds:{name}: TFDS can't make it: {in_one_line(error)}; check the network, or name a "
             "folder of a machine that could"
@@ -206,7 +206,7 @@ def _made_by_name(name: str) -> pathlib.Path:
 
 
 def _opus(pair: re.Match[str]) -> dict[str, Any]:
-    """Returns what makes a subset of OPUS in any language: TFDS's own configs are all de-en."""
+    """Returns the builder's arguments for a subset of OPUS; TFDS's own configs are all de-en."""
     builder = tfds.builder_cls("opus")
     configs = {config.name: config for config in builder.BUILDER_CONFIGS}
     if pair["subset"] not in configs:

@@ -14,9 +14,9 @@ _CRC_BYTES = 4
 
 
 def read_records(path: pathlib.Path) -> Iterator[bytes]:
-    """Yields the records. Raises DataError where the file is cut short or a length is damaged.
+    """Yields the records. Raises DataError if the file is truncated or a length is damaged.
 
-    The checksum of a length is checked, that of the text behind it is not.
+    The checksum of each length is verified, that of the content is not.
     """
     with open_bytes(path) as file:
         while header := file.read(12):

@@ -1,4 +1,4 @@
-"""`tmx:` translation memories in XML, streamed; a glob takes many files."""
+"""`tmx:` translation memories in XML, streamed; a glob matches several files."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
@@ -11,24 +11,24 @@ from gshard_mt.data.corpora.files import find_files, open_bytes
 from gshard_mt.data.corpora.tags import ENGLISH, Tags
 from gshard_mt.errors import DataError
 
-# What a real one has, with much room, and no more.
+# Far more than real memories have.
 MAX_DEPTH = 64
 MAX_SEGMENT_CHARACTERS = 1 << 20
 MAX_VARIANTS = 1000  # of one unit
 MAX_TOKEN_BYTES = 4 << 20  # a tag with its attributes, a comment
 
 _CHUNK_BYTES = 1 << 16
-# What stands in these is markup of another format, no text. Those that stand alone, such as a line
-# break, part two words.
+# The content of these elements is markup of another format, not text. Standalone ones, such as a
+# line break, separate words.
 _CODES = {"bpt": "", "ept": "", "it": "", "ph": " ", "ut": " "}
 
 
 def read_tmx(entry: Entry) -> Iterator[Pair]:
     """Yields the pairs of every file of a glob: each wanted variant of a unit and its English.
 
-    Text in `<hi>` stays, codes (`<bpt>`, `<ept>`, `<it>`, `<ph>`, `<ut>`) go. An XML declaration
-    may name another encoding than UTF-8. Raises DataError with file:line for broken XML and for
-    every entity declaration; a DTD outside the file is never read.
+    Text in `<hi>` is kept, codes (`<bpt>`, `<ept>`, `<it>`, `<ph>`, `<ut>`) are removed. An XML
+    declaration may name another encoding than UTF-8. Raises DataError with file:line for broken XML
+    and for any entity declaration; an external DTD is never read.
     """
     for path in find_files(entry):
         tags = Tags(entry.languages, path)
@@ -46,7 +46,7 @@ def read_tmx(entry: Entry) -> Iterator[Pair]:
 
 
 class _Units:
-    """The pairs of the units that the bytes fed so far complete."""
+    """Collects the pairs of the units that are complete in the bytes fed so far."""
 
     def __init__(self, path: pathlib.Path, tags: Tags):
         self.pairs: list[Pair] = []
@@ -75,7 +75,10 @@ class _Units:
             raise DataError(
                 f"{self._path}:{error.lineno}: broken XML: {expat.ErrorString(error.code)}"
             ) from None
-        except (ValueError, LookupError) as error:  # an encoding that Python can't give to expat
+        except (
+            ValueError,
+            LookupError,
+        ) as error:  # an encoding that expat can't use through Python
             self._refuse(f"can't be decoded: {error}")
         if self._num_bytes - self._parser.CurrentByteIndex > MAX_TOKEN_BYTES:
             self._refuse(f"a tag or comment of more than {MAX_TOKEN_BYTES} bytes")
@@ -129,8 +132,8 @@ class _Units:
             self._variants = []
 
     def _doctype(self, name: str, system: str | None, public: str | None, has_subset: int) -> None:
-        # Many memories name tmx14.dtd, which is never fetched. What a subset declares is another
-        # matter: entities that expand without end or read other files.
+        # Many memories name tmx14.dtd, which is never fetched. But an internal subset may declare
+        # entities that expand without limit or read other files.
         if has_subset:
             self._refuse("a DTD inside the file; delete it: entities are never expanded")
 

@@ -1,4 +1,4 @@
-"""A folder of `<language>.<split>.txt`, line by line, as TFDS's TranslateFolder has it."""
+"""A folder of line-aligned `<language>.<split>.txt`, in the layout of TFDS's TranslateFolder."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
@@ -10,7 +10,7 @@ from gshard_mt.data.corpora.moses import aligned_lines
 from gshard_mt.data.corpora.tags import ENGLISH, Tags
 from gshard_mt.errors import DataError
 
-# What others call our splits.
+# Names that others use for our splits.
 SPLIT_NAMES = {
     "train": ("train",),
     "dev": ("dev", "validation", "valid", "val"),
@@ -19,14 +19,14 @@ SPLIT_NAMES = {
 
 
 def is_translate_folder(folder: pathlib.Path) -> bool:
-    """Tells whether any file of the folder has the name of a language and a split."""
+    """Tells whether any file of the folder is named `<language>.<split>.txt`."""
     return any(_parse(path) for path in folder.iterdir())
 
 
 def read_translate_folder(entry: Entry) -> Iterator[Pair]:
-    """Yields the pairs of each wanted language; `.gz`, `.xz`, `.zst` are read as they are.
+    """Yields the pairs of each wanted language; `.gz`, `.xz` and `.zst` are decompressed.
 
-    Raises DataError where the split has no English, or fewer lines in one language than in it.
+    Raises DataError if the split has no English, or another number of lines in a language.
     """
     tags, english, sources = Tags(entry.languages, entry.path), None, []
     splits = {match[1]: match for path in entry.path.iterdir() if (match := _parse(path))}

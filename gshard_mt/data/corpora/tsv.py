@@ -1,4 +1,4 @@
-"""`tsv:` a line is source TAB English; a glob takes many files."""
+"""`tsv:` lines of source TAB English; a glob matches several files."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from gshard_mt.errors import DataError
 
 
 def read_tsv(entry: Entry) -> Iterator[Pair]:
-    """Yields the pairs of every file of a glob, in the order of their names.
+    """Yields the pairs of every file of a glob, in order of name.
 
-    Raises DataError with file:line where a line has not two columns.
+    Raises DataError with file:line for a line without exactly two columns.
     """
     (language,) = entry.languages
     for path in find_files(entry):

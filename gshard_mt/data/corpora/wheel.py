@@ -1,4 +1,4 @@
-"""`wheel:` translation catalogues inside a Python wheel, read from the zip, nothing unpacked."""
+"""`wheel:` translation catalogs in a Python wheel, read without unpacking it."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -18,10 +18,10 @@ _CATALOGUE = re.compile(r"(?P<folder>[^\\]*/translations)/(?P<locale>[A-Za-z0-9-
 
 
 def read_wheel(entry: Entry) -> Iterator[Pair]:
-    """Yields the pairs of `*/translations/<locale>.json` aligned by key with `en.json` beside it.
+    """Yields the pairs of `*/translations/<locale>.json`, aligned by key with its `en.json`.
 
-    `entry.location` is NAME==VERSION, fetched once and checked, or a path. A language takes all
-    of its locales (`es` takes `es-419`); a Pair's language is the locale.
+    `entry.location` is NAME==VERSION, fetched once and checked, or a path. A language includes its
+    locales (`es` includes `es-419`); a Pair's language is the locale.
     """
     path = find_archive(entry)
     with open_archive(path) as archive:

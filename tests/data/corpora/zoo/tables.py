@@ -23,8 +23,8 @@ BAD_JSONL = {
     "bad JSON at line 3": rows(
         "FILE:3: not JSON: Expect", samples.jsonl().replace(b'"two', b"two")
     ),
-    "array": rows("FILE:2: a JSON list is no row; accepted", [_GOOD_ROW, ["Haus", "house"]]),
-    "number": rows("FILE:1: a JSON int is no row", [7]),
+    "array": rows("FILE:2: a JSON list is not a row; accepted", [_GOOD_ROW, ["Haus", "house"]]),
+    "number": rows("FILE:1: a JSON int is not a row", [7]),
     "one document": rows("FILE:1: not JSON", json.dumps([_GOOD_ROW], indent=1)),
     "two rows in a line": rows("FILE:1: not JSON: Extra data", json.dumps(_GOOD_ROW) * 2),
     "missing keys": rows(
@@ -38,7 +38,7 @@ BAD_JSONL = {
     "a list for text": rows("FILE:1: 'de' is list", [{"translation": {"de": ["x"], "en": "x"}}]),
     "a number for source": rows("FILE:1: 'source' is float", [{"source": 1.5, "target": "x"}]),
     "unequal lists": rows(
-        "FILE:1: 'language' and 'translation' are no lists of one length",
+        "FILE:1: 'language' and 'translation' are not lists of one length",
         [{"translations": {"language": ["de"], "translation": []}}],
     ),
     "tags that are none": rows(
