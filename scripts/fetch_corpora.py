@@ -1,11 +1,11 @@
-"""Fetches the corpora of data/*.toml that are on no package index, from where they are published.
+"""Fetches the corpora of data/*.toml that are not on a package index from their publishers.
 
     python scripts/fetch_corpora.py NAME [--languages de,fr] [--folder data] [--yes]
 
-NAME is opus100, tatoeba or wmt30; TED needs no script (see data/ted.toml). It says what it will
-fetch and under which licence, and asks. Files land in FOLDER/NAME, where the recipe looks for them;
-what is there is not fetched again, and a download that was cut short goes on. Sizes, and SHA-256
-where it is published, are checked.
+NAME is opus100, tatoeba or wmt30; TED needs no script (see data/ted.toml). The script prints what
+it will fetch and under which licence, and asks for confirmation. Files go to FOLDER/NAME, where the
+recipe expects them. Existing files are not fetched again, and interrupted downloads are resumed.
+Sizes are checked, and SHA-256 if it is published.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -38,20 +38,20 @@ _WMT_YEARS = {"de": 14, "hi": 14, "fr": 15, "ro": 16, "lv": 17, "et": 18, "tr": 
 
 
 class FetchError(UserError):
-    """A file can't be fetched, or isn't what it should be; the message starts with its address."""
+    """A file can't be fetched or is not the expected one; the message starts with its address."""
 
 
 class Download(NamedTuple):
-    """One file to fetch: where it goes, and what is known of it."""
+    """One file to fetch: its address, its path, and its size and hash if known."""
 
     url: str
     path: pathlib.Path
-    size: int | None = None  # bytes; None: what the server says
+    size: int | None = None  # bytes; None: as the server reports
     sha256: str = ""
 
 
 class Corpus(NamedTuple):
-    """How a corpus is fetched: language by language, `fetch(tag, folder)`."""
+    """How to fetch a corpus: one language at a time, with `fetch(tag, folder)`."""
 
     about: str
     fetch: Callable[[str, pathlib.Path], None]
@@ -126,14 +126,14 @@ CORPORA = {
 
 
 def fetch(download: Download) -> None:
-    """Fetches a file, or goes on where its `.part` ends, and checks it. Raises FetchError."""
+    """Fetches a file, resuming from its `.part`, and checks it. Raises FetchError."""
     if download.path.exists():
         return
     download.path.parent.mkdir(parents=True, exist_ok=True)
     part = download.path.with_name(f"{download.path.name}.part")
     start = part.stat().st_size if part.exists() else 0
     with _open(download.url, start) as answer:
-        if answer.status != 206:  # the server begins at the beginning
+        if answer.status != 206:  # the server sends the whole file
             start = 0
         length = answer.headers.get("Content-Length")
         size = download.size or (start + int(length) if length else None)
@@ -147,7 +147,7 @@ def fetch(download: Download) -> None:
 
 
 def languages_of(name: str) -> list[str]:
-    """Returns the tags of a recipe's sources that this script fetches, as its files have them."""
+    """Returns the tags, as in file names, of the sources of a recipe that this script fetches."""
     tags = []
     source = re.compile(rf"\w+:{name}/(?P<tag>[^-]+)-en")
     for table in tomllib.loads((DATA / f"{name}.toml").read_text(encoding="utf-8"))["corpus"]:
@@ -178,12 +178,14 @@ def main() -> None:
     for tag in tags:
         try:
             corpus.fetch(tag, folder)
-            print(f"{tag}: there", file=sys.stderr)
+            print(f"{tag}: done", file=sys.stderr)
         except _ERRORS as error:
             failed.append(tag)
             print(f"{tag}: {error}", file=sys.stderr)
     if failed:
-        sys.exit(f"error: not fetched: {' '.join(failed)}; start again to go on, or leave them out")
+        sys.exit(
+            f"error: not fetched: {' '.join(failed)}; run it again to resume, or leave them out"
+        )
 
 
 _ERRORS = (FetchError, OSError, zipfile.BadZipFile, tarfile.TarError, KeyError, ValueError)
@@ -195,7 +197,7 @@ def _opus_pair(code: str) -> str:
 
 @contextlib.contextmanager
 def _fetched(url: str, folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Fetches an archive and removes it when all of it has been unpacked."""
+    """Fetches an archive and removes it after it has been unpacked."""
     path = folder / url.rsplit("/", 1)[1]
     fetch(Download(url, path))
     yield path
@@ -204,7 +206,7 @@ def _fetched(url: str, folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def _unpack(content: IO[bytes] | None, path: pathlib.Path) -> None:
     if content is None:
-        raise FetchError(f"{path}: in the archive it is no file")
+        raise FetchError(f"{path}: not a file in the archive")
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     with open(part, "wb") as file:
@@ -220,7 +222,7 @@ def _open(url: str, start: int = 0):
             urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_SECONDS
         )
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # all of it is there already, or more: begin again
+        if error.code == 416:  # the .part is complete, or too long: start again
             return _open(url)
         raise FetchError(f"{url}: {error.code} {error.reason}") from None
     except urllib.error.URLError as error:
@@ -232,7 +234,9 @@ def _check(download: Download, part: pathlib.Path, size: int | None) -> None:
     if size is not None and found != size:
         if found > size:
             part.unlink()
-        raise FetchError(f"{download.url}: {found} bytes came of {size}; start again to go on")
+        raise FetchError(
+            f"{download.url}: received {found} of {size} bytes; run it again to resume"
+        )
     if download.sha256:
         with open(part, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""A place in the stream is small and says all; another mixture begins where the old one stopped."""
+"""A stream position is small and complete; another mixture begins where the old one ended."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -23,13 +23,13 @@ def make_position(
     return StreamPosition(data, temperature, CHUNK_PAIRS, pairs)
 
 
-def read(place: StreamPosition, num_chunks: int) -> dict[str, list[int]]:
-    """The indices of each language that so many chunks take from a place on."""
-    mixture = mixture_of(place, seed=4)
-    chunks = [mixture.indices(place.chunk + number) for number in range(num_chunks)]
+def read(position: StreamPosition, num_chunks: int) -> dict[str, list[int]]:
+    """The indices of each language that so many chunks take from a position on."""
+    mixture = mixture_of(position, seed=4)
+    chunks = [mixture.indices(position.chunk + number) for number in range(num_chunks)]
     return {
         pair: [index for chunk in chunks for index in chunk[number].tolist()]
-        for number, pair in enumerate(place.pairs)
+        for number, pair in enumerate(position.pairs)
     }
 
 
@@ -78,12 +78,14 @@ def test_a_language_whose_pairs_changed_begins_its_next_epoch(num_chunks, start)
 
 
 def test_mixtures_can_change_again_and_again():
-    place = make_position({"de": 70, "fr": 30})
+    position = make_position({"de": 70, "fr": 30})
     parts = []
     for number, counts in enumerate(({"de": 70, "fr": 30, "lb": 5}, {"de": 70, "lb": 5})):
-        parts.append(read(place, 3))
-        place = change_mixture(place._replace(chunk=3), make_position(counts, data=str(number)), 4)
-    streams = join(*parts, read(place, 6))
+        parts.append(read(position, 3))
+        position = change_mixture(
+            position._replace(chunk=3), make_position(counts, data=str(number)), 4
+        )
+    streams = join(*parts, read(position, 6))
     for pair, count in (("de", 70), ("lb", 5)):
         assert len(streams[pair]) >= count
         assert sorted(streams[pair][:count]) == list(range(count))
@@ -97,14 +99,14 @@ def test_a_language_without_pairs_may_get_some():
     assert back.pairs["fr"]["start"] == 0
 
 
-def test_a_place_is_small_and_comes_back_from_json():
-    place = make_position({f"l{n}": 10**8 + n for n in range(103)})._replace(chunk=10**6, row=77)
-    text = json.dumps(to_json(place))
+def test_a_position_is_small_and_comes_back_from_json():
+    position = make_position({f"l{n}": 10**8 + n for n in range(103)})._replace(chunk=10**6, row=77)
+    text = json.dumps(to_json(position))
     assert len(text) < 16_000
-    assert from_json(json.loads(text)) == place
+    assert from_json(json.loads(text)) == position
 
 
 @pytest.mark.parametrize("state", [{}, {"parent": {"next_index": 3}}, {"format_version": 2}])
-def test_a_place_of_another_format_is_refused(state):
+def test_a_position_of_another_format_is_refused(state):
     with pytest.raises(CheckpointError, match="format_version .*accepted: 1"):
         from_json(state)

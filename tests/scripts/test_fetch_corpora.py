@@ -138,7 +138,7 @@ def test_a_download_that_was_cut_short_goes_on(script, site, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"size": 99}, "10 bytes came of 99"),
+        ({"size": 99}, "received 10 of 99 bytes"),
         ({"sha256": "0" * 64}, "sha256 is .*, published is 000"),
     ],
 )
