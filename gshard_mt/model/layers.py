@@ -1,4 +1,4 @@
-"""The plain parts of a Transformer: parameters by letters, products, norm, dropout."""
+"""Building blocks of a Transformer: parameters by letters, products, norm, dropout."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -12,9 +12,9 @@ from flax import nnx
 
 from gshard_mt.partitioning.annotate import platform
 
-Sizes = dict[str, int]  # letter of the alphabet -> size of that axis
+Sizes = dict[str, int]  # axis letter -> size of the axis
 
-MASKED = -1e9  # a logit that takes no part; finite, so that a row of padding stays finite
+MASKED = -1e9  # a masked logit; finite, so that a row of padding stays finite
 NORM_EPSILON = 1e-6
 POSITION_BASE = 10_000.0  # of the wavelengths of the position encoding
 
@@ -22,9 +22,9 @@ POSITION_BASE = 10_000.0  # of the wavelengths of the position encoding
 def uniform_parameter(
     rngs: nnx.Rngs, letters: str, sizes: Sizes, fan_in: str, scale: float = 1.0
 ) -> nnx.Param:
-    """A float32 parameter drawn uniformly with variance scale^2 / fan-in (GShard's public code).
+    """A float32 parameter, uniform with variance scale^2 / fan-in (GShard's public code).
 
-    `fan_in` names the letters that are summed over when the parameter is used.
+    `fan_in` lists the letters that are summed over when the parameter is used.
     """
     bound = scale * math.sqrt(3.0 / math.prod(sizes[letter] for letter in fan_in))
     shape = tuple(sizes[letter] for letter in letters)
@@ -33,10 +33,10 @@ def uniform_parameter(
 
 
 def contract(spec: str, x: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
-    """An einsum of two operands, multiplied in `dtype`, summed in float32; its gradients too.
+    """An einsum of two operands, multiplied in `dtype` and summed in float32, gradients included.
 
     JAX's own gradient of a bfloat16 product with a float32 result multiplies in float32, which
-    is several times slower wherever the hardware has bfloat16 units.
+    is several times slower on hardware with bfloat16 units.
     """
     return _contract(spec, x, w, dtype)  # type: ignore[return-value]
 
@@ -44,7 +44,7 @@ def contract(spec: str, x: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
 def product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """The einsum of two operands with float32 sums.
 
-    XLA:CPU has no batched bfloat16 products with such sums: there, their operands are widened.
+    XLA:CPU has no batched bfloat16 products with float32 sums, so operands are widened there.
     """
     letters_a, letters_b, letters_y = spec.replace("->", ",").split(",")
     is_batched = set(letters_a) & set(letters_b) & set(letters_y)
@@ -60,7 +60,7 @@ def _contract(spec: str, x: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
 
 def _contract_forward(spec, x, w, dtype):
     x_low, w_low = x.astype(dtype), w.astype(dtype)
-    # Empty arrays carry the dtypes that the gradients must have.
+    # Empty arrays record the dtypes that the gradients must have.
     residuals = (x_low, w_low, jnp.zeros(0, x.dtype), jnp.zeros(0, w.dtype))
     return product(spec, x_low, w_low).astype(dtype), residuals
 
@@ -75,13 +75,13 @@ def _contract_backward(spec, dtype, residuals, dy):
 
 
 def _weight_gradient(left, right, letters_w: str) -> jax.Array:
-    """The einsum of two operands that sums over tokens, the cheaper one to transpose first.
+    """The einsum of two operands that sums over tokens, with the cheaper one to transpose first.
 
-    XLA:CPU transposes the first operand; with the other one first, the result may have to be
-    transposed too. The barrier keeps XLA from changing their order back.
+    XLA:CPU transposes the first operand, and the result too unless its axes come out in order. The
+    barrier keeps XLA from swapping the operands back.
     """
     letters = _kept(right, left, letters_w)
-    if letters == letters_w:  # the result comes out as it is wanted
+    if letters == letters_w:  # the result needs no transpose
         moved = right[1].size
     else:
         moved = right[1].size + math.prod(_sizes(left, right)[letter] for letter in letters_w)
@@ -95,7 +95,7 @@ def _weight_gradient(left, right, letters_w: str) -> jax.Array:
 
 
 def _kept(left, right, letters_w: str) -> str:
-    """The letters of the weight in the order in which a product of the two has them."""
+    """The letters of the weight, in the order that a product of the two operands has."""
     return "".join(c for c in dict.fromkeys(left[0] + right[0]) if c in letters_w)
 
 
@@ -128,8 +128,8 @@ def _mix(bits: jax.Array) -> jax.Array:
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """Zeroes elements with probability `rate` and scales the rest; the identity without a key.
 
-    The mask is a hash of the element's index and the key. It depends on no sharding, and costs a
-    tenth of JAX's own random bits, which would be a quarter of a training step on a CPU.
+    The mask is a hash of the element's index and the key. It does not depend on the sharding and
+    costs a tenth of JAX's random bits, which would take a quarter of a training step on a CPU.
     """
     if key is None or rate == 0.0:
         return x
@@ -143,7 +143,7 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 
 
 def split_key(key: jax.Array | None, num: int) -> Sequence[jax.Array | None] | jax.Array:
-    """`jax.random.split`, and no randomness stays no randomness."""
+    """`jax.random.split`; None, which means no randomness, becomes a list of None."""
     return [None] * num if key is None else jax.random.split(key, num)
 
 

@@ -59,5 +59,5 @@ def pipe_blocks(stack: Any, function: Callable, x: jax.Array, context: Any, keys
         lambda a: jnp.pad(a, ((0, num_stages - 1), *((0, 0) for _ in a.shape[1:]))), entering
     )
     empty = jax.tree.map(lambda a: jnp.zeros((num_stages, *a.shape[1:]), a.dtype), entering)
-    _, left = jax.lax.scan(tick, empty, arriving)
-    return left[num_stages - 1 :]
+    _, leaving = jax.lax.scan(tick, empty, arriving)
+    return leaving[num_stages - 1 :]

@@ -1,4 +1,4 @@
-"""Cached decoding is full decoding, and beam search the slow one, whatever else is in a batch."""
+"""Cached decoding equals full decoding; beam search equals a slow one, whatever the batch."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -33,7 +33,7 @@ LENGTHS = [8, 3, 6, 5, 1, 4, 7, 2]
 
 
 def sources(lengths: list[int], bucket: int, seed: int = 0) -> np.ndarray:
-    """Random sentences [B, L], one a row, each ending with EOS, then padding."""
+    """Random sentences [B, L], one per row, each ending with EOS, then padding."""
     source_BL = np.zeros((len(lengths), bucket), np.int32)
     for row, length in enumerate(lengths):
         if length:
@@ -43,23 +43,24 @@ def sources(lengths: list[int], bucket: int, seed: int = 0) -> np.ndarray:
 
 
 class Found(NamedTuple):
-    """What is found of one sentence a row."""
+    """The hypotheses of one sentence per row."""
 
     ids_BWT: Any
     score_BW: Any
 
 
 class Case:
-    """A random model whose hypotheses differ, finish or don't, and its two ways to decode."""
+    """A random model whose hypotheses differ and may not finish, and its two ways to decode."""
 
     def __init__(self, config, seed):
-        # An untied softmax doesn't repeat its input, larger parameters make sharper predictions.
+        # An untied softmax does not repeat its input; larger parameters sharpen the predictions.
         config = dataclasses.replace(config, tie_softmax=False)
         model = tiny.make(config, seed)
         self.params = jax.tree.map(lambda array: 2.0 * array, model.params)
         self.params["softmax_VM"] = self.params["softmax_VM"].at[eos_id].mul(1.5)
         self.model, self.groups = model, decoding_groups(config)
-        self._full = jax.jit(self._decode_in_full)
+        self.full = jax.jit(self._decode_in_full)
+        self.start, self.step = jax.jit(self._start, static_argnums=2), jax.jit(self._step)
         self._searches = {}
 
     def _decode_in_full(self, params, source_BL, input_BT):
@@ -71,11 +72,17 @@ class Case:
         hidden_BTM, _ = built.decode(memory_BLM, source.segment_BL, target, self.groups)
         return hidden_BTM, jax.nn.log_softmax(built.logits(hidden_BTM))
 
-    def full(self, params, source_BL, input_BT):
-        return self._full(params, source_BL, input_BT)
+    def _start(self, params, source_BL, num_beams: int, first_step):
+        built = self.model.blueprint.build(params)
+        cache = built.empty_cache(source_BL.shape[0], num_beams, 20)._replace(step=first_step)
+        return encode_source(built, source_BL), cache
+
+    def _step(self, params, token_BW, position_B, cache, source):
+        built = self.model.blueprint.build(params)
+        return built.step(token_BW, position_B, cache, source, self.groups)
 
     def next_log_p(self, source_L: np.ndarray, prefixes: list[list[int]]) -> np.ndarray:
-        """Decodes up to 8 prefixes of one sentence anew."""
+        """Log-probabilities [prefix, V] of what follows up to 8 prefixes, decoded from scratch."""
         input_BT = np.zeros((8, NUM_POSITIONS), np.int32)
         for row, prefix in enumerate(prefixes):
             input_BT[row, : len(prefix) + 1] = [bos_id, *prefix]
@@ -86,29 +93,29 @@ class Case:
         self, beam_size: int, source_BL, limit_B, num_positions=NUM_POSITIONS, params=None
     ) -> Found:
         limit_BQ = np.asarray(limit_B)[:, None]
-        found = self.search_in_turns(beam_size, [source_BL], limit_BQ, num_positions, params)
+        found = self.search_in_rounds(beam_size, [source_BL], limit_BQ, num_positions, params)
         return Found(found.ids_BQWT[:, 0], found.score_BQW[:, 0])
 
-    def search_in_turns(
-        self, beam_size: int, turns, limit_BQ, num_positions=NUM_POSITIONS, params=None
+    def search_in_rounds(
+        self, beam_size: int, rounds, limit_BQ, num_positions=NUM_POSITIONS, params=None
     ) -> Hypotheses:
         if beam_size not in self._searches:
 
             @functools.partial(jax.jit, static_argnums=3)
-            def run(params, turns, limit_BQ, num_positions):
+            def run(params, rounds, limit_BQ, num_positions):
                 built = self.model.blueprint.build(params)
-                source = stack_encodings([encode_source(built, each) for each in turns])
+                source = stack_encodings([encode_source(built, each) for each in rounds])
                 config = DecodeConfig(beam_size=beam_size, length_penalty=0.8)
                 return beam_search(built, config, source, limit_BQ, num_positions)
 
             self._searches[beam_size] = run
         run, params = self._searches[beam_size], self.params if params is None else params
-        return jax.device_get(run(params, turns, np.asarray(limit_BQ, np.int32), num_positions))
+        return jax.device_get(run(params, rounds, np.asarray(limit_BQ, np.int32), num_positions))
 
 
 @pytest.fixture(scope="module")
 def moe():
-    # Too few slots to train with: decoding makes its own room.
+    # Too few slots for training; decoding needs none.
     return Case(
         dataclasses.replace(tiny.with_moe(tiny.MOE, capacity_factor=0.5), dropout_rate=0.3), seed=2
     )
@@ -124,44 +131,34 @@ def case(request):
     return request.getfixturevalue(request.param)
 
 
-# The cache of 32 steps is looked at in chunks of 16: within one, over two, over its end.
+# The 32 steps of the cache are read in chunks of 16: within one, across two, across the end.
 @pytest.mark.parametrize("first_step", [0, 9, 27])
 def test_the_cached_step_is_the_full_decoder_at_every_position(case, first_step):
-    params = case.model.params  # as drawn: larger ones blow rounding errors up
+    params = case.model.params  # unscaled: larger ones amplify rounding errors
     source_BL = sources([8, 3, 5, 1], BUCKET)
     num_rows, num_beams = 4, 2
     rng = np.random.default_rng(0)
     input_BWT = rng.integers(4, tiny.TARGET_SIZE, (num_rows, num_beams, NUM_POSITIONS))
     input_BWT[:, :, 0] = bos_id
     hidden_BTM, _ = case.full(params, np.repeat(source_BL, num_beams, 0), input_BWT.reshape(8, -1))
-
-    @jax.jit
-    def encode(params):
-        built = case.model.blueprint.build(params)
-        cache = built.empty_cache(num_rows, num_beams, 20)._replace(step=jnp.int32(first_step))
-        return encode_source(built, jnp.asarray(source_BL)), cache
-
-    @jax.jit
-    def step(params, token_BW, position_B, cache, source):
-        built = case.model.blueprint.build(params)
-        return built.step(token_BW, position_B, cache, source, case.groups)
-
-    source, cache = encode(params)
+    source, cache = case.start(params, source_BL, num_beams, first_step)
     for position in range(NUM_POSITIONS):
         position_B = np.full(num_rows, position, np.int32)
-        hidden_BWM, cache = step(params, input_BWT[:, :, position], position_B, cache, source)
+        hidden_BWM, cache = case.step(params, input_BWT[:, :, position], position_B, cache, source)
         np.testing.assert_allclose(
             hidden_BWM.reshape(8, -1), hidden_BTM[:, position], rtol=1e-5, atol=1e-5
         )
 
 
-def filled_up(ids: list[int]) -> list[int]:
-    """The ids as a row of the result has them."""
+def padded(ids: list[int]) -> list[int]:
+    """The ids with zeros up to NUM_POSITIONS."""
     return ids + [0] * (NUM_POSITIONS - len(ids))
 
 
-@pytest.mark.parametrize("beam_size", [1, 2, 4])
-def test_beam_search_is_the_slow_search_without_a_cache(case, beam_size):
+@pytest.mark.parametrize(
+    ("case", "beam_size"), [("moe", 1), ("moe", 4), ("dense", 2)], indirect=["case"]
+)
+def test_beam_search_equals_the_slow_search_without_a_cache(case, beam_size):
     source_BL = sources(LENGTHS, BUCKET)
     found = case.search(beam_size, source_BL, LIMITS)
     are_finished = []
@@ -170,23 +167,23 @@ def test_beam_search_is_the_slow_search_without_a_cache(case, beam_size):
         expected, is_finished = reference.beam_search(next_log_p, beam_size, 0.8, eos_id, limit)
         are_finished.append(is_finished)
         for beam, hypothesis in enumerate(expected):
-            assert found.ids_BWT[row, beam].tolist() == filled_up(hypothesis.ids)
+            assert found.ids_BWT[row, beam].tolist() == padded(hypothesis.ids)
             np.testing.assert_allclose(found.score_BW[row, beam], hypothesis.score, rtol=1e-5)
         assert np.all(found.score_BW[row, len(expected) :] == WORST)
         assert not np.any(found.ids_BWT[row, len(expected) :])
-    # The problem is a rich one: some rows finish, some don't, and not all alike.
+    # The test has substance: some rows finish, some do not, and their results differ.
     assert {True, False} == set(are_finished)
     assert len({tuple(ids_T) for ids_T in found.ids_BWT[:, 0].tolist()}) >= 4
 
 
-def test_one_beam_is_greedy_search(case):
+def test_one_beam_is_greedy_search(dense):
     source_BL = sources(LENGTHS, BUCKET)
-    found = case.search(1, source_BL, LIMITS)
+    found = dense.search(1, source_BL, LIMITS)
     lengths = set()
     for row, limit in enumerate(LIMITS):
-        next_log_p = functools.partial(case.next_log_p, source_BL[row])
+        next_log_p = functools.partial(dense.next_log_p, source_BL[row])
         expected = reference.greedy(next_log_p, eos_id, limit)
-        assert found.ids_BWT[row, 0].tolist() == filled_up(expected)
+        assert found.ids_BWT[row, 0].tolist() == padded(expected)
         lengths.add(len(expected))
     assert len(lengths) > 3
 
@@ -199,7 +196,7 @@ def test_the_best_hypothesis_comes_first(moe):
 
 
 def same(found: Found, expected: Found):
-    """Equal ids, zeros at the end left out, and equal scores."""
+    """Asserts equal ids, apart from zeros at the end, and equal scores."""
     num_positions = min(found.ids_BWT.shape[2], expected.ids_BWT.shape[2])
     for ids_BWT in (found.ids_BWT, expected.ids_BWT):
         assert not np.any(ids_BWT[:, :, num_positions:])
@@ -215,27 +212,27 @@ def test_a_result_does_not_depend_on_the_rest_of_the_batch(moe):
     others_BL = sources([7, 7, 7, 7, 7, 7, 7, 7], BUCKET, seed=50)
     for rows, limit in (([0, 2, 4], 12), ([1, 3, 5, 7], 2), ([6, 0], 0)):
         mixed_BL, limit_B = others_BL.copy(), np.full(8, limit)
-        places = [7 - row for row in rows]  # another place in the batch, too
-        mixed_BL[places] = source_BL[rows]
-        limit_B[places] = np.array(LIMITS)[rows]
+        moved = [7 - row for row in rows]  # the rows change position, too
+        mixed_BL[moved] = source_BL[rows]
+        limit_B[moved] = np.array(LIMITS)[rows]
         found = moe.search(4, mixed_BL, limit_B)
-        same(*(Found(*(a[i] for a in h)) for h, i in ((found, places), (expected, rows))))
+        same(*(Found(*(a[i] for a in h)) for h, i in ((found, moved), (expected, rows))))
 
 
-def test_a_result_does_not_depend_on_the_turn(case):
+def test_a_result_does_not_depend_on_the_round(moe):
     source_BL = sources(LENGTHS, BUCKET)
-    expected = case.search(4, source_BL, LIMITS)
-    # Each row has three turns, the last ones none in the second and third.
-    turns = [[7, 1, 0], [4, 2, 6], [3, 5, None]]
+    expected = moe.search(4, source_BL, LIMITS)
+    # Three rounds of three rows, of which the last one has no sentence in the last round.
+    rounds = [[7, 1, 0], [4, 2, 6], [3, 5, None]]
     limit_BQ = np.zeros((3, 3), np.int32)
-    queue = np.zeros((3, 3, BUCKET), np.int32)
-    for q, turn in enumerate(turns):
-        for row, number in enumerate(turn):
+    round_sources = np.zeros((3, 3, BUCKET), np.int32)
+    for q, numbers in enumerate(rounds):
+        for row, number in enumerate(numbers):
             if number is not None:
-                queue[q, row], limit_BQ[row, q] = source_BL[number], LIMITS[number]
-    found = case.search_in_turns(4, list(queue), limit_BQ)
-    for q, turn in enumerate(turns):
-        for row, number in enumerate(turn):
+                round_sources[q, row], limit_BQ[row, q] = source_BL[number], LIMITS[number]
+    found = moe.search_in_rounds(4, list(round_sources), limit_BQ)
+    for q, numbers in enumerate(rounds):
+        for row, number in enumerate(numbers):
             if number is not None:
                 one = Found(found.ids_BQWT[[row], q], found.score_BQW[[row], q])
                 same(one, Found(expected.ids_BWT[[number]], expected.score_BW[[number]]))
@@ -261,7 +258,7 @@ def test_a_row_of_padding_is_harmless(moe):
 
 def test_eight_devices_find_what_one_does(moe):
     source_BL = sources(LENGTHS, BUCKET)
-    params = moe.model.params  # as drawn: larger ones blow rounding errors up
+    params = moe.model.params  # unscaled: larger ones amplify rounding errors
     expected = moe.search(4, source_BL, LIMITS, params=params)
     mesh = build_mesh(2, 4)
     blueprint = tiny.abstract_model(moe.model.config, tiny.VOCAB_SIZES, mesh)
@@ -286,7 +283,7 @@ def test_eight_devices_find_what_one_does(moe):
 
 
 @pytest.mark.parametrize("size", [7, 300, 2048, 5000])
-def test_the_best_continuations_are_the_best_and_of_equals_the_first(size):
+def test_the_best_continuations_are_found_and_ties_go_to_the_first(size):
     rng = np.random.default_rng(size)
     logits_BWV = rng.integers(0, size // 3, (6, 3, size)).astype(np.float32) / size  # many equal
     logits_BWV[0] = 1.0
@@ -296,7 +293,7 @@ def test_the_best_continuations_are_the_best_and_of_equals_the_first(size):
     score_BK = (live_BW[:, :, None] + log_p_BWV).reshape(6, -1)
     best_BK = np.sort(-score_BK, axis=1)[:, :6]
     np.testing.assert_allclose(found.score_BK, -best_BK, rtol=1e-5)
-    # Equal logits of one beam are equal scores, to the last bit: the first id comes first.
+    # Equal logits of a beam give equal scores, to the last bit, so the first id comes first.
     for row in range(6):
         for beam in range(3):
             ids = found.id_BK[row][found.beam_BK[row] == beam]
@@ -304,7 +301,7 @@ def test_the_best_continuations_are_the_best_and_of_equals_the_first(size):
             np.testing.assert_array_equal(ids, expected)
 
 
-# Plain beam search loses greedy search's hypothesis on these, and finds nothing as good.
+# On these seeds, plain beam search loses greedy search's hypothesis and finds nothing as good.
 @pytest.mark.parametrize("seed", [0, 8, 9])
 def test_nothing_worse_is_found_than_by_greedy_search(dense, seed):
     source_BL, limits = sources([8, 3, 6, 5, 1, 4, 7, 2], BUCKET, seed=100 * seed), [12] * 8

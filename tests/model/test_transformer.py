@@ -1,4 +1,4 @@
-"""What the Transformer promises: who sees whom, what packing and depth cost, what is shared."""
+"""The Transformer: which tokens see each other, packing, padding, depth, shared tables."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
@@ -67,7 +67,7 @@ def dropping():
     return model, jax.jit(lambda params, batch, key: run(model, params, batch, key)[0])
 
 
-def test_what_a_stack_adds_up_is_drawn_narrower_the_deeper_it_is():
+def test_residual_output_weights_start_smaller_in_deeper_stacks():
     """Each matrix is uniform: 95% of its bound is passed and the bound never."""
     config = tiny.with_moe(dataclasses.replace(tiny.MOE, num_layers=12), shared_ffn_dim=24)
     params = init_params(abstract_model(config, tiny.VOCAB_SIZES, tiny.one_device()), 0)
@@ -93,7 +93,7 @@ def test_a_packed_sentence_has_the_loss_it_has_alone(case):
 
 
 def test_a_packed_sentence_has_another_loss_if_positions_run_on(case):
-    """So the tests of packing can fail."""
+    """Shows that the tests of packing can fail."""
     run_on = np.arange(LENGTH, dtype=np.int32) * np.ones((4, 1), np.int32)
     packed_BT = case.nll(PACKED)
     moved_BT = case.nll(PACKED._replace(target_position_BT=run_on))
@@ -101,7 +101,7 @@ def test_a_packed_sentence_has_another_loss_if_positions_run_on(case):
     assert np.abs(packed_BT[0, is_second] - moved_BT[0, is_second]).max() > 1e-3
 
 
-# Every id once a side: the gradient of an embedding's row is the gradient of that place's token.
+# Every id once per side: the gradient of an embedding row is that of the token at one position.
 DISTINCT = PACKED._replace(
     source_BL=np.tile(np.arange(LENGTH, dtype=np.int32), (4, 1)),
     input_BT=np.tile(np.arange(LENGTH, dtype=np.int32), (4, 1)),
@@ -109,20 +109,20 @@ DISTINCT = PACKED._replace(
 
 
 @pytest.fixture(scope="module")
-def influences(case):
-    """[T, L] and [T, T]: how much the source's and the target's tokens move hidden[t], row 0."""
+def influences(moe):
+    """[T, L] and [T, T]: how much source and target tokens influence hidden[t], in row 0."""
     batch = jax.tree.map(lambda array: array[:1], DISTINCT)
-    direction_M = np.random.default_rng(0).normal(size=case.model.config.model_dim)
+    direction_M = np.random.default_rng(0).normal(size=moe.model.config.model_dim)
 
     @jax.jit
     def pull_back(params):
         def outputs(params):
-            return run(case.model, params, batch)[0][0] @ jnp.asarray(direction_M, jnp.float32)
+            return run(moe.model, params, batch)[0][0] @ jnp.asarray(direction_M, jnp.float32)
 
         gradients = jax.jacrev(outputs)(params)
         return gradients["source_embedding_VM"], gradients["target_embedding_VM"]
 
-    return [np.abs(g).max(-1)[:, :LENGTH] for g in pull_back(case.params)]
+    return [np.abs(g).max(-1)[:, :LENGTH] for g in pull_back(moe.params)]
 
 
 def test_the_decoder_sees_its_own_sentence_up_to_here_and_nothing_else(influences):
@@ -159,7 +159,7 @@ def fill_padding(batch, seed: int):
     )
 
 
-def test_what_padding_holds_changes_nothing(case):
+def test_the_content_of_padding_changes_nothing(case):
     filled = fill_padding(PACKED, seed=0)
     assert np.any(filled.source_BL != PACKED.source_BL)
     is_token_BT = PACKED.target_segment_BT != 0
@@ -178,7 +178,7 @@ def test_padding_takes_no_expert_slots_from_tokens(dropping):
     np.testing.assert_array_equal(hidden_BTM[is_token_BT], filled_BTM[is_token_BT])
 
 
-def test_a_key_means_randomness_and_the_same_key_the_same(dropping):
+def test_a_key_makes_the_output_random_and_the_same_key_repeats_it(dropping):
     model, forward = dropping
     first = forward(model.params, PACKED, jax.random.key(0))
     np.testing.assert_array_equal(first, forward(model.params, PACKED, jax.random.key(0)))
@@ -196,14 +196,11 @@ def test_without_a_key_dropout_rates_change_nothing(moe):
     np.testing.assert_array_equal(hidden_BTM, moe.forward(moe.params, PACKED)[0])
 
 
-@pytest.mark.parametrize("num_experts", [0, 4])
-def test_the_program_does_not_grow_with_depth(num_experts):
+def test_the_program_does_not_grow_with_depth():
     lengths = []
-    # No numbers into which a key is split elsewhere: programs share the functions for those.
+    # Numbers into which no key is split elsewhere, since a program shares the code of equal splits.
     for num_blocks in (5, 9):
-        num_layers = num_blocks * (4 if num_experts else 2)
-        config = dataclasses.replace(tiny.MOE, num_layers=num_layers, dropout_rate=0.1)
-        config = tiny.with_moe(config, num_experts=num_experts)
+        config = dataclasses.replace(tiny.MOE, num_layers=4 * num_blocks, dropout_rate=0.1)
         blueprint = abstract_model(config, tiny.VOCAB_SIZES, tiny.one_device())
         model = tiny.Tiny(config, blueprint, {})
 

@@ -16,7 +16,7 @@ from gshard_mt.partitioning.mesh import build_mesh
 
 VOCAB_SIZES = SOURCE_SIZE, TARGET_SIZE = 31, 37
 
-# No dropout, and room for every choice: no token depends on another but through attention.
+# No dropout, and slots for every choice: tokens depend on each other only through attention.
 MOE = ModelConfig(
     num_layers=4,
     model_dim=16,
@@ -50,7 +50,7 @@ def one_device():
 
 
 def make(config: ModelConfig, seed: int = 0) -> Tiny:
-    """Draws a model with `VOCAB_SIZES`, by NumPy: compiling `init_params` takes seconds."""
+    """Draws a model with `VOCAB_SIZES`, with NumPy: compiling `init_params` takes seconds."""
     blueprint = abstract_model(config, VOCAB_SIZES, one_device())
     rng = np.random.default_rng(seed)
 
@@ -69,7 +69,7 @@ class Sentence(NamedTuple):
 
 
 def sentence(seed: int, source_length: int, target_length: int) -> Sentence:
-    """A random sentence of ids that are no special symbol."""
+    """A random sentence of ids other than the special symbols."""
     rng = np.random.default_rng(seed)
     return Sentence(
         rng.integers(4, SOURCE_SIZE, source_length),
@@ -78,7 +78,7 @@ def sentence(seed: int, source_length: int, target_length: int) -> Sentence:
 
 
 def pack(rows: list[list[Sentence]], length: int) -> Batch:
-    """Lays each list of sentences into a row of `length` places on both sides."""
+    """Packs each list of sentences into a row of `length` positions on both sides."""
     batch = Batch(*(np.zeros((len(rows), length), np.int32) for _ in Batch._fields))
     for row, sentences in enumerate(rows):
         source_start = target_start = 0
