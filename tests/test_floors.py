@@ -82,7 +82,6 @@ INNER_ROOMS = {
 
 # Names that two classes of the package share. This set may only shrink.
 NAMED_TWICE: set[str] = {
-    "Plan",
     "Table",
 }
 

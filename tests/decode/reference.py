@@ -1,4 +1,4 @@
-"""Beam search in slow Python: every prefix is decoded anew, one sentence after another."""
+"""Beam search in slow Python: every prefix is decoded from scratch, one sentence at a time."""
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Callable
@@ -11,16 +11,16 @@ NextLogP = Callable[[list[list[int]]], np.ndarray]
 
 
 class Hypothesis(NamedTuple):
-    score: float  # log-probability, over the length penalty once it is a result
+    score: float  # log-probability, divided by the length penalty in results
     ids: list[int]
 
 
 def beam_search(
     next_log_p: NextLogP, beam_size: int, alpha: float, eos_id: int, limit: int
 ) -> tuple[list[Hypothesis], bool]:
-    """The results of one sentence, best first, and whether they are finished ones."""
+    """Returns the hypotheses of one sentence, best first, and whether they are finished."""
     live, finished = [Hypothesis(0.0, [])], []
-    greedy: list[int] | None = []  # what greedy search has so far; None when it is finished
+    greedy: list[int] | None = []  # greedy search's ids so far; None once it is finished
     for position in range(limit):
         log_p_WV = next_log_p([hypothesis.ids for hypothesis in live])
         candidates = [

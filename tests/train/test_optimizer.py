@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from gshard_mt.config.records import Config, TrainConfig
+from gshard_mt.partitioning.axes import letters_of
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train.optimizer import learning_rate_schedule, make_optimizer, per_matrix
 from gshard_mt.train.state import abstract_training
@@ -76,7 +77,7 @@ def draw(seed: int) -> dict:
 
 @functools.cache
 def three_steps_per_matrix():
-    letters = {name: name.rsplit("_", 1)[1] for name in STACKED}
+    letters = {name: letters_of(name) for name in STACKED}
     rule = per_matrix(optax.adafactor(0.1, weight_decay_rate=0.01), letters)
     return run_steps(rule, jax.jit(rule.update), lambda tree: tree)
 
