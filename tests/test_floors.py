@@ -68,7 +68,7 @@ LATE = {
     "gshard_mt.data.prepare.prepare": {"tensorflow_datasets", "pyarrow"},
 }
 
-# Functions with more than 60 lines or 6 parameters, and why. This table may only shrink.
+# Functions with more than 60 lines or 6 parameters, and why; an entry without need fails too.
 LONG_OR_WIDE: dict[str, str] = {}
 
 # The rooms inside gshard_mt/data/ and the modules that may import them. The modules right
@@ -266,7 +266,7 @@ def test_no_function_is_long_or_takes_many_parameters():
             if num_lines > 60 or num_parameters > 6:
                 where = f"{file.relative_to(ROOT)}:{name}"
                 found[where] = f"{num_lines} lines, {num_parameters} parameters"
-    assert found.keys() <= LONG_OR_WIDE.keys(), found
+    assert found.keys() == LONG_OR_WIDE.keys(), found
 
 
 def functions(
