@@ -42,8 +42,8 @@ def test_a_jitted_program_goes_on_in_the_order_of_an_assignment_and_has_its_grad
     [
         (np.arange(8), r"of shape \(8,\) has rank 1, the array of shape \(4, 8\) has 2"),
         ([[0, 1, 2, 3], [4, 5, 6, 6]], r"each device from 0 to 7 once, not \[\[0"),
-        ([[0, 1], [2, 3]], "each of 0 to 7 once"),
-        ([[8, 1, 2, 3], [4, 5, 6, 7]], "each of 0 to 7 once"),
+        ([[0, 1], [2, 3]], "each device from 0 to 7 once"),
+        ([[8, 1, 2, 3], [4, 5, 6, 7]], "each device from 0 to 7 once"),
         (np.arange(8).reshape(8, 1), r"\(8, 1\) parts don't divide the shape \(4, 8\); pad it"),
     ],
 )
