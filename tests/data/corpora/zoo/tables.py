@@ -42,7 +42,7 @@ BAD_JSONL = {
         [{"translations": {"language": ["de"], "translation": []}}],
     ),
     "tags that are none": rows(
-        "FILE:1: 'language' has something",
+        "FILE:1: 'language' has an item",
         [{"translations": {"language": [1, "en"], "translation": ["a", "b"]}}],
     ),
     "two languages and no name": rows(
