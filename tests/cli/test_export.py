@@ -52,7 +52,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(workdir, tmp_path):
     words += ["--workdir", str(workdir), "--out", str(tmp_path / "out")]
     limited = ["bash", "-c", 'ulimit -f 40; exec "$@"', "bash", *words]  # KiB
     done = subprocess.run(limited, capture_output=True, timeout=300)
-    assert "make room" in refused(done)
+    assert "free some space" in refused(done)
     assert list((tmp_path / "out").iterdir()) == []
 
 

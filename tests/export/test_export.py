@@ -173,6 +173,6 @@ def test_a_damaged_checkpoint_leaves_no_folder_that_looks_whole(made, tmp_path):
 def test_a_model_larger_than_the_free_space_is_refused_first(made, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(ExportError, match="are free; make room"):
+    with pytest.raises(ExportError, match="are free; free some space"):
         export(made.workdir, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []

@@ -92,7 +92,7 @@ def test_a_full_disk_leaves_older_checkpoints_whole_and_says_so(undisturbed):
     processes = [runs.start(run, 8, before="ulimit -f 100")]  # KiB: metrics, no checkpoint
     ((printed, errors),) = [process.communicate(timeout=120) for process in processes]
     assert processes[0].returncode == 2, (printed, errors)
-    expected = rf"error: .*checkpoints: saving checkpoint {runs.steps} failed \(.*whole there: "
+    expected = rf"error: .*checkpoints: saving checkpoint {runs.steps} failed \(.*complete: "
     line = errors.splitlines()[-1]
     assert re.match(rf"{expected}.*{older}, {last}\.", line), line
     assert "Traceback" not in errors
@@ -133,18 +133,18 @@ def test_two_trainers_of_one_run_directory(undisturbed, tmp_path):
         processes = [undisturbed.start("undisturbed", 8)]
         ((_, errors),) = [process.communicate(timeout=120) for process in processes]
     assert processes[0].returncode == 2
-    assert "another gshard-train is at work in it" in errors and "Traceback" not in errors
+    assert "another gshard-train uses it" in errors and "Traceback" not in errors
 
 
-def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch):
+def test_a_file_system_without_locks_is_reported(tmp_path, monkeypatch):
     def flock(file, operation):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    told: list[str] = []
-    with lock_run(tmp_path, told.append):
-        (line,) = told
-    assert line.startswith(f"no lock     {tmp_path}: its file system has none (No locks available)")
+    logged: list[str] = []
+    with lock_run(tmp_path, logged.append):
+        (line,) = logged
+    assert line.startswith(f"no lock     {tmp_path}: its file system has no locks (No locks avail")
 
 
 def test_devices_that_disagree_stop_the_run(tmp_path):
