@@ -57,7 +57,7 @@ def predict(
     batch = Batch(*(shard(array, "BL") for array in batch))
     sums = {}
     if num_parts("stage") > 1:
-        hidden_BTM = forward_in_stages(model, batch, key, num_micro_batches)
+        hidden_BTM = forward_in_stages(model, batch, groups, key, num_micro_batches)
     else:
         source, target = sides(batch)
         encoder_key, decoder_key = (None, None) if key is None else jax.random.split(key)
@@ -74,9 +74,9 @@ def predict(
 def make_gradient(blueprint: Blueprint, config: TrainConfig, num_pairs: int = 1) -> Callable:
     """Returns `(params, batch, key) -> (gradient, (TokenLoss, aux_loss, routing))` of a batch.
 
-    With `train.accumulation_steps` micro-batches go through the model one after another. What is a
-    mean over the batch's tokens stays one; a balance loss that is no such mean, as the squared
-    variation of noisy_top_k and hierarchical, becomes the mean of the micro-batches' own.
+    With `train.accumulation_steps`, micro-batches pass through the model in sequence. A mean over
+    the batch's tokens stays one. A balance loss that is not such a mean (the squared variation of
+    noisy_top_k and hierarchical) becomes the mean of the micro-batches' values.
     """
     groups, moe = training_groups(blueprint.config, num_pairs), blueprint.config.moe
     num_micro_batches = config.accumulation_steps
@@ -125,11 +125,11 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     num_pairs: int = 1,
 ) -> Callable:
-    """Returns the jitted `(state, batch) -> (state, StepMetrics)`; the old state is given up.
+    """Returns the jitted `(state, batch) -> (state, StepMetrics)`; the old state is donated.
 
-    Randomness is a function of `train.seed` and the step, so a restart draws what it would have.
-    The routing of `num_pairs` language pairs is counted apart. A bad step changes nothing but the
-    number of steps; where `train.bad_steps` is stop, neither do those after it.
+    Randomness is a function of `train.seed` and the step, so a restart draws the same numbers.
+    Routing is counted for each of `num_pairs` language pairs. A bad step changes nothing but the
+    number of steps; with `bad_steps=stop`, neither do the steps after it.
     """
     schedule = learning_rate_schedule(config)
     differentiate = make_gradient(blueprint, config, num_pairs)
