@@ -263,6 +263,13 @@ def test_fewer_experts_than_devices_of_their_axis_are_refused():
         abstract_model(config, (8, 8), build_mesh(1, 8))
 
 
+def test_the_einsum_form_on_eight_devices_computes_what_one_does():
+    (y_BLM, aux_loss, _), gradients = eight_devices(with_moe(CONFIG, dispatch="einsum"), (2, 4))
+    expected, expected_gradients = one_device("top2", dispatch="einsum")
+    assert_near((y_BLM, aux_loss), expected[:2])
+    assert_near(gradients, expected_gradients)
+
+
 @pytest.mark.parametrize("shape", [(2, 4, 1), (2, 2, 2)])
 def test_dropless_on_eight_devices_computes_what_one_does(shape):
     config = with_moe(dataclasses.replace(CONFIG, ffn_dropout_rate=0.0), dispatch="dropless")
