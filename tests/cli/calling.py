@@ -2,15 +2,23 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
+import importlib
 import io
 import os
 import runpy
 import subprocess
 import sys
+import types
 from collections.abc import Callable
 from unittest import mock
 
 from absl import flags
+
+
+def import_command(name: str) -> types.ModuleType:
+    """Returns the module of a command; the flags that it defines are forgotten again."""
+    with _flags_of_one_command():
+        return importlib.import_module(f"gshard_mt.cli.{name}")
 
 
 def call(name: str, *arguments, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:

@@ -3,9 +3,11 @@
 
 import pytest
 
-from gshard_mt.cli.train import parse_steps
 from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError
+from tests.cli.calling import import_command
+
+parse_steps = import_command("train").parse_steps
 
 
 @pytest.mark.parametrize("text", ["10", "10:", "5:4", "0:3", "a:b", "-1:2", "999:1001", "1:2:3"])

@@ -75,8 +75,8 @@ def test_a_damaged_checkpoint_is_restored_exactly_or_passed_over(
         checkpoints = Checkpoints(copy, max_checkpoints=2)
         found = checkpoints.restore_newest(like.params, like.opt_state, told.append)
         assert found, what
-        step, params, optimizer, state = found
-        state_of = like._replace(params=params, optimizer=optimizer)
+        step, params, opt_state, state = found
+        state_of = like._replace(params=params, opt_state=opt_state)
         assert_same_bits(arrays(state_of), wanted[step])
         assert state == {**STATE, "step": step}, what
         if step == 10:
@@ -86,7 +86,7 @@ def test_a_damaged_checkpoint_is_restored_exactly_or_passed_over(
             if (copy / "damaged").exists():  # else the folder itself was gone
                 assert "10" in told[0] and "\n" not in told[0], what
             assert checkpoints.steps() == [5], what
-            checkpoints.save(10, params, optimizer, state, {})  # there is room for it again
+            checkpoints.save(10, params, opt_state, state, {})  # there is room for it again
             counts["passed over"] += 1
         checkpoints.close()
         shutil.rmtree(copy)

@@ -13,9 +13,11 @@ import time
 import psutil
 import pytest
 
-from gshard_mt.cli.translate import WINDOW
+from tests.cli.calling import import_command
 from tests.making.made_up import english_sentences, translated
 from tests.making.runs import Runs, finish
+
+WINDOW = import_command("translate").WINDOW
 
 TRAIN = (
     *("--config.train.num_steps=4", "--config.decode.beam_size=1"),
