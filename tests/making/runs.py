@@ -115,13 +115,13 @@ class Runs:
         return saved_arrays(self.folder / run, step)
 
 
-def wait_until(is_so, processes: list[subprocess.Popen], seconds: float = 120) -> bool:
-    """Looks again and again; returns False if the processes end first."""
+def wait_until(is_so, processes: list[subprocess.Popen], seconds: float = 400) -> bool:
+    """Polls until `is_so()`; returns False if the processes end first, fails if nothing happens."""
     end = time.monotonic() + seconds
     while not is_so():
         if any(process.poll() is not None for process in processes):
             return False
-        assert time.monotonic() < end, "nothing happens any more"
+        assert time.monotonic() < end, "no progress"
         time.sleep(0.0005)
     return True
 
