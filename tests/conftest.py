@@ -35,6 +35,17 @@ def pytest_addoption(parser) -> None:
     parser.addoption("--soak", action="store_true", help="run the long form: `make soak`")
 
 
+def pytest_configure(config) -> None:
+    config.addinivalue_line("markers", "soak: only in `make soak`")
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    if not config.getoption("--soak"):
+        long = [item for item in items if item.get_closest_marker("soak")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
+
+
 @pytest.fixture(scope="session")
 def soak(request) -> bool:
     """Whether tests run in their long form."""

@@ -24,7 +24,7 @@ def make_position(
 
 
 def read(position: StreamPosition, num_chunks: int) -> dict[str, list[int]]:
-    """The indices of each language that so many chunks take from a position on."""
+    """The indices of each language that the given number of chunks takes from a position on."""
     mixture = mixture_of(position, seed=4)
     chunks = [mixture.indices(position.chunk + number) for number in range(num_chunks)]
     return {

@@ -106,9 +106,8 @@ def test_beam_writes_the_same_bytes_as_the_local_pipeline(tmp_path, small_parts)
     assert manifest["pairs"]["it-en"]["test"]["pairs"] == 1
 
 
-def test_beam_writes_the_same_bytes_with_other_settings(tmp_path, small_parts, soak):
-    if not soak:
-        pytest.skip("only in `make soak`: what the settings change is code of both pipelines")
+@pytest.mark.soak  # what these settings change is code that both pipelines share
+def test_beam_writes_the_same_bytes_with_other_settings(tmp_path, small_parts):
     config = _write_troubled(tmp_path)
     config.cleaning.near_duplicates = False
     _prepare_both(
