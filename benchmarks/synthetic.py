@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gshard_mt.data.cleaning.clean import normalize
-from gshard_mt.data.cleaning.fold import fold
+from gshard_mt.data.cleaning.clean import normalize_all
+from gshard_mt.data.cleaning.fold import fold_all
 from gshard_mt.data.cleaning.placeholders import placeholders
 from gshard_mt.data.corpora.recipe import load_recipe
 from gshard_mt.data.corpora.wheel import read_wheel
@@ -45,9 +45,9 @@ def read_phrases(num_languages: int) -> dict[str, Phrases]:
     entry = dataclasses.replace(load_recipe(_WHEEL).entries[0], languages=("*",))
     phrases: dict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
     for pair in read_wheel(entry):
-        source, english = normalize(pair.source), normalize(pair.english)
+        source, english = normalize_all([pair.source, pair.english])
         if _is_plain(source, english):
-            key = fold(source)
+            (key,) = fold_all([source])
             phrases[language_code(pair.language)].setdefault(key, (source, english))
     largest = sorted(phrases, key=lambda language: (-len(phrases[language]), language))
     return {
@@ -121,9 +121,10 @@ def write_corpus(
 
 def _is_plain(source: str, english: str) -> bool:
     both = source + english
+    folded_source, folded_english = fold_all([source, english])
     return (
         any(character.isalpha() for character in source)
-        and fold(source) != fold(english)
+        and folded_source != folded_english
         and not placeholders(both)
         and not re.search(r"[<>{}\[\]%&@#*_|\\`]|://", both)
         and re.findall(r"\d+", source) == re.findall(r"\d+", english)

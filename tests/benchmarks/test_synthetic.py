@@ -14,7 +14,7 @@ from benchmarks.synthetic import (
     language_sizes,
     write_corpus,
 )
-from gshard_mt.data.cleaning.fold import fold
+from gshard_mt.data.cleaning.fold import fold_all
 from gshard_mt.data.corpora.recipe import load_recipe
 
 _WORDS = list(itertools.product(("ba", "be", "bo"), ("ka", "ke", "ko"), ("ma", "me"), ("ta", "to")))
@@ -54,7 +54,7 @@ def test_copies_are_planted_at_their_rates():
     # 24 words a pair: with this many phrases no pair comes twice by chance.
     pairs = _pairs(20_000, words=24)
     exact = len(pairs) - len({tuple(pair) for pair in pairs})
-    folded = Counter(tuple(map(fold, pair)) for pair in pairs)
+    folded = Counter(tuple(fold_all(list(pair))) for pair in pairs)
     near = len(pairs) - len(folded) - exact
     assert exact / len(pairs) == pytest.approx(DUPLICATE_RATE, rel=0.2)
     assert near / len(pairs) == pytest.approx(NEAR_DUPLICATE_RATE, rel=0.2)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gshard_mt.data import tokenizer as subwords
-from gshard_mt.data.cleaning.clean import normalize
+from gshard_mt.data.cleaning.clean import normalize_all
 from gshard_mt.data.tokenizer import bos_id, eos_id, load_tokenizer, pad_id
 from gshard_mt.errors import DataError
 
@@ -19,7 +19,7 @@ def tokenizer(prepared):
 @settings(deadline=None)
 @given(st.text(min_size=1))
 def test_clean_text_decodes_to_itself(tokenizer, text):
-    clean = normalize(text)
+    (clean,) = normalize_all([text])
     (ids,) = tokenizer.encode_target([clean])
     assert tokenizer.decode_target(ids) == clean
     assert subwords.unk_id not in ids

@@ -92,6 +92,7 @@ def composing() -> frozenset[str]:
     return frozenset(found)
 
 
+@functools.cache
 def mapping(replace: Callable[[str], str]) -> np.ndarray:
     """Returns a table of what `replace` makes of each code point, uint32; NOTHING for ""."""
     table = np.arange(NUM_CODES, dtype=np.uint32)

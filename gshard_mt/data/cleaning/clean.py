@@ -1,13 +1,12 @@
 """Clean: normalizes a block of pairs of one language and finds the reason to drop each."""
 # SPDX-License-Identifier: Apache-2.0
 
-import unicodedata
 from typing import NamedTuple
 
 import numpy as np
 
 from gshard_mt.config.records import CleaningConfig
-from gshard_mt.data.cleaning.characters import BROKEN, normalized
+from gshard_mt.data.cleaning.characters import BROKEN
 from gshard_mt.data.cleaning.filters import FILTERS
 from gshard_mt.data.cleaning.lines import normalize_lines, read_lines
 from gshard_mt.data.cleaning.pairs import PairBlock, make_side
@@ -62,17 +61,9 @@ def clean(
 
 
 def normalize_all(texts: list[str]) -> list[str]:
-    """Returns `normalize` of each text."""
+    """Returns each text in NFC, stripped, without control characters, with single spaces."""
     none = frozenset()
     return normalize_lines(read_lines(texts, none), none).split()
-
-
-def normalize(text: str) -> str:
-    """Returns the text in NFC, stripped, without control characters, with single spaces."""
-    if not text.isascii() or not text.isprintable():
-        text = "".join(map(normalized, text))
-    # NFC comes last: characters around a removed one may compose now.
-    return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
 def is_ratio_above(length: np.ndarray, other: np.ndarray, max_ratio: float) -> np.ndarray:

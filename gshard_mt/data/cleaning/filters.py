@@ -13,27 +13,15 @@ from gshard_mt.data.cleaning.pairs import PairBlock
 from gshard_mt.data.cleaning.placeholders import placeholders
 
 
-def _is_too_long(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
-    return pairs.is_long[rows]
-
-
 def _is_empty(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     return np.array(
         [not pairs.source.texts[row] or not pairs.english.texts[row] for row in rows], bool
     )
 
 
-def _has_control_characters(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
-    return pairs.is_broken[rows]
-
-
 def _is_copied(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     source, english = pairs.source.folded, pairs.english.folded
     return np.array([source[row] == english[row] for row in rows], bool)
-
-
-def _has_html(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
-    return _each(has_html, pairs, rows, _has_markup(pairs))
 
 
 def _have_other_placeholders(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
@@ -59,11 +47,11 @@ Filter = Callable[[PairBlock, np.ndarray], np.ndarray]
 # are the keys of `config.data.cleaning` that switch the filters. The most specific reason comes
 # first: swapped columns, for example, are also in another script and language.
 FILTERS: dict[str, Filter] = {
-    "too_long": _is_too_long,
+    "too_long": lambda pairs, rows: pairs.is_long[rows],
     "empty": _is_empty,
-    "control_characters": _has_control_characters,
+    "control_characters": lambda pairs, rows: pairs.is_broken[rows],
     "copied": _is_copied,
-    "html": _has_html,
+    "html": lambda pairs, rows: _each(has_html, pairs, rows, _has_markup(pairs)),
     "placeholders": _have_other_placeholders,
     "numbers": _have_other_numbers,
     "swapped": are_swapped,

@@ -1,7 +1,6 @@
 """Fold: forms of a sentence that ignore case, spaces and punctuation, or digits."""
 # SPDX-License-Identifier: Apache-2.0
 
-import functools
 import unicodedata
 
 import numpy as np
@@ -20,23 +19,18 @@ from gshard_mt.data.cleaning.lines import Lines, join_lines, read_lines
 _BY_HAND = "\ue000"  # in the table: fold the line as text (folding doesn't change private use)
 
 
-def fold(text: str) -> str:
-    """Returns the text in NFKC, casefolded, without spaces and punctuation.
+def fold_all(texts: list[str]) -> list[str]:
+    """Returns each text in NFKC, casefolded, without spaces and punctuation.
 
     Held-out sets treat two texts as equal if they fold to the same form. The text itself is
     returned if nothing would be left.
     """
-    return _fold(text) or text
-
-
-def fold_all(texts: list[str]) -> list[str]:
-    """Returns `fold` of each text."""
     return fold_lines(read_lines(texts, frozenset()), texts)
 
 
 def fold_lines(lines: Lines, texts: list[str]) -> list[str]:
-    """Returns `fold` of each line; `texts` are the lines."""
-    mapped = np.take(_folds(), lines.codes)
+    """Returns what `fold_all` does; `texts` are the lines."""
+    mapped = np.take(mapping(_fold_alone), lines.codes)
     by_hand = mapped == ord(_BY_HAND)
     is_mark = (lines.classes & MARK) != 0
     by_hand[1:] |= is_mark[1:] & is_mark[:-1]  # NFKC may reorder them
@@ -45,7 +39,8 @@ def fold_lines(lines: Lines, texts: list[str]) -> list[str]:
     if len(rows):
         # NFKC of a block is NFKC of its lines: nothing composes with a line feed or moves past it.
         block = unicodedata.normalize("NFKC", join_lines([texts[row] for row in rows])).casefold()
-        for row, form in zip(rows, _split(np.take(_counts(), code_points(block))), strict=True):
+        counted = np.take(mapping(_counted), code_points(block))
+        for row, form in zip(rows, _split(counted), strict=True):
             folded[row] = form
     return [new or text for new, text in zip(folded, texts, strict=True)]
 
@@ -57,13 +52,13 @@ def near_forms(folded: list[str]) -> list[str]:
     would be left. Marks are kept: they are vowels in Indic scripts.
     """
     codes = code_points(join_lines(folded))
-    mapped = np.take(_near(), codes)
-    rows = _rows_of(mapped != codes, codes)
+    mapped = np.take(mapping(_near), codes)
     near = [each.replace("\n", " ") for each in folded]  # the same object if there is none
+    rows = _rows_of(mapped != codes, codes)
     if len(rows):
-        changed = _split(np.take(_near(), code_points(join_lines([folded[row] for row in rows]))))
-        for row, form in zip(rows, changed, strict=True):
-            near[row] = form or folded[row]
+        forms = _split(mapped)
+        for row in rows:
+            near[row] = forms[row] or folded[row]
     return near
 
 
@@ -74,15 +69,6 @@ def hash_texts(texts: list[str]) -> np.ndarray:
     if len(contents) != len(texts):  # no texts, or one with a line feed
         contents = [text.encode("utf-8", "surrogatepass") for text in texts]
     return np.array([digest(content) for content in contents], np.uint64)
-
-
-def _fold(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", text.replace("\n", " ")).casefold()
-    return "".join(filter(_does_count, folded))
-
-
-def _does_count(character: str) -> bool:
-    return unicodedata.category(character)[0] not in "PZ"
 
 
 def _rows_of(is_there: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -97,34 +83,23 @@ def _split(codes: np.ndarray) -> list[str]:
     return to_text(codes[codes != NOTHING]).split("\n")[:-1]
 
 
-@functools.cache
-def _folds() -> np.ndarray:
-    """Returns what each code point is folded to.
+def _fold_alone(character: str) -> str:
+    """Returns what a character is folded to: another, nothing, or _BY_HAND.
 
-    Nearly all fold independently, to one character or none. The lines of the others, such as ß, ½
-    and marks that compose, are folded as text.
+    Nearly all fold independently. The lines of the others, such as ß, ½ and marks that compose,
+    are folded as text.
     """
-    composes = composing()
-
-    def fold_alone(character: str) -> str:
-        if character == _BY_HAND or character in composes:
-            return _BY_HAND
-        folded = _fold(character)
-        return _BY_HAND if len(folded) > 1 or folded in composes else folded
-
-    return mapping(fold_alone)
+    if character == _BY_HAND or character in composing():
+        return _BY_HAND
+    folded = "".join(map(_counted, unicodedata.normalize("NFKC", character).casefold()))
+    return _BY_HAND if len(folded) > 1 or folded in composing() else folded
 
 
-@functools.cache
-def _counts() -> np.ndarray:
-    return mapping(lambda character: character if _does_count(character) else "")
+def _counted(character: str) -> str:
+    return "" if unicodedata.category(character)[0] in "PZ" else character
 
 
-@functools.cache
-def _near() -> np.ndarray:
-    def near(character: str) -> str:
-        if character.isdecimal():
-            return "0"
-        return "" if unicodedata.category(character)[0] == "S" else character
-
-    return mapping(near)
+def _near(character: str) -> str:
+    if character.isdecimal():
+        return "0"
+    return "" if unicodedata.category(character)[0] == "S" else character

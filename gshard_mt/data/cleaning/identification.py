@@ -84,9 +84,8 @@ def _line(text: str) -> str:
 def _is_sure(line: str, letters: int, best: str, own: frozenset[str]) -> bool:
     """Tells whether the best label is probable enough and the expected ones improbable enough."""
     labels, probabilities = _model().predict(line, k=len(KNOWN))
-    shares: dict[str, float] = {}
-    for each, share in zip(labels, probabilities, strict=True):
-        shares[each[_PREFIX:]] = float(share)
+    names = (label[_PREFIX:] for label in labels)
+    shares = dict(zip(names, map(float, probabilities), strict=True))
     if not own:
         return shares[best] >= _SURE_UNKNOWN
     doubt = min(_MOST_DOUBT, _DOUBT * (letters / MIN_LETTERS) ** 2)

@@ -1,7 +1,6 @@
 """Lines: a block of lines as arrays of characters, to count or change all in one call."""
 # SPDX-License-Identifier: Apache-2.0
 
-import functools
 import unicodedata
 from typing import NamedTuple
 
@@ -83,13 +82,20 @@ def join_lines(texts: list[str]) -> str:
 
 def read_lines(texts: list[str], scripts: frozenset[str]) -> Lines:
     """Returns texts as a block; line feeds within them become spaces."""
-    return _lines(join_lines(texts), scripts)
+    text = join_lines(texts)
+    codes = code_points(text)
+    ends = np.flatnonzero(codes == _FEED)
+    starts = np.concatenate([np.zeros(1, np.int64), ends + 1])[:-1]
+    return Lines(text, codes, np.take(classes_of(scripts), codes), starts)
 
 
 def normalize_lines(lines: Lines, scripts: frozenset[str]) -> Lines:
-    """Returns the block with `normalize` applied to each line."""
-    if _has_odd_spaces(lines.codes) or (lines.classes & CHANGED).any():
-        lines = _lines(to_text(_with_single_spaces(_normalized()[lines.codes])), scripts)
+    """Returns the block with each line in NFC, stripped, with single spaces, without controls."""
+    text = f"\n{lines.text}"
+    if (lines.classes & CHANGED).any() or any(odd in text for odd in ("  ", "\n ", " \n")):
+        codes = mapping(normalized)[lines.codes]
+        texts = to_text(codes[codes != NOTHING]).split("\n")[:-1]
+        lines = read_lines([" ".join(text.split()) for text in texts], scripts)
     if (is_settled := lines.is_settled()).all():
         return lines
     texts, rows = lines.split(), np.flatnonzero(~is_settled)
@@ -98,35 +104,3 @@ def normalize_lines(lines: Lines, scripts: frozenset[str]) -> Lines:
     for row, text in zip(rows, block.split("\n"), strict=True):
         texts[row] = text
     return read_lines(texts, scripts)
-
-
-def _lines(text: str, scripts: frozenset[str]) -> Lines:
-    codes = code_points(text)
-    ends = np.flatnonzero(codes == _FEED)
-    starts = np.concatenate([np.zeros(1, np.int64), ends + 1])[:-1]
-    return Lines(text, codes, np.take(classes_of(scripts), codes), starts)
-
-
-def _has_odd_spaces(codes: np.ndarray) -> bool:
-    """Tells whether any space is next to another or at the start or end of a line."""
-    is_space = codes == _SPACE
-    is_edge = is_space | (codes == _FEED)
-    is_odd = (is_space[1:] & is_edge[:-1]) | (is_edge[1:] & is_space[:-1])
-    return bool(is_odd.any() or is_space[:1].any())
-
-
-def _with_single_spaces(codes: np.ndarray) -> np.ndarray:
-    codes = codes[codes != NOTHING]
-    is_space = codes == _SPACE
-    is_edge = is_space | (codes == _FEED)
-    keeps = ~is_space  # and the first of a run, unless the run starts or ends the line
-    keeps[1:] |= ~is_edge[:-1]
-    codes = codes[keeps]
-    keeps = np.ones(len(codes), bool)
-    keeps[:-1] = (codes[:-1] != _SPACE) | (codes[1:] != _FEED)
-    return codes[keeps]
-
-
-@functools.cache
-def _normalized() -> np.ndarray:
-    return mapping(normalized)

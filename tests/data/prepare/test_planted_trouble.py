@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from gshard_mt.data.cleaning.fold import fold
+from gshard_mt.data.cleaning.fold import fold_all
 from gshard_mt.data.prepare.prepare import prepare
 from gshard_mt.data.prepared import Prepared, open_prepared
 from gshard_mt.data.tokenizer import load_tokenizer
@@ -69,10 +69,8 @@ def test_the_plants_are_as_many_as_asked(tmp_path):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_two_sentences_of_the_word_lists_are_near_duplicates(language):
-    keys = [
-        "".join(letter for letter in fold(text) if not letter.isdigit())
-        for text in (sentence(number, language) for number in range(NUM_SENTENCES))
-    ]
+    folded = fold_all([sentence(number, language) for number in range(NUM_SENTENCES)])
+    keys = ["".join(letter for letter in text if not letter.isdigit()) for text in folded]
     assert len(set(keys)) == NUM_SENTENCES
 
 
@@ -99,9 +97,9 @@ def test_exactly_the_good_pairs_are_trained_on(outcome, pair):
 
 
 def test_no_held_out_sentence_is_trained_on_in_any_language(outcome):
-    held_out = set(map(fold, outcome.trouble.held_out))
-    trained = {text for pairs in outcome.trained.values() for pair in pairs for text in pair}
-    assert not [text for text in trained if fold(text) in held_out][:5]
+    held_out = set(fold_all(list(outcome.trouble.held_out)))
+    trained = [text for pairs in outcome.trained.values() for pair in pairs for text in pair]
+    assert not [text for text in fold_all(trained) if text in held_out][:5]
 
 
 @pytest.mark.parametrize("pair", PAIRS)
