@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import sys
 import tarfile
 import tomllib
@@ -83,15 +84,16 @@ def fetch_tatoeba(tag: str, folder: pathlib.Path) -> None:
     pair = _opus_pair(code)
     url = f"{OPUS}/OPUS-Tatoeba/v2023-04-12/moses/{pair}.txt.zip"
     part = done.with_name(f"{done.name}.part")
-    with _fetched(url, folder) as path, zipfile.ZipFile(path) as archive:
-        with (
-            archive.open(f"Tatoeba.{pair}.{code}") as source,
-            archive.open(f"Tatoeba.{pair}.en") as english,
-            open(part, "wb") as file,
-        ):
-            for one, other in zip(source, english, strict=True):
-                columns = (b" ".join(line.split()) for line in (one, other))
-                file.write(b"\t".join(columns) + b"\n")
+    with (
+        _fetched(url, folder) as path,
+        zipfile.ZipFile(path) as archive,
+        archive.open(f"Tatoeba.{pair}.{code}") as source,
+        archive.open(f"Tatoeba.{pair}.en") as english,
+        open(part, "wb") as file,
+    ):
+        for one, other in zip(source, english, strict=True):
+            columns = (b" ".join(line.split()) for line in (one, other))
+            file.write(b"\t".join(columns) + b"\n")
     os.replace(part, done)
 
 
@@ -210,8 +212,7 @@ def _unpack(content: IO[bytes] | None, path: pathlib.Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     with open(part, "wb") as file:
-        while chunk := content.read(_CHUNK_BYTES):
-            file.write(chunk)
+        shutil.copyfileobj(content, file)
     os.replace(part, path)
 
 

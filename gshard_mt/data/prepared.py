@@ -82,10 +82,17 @@ def open_prepared(data_dir: pathlib.Path) -> Prepared:
         return Prepared(
             directory=data_dir,
             language_pairs=tuple(splits),
-            num_examples=_each_split(splits, lambda counts: counts["pairs"]),
-            num_tokens=_each_split(
-                splits, lambda counts: (counts["source_tokens"], counts["target_tokens"])
-            ),
+            num_examples={
+                pair: {split: counts["pairs"] for split, counts in info.items()}
+                for pair, info in splits.items()
+            },
+            num_tokens={
+                pair: {
+                    split: (counts["source_tokens"], counts["target_tokens"])
+                    for split, counts in info.items()
+                }
+                for pair, info in splits.items()
+            },
             vocab_sizes=(
                 manifest["tokenizer"]["source_size"],
                 manifest["tokenizer"]["target_size"],
@@ -97,10 +104,3 @@ def open_prepared(data_dir: pathlib.Path) -> Prepared:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{data_dir / NAME}: incomplete ({error!r}); prepare it again") from None
-
-
-def _each_split(pairs: dict[str, dict[str, Any]], read: Any) -> dict[str, dict[str, Any]]:
-    return {
-        pair: {split: read(counts) for split, counts in splits.items()}
-        for pair, splits in pairs.items()
-    }

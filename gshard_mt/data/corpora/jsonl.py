@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 from gshard_mt.data.corpora.entry import Entry, Pair
 from gshard_mt.data.corpora.files import find_files
-from gshard_mt.data.corpora.rows import SHAPES, RowError, pairs_of, without_surrogates
+from gshard_mt.data.corpora.rows import SHAPES, read_rows
 from gshard_mt.data.corpora.tags import Tags
 from gshard_mt.data.corpora.text_lines import read_lines
 from gshard_mt.errors import DataError
@@ -19,23 +21,19 @@ def read_jsonl(entry: Entry) -> Iterator[Pair]:
     surrogates, as in "\\ud83d", become U+FFFD.
     """
     for path in find_files(entry):
-        tags, has_pairs, number = Tags(entry.languages, path), False, 0
-        for number, line in read_lines(path):
-            if not line or line.isspace():
-                continue
-            try:
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise RowError(f"a JSON {type(row).__name__} is not a row; {SHAPES}")
-                pairs = pairs_of(row, tags)
-                if "\\u" in line:
-                    pairs = [Pair(*map(without_surrogates, pair)) for pair in pairs]
-                for pair in pairs:
-                    has_pairs = True
-                    yield pair
-            except RowError as error:
-                raise DataError(f"{path}:{number}: {error}") from None
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{path}:{number}: not JSON: {error}") from None
-        if number and not has_pairs:
-            raise tags.refusal()
+        yield from read_rows(_rows(path), Tags(entry.languages, path))
+
+
+def _rows(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    for number, line in read_lines(path):
+        where = f"{path}:{number}"
+        if not line or line.isspace():
+            yield where, None
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{where}: not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{where}: a JSON {type(row).__name__} is not a row; {SHAPES}")
+        yield where, row

@@ -3,6 +3,7 @@
 
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ import pyarrow.types as kinds
 
 from gshard_mt.data.corpora.entry import Entry, Pair
 from gshard_mt.data.corpora.files import find_files
-from gshard_mt.data.corpora.rows import SHAPES, SIDES, STRUCTS, RowError, pairs_of
+from gshard_mt.data.corpora.rows import SHAPES, SIDES, STRUCTS, read_rows
 from gshard_mt.data.corpora.tags import ENGLISH, Tags
 from gshard_mt.documents import in_one_line
 from gshard_mt.errors import DataError
@@ -25,28 +26,23 @@ def read_parquet(entry: Entry) -> Iterator[Pair]:
     Raises DataError with the columns found if they have none of the layouts.
     """
     for path in find_files(entry):
-        yield from _read(path, Tags(entry.languages, path))
+        tags = Tags(entry.languages, path)
+        yield from read_rows(_rows(path, tags), tags)
 
 
-def _read(path: pathlib.Path, tags: Tags) -> Iterator[Pair]:
-    number, has_pairs = 0, False
+def _rows(path: pathlib.Path, tags: Tags) -> Iterator[tuple[str, dict[str, Any]]]:
+    number = 0
     try:
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file:
             columns = _columns(file.schema_arrow, tags, path)
             for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
                 for row in batch.to_pylist():
                     number += 1
-                    for pair in pairs_of(row, tags):
-                        has_pairs = True
-                        yield pair
-    except RowError as error:
-        raise DataError(f"{path}: row {number}: {error}") from None
+                    yield f"{path}: row {number}", row
     except UnicodeDecodeError:
         raise DataError(f"{path}: after row {number}: text that is not UTF-8") from None
     except (pa.ArrowException, OSError, ValueError, TypeError, OverflowError) as error:
         raise DataError(f"{path}: not a readable Parquet file: {in_one_line(error)}") from None
-    if number and not has_pairs:
-        raise tags.refusal()
 
 
 def _columns(schema: pa.Schema, tags: Tags, path: pathlib.Path) -> list[str]:

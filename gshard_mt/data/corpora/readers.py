@@ -19,22 +19,17 @@ from gshard_mt.errors import DataError
 class Scheme(NamedTuple):
     """The reader of a scheme, and whether one entry may name several languages (or `*`)."""
 
-    read: Reader
+    reader: Reader
     has_languages: bool = False
 
-
-def never_empty(read: Reader) -> Reader:
-    """Returns the reader, which raises DataError for an entry without any pairs."""
-
-    def read_some(entry: Entry) -> Iterator[Pair]:
-        pairs = read(entry)
+    def read(self, entry: Entry) -> Iterator[Pair]:
+        """Yields the pairs of an entry. Raises DataError if there are none."""
+        pairs = self.reader(entry)
         first = next(pairs, None)
         if first is None:
             raise DataError(f"{entry.scheme}:{entry.location}: no pairs in it")
         yield first
         yield from pairs
-
-    return read_some
 
 
 def _read_parquet(entry: Entry) -> Iterator[Pair]:
@@ -50,14 +45,14 @@ def _read_tfds(entry: Entry) -> Iterator[Pair]:
 
 
 SCHEMES = {
-    "gettext": Scheme(never_empty(read_gettext), has_languages=True),
-    "jsonl": Scheme(never_empty(read_jsonl), has_languages=True),
-    "moses": Scheme(never_empty(read_moses)),
-    "parquet": Scheme(never_empty(_read_parquet), has_languages=True),
-    "tfds": Scheme(never_empty(_read_tfds), has_languages=True),
-    "tmx": Scheme(never_empty(read_tmx), has_languages=True),
-    "tsv": Scheme(never_empty(read_tsv)),
-    "wheel": Scheme(never_empty(read_wheel), has_languages=True),
+    "gettext": Scheme(read_gettext, has_languages=True),
+    "jsonl": Scheme(read_jsonl, has_languages=True),
+    "moses": Scheme(read_moses),
+    "parquet": Scheme(_read_parquet, has_languages=True),
+    "tfds": Scheme(_read_tfds, has_languages=True),
+    "tmx": Scheme(read_tmx, has_languages=True),
+    "tsv": Scheme(read_tsv),
+    "wheel": Scheme(read_wheel, has_languages=True),
 }
 
 # Schemes that read files whose sizes tell how much there is to read.

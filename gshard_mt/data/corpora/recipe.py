@@ -17,9 +17,8 @@ from gshard_mt.languages import base_language, language_code
 
 _RECIPE_KEYS = {"name", "corpus"}
 _CORPUS_KEYS = {"language", "split", "source", "license", "sha256"}
-_EACH = (
-    "{language}"  # in a source: makes one entry per language, with its tag as written in the recipe
-)
+# In a source: makes one entry per language, with its tag as written in the recipe.
+_EACH = "{language}"
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 

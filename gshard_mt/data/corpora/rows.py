@@ -7,6 +7,7 @@ from typing import Any
 
 from gshard_mt.data.corpora.entry import Pair
 from gshard_mt.data.corpora.tags import ENGLISH, Tags
+from gshard_mt.errors import DataError
 
 SHAPES = (
     'accepted: {"translation": {"de": ..., "en": ...}}, {"translations": {"language": [...], '
@@ -19,7 +20,25 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class RowError(ValueError):
-    """A row can't be read; the reader adds the file and the row number."""
+    """A row can't be read; `read_rows` adds the file and the row number."""
+
+
+def read_rows(rows: Iterable[tuple[str, Mapping[str, Any] | None]], tags: Tags) -> Iterator[Pair]:
+    """Yields the pairs of a file's rows (None: a blank one), each given with its place for errors.
+
+    Raises DataError for a row in no layout of SHAPES, and if there are rows but no pairs.
+    """
+    has_rows = has_pairs = False
+    for where, row in rows:
+        has_rows = True
+        try:
+            for pair in [] if row is None else pairs_of(row, tags):
+                has_pairs = True
+                yield pair
+        except RowError as error:
+            raise DataError(f"{where}: {error}") from None
+    if has_rows and not has_pairs:
+        raise tags.refusal()
 
 
 def pairs_of(row: Mapping[str, Any], tags: Tags) -> Iterable[Pair]:
@@ -67,8 +86,10 @@ def _pairs(texts: Iterable[tuple[str, Any]], tags: Tags) -> Iterator[Pair]:
 
 
 def _text(key: str, value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return without_surrogates(value)
     raise RowError(f"{key!r} is {type(value).__name__}; accepted: a string")
 
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from gshard_mt.data.corpora.files import open_bytes
 from gshard_mt.errors import DataError
 
-MAX_LINE_BYTES = (
-    1 << 20
-)  # a longer line is not a sentence, and compressed text may expand without limit
+# A longer line is not a sentence, and compressed text may expand without limit.
+MAX_LINE_BYTES = 1 << 20
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 

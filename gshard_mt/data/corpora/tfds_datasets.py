@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from gshard_mt.data.corpora.entry import Entry, Pair
-from gshard_mt.data.corpora.rows import SIDES, STRUCTS, RowError, pairs_of
+from gshard_mt.data.corpora.rows import SIDES, STRUCTS, read_rows
 from gshard_mt.data.corpora.tags import ENGLISH, Tags
 from gshard_mt.data.corpora.tfrecord import read_records
 from gshard_mt.data.corpora.translate_folder import (
@@ -68,23 +68,16 @@ def read_tfds(entry: Entry) -> Iterator[Pair]:
         )
     if suffix not in _FORMATS:
         raise DataError(f"{folder}: files of {suffix!r}; accepted: {', '.join(sorted(_FORMATS))}")
-    yield from _pairs(folder, features, _contents(shards, suffix), Tags(entry.languages, folder))
+    tags = Tags(entry.languages, folder)
+    yield from read_rows(_rows(_contents(shards, suffix), _row(features, tags, folder)), tags)
 
 
-def _pairs(
-    folder: pathlib.Path, features: Any, contents: Iterator[tuple[str, bytes]], tags: Tags
-) -> Iterator[Pair]:
-    row, has_pairs, where = _row(features, tags, folder), False, ""
-    try:
-        for where, content in contents:  # noqa: B007  an error names it
-            example = _EXAMPLE.FromString(content).features.feature
-            for pair in pairs_of(row(example), tags):
-                has_pairs = True
-                yield pair
-    except (RowError, DecodeError, UnicodeDecodeError, IndexError) as error:
-        raise DataError(f"{where}: a damaged record: {in_one_line(error)}") from None
-    if where and not has_pairs:
-        raise tags.refusal()
+def _rows(contents: Iterator[tuple[str, bytes]], row: Row) -> Iterator[tuple[str, dict[str, Any]]]:
+    for where, content in contents:
+        try:
+            yield where, row(_EXAMPLE.FromString(content).features.feature)
+        except (DecodeError, UnicodeDecodeError, IndexError) as error:
+            raise DataError(f"{where}: a damaged record: {in_one_line(error)}") from None
 
 
 def _row(features: Any, tags: Tags, folder: pathlib.Path) -> Row:

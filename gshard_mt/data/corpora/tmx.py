@@ -75,10 +75,8 @@ class _Units:
             raise DataError(
                 f"{self._path}:{error.lineno}: broken XML: {expat.ErrorString(error.code)}"
             ) from None
-        except (
-            ValueError,
-            LookupError,
-        ) as error:  # an encoding that expat can't use through Python
+        except (ValueError, LookupError) as error:
+            # An encoding that expat can't use through Python.
             self._refuse(f"can't be decoded: {error}")
         if self._num_bytes - self._parser.CurrentByteIndex > MAX_TOKEN_BYTES:
             self._refuse(f"a tag or comment of more than {MAX_TOKEN_BYTES} bytes")

@@ -29,20 +29,19 @@ def read_translate_folder(entry: Entry) -> Iterator[Pair]:
     Raises DataError if the split has no English, or another number of lines in a language.
     """
     tags, english, sources = Tags(entry.languages, entry.path), None, []
-    splits = {match[1]: match for path in entry.path.iterdir() if (match := _parse(path))}
-    for path in sorted(entry.path.iterdir()):
-        match = _parse(path)
-        if match is None or match[1] not in SPLIT_NAMES[entry.split]:
+    files = [(*match, path) for path in sorted(entry.path.iterdir()) if (match := _parse(path))]
+    for language, split, path in files:
+        if split not in SPLIT_NAMES[entry.split]:
             continue
-        role = tags[match[0]]
-        if role == ENGLISH:
+        if tags[language] == ENGLISH:
             english = path
-        elif role is not None:
-            sources.append((match[0], path))
+        elif tags[language] is not None:
+            sources.append((language, path))
     if english is None:
+        splits = sorted({split for _, split, _ in files})
         raise DataError(
             f"{entry.path}: no English of the split {entry.split}; accepted: en.{entry.split}.txt; "
-            f"found: {', '.join(sorted(splits)[:12])}"
+            f"found: {', '.join(splits[:12])}"
         )
     if not sources:
         raise tags.refusal()
