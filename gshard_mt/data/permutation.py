@@ -4,6 +4,7 @@
 import numpy as np
 
 _ROUNDS = 6
+_ODD = 0x9E3779B97F4A7C15
 
 
 def permute(indices: np.ndarray, counts: np.ndarray, seeds: np.ndarray) -> np.ndarray:
@@ -14,7 +15,7 @@ def permute(indices: np.ndarray, counts: np.ndarray, seeds: np.ndarray) -> np.nd
     """
     limits = counts.astype(np.uint64)
     widths = _half_widths(counts)
-    keys = _mix(seeds.astype(np.uint64))
+    keys = mix(seeds.astype(np.uint64))
     found = _encrypt(indices.astype(np.uint64), widths, keys)
     outside = np.flatnonzero(found >= limits)
     while len(outside):
@@ -35,14 +36,17 @@ def _encrypt(values: np.ndarray, widths: np.ndarray, keys: np.ndarray) -> np.nda
     mask = (np.uint64(1) << widths) - np.uint64(1)
     left, right = values >> widths, values & mask
     for number in range(_ROUNDS):
-        mixed = _mix(keys + right + np.uint64(number << 40))
+        mixed = mix(keys + right + np.uint64(number << 40))
         left, right = right, left ^ (mixed & mask)
     return (left << widths) | right
 
 
-def _mix(values: np.ndarray) -> np.ndarray:
-    """SplitMix64's finalizer: every bit of the input affects every bit of the output."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
+def mix(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Returns uint64 values scrambled one to one, differently for every seed.
+
+    SplitMix64's finalizer: every bit of the input affects every bit of the output.
+    """
+    values = values + np.uint64((seed + 1) * _ODD % (1 << 64))
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

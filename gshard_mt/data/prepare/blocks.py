@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import zstandard
 
 from gshard_mt.data.corpora.entry import Entry, Pair
 from gshard_mt.data.corpora.readers import SCHEMES
+from gshard_mt.data.prepare.keys import KeyedPairs
 
 BLOCK_PAIRS = 8192
 _BLOCK_CHARACTERS = 1 << 23  # limits a block of very long lines
@@ -37,14 +39,6 @@ class StoredBlock(NamedTuple):
     first_id: int
 
 
-class _Buffer:
-    def __init__(self) -> None:
-        self.indices: list[int] = []
-        self.source: list[str] = []
-        self.english: list[str] = []
-        self.num_characters = 0
-
-
 def read_blocks(entry: Entry, corpus: int) -> Iterator[RawBlock]:
     """Yields the blocks of the recipe's n-th corpus. Raises DataError if it is empty."""
     return cut_blocks(SCHEMES[entry.scheme].read(entry), corpus, entry.split)
@@ -55,31 +49,30 @@ def cut_blocks(pairs: Iterable[Pair], corpus: int, split: str) -> Iterator[RawBl
 
     Alternating tags are buffered separately, up to _BUFFER_CHARACTERS in all.
     """
-    buffers: dict[str, _Buffer] = {}
+
+    def raw_block(tag: str) -> RawBlock:
+        rows = buffers.pop(tag)
+        id = np.array([index for index, _ in rows], np.int64) + (corpus << _ENTRY_SHIFT)
+        source, english = [pair.source for _, pair in rows], [pair.english for _, pair in rows]
+        return RawBlock(tag, split, id, source, english)
+
+    buffers: dict[str, list[tuple[int, Pair]]] = defaultdict(list)
+    num_characters: Counter[str] = Counter()
     held = 0
-    for index, (tag, source, english) in enumerate(pairs):
-        buffer = buffers.get(tag)
-        if buffer is None:
-            buffer = buffers[tag] = _Buffer()
-        buffer.indices.append(index)
-        buffer.source.append(source)
-        buffer.english.append(english)
-        num_characters = len(source) + len(english)
-        buffer.num_characters += num_characters
-        held += num_characters
-        is_full = len(buffer.indices) == BLOCK_PAIRS or buffer.num_characters >= _BLOCK_CHARACTERS
+    for index, pair in enumerate(pairs):
+        tag = pair.language
+        buffers[tag].append((index, pair))
+        size = len(pair.source) + len(pair.english)
+        num_characters[tag] += size
+        held += size
+        is_full = len(buffers[tag]) == BLOCK_PAIRS or num_characters[tag] >= _BLOCK_CHARACTERS
         if is_full or held >= _BUFFER_CHARACTERS:
             if not is_full:
-                tag = max(buffers, key=lambda each: buffers[each].num_characters)
-            held -= buffers[tag].num_characters
-            yield _raw_block(tag, split, corpus, buffers.pop(tag))
-    for tag, buffer in buffers.items():
-        yield _raw_block(tag, split, corpus, buffer)
-
-
-def _raw_block(tag: str, split: str, corpus: int, buffer: _Buffer) -> RawBlock:
-    id = np.array(buffer.indices, np.int64) + (corpus << _ENTRY_SHIFT)
-    return RawBlock(tag, split, id, buffer.source, buffer.english)
+                ((tag, _),) = num_characters.most_common(1)
+            held -= num_characters.pop(tag)
+            yield raw_block(tag)
+    for tag in list(buffers):
+        yield raw_block(tag)
 
 
 def write_block(
@@ -90,7 +83,7 @@ def write_block(
     path = folder / f"{block.tag}-{block.split}-{first_id:019d}"
     text = "\n".join(source + english).encode()
     path.with_suffix(".text.zst").write_bytes(zstandard.ZstdCompressor(level=1).compress(text))
-    _save(path.with_suffix(".keys.npy"), keys)
+    np.save(path.with_suffix(".keys.npy"), keys, allow_pickle=False)
     return StoredBlock(block.tag, block.split, path, len(keys), first_id)
 
 
@@ -106,15 +99,16 @@ def read_text(block: StoredBlock) -> tuple[list[str], list[str]]:
     return lines[: block.num_pairs], lines[block.num_pairs :]
 
 
+def read_pairs(block: StoredBlock) -> KeyedPairs:
+    """Returns the pairs and their keys."""
+    return KeyedPairs(*read_text(block), read_keys(block))
+
+
 def write_drops(block: StoredBlock, drop: np.ndarray) -> None:
     """Stores a number for each pair: 0, or why it is not a training pair (uint8)."""
-    _save(block.path.with_suffix(".drop.npy"), drop.astype(np.uint8))
+    np.save(block.path.with_suffix(".drop.npy"), drop, allow_pickle=False)
 
 
 def read_drops(block: StoredBlock) -> np.ndarray:
     """Returns what `write_drops` stored."""
     return np.load(block.path.with_suffix(".drop.npy"), allow_pickle=False)
-
-
-def _save(path: pathlib.Path, array: np.ndarray) -> None:
-    np.save(path, array, allow_pickle=False)

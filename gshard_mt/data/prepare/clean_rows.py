@@ -57,15 +57,10 @@ def _keys(
     folded_english: list[str],
 ) -> np.ndarray:
     keys = np.zeros(len(id), KEYS)
-    if not len(id):
-        return keys
     keys["id"] = id
     keys["source"], keys["english"] = hash_texts(folded_source), hash_texts(folded_english)
-    near = [
-        _near_keys(keys[side], folded)
-        for side, folded in (("source", folded_source), ("english", folded_english))
-    ]
-    keys["near"] = join_keys(*near)
+    near_source = _near_keys(keys["source"], folded_source)
+    keys["near"] = join_keys(near_source, _near_keys(keys["english"], folded_english))
     keys["pair"] = hash_texts([f"{s}\t{e}" for s, e in zip(source, english, strict=True)])
     num_words = num_words_all(english)
     is_test = is_testable_all(english, num_words)

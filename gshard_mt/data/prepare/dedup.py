@@ -3,7 +3,7 @@
 
 import pathlib
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def find_duplicates(keys: np.ndarray) -> np.ndarray:
 
 
 def find_duplicates_on_disk(
-    blocks: Sequence[np.ndarray] | Iterable[np.ndarray], num_rows: int, folder: pathlib.Path
+    blocks: Iterable[np.ndarray], num_rows: int, folder: pathlib.Path
 ) -> np.ndarray:
     """Returns `find_duplicates` of all blocks' keys, concatenated.
 
@@ -54,7 +54,7 @@ def part_bits(num_rows: int) -> int:
 
 
 def deal(keys: np.ndarray, start: int, bits: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (part, its ROWs) for keys that begin at row `start`; no part is empty.
+    """Returns each (part, its ROWs) for keys that begin at row `start`; no part is empty.
 
     Pairs that may be equal go to the same part, in every call.
     """
@@ -62,15 +62,10 @@ def deal(keys: np.ndarray, start: int, bits: int) -> Iterator[tuple[int, np.ndar
     for field in ("id", "pair", "near"):
         rows[field] = keys[field]
     rows["row"] = np.arange(start, start + len(keys))
-    if not bits:
-        yield 0, rows
-        return
-    part = rows["near"] >> np.uint64(64 - bits)
+    part = rows["near"] >> np.uint64(1) >> np.uint64(63 - bits)  # twice: a shift is at most 63
     order = np.argsort(part, kind="stable")
-    rows, part = rows[order], part[order]
-    cuts = np.flatnonzero(part[1:] != part[:-1]) + 1
-    for some in np.split(rows, cuts):
-        yield int(some["near"][0] >> np.uint64(64 - bits)), some
+    numbers, starts = np.unique(part[order], return_index=True)
+    return zip(numbers.tolist(), np.split(rows[order], starts[1:]), strict=True)
 
 
 def _is_again(key: np.ndarray, id: np.ndarray) -> np.ndarray:

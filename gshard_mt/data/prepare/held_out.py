@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gshard_mt.config.records import DataConfig
 from gshard_mt.data.cleaning.placeholders import MIN_WORDS
-from gshard_mt.data.prepare.keys import is_among, mix_keys
+from gshard_mt.data.permutation import mix
+from gshard_mt.data.prepare.keys import is_among
 
 CANDIDATES = 1 << 15  # English strings kept of each language to draw from
 
@@ -42,13 +42,11 @@ def merge_candidates(parts: Iterable[Candidates], seed: int) -> Candidates:
 
 
 def _first(found: Candidates, seed: int) -> Candidates:
-    order = np.lexsort((found.is_short, found.key))
-    key = found.key[order]
-    is_new = np.ones(len(key), bool)
-    is_new[1:] = key[1:] != key[:-1]
-    key, is_short = key[is_new], found.is_short[order][is_new]
+    order = np.argsort(found.is_short, kind="stable")
+    key, first = np.unique(found.key[order], return_index=True)
+    is_short = found.is_short[order][first]
     if len(key) > CANDIDATES:
-        chosen = np.sort(np.lexsort((mix_keys(key, seed), is_short))[:CANDIDATES])
+        chosen = np.sort(np.lexsort((mix(key, seed), is_short))[:CANDIDATES])
         key, is_short = key[chosen], is_short[chosen]
     return Candidates(key, is_short)
 
@@ -74,7 +72,7 @@ def choose_held_out(
     for number, split in enumerate(_SPLITS, 1):
         split_of[np.isin(key, given[split]) & (split_of == 0)] = number
     num_drawn = np.zeros(len(key), np.int64)  # how many languages with the string have drawn
-    order_of_seed = mix_keys(key, seed)
+    order_of_seed = mix(key, seed)
     for language in sorted(wanted, key=lambda each: (num_pairs[each], each)):
         index = np.searchsorted(key, found[language].key)
         gain = 2 * num_drawn[index] - num_have[index]
@@ -93,13 +91,6 @@ def choose_held_out(
     }
 
 
-def wanted_pairs(config: DataConfig, given: Iterable[str]) -> dict[str, int]:
-    """Returns how many pairs a language should hold out for each split that isn't given."""
-    num_wanted = {"test": config.num_test, "dev": config.num_dev}
-    given = set(given)
-    return {split: number for split, number in num_wanted.items() if split not in given}
-
-
 def pick_rows(keys: np.ndarray, is_free: np.ndarray, held_out: Keys, seed: int) -> np.ndarray:
     """Returns one row for each held-out English string, in the seed's order.
 
@@ -107,6 +98,6 @@ def pick_rows(keys: np.ndarray, is_free: np.ndarray, held_out: Keys, seed: int) 
     """
     is_testable = keys["num_words"] >= MIN_WORDS
     rows = np.flatnonzero(is_free & is_testable & is_among(keys["english"], held_out))
-    rows = rows[np.lexsort((keys["id"][rows], mix_keys(keys["pair"][rows], seed)))]
+    rows = rows[np.lexsort((keys["id"][rows], mix(keys["pair"][rows], seed)))]
     _, first = np.unique(keys["english"][rows], return_index=True)
     return rows[np.sort(first)]

@@ -11,9 +11,9 @@ import numpy as np
 from gshard_mt.config.records import DataConfig
 from gshard_mt.data.corpora.recipe import Recipe
 from gshard_mt.data.manifest import WORK
-from gshard_mt.data.prepare.drops import Drops, Sentences
+from gshard_mt.data.prepare.drops import Drops
+from gshard_mt.data.prepare.keys import KeyedPairs, Split
 from gshard_mt.data.prepare.shards import Shard
-from gshard_mt.errors import DataError
 
 
 class Job(NamedTuple):
@@ -41,18 +41,14 @@ class Job(NamedTuple):
 class PipelineOutput(NamedTuple):
     """All text as shards, which are still in `work`; the tokenizer is in the data directory.
 
-    `shards` has all of entry.SPLITS for every language, `references` has dev and test.
+    A split without pairs may be missing.
     """
 
-    shards: dict[str, dict[str, list[Shard]]]  # language -> split -> ordered by ids
-    references: dict[str, dict[str, list[Sentences]]]  # language -> dev, test -> sentences
+    languages: list[str]  # of the recipe, sorted
+    shards: dict[Split, list[Shard]]  # ordered by ids
+    references: dict[Split, KeyedPairs]  # dev and test
     drops: Drops
 
 
 # There are two with the same output: local.run_locally and beam.pipeline.beam_pipeline.
 Pipeline = Callable[[Job], PipelineOutput]
-
-
-def no_training_pair(job: Job) -> DataError:
-    """Returns the error for a recipe of which nothing is left."""
-    return DataError(f"{job.config.recipe}: after cleaning no training pair is left")

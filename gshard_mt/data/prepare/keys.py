@@ -5,6 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gshard_mt.data.permutation import mix
+
+Split = tuple[str, str]  # language, split
+
 KEYS = np.dtype(
     [
         ("id", "<i8"),
@@ -15,8 +19,6 @@ KEYS = np.dtype(
         ("num_words", "u1"),  # of English that can test translation; else 0
     ]
 )
-
-_ODD = 0x9E3779B97F4A7C15
 
 
 class KeyedPairs(NamedTuple):
@@ -39,17 +41,9 @@ class KeyedPairs(NamedTuple):
         return KeyedPairs(source, english, self.keys[rows])
 
 
-def mix_keys(keys: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Returns 64-bit keys scrambled one to one (SplitMix64), differently for every seed."""
-    z = keys + np.uint64((seed + 1) * _ODD % (1 << 64))
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
 def join_keys(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Returns one key for an ordered pair of keys."""
-    return mix_keys(mix_keys(left) + right)
+    return mix(mix(left) + right)
 
 
 def is_among(keys: np.ndarray, sorted_keys: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from gshard_mt.data.prepare.decontamination import read_keep_out
 from gshard_mt.data.prepare.drops import Drops
 from gshard_mt.data.prepare.job import Job, Pipeline, PipelineOutput
 from gshard_mt.data.prepare.local import run_locally
+from gshard_mt.data.prepare.selection import join_pairs
 from gshard_mt.data.prepare.shards import SplitCounts
 from gshard_mt.data.prepare.subwords import copy_models
 from gshard_mt.data.prepare.summary import write_reports
@@ -80,16 +81,18 @@ def prepare(
 def _finish(job: Job, output: PipelineOutput) -> dict[str, Any]:
     (job.data_dir / "references").mkdir()
     counts: Counts = {}
-    for name, splits in output.shards.items():
-        for split, sentences in output.references[name].items():
-            lines = "".join(f"{source}\t{english}\n" for source, english in sentences)
+    for name in output.languages:
+        for split in ("dev", "test"):
+            pairs = output.references.get((name, split), join_pairs([]))
+            lines = "".join(f"{source}\t{english}\n" for source, english in pairs.sentences())
             path = job.data_dir / "references" / f"{name}-en.{split}.tsv"
             path.write_bytes(lines.encode())
+        shards = {split: output.shards.get((name, split), []) for split in SPLITS}
         description = f"{name}-en of the recipe {job.recipe.name}"
-        infos = {split: [shard.info for shard in parts] for split, parts in splits.items()}
+        infos = {split: [shard.info for shard in parts] for split, parts in shards.items()}
         write_dataset(job.data_dir / f"{name}-en", infos, description)
         counts[name] = {split: SplitCounts() for split in SPLITS}
-        for split, parts in splits.items():
+        for split, parts in shards.items():
             for shard in parts:
                 counts[name][split].add(shard.counts)
                 output.drops.merge(shard.drops)

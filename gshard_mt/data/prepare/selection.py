@@ -6,54 +6,59 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gshard_mt.config.records import CleaningConfig
-from gshard_mt.data.prepare.blocks import StoredBlock, read_drops, read_keys, read_text, write_drops
+from gshard_mt.config.records import CleaningConfig, DataConfig
+from gshard_mt.data.prepare.blocks import (
+    StoredBlock,
+    read_drops,
+    read_keys,
+    read_pairs,
+    read_text,
+    write_drops,
+)
 from gshard_mt.data.prepare.dedup import DUPLICATE, KEPT, NEAR_DUPLICATE, find_duplicates_on_disk
 from gshard_mt.data.prepare.drops import NUM_SAMPLES, Drops
 from gshard_mt.data.prepare.held_out import (
     Candidates,
+    Keys,
     candidates,
+    choose_held_out,
     merge_candidates,
     pick_rows,
 )
-from gshard_mt.data.prepare.keys import KEYS, KeyedPairs, is_among
+from gshard_mt.data.prepare.keys import KEYS, KeyedPairs, Split, is_among
+from gshard_mt.errors import DataError
 
 # Numbers of write_drops, after KEPT, DUPLICATE and NEAR_DUPLICATE.
 HELD_OUT, _IS_HELD_OUT = 3, 4
-DUPLICATES = (DUPLICATE, NEAR_DUPLICATE)
 _REASONS = {DUPLICATE: "duplicate", NEAR_DUPLICATE: "near_duplicate", HELD_OUT: "held_out"}
 
 _MERGE_PARTS = 16  # blocks whose candidates are merged at once
 
-HeldOutKeys = Mapping[str, np.ndarray]  # split -> sorted keys of English strings
 
+class HeldOutChoice(NamedTuple):
+    """Keys of the held-out English strings, and how many pairs each language holds out."""
 
-class DedupResult(NamedTuple):
-    """What is left of a language after its duplicates were marked."""
-
-    num_pairs: int
-    candidates: Candidates
-    drops: Drops
+    keys: dict[str, Keys]  # by split
+    wanted: dict[str, dict[str, int]]  # by language, split
 
 
 def drop_duplicates(
-    language: str, blocks: Sequence[StoredBlock], config: CleaningConfig, seed: int
-) -> DedupResult:
-    """Marks duplicates in a language's training blocks, which are ordered by their ids."""
-    num_rows = sum(block.num_pairs for block in blocks)
-    drop = find_duplicates_on_disk(map(read_keys, blocks), num_rows, blocks[0].path.parent)
+    blocks: Sequence[StoredBlock], config: CleaningConfig, seed: int
+) -> tuple[int, Candidates]:
+    """Marks duplicates in a language's training blocks, which are ordered by their ids.
+
+    Returns how many pairs are left, and the candidates among them.
+    """
+    ends = np.cumsum([block.num_pairs for block in blocks])
+    drop = find_duplicates_on_disk(map(read_keys, blocks), int(ends[-1]), blocks[0].path.parent)
     drop = forgive_duplicates(drop, config)
     parts: list[Candidates] = []
-    drops, start = Drops(), 0
-    for block in blocks:
-        part = drop[start : start + block.num_pairs]
-        start += block.num_pairs
+    for block, part in zip(blocks, np.split(drop, ends[:-1]), strict=True):
         write_drops(block, part)
-        count_drops(language, block, part, DUPLICATES, drops)
-        parts.append(candidates(read_keys(block)[part == 0], seed))
+        parts.append(candidates(read_keys(block)[part == KEPT], seed))
         if len(parts) == _MERGE_PARTS:
             parts = [merge_candidates(parts, seed)]
-    return DedupResult(int(np.sum(drop == 0)), merge_candidates(parts, seed), drops)
+    return int(np.sum(drop == KEPT)), merge_candidates(parts, seed)
 
 
 def forgive_duplicates(drop: np.ndarray, config: CleaningConfig) -> np.ndarray:
@@ -63,8 +68,42 @@ def forgive_duplicates(drop: np.ndarray, config: CleaningConfig) -> np.ndarray:
     return np.where(is_off, KEPT, drop).astype(np.uint8)
 
 
+def choose(
+    config: DataConfig,
+    found: Mapping[str, Candidates],
+    num_pairs: Mapping[str, int],
+    given: Mapping[Split, Keys],
+) -> HeldOutChoice:
+    """Chooses the held-out strings of the languages with candidates.
+
+    `given` are the English keys of the ready-made splits. Raises DataError if there is no language.
+    """
+    if not found:
+        raise no_training_pair(config)
+    num_wanted = {"test": config.num_test, "dev": config.num_dev}
+    wanted = {
+        name: {split: num for split, num in num_wanted.items() if (name, split) not in given}
+        for name in found
+    }
+    given_keys = {
+        split: np.concatenate(
+            [np.zeros(0, np.uint64), *(given[key] for key in given if key[1] == split)]
+        )
+        for split in num_wanted
+    }
+    return HeldOutChoice(choose_held_out(found, num_pairs, wanted, given_keys, config.seed), wanted)
+
+
+def no_training_pair(config: DataConfig) -> DataError:
+    """Returns the error for a recipe of which nothing is left."""
+    return DataError(f"{config.recipe}: after cleaning no training pair is left")
+
+
 def pick_held_out(
-    blocks: Sequence[StoredBlock], num_wanted: Mapping[str, int], held_out: HeldOutKeys, seed: int
+    blocks: Sequence[StoredBlock],
+    num_wanted: Mapping[str, int],
+    held_out: Mapping[str, Keys],
+    seed: int,
 ) -> dict[str, KeyedPairs]:
     """Returns a language's dev and test: up to `num_wanted` pairs with held-out English."""
     picked = {split: join_pairs([]) for split in num_wanted}
@@ -77,11 +116,10 @@ def pick_held_out(
     return {split: pairs.take(num_wanted[split]) for split, pairs in picked.items()}
 
 
-def pick_pairs(block: StoredBlock, drop: np.ndarray, held_out: np.ndarray, seed: int) -> KeyedPairs:
+def pick_pairs(block: StoredBlock, drop: np.ndarray, held_out: Keys, seed: int) -> KeyedPairs:
     """Returns a block's kept pairs with held-out English, one for each string."""
-    keys = read_keys(block)
-    rows = pick_rows(keys, drop == 0, held_out, seed)
-    return KeyedPairs(*read_text(block), keys).rows(rows) if len(rows) else join_pairs([])
+    rows = pick_rows(read_keys(block), drop == KEPT, held_out, seed)
+    return read_pairs(block).rows(rows) if len(rows) else join_pairs([])
 
 
 def merge_picked(parts: Iterable[KeyedPairs], seed: int) -> KeyedPairs:
@@ -92,54 +130,49 @@ def merge_picked(parts: Iterable[KeyedPairs], seed: int) -> KeyedPairs:
     return pairs.rows(rows)
 
 
+def gather_keys(
+    held_out: Iterable[np.ndarray], choice: HeldOutChoice, keep_out: Keys
+) -> tuple[Keys, np.ndarray]:
+    """Returns the sorted keys of all sentences not to train on, and the sorted ids of their pairs.
+
+    `held_out` are the KEYS of all held-out pairs.
+    """
+    keys = np.concatenate([np.zeros(0, KEYS), *held_out])
+    sentences = [keys["source"], keys["english"], keep_out, *choice.keys.values()]
+    return np.unique(np.concatenate(sentences)), np.sort(keys["id"])
+
+
 def drop_held_out(
-    language: str, blocks: Sequence[StoredBlock], held_out: np.ndarray, own_ids: np.ndarray
+    language: str, blocks: Sequence[StoredBlock], held_out: Keys, ids: np.ndarray
 ) -> tuple[int, Drops]:
-    """Marks pairs that share a sentence with held-out text; returns how many are left."""
+    """Marks pairs that share a sentence with held-out text.
+
+    Returns how many are left, and those dropped for all reasons of this file.
+    """
     drops, num_pairs = Drops(), 0
     for block in blocks:
-        before = read_drops(block)
-        drop = mark_held_out(read_keys(block), before, held_out, own_ids)
-        if (drop != before).any():
-            write_drops(block, drop)
-            count_drops(language, block, drop, [HELD_OUT], drops)
-        num_pairs += int(np.sum(drop == 0))
+        drop = mark_held_out(read_keys(block), read_drops(block), held_out, ids)
+        write_drops(block, drop)
+        count_drops(language, block, drop, drops)
+        num_pairs += int(np.sum(drop == KEPT))
     return num_pairs, drops
 
 
 def mark_held_out(
-    keys: np.ndarray, drop: np.ndarray, held_out: np.ndarray, own_ids: np.ndarray
+    keys: np.ndarray, drop: np.ndarray, held_out: Keys, ids: np.ndarray
 ) -> np.ndarray:
     """Returns `drop` with the pairs marked that share a sentence with held-out text.
 
-    `held_out` are the sorted keys of all held-out sentences, `own_ids` the ids of the held-out
-    pairs themselves, which don't count as drops.
+    The last two are what `gather_keys` returned: held-out pairs themselves don't count as drops.
     """
     is_held_out = is_among(keys["source"], held_out) | is_among(keys["english"], held_out)
-    is_held_out &= drop == 0
-    drop = drop.copy()
-    drop[is_held_out] = HELD_OUT
-    drop[is_held_out & np.isin(keys["id"], own_ids)] = _IS_HELD_OUT
-    return drop
+    number = np.where(is_among(keys["id"], ids), _IS_HELD_OUT, HELD_OUT)
+    return np.where(is_held_out & (drop == KEPT), number, drop).astype(np.uint8)
 
 
-def keys_of(parts: Iterable[KeyedPairs], fields: Sequence[str]) -> np.ndarray:
-    """Returns the sorted keys of all sentences in `fields`: `source`, `english` or both."""
-    keys = [part.keys[name] for part in parts for name in fields]
-    return np.unique(np.concatenate([np.zeros(0, np.uint64), *keys]))
-
-
-def read_pairs(blocks: Sequence[StoredBlock]) -> KeyedPairs:
-    """Returns all pairs of the blocks of a ready-made split, which is small."""
-    return join_pairs(KeyedPairs(*read_text(block), read_keys(block)) for block in blocks)
-
-
-def read_kept(blocks: Iterable[StoredBlock], drops: Iterable[np.ndarray]) -> KeyedPairs:
-    """Returns the pairs of blocks that are not dropped."""
-    return join_pairs(
-        KeyedPairs(*read_text(block), read_keys(block)).rows(np.flatnonzero(drop == 0))
-        for block, drop in zip(blocks, drops, strict=True)
-    )
+def read_kept(block: StoredBlock, drop: np.ndarray) -> KeyedPairs:
+    """Returns the pairs of a block that are not dropped."""
+    return read_pairs(block).rows(np.flatnonzero(drop == KEPT))
 
 
 def join_pairs(parts: Iterable[KeyedPairs]) -> KeyedPairs:
@@ -154,14 +187,11 @@ def join_pairs(parts: Iterable[KeyedPairs]) -> KeyedPairs:
     return KeyedPairs(source, english, np.concatenate(keys))
 
 
-def count_drops(
-    language: str, block: StoredBlock, drop: np.ndarray, numbers: Sequence[int], drops: Drops
-) -> None:
-    """Adds a block's pairs to `drops` whose number in `drop` is one of `numbers`."""
-    for number in numbers:
+def count_drops(language: str, block: StoredBlock, drop: np.ndarray, drops: Drops) -> None:
+    """Adds a block's dropped pairs to `drops`."""
+    for number, reason in _REASONS.items():
         rows = np.flatnonzero(drop == number)
         if len(rows):
-            reason = _REASONS[number]
             samples = []
             if len(drops.samples.get((language, reason), [])) < NUM_SAMPLES:
                 source, english = read_text(block)

@@ -4,6 +4,7 @@
 import functools
 import itertools
 import pathlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from gshard_mt.data.cleaning.clean import is_ratio_above
 from gshard_mt.data.examples import Columns, serialize_examples
 from gshard_mt.data.prepare.blocks import StoredBlock, read_drops
 from gshard_mt.data.prepare.drops import NUM_SAMPLES, Drops
-from gshard_mt.data.prepare.keys import KeyedPairs
+from gshard_mt.data.prepare.keys import KeyedPairs, Split
 from gshard_mt.data.prepare.selection import read_kept
 from gshard_mt.data.records import ShardInfo, write_shard
 from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer
@@ -33,15 +34,14 @@ class SideCounts:
     characters: int = 0
     unknown: int = 0  # characters that the vocabulary spells as bytes
     # The number of pairs whose length is in each bin of LENGTH_BIN tokens.
-    lengths: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    lengths: Counter[int] = field(default_factory=Counter)
 
     def add(self, other: "SideCounts") -> None:
         self.tokens += other.tokens
         self.words += other.words
         self.characters += other.characters
         self.unknown += other.unknown
-        size = max(len(self.lengths), len(other.lengths))
-        self.lengths = _padded(self.lengths, size) + _padded(other.lengths, size)
+        self.lengths += other.lengths
 
 
 @dataclass
@@ -75,14 +75,14 @@ def write_blocks(
     tokenizer_hash: str,
 ) -> Shard:
     """Encodes the kept pairs of training blocks and writes them to `path`."""
-    parts = (read_kept([block], [read_drops(block)]) for block in blocks)
+    parts = (read_kept(block, read_drops(block)) for block in blocks)
     tokenizer = cached_tokenizer(data_dir, tokenizer_hash)
     return write_pairs(parts, (language, "train"), path, tokenizer, config)
 
 
 def write_pairs(
     parts: Iterable[KeyedPairs],
-    language_and_split: tuple[str, str],
+    language_and_split: Split,
     path: pathlib.Path,
     tokenizer: Tokenizer,
     config: DataConfig,
@@ -157,9 +157,5 @@ def _count(
         text.count(" ") + len(texts),
         len(text) - len(texts) + 1,
         int(np.count_nonzero(starts_unknown[ids])),
-        np.bincount(lengths // LENGTH_BIN),
+        Counter((lengths // LENGTH_BIN).tolist()),
     )
-
-
-def _padded(counts: np.ndarray, size: int) -> np.ndarray:
-    return np.pad(counts, (0, size - len(counts)))

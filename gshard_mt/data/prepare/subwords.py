@@ -16,6 +16,7 @@ import sentencepiece
 from gshard_mt.config.records import DataConfig
 from gshard_mt.data.mixture import temperature_shares
 from gshard_mt.data.prepare.blocks import StoredBlock, read_drops, read_text
+from gshard_mt.data.prepare.selection import no_training_pair
 from gshard_mt.data.tokenizer import (
     FOLDER,
     Tokenizer,
@@ -42,7 +43,12 @@ class TextSample(NamedTuple):
 
 
 def sample_sizes(num_train: Mapping[str, int], config: DataConfig) -> dict[str, int]:
-    """Returns how many pairs of each language the subwords are trained on, by temperature."""
+    """Returns how many pairs of each language the subwords are trained on, by temperature.
+
+    Raises DataError if no language has any.
+    """
+    if not any(num_train.values()):
+        raise no_training_pair(config)
     shares = temperature_shares(list(num_train.values()), config.vocab_temperature)
     num_sentences = min(config.vocab_num_sentences, sum(num_train.values()))
     return {
@@ -51,19 +57,13 @@ def sample_sizes(num_train: Mapping[str, int], config: DataConfig) -> dict[str, 
     }
 
 
-def train_vocabulary(
-    samples: Sequence[TextSample], config: DataConfig, folder: pathlib.Path
-) -> None:
-    """Trains the models that the config asks for and writes them to `folder`."""
-    train_models(
-        lambda side: (line for sample in samples for line in lines(sample, side)), config, folder
-    )
-
-
 def train_models(
     read: Callable[[int], Iterable[str]], config: DataConfig, folder: pathlib.Path
 ) -> None:
-    """The same for the text that `read` returns of side 0, the sources, and side 1, the English."""
+    """Trains the models that the config asks for and writes them to `folder`.
+
+    `read` returns the text of side 0, the sources, and of side 1, the English.
+    """
     if config.tokenizer:
         return  # `copy_models` has copied it
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,17 +85,18 @@ def train_models(
         mark.unlink()
 
 
-def lines(sample: TextSample, side: int) -> Iterator[str]:
-    """Yields the text of a sample: side 0 is the sources, 1 the English."""
-    start = 0
-    for block in sample.blocks:
-        kept = np.flatnonzero(read_drops(block) == 0)
-        rows = kept[sample_rows(start, len(kept), sample.num_pairs, sample.num_wanted)]
-        if len(rows):
-            text = read_text(block)[side]
-            for row in rows:
-                yield text[row]
-        start += len(kept)
+def read_samples(samples: Sequence[TextSample], side: int) -> Iterator[str]:
+    """Yields the text of one side of samples, for `train_models`."""
+    for sample in samples:
+        start = 0
+        for block in sample.blocks:
+            kept = np.flatnonzero(read_drops(block) == 0)
+            rows = kept[sample_rows(start, len(kept), sample.num_pairs, sample.num_wanted)]
+            if len(rows):
+                text = read_text(block)[side]
+                for row in rows:
+                    yield text[row]
+            start += len(kept)
 
 
 def sample_rows(start: int, number: int, num_pairs: int, num_wanted: int) -> np.ndarray:

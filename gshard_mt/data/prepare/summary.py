@@ -93,19 +93,17 @@ def _samples(drops: Drops) -> Table:
 def _vocabulary(sources: Mapping[str, SideCounts], targets: Mapping[str, SideCounts]) -> Table:
     head = ["pair", "source tokens per word", "per character", "unknown characters"]
     head += ["English tokens per word", "unknown characters"]
-    rows = []
-    for language, source in sources.items():
-        target = targets[language]
-        rows.append(
-            [
-                f"{language}-en",
-                _ratio(source.tokens, source.words),
-                _ratio(source.tokens, source.characters),
-                _percent(source.unknown, source.characters),
-                _ratio(target.tokens, target.words),
-                _percent(target.unknown, target.characters),
-            ]
-        )
+    rows = [
+        [
+            f"{language}-en",
+            _ratio(source.tokens, source.words),
+            _ratio(source.tokens, source.characters),
+            _percent(source.unknown, source.characters),
+            _ratio(target.tokens, target.words),
+            _percent(target.unknown, target.characters),
+        ]
+        for (language, source), target in zip(sources.items(), targets.values(), strict=True)
+    ]
     return Table(head, rows)
 
 
@@ -121,13 +119,13 @@ def _shares(pairs: Mapping[str, Any], temperature: float) -> Table:
 
 
 def _lengths(sides: Mapping[str, SideCounts]) -> Table:
-    num_bins = max((len(side.lengths) for side in sides.values()), default=0)
+    bins = range(max((1 + number for side in sides.values() for number in side.lengths), default=0))
     rows = [
-        [f"{language}-en", *map(str, side.lengths), *["0"] * (num_bins - len(side.lengths))]
+        [f"{language}-en", *(str(side.lengths[number]) for number in bins)]
         for language, side in sides.items()
     ]
-    bins = [f"{i * LENGTH_BIN}-{(i + 1) * LENGTH_BIN - 1}" for i in range(num_bins)]
-    return Table(["pair", *bins], rows)
+    head = [f"{number * LENGTH_BIN}-{(number + 1) * LENGTH_BIN - 1}" for number in bins]
+    return Table(["pair", *head], rows)
 
 
 def _corpora(manifest: Mapping[str, Any]) -> Table:

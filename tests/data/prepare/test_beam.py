@@ -7,21 +7,19 @@ import os
 import pathlib
 import random
 
-import numpy as np
 import pytest
 
 from gshard_mt.config.records import DataConfig
-from gshard_mt.data.corpora.recipe import Recipe
 from gshard_mt.data.prepare import blocks, dedup, shards
 from gshard_mt.data.prepare import local as local_pipeline
 from gshard_mt.data.prepare.beam import output as beam_output
 from gshard_mt.data.prepare.beam import steps as beam_steps
 from gshard_mt.data.prepare.beam.pipeline import beam_pipeline
-from gshard_mt.data.prepare.beam.results import leave_error, read_error
+from gshard_mt.data.prepare.beam.results import ERROR, read_error, write_result
 from gshard_mt.data.prepare.drops import Drops, merge_tallies, tally
-from gshard_mt.data.prepare.job import Job
 from gshard_mt.data.prepare.prepare import prepare
-from gshard_mt.data.prepare.subwords import sample_rows
+from gshard_mt.data.prepare.selection import choose
+from gshard_mt.data.prepare.subwords import sample_rows, sample_sizes
 from gshard_mt.errors import ConfigError, DataError, UserError
 from tests.making.made_up import english_sentences, translated, write_made_up, write_recipe
 
@@ -130,18 +128,17 @@ def test_a_step_reports_a_user_error_in_one_line(tmp_path):
 
 @pytest.mark.parametrize("kind", [ConfigError, DataError, UserError])
 def test_the_driver_raises_the_error_that_a_step_left(kind, tmp_path):
-    leave_error(kind("data.source_vocab_size is 9000; accepted: less"), tmp_path)
+    write_result(kind("data.source_vocab_size is 9000; accepted: less"), ERROR, tmp_path)
     error = read_error(tmp_path)
     assert type(error) is kind and str(error) == "data.source_vocab_size is 9000; accepted: less"
 
 
 def test_a_recipe_without_a_usable_pair_is_refused(tmp_path):
-    job = Job(write_made_up(tmp_path), Recipe("x", ()), tmp_path, np.zeros(0, np.uint64))
+    config = write_made_up(tmp_path)
     with pytest.raises(DataError, match="no training pair is left"):
-        list(beam_steps.choose(None, job, {}, {}, {}))
-    empty = beam_output.Layout(np.zeros(1, np.int64), np.zeros(1, np.int64), 0)
+        choose(config, {}, {}, {})
     with pytest.raises(DataError, match="no training pair is left"):
-        list(beam_output.size_samples(None, job, {"de": empty}))
+        sample_sizes({"de": 0}, config)
 
 
 def test_a_full_disk_is_a_user_error_and_a_bug_is_not(tmp_path, monkeypatch):

@@ -5,9 +5,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gshard_mt.data.permutation import mix
 from gshard_mt.data.prepare import dedup
 from gshard_mt.data.prepare.dedup import find_duplicates, find_duplicates_on_disk
-from gshard_mt.data.prepare.keys import KEYS, is_among, join_keys, mix_keys
+from gshard_mt.data.prepare.keys import KEYS, is_among, join_keys
 
 # (pair, near): equal pairs have one near form, as they have in text.
 ROWS = st.lists(st.integers(0, 12), max_size=40).map(lambda pairs: [(p, p // 3) for p in pairs])
@@ -17,7 +18,7 @@ def make_keys(rows: list[tuple[int, int]]) -> np.ndarray:
     keys = np.zeros(len(rows), KEYS)
     keys["id"] = np.random.default_rng(0).permutation(len(rows))
     if rows:
-        keys["pair"], keys["near"] = mix_keys(np.array(rows, np.uint64).T)
+        keys["pair"], keys["near"] = mix(np.array(rows, np.uint64).T)
     return keys
 
 

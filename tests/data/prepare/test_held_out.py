@@ -5,6 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gshard_mt.data.permutation import mix
 from gshard_mt.data.prepare import held_out
 from gshard_mt.data.prepare.held_out import (
     candidates,
@@ -12,7 +13,7 @@ from gshard_mt.data.prepare.held_out import (
     merge_candidates,
     pick_rows,
 )
-from gshard_mt.data.prepare.keys import KEYS, mix_keys
+from gshard_mt.data.prepare.keys import KEYS
 
 SEED = 3
 # Of each language the (English key, number of words) of its rows.
@@ -27,12 +28,12 @@ def make_keys(rows) -> np.ndarray:
     keys = np.zeros(len(rows), KEYS)
     keys["id"] = np.arange(len(rows))
     keys["english"], keys["num_words"] = np.array(rows).T
-    keys["pair"] = mix_keys(np.arange(len(rows), dtype=np.uint64))
+    keys["pair"] = mix(np.arange(len(rows), dtype=np.uint64))
     return keys
 
 
 def order_of(key: int) -> int:
-    return int(mix_keys(np.array([key], np.uint64), SEED)[0])
+    return int(mix(np.array([key], np.uint64), SEED)[0])
 
 
 def slowly(languages, wanted, given_keys):

@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gshard_mt.data.prepare.beam.steps import MarkedBlock, Split, new_folder
+from gshard_mt.data.prepare.beam.steps import MarkedBlock, new_folder
 from gshard_mt.data.prepare.blocks import read_text
-from gshard_mt.data.prepare.job import Job, no_training_pair
-from gshard_mt.data.prepare.keys import KeyedPairs
+from gshard_mt.data.prepare.job import Job
+from gshard_mt.data.prepare.keys import KeyedPairs, Split
 from gshard_mt.data.prepare.selection import read_kept
 from gshard_mt.data.prepare.shards import SHARD_BLOCKS, Shard, cached_tokenizer, write_pairs
-from gshard_mt.data.prepare.subwords import sample_rows, sample_sizes, train_models
+from gshard_mt.data.prepare.subwords import sample_rows, train_models
 from gshard_mt.data.tokenizer import load_tokenizer
 
 
@@ -42,13 +42,6 @@ def lay_out(element: tuple[str, Iterable[tuple[int, int]]]) -> Iterator[tuple[st
     language, blocks = element
     first_ids, kept = np.array(sorted(blocks), np.int64).T
     yield language, Layout(first_ids, np.cumsum(kept) - kept, int(kept.sum()))
-
-
-def size_samples(_: None, job: Job, layouts: Mapping[str, Layout]) -> Iterator[dict[str, int]]:
-    num_train = {name: layouts[name].num_pairs for name in sorted(layouts)}
-    if not any(num_train.values()):
-        raise no_training_pair(job)
-    yield sample_sizes(num_train, job.config)
 
 
 def sample_text(
@@ -85,23 +78,24 @@ def deal_shards(
 
 def write_train(
     element: tuple[tuple[str, int], Iterable[MarkedBlock]], tokenizer_hash: str, job: Job
-) -> Iterator[tuple[Split, tuple[int, Shard]]]:
-    (language, number), parts = element
-    parts = sorted(parts, key=lambda marked: marked.block.first_id)
-    pairs = read_kept([marked.block for marked in parts], [marked.drop for marked in parts])
-    yield (language, "train"), (number, _write((language, "train"), pairs, tokenizer_hash, job))
+) -> Iterator[tuple[Split, int, Shard]]:
+    (language, number), blocks = element
+    blocks = sorted(blocks, key=lambda marked: marked.block.first_id)
+    parts = (read_kept(marked.block, marked.drop) for marked in blocks)
+    key = (language, "train")
+    yield key, number, _write(key, parts, tokenizer_hash, job)
 
 
 def write_held_out(
     element: tuple[Split, KeyedPairs], tokenizer_hash: str, job: Job
-) -> Iterator[tuple[Split, tuple[int, Shard]]]:
+) -> Iterator[tuple[Split, int, Shard]]:
     key, pairs = element
-    yield key, (0, _write(key, pairs, tokenizer_hash, job))
+    yield key, 0, _write(key, [pairs], tokenizer_hash, job)
 
 
-def _write(key: Split, pairs: KeyedPairs, tokenizer_hash: str, job: Job) -> Shard:
+def _write(key: Split, parts: Iterable[KeyedPairs], tokenizer_hash: str, job: Job) -> Shard:
     tokenizer = cached_tokenizer(job.data_dir, tokenizer_hash)
-    return write_pairs([pairs], key, new_folder(job.work) / "shard", tokenizer, job.config)
+    return write_pairs(parts, key, new_folder(job.work) / "shard", tokenizer, job.config)
 
 
 def _number(marked: MarkedBlock, layout: Layout) -> int:

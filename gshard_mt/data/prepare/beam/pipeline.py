@@ -18,25 +18,19 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.pvalue import AsDict, AsSingleton, PValue
+from apache_beam.pvalue import AsDict, AsIter, AsSingleton, PValue
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from gshard_mt.data.prepare.beam import output, steps
-from gshard_mt.data.prepare.beam.results import (
-    leave_error,
-    read_error,
-    read_results,
-    references_record,
-    shard_record,
-    tally_record,
-    write_result,
-)
+from gshard_mt.data.prepare.beam.results import ERROR, read_error, read_results, write_result
 from gshard_mt.data.prepare.drops import merge_tallies
 from gshard_mt.data.prepare.held_out import merge_candidates
 from gshard_mt.data.prepare.job import Job, Pipeline, PipelineOutput
-from gshard_mt.data.prepare.selection import merge_picked
+from gshard_mt.data.prepare.selection import choose, gather_keys, merge_picked
+from gshard_mt.data.prepare.subwords import sample_sizes
 from gshard_mt.documents import in_one_line
 from gshard_mt.errors import ConfigError, UserError, suggest
+from gshard_mt.languages import merge_locales
 
 RUNNERS = ("DataflowRunner", "DirectRunner", "FlinkRunner", "SparkRunner")
 
@@ -111,7 +105,7 @@ def _raise_user_error(job: Job, error: Exception) -> None:
 
 
 class _Step(beam.DoFn):
-    """Runs a function of `steps`; leaves a user error that it raises for the driver."""
+    """Yields what a function does; leaves a user error that it raises for the driver."""
 
     def __init__(self, function: Callable[..., Iterator[Any]], work: pathlib.Path):
         self.function = function
@@ -121,7 +115,7 @@ class _Step(beam.DoFn):
         try:
             yield from self.function(element, *side_inputs)
         except UserError as error:
-            leave_error(error, self.work)
+            write_result(error, ERROR, self.work)
             raise
 
 
@@ -136,10 +130,11 @@ class _Graph:
     def step(self, function: Callable[..., Iterator[Any]], *side_inputs: Any) -> beam.PTransform:
         return function.__name__ >> beam.ParDo(_Step(function, self.job.work), *side_inputs)
 
-    def once(self, function: Callable[..., Iterator[Any]], *side_inputs: Any) -> AsSingleton:
-        """Returns as a side input what `function` yields for None."""
-        start = self.pipeline | f"start {function.__name__}" >> beam.Create([None])
-        return _one(start | self.step(function, *side_inputs))
+    def once(self, name: str, function: Callable[..., Any], *side_inputs: Any) -> AsSingleton:
+        """Returns as a side input what `function` returns for side inputs alone."""
+        start = self.pipeline | f"start {name}" >> beam.Create([None])
+        step = _Step(lambda _, *values: iter([function(*values)]), self.job.work)
+        return AsSingleton(start | name >> beam.ParDo(step, *side_inputs))
 
     def leave(self, name: str, records: PValue) -> None:
         """Writes records, which are in any order, for the driver."""
@@ -172,8 +167,8 @@ def _clean(graph: _Graph) -> PValue:
     tags = cleaned | "tags" >> beam.Map(lambda cleaned: cleaned.tag) | beam.Distinct()
     graph.leave("tags", tags)
     graph.leave("clean_drops", _sum_drops("clean", cleaned | graph.step(steps.count_cleaned)))
-    languages = tags | "list tags" >> beam.combiners.ToList() | graph.step(steps.name_languages)
-    return cleaned | graph.step(steps.name_blocks, _one(languages))
+    languages = graph.once("languages", lambda tags: merge_locales(sorted(tags)), AsIter(tags))
+    return cleaned | graph.step(steps.name_blocks, languages)
 
 
 def _drop_duplicates(graph: _Graph, blocks: PValue) -> PValue:
@@ -214,27 +209,26 @@ def _hold_out(graph: _Graph, blocks: PValue, marked: PValue) -> tuple[PValue, PV
         >> beam.CombinePerKey(functools.partial(merge_candidates, seed=job.config.seed))
     )
     given_keys = given | "given keys" >> beam.Map(lambda each: (each[0], each[1].keys["english"]))
-    chosen = graph.once(
-        steps.choose, job, _by_key(found), graph.sum("unique", num_pairs), _by_key(given_keys)
+    choice = graph.once(
+        "choose",
+        functools.partial(choose, job.config),
+        _by_key(found),
+        graph.sum("unique", num_pairs),
+        _by_key(given_keys),
     )
     picked = (
         marked
-        | graph.step(steps.pick, chosen, job)
+        | graph.step(steps.pick, choice, job)
         | "merge picked"
         >> beam.CombinePerKey(functools.partial(merge_picked, seed=job.config.seed))
-        | graph.step(steps.take_wanted, chosen)
+        | graph.step(steps.take_wanted, choice)
     )
     held_out = (given, picked) | "held out" >> beam.Flatten()
-    graph.leave("references", held_out | "references" >> beam.Map(references_record))
-    keys = (
-        held_out
-        | "held-out keys" >> beam.Map(lambda each: each[1].keys)
-        | "all held-out keys" >> beam.combiners.ToList()
-        | graph.step(steps.gather_keys, chosen, graph.keep_out)
-    )
-    kept = marked | graph.step(steps.drop_overlap, _one(keys))
-    drops = (marked | graph.step(steps.count_duplicates), kept | graph.step(steps.count_overlap))
-    graph.leave("select_drops", _sum_drops("select", drops | "drops" >> beam.Flatten()))
+    graph.leave("references", held_out)
+    held_out_keys = AsIter(held_out | "held-out keys" >> beam.Map(lambda each: each[1].keys))
+    keys = graph.once("gather keys", gather_keys, held_out_keys, choice, graph.keep_out)
+    kept = marked | graph.step(steps.drop_overlap, keys)
+    graph.leave("select_drops", _sum_drops("select", kept | graph.step(steps.count_selected)))
     return kept, held_out
 
 
@@ -247,13 +241,20 @@ def _encode(graph: _Graph, kept: PValue, held_out: PValue) -> None:
         | "blocks of a language" >> beam.GroupByKey()
         | graph.step(output.lay_out)
     )
-    sizes = graph.once(output.size_samples, job, layouts)
-    tokenizer = _one(
+    sizes = graph.once(
+        "sample sizes",
+        lambda layouts: sample_sizes(
+            {name: layouts[name].num_pairs for name in sorted(layouts)}, job.config
+        ),
+        layouts,
+    )
+    trained: Any = (
         kept
         | graph.step(output.sample_text, layouts, sizes)
         | "all of the sample" >> beam.GroupByKey()
         | graph.step(output.train, job)
     )
+    tokenizer = AsSingleton(trained)
     train = (
         kept
         | graph.step(output.deal_shards, layouts)
@@ -261,12 +262,7 @@ def _encode(graph: _Graph, kept: PValue, held_out: PValue) -> None:
         | graph.step(output.write_train, tokenizer, job)
     )
     shards = (train, held_out | graph.step(output.write_held_out, tokenizer, job))
-    records = shards | "shards" >> beam.Flatten() | "records" >> beam.Map(shard_record)
-    graph.leave("shards", records)
-
-
-def _one(values: Any) -> AsSingleton:
-    return AsSingleton(values)
+    graph.leave("shards", shards | "shards" >> beam.Flatten())
 
 
 def _by_key(values: Any) -> AsDict:
@@ -274,8 +270,4 @@ def _by_key(values: Any) -> AsDict:
 
 
 def _sum_drops(name: str, tallies: PValue) -> PValue:
-    return (
-        tallies
-        | f"sum {name} drops" >> beam.CombinePerKey(merge_tallies)
-        | f"{name} drops as JSON" >> beam.Map(tally_record)
-    )
+    return tallies | f"sum {name} drops" >> beam.CombinePerKey(merge_tallies)

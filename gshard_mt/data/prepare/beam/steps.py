@@ -7,32 +7,33 @@ same input yields the same output, and files get a new name each time.
 
 import pathlib
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gshard_mt.data.corpora.entry import Entry
-from gshard_mt.data.prepare.blocks import RawBlock, StoredBlock, read_blocks, read_keys
+from gshard_mt.data.prepare.blocks import (
+    RawBlock,
+    StoredBlock,
+    read_blocks,
+    read_keys,
+    read_pairs,
+)
 from gshard_mt.data.prepare.clean_rows import clean_block
 from gshard_mt.data.prepare.dedup import deal, find_duplicates, part_bits
 from gshard_mt.data.prepare.drops import Drops, Tally, tally
-from gshard_mt.data.prepare.held_out import Candidates, candidates, choose_held_out, wanted_pairs
-from gshard_mt.data.prepare.job import Job, no_training_pair
-from gshard_mt.data.prepare.keys import KeyedPairs
+from gshard_mt.data.prepare.held_out import Candidates, Keys, candidates
+from gshard_mt.data.prepare.job import Job
+from gshard_mt.data.prepare.keys import KeyedPairs, Split
 from gshard_mt.data.prepare.selection import (
-    DUPLICATES,
-    HELD_OUT,
+    HeldOutChoice,
     count_drops,
     forgive_duplicates,
+    join_pairs,
     mark_held_out,
     pick_pairs,
-    read_pairs,
 )
-from gshard_mt.languages import merge_locales
-
-Split = tuple[str, str]  # language, split
-Keys = np.ndarray  # uint64, sorted
 
 
 class CleanedBlock(NamedTuple):
@@ -52,13 +53,6 @@ class MarkedBlock(NamedTuple):
     drop: np.ndarray
 
 
-class HeldOutChoice(NamedTuple):
-    """Keys of the held-out English strings, and how many pairs each language holds out."""
-
-    keys: dict[str, Keys]  # by split
-    wanted: dict[str, dict[str, int]]  # by language, split
-
-
 def read(element: tuple[int, Entry]) -> Iterator[RawBlock]:
     number, entry = element
     yield from read_blocks(entry, number)
@@ -71,10 +65,6 @@ def clean(raw: RawBlock, job: Job) -> Iterator[CleanedBlock]:
 
 def count_cleaned(cleaned: CleanedBlock) -> Iterator[tuple[tuple[str, str], Tally]]:
     yield from tally(cleaned.drops, cleaned.first_id)
-
-
-def name_languages(tags: Sequence[str]) -> Iterator[dict[str, str]]:
-    yield merge_locales(sorted(tags))
 
 
 def name_blocks(
@@ -120,14 +110,6 @@ def mark_duplicates(
     yield MarkedBlock(language, block, drop)
 
 
-def count_duplicates(marked: MarkedBlock) -> Iterator[tuple[tuple[str, str], Tally]]:
-    yield from _count(marked, DUPLICATES)
-
-
-def count_overlap(marked: MarkedBlock) -> Iterator[tuple[tuple[str, str], Tally]]:
-    yield from _count(marked, [HELD_OUT])
-
-
 def find_candidates(marked: MarkedBlock, job: Job) -> Iterator[tuple[str, Candidates]]:
     keys = read_keys(marked.block)
     yield marked.language, candidates(keys[marked.drop == 0], job.config.seed)
@@ -135,33 +117,8 @@ def find_candidates(marked: MarkedBlock, job: Job) -> Iterator[tuple[str, Candid
 
 def read_given(element: tuple[Split, Iterable[StoredBlock]]) -> Iterator[tuple[Split, KeyedPairs]]:
     key, blocks = element
-    yield key, read_pairs(sorted(blocks, key=lambda block: block.first_id))
-
-
-def choose(
-    _: None,
-    job: Job,
-    found: Mapping[str, Candidates],
-    num_pairs: Mapping[str, int],
-    given: Mapping[Split, Keys],
-) -> Iterator[HeldOutChoice]:
-    if not found:
-        raise no_training_pair(job)
-    wanted = {
-        name: wanted_pairs(job.config, [split for language, split in given if language == name])
-        for name in found
-    }
-    given_keys = {
-        split: np.unique(
-            np.concatenate(
-                [np.zeros(0, np.uint64), *(given[key] for key in given if key[1] == split)]
-            )
-        )
-        for split in ("dev", "test")
-    }
-    yield HeldOutChoice(
-        choose_held_out(found, num_pairs, wanted, given_keys, job.config.seed), wanted
-    )
+    blocks = sorted(blocks, key=lambda block: block.first_id)
+    yield key, join_pairs(map(read_pairs, blocks))
 
 
 def pick(
@@ -180,24 +137,14 @@ def take_wanted(
     yield (language, split), pairs.take(chosen.wanted[language][split])
 
 
-def gather_keys(
-    parts: Sequence[np.ndarray], chosen: HeldOutChoice, keep_out: Keys
-) -> Iterator[tuple[Keys, np.ndarray]]:
-    """Yields the keys of all held-out sentences and the ids of their pairs."""
-    sentences = [part[name] for part in parts for name in ("source", "english")]
-    ids = [np.zeros(0, np.int64), *(part["id"] for part in parts)]
-    sentences = np.unique(np.concatenate([*sentences, keep_out, *chosen.keys.values()]))
-    yield sentences, np.concatenate(ids)
-
-
 def drop_overlap(marked: MarkedBlock, held_out: tuple[Keys, np.ndarray]) -> Iterator[MarkedBlock]:
     drop = mark_held_out(read_keys(marked.block), marked.drop, *held_out)
     yield marked._replace(drop=drop)
 
 
-def _count(marked: MarkedBlock, numbers: Sequence[int]) -> Iterator[tuple[tuple[str, str], Tally]]:
+def count_selected(marked: MarkedBlock) -> Iterator[tuple[tuple[str, str], Tally]]:
     drops = Drops()
-    count_drops(marked.language, marked.block, marked.drop, numbers, drops)
+    count_drops(marked.language, marked.block, marked.drop, drops)
     yield from tally(drops, marked.block.first_id)
 
 
