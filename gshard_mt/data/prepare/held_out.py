@@ -42,6 +42,7 @@ def merge_candidates(parts: Iterable[Candidates], seed: int) -> Candidates:
 
 
 def _first(found: Candidates, seed: int) -> Candidates:
+    # Longer spellings come first: a string is short only if all are.
     order = np.argsort(found.is_short, kind="stable")
     key, first = np.unique(found.key[order], return_index=True)
     is_short = found.is_short[order][first]
