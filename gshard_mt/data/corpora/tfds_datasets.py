@@ -73,11 +73,12 @@ def read_tfds(entry: Entry) -> Iterator[Pair]:
 
 
 def _rows(contents: Iterator[tuple[str, bytes]], row: Row) -> Iterator[tuple[str, dict[str, Any]]]:
-    for where, content in contents:
+    for place, content in contents:
+        where = f"{place}: a damaged record"  # in errors
         try:
             yield where, row(_EXAMPLE.FromString(content).features.feature)
         except (DecodeError, UnicodeDecodeError, IndexError) as error:
-            raise DataError(f"{where}: a damaged record: {in_one_line(error)}") from None
+            raise DataError(f"{where}: {in_one_line(error)}") from None
 
 
 def _row(features: Any, tags: Tags, folder: pathlib.Path) -> Row:
