@@ -1,28 +1,20 @@
 """Records: a language pair's splits as a TFDS dataset in ArrayRecord files, read by index."""
 # SPDX-License-Identifier: Apache-2.0
 
-import functools
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from array_record.python import array_record_module  # type: ignore[attr-defined]
 
-from gshard_mt.data.examples import Columns, UnusualExampleError, parse_examples
+from gshard_mt.data.examples import Record, parse, serialize
 from gshard_mt.errors import DataError
 
 _SUFFIX = "array_record"
 # Threads and buffers would make reading a single record a thousand times slower.
 _RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
-
-
-class Record(NamedTuple):
-    """A sentence pair as subword ids: 1-D int32, without BOS, EOS or padding."""
-
-    source: np.ndarray
-    target: np.ndarray
 
 
 class ShardInfo(NamedTuple):
@@ -33,13 +25,13 @@ class ShardInfo(NamedTuple):
     num_bytes: int
 
 
-def write_shard(path: pathlib.Path, contents: Iterable[bytes]) -> ShardInfo:
-    """Writes serialized records to an ArrayRecord file as they are produced."""
+def write_shard(path: pathlib.Path, records: Iterable[Record]) -> ShardInfo:
+    """Writes records to an ArrayRecord file as they are produced."""
     num_records = num_bytes = 0
     # To read one record its whole group is decompressed. Groups of 16 are as fast as groups of one,
     # and the index, which readers keep in memory, has one entry per group.
     writer = array_record_module.ArrayRecordWriter(str(path), "group_size:16")
-    for content in contents:
+    for content in map(serialize, records):
         num_records += 1
         num_bytes += len(content)
         writer.write(content)
@@ -98,8 +90,8 @@ def write_dataset(
 class RecordReader:
     """Random access to the records of one split of a language pair.
 
-    Reads ArrayRecord files and protocol buffers directly, many times faster than a TFDS data
-    source, which starts threads for every read and builds a dict for every record.
+    Reads ArrayRecord files directly, many times faster than a TFDS data source, which starts
+    threads for every read.
     """
 
     def __init__(self, folder: pathlib.Path, split: str):
@@ -122,60 +114,16 @@ class RecordReader:
 
     def read(self, indices: Sequence[int] | np.ndarray) -> list[Record]:
         """Returns the records at the indices, in that order."""
-        columns = parse_records(self.read_contents(indices))
-        source = np.split(columns.source, np.cumsum(columns.source_lengths)[:-1])
-        target = np.split(columns.target, np.cumsum(columns.target_lengths)[:-1])
-        return [Record(*sides) for sides in zip(source, target, strict=True)][: len(indices)]
-
-    def read_contents(self, indices: Sequence[int] | np.ndarray) -> list[bytes]:
-        """Returns the records at the indices, in that order, as they are on disk."""
         order = np.asarray(indices, np.int64)
         shard_of = np.searchsorted(self._starts, order, side="right") - 1
         inside = (order - self._starts[shard_of]).tolist()
-        contents = []
+        records = []
         try:
             # One by one: a call for several records builds lists as long as the whole shard.
             for number, index in zip(shard_of.tolist(), inside, strict=True):
                 shard = self._shards[number]
                 shard.seek(index)
-                contents.append(shard.read())
+                records.append(parse(shard.read()))
         except (OSError, ValueError, RuntimeError, IndexError) as error:
             raise DataError(f"{self._where} can't be read: {error}") from None
-        return contents
-
-
-def parse_records(contents: Sequence[bytes]) -> Columns:
-    """Returns the token ids of serialized records."""
-    if not contents:
-        return Columns(*np.zeros((4, 0), np.int32))
-    try:
-        return parse_examples(contents)
-    except UnusualExampleError:
-        return _parse_plainly(contents)
-
-
-def record_id(content: bytes) -> int:
-    """Returns the `id` of a serialized record."""
-    return _parse_example(content)["id"].int64_list.value[0]
-
-
-def _parse_plainly(contents: Sequence[bytes]) -> Columns:
-    """Does the same as `parse_examples` for any layout, with protobuf, slowly."""
-    sides = []
-    for key in Record._fields:
-        lists = [_parse_example(each)[key].int64_list for each in contents]
-        values = [np.array(each.value, np.int64).astype(np.int32) for each in lists]
-        sides += [np.concatenate(values), np.array([len(each) for each in values], np.int64)]
-    return Columns(*sides)
-
-
-def _parse_example(content: bytes) -> Any:
-    """Returns the features of a serialized `tf.train.Example` by name."""
-    return _example_class().FromString(content).features.feature
-
-
-@functools.cache
-def _example_class() -> Any:
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    return tf_example_pb2.Example  # type: ignore[attr-defined]
+        return records

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
-import itertools
 import pathlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 
 from gshard_mt.config.records import DataConfig
 from gshard_mt.data.cleaning.clean import is_ratio_above
-from gshard_mt.data.examples import Columns, serialize_examples
+from gshard_mt.data.examples import Record, concatenate
 from gshard_mt.data.prepare.blocks import StoredBlock, read_drops
 from gshard_mt.data.prepare.drops import NUM_SAMPLES, Drops
 from gshard_mt.data.prepare.keys import KeyedPairs, Split
@@ -91,7 +90,7 @@ def write_pairs(
     language, split = language_and_split
     counts, drops = SplitCounts(), Drops()
 
-    def records() -> Iterator[bytes]:
+    def records() -> Iterator[Record]:
         for pairs in parts:
             ids = tokenizer.encode_source(pairs.source), tokenizer.encode_target(pairs.english)
             is_kept = np.ones(len(pairs.keys), bool)
@@ -107,11 +106,10 @@ def write_pairs(
                 kept = np.flatnonzero(is_kept)
                 pairs = pairs.rows(kept)
                 ids = [ids[0][i] for i in kept], [ids[1][i] for i in kept]
-            columns = Columns(*_flatten(ids[0]), *_flatten(ids[1]))
-            source = _count(pairs.source, *columns[:2], tokenizer.starts_unknown_source)
-            target = _count(pairs.english, *columns[2:], tokenizer.starts_unknown_target)
+            source = _count(pairs.source, ids[0], tokenizer.starts_unknown_source)
+            target = _count(pairs.english, ids[1], tokenizer.starts_unknown_target)
             counts.add(SplitCounts(len(pairs.keys), source, target))
-            yield from serialize_examples(pairs.keys["id"], columns)
+            yield from map(Record, pairs.keys["id"].tolist(), *ids)
 
     return Shard(write_shard(path, records()), counts, drops)
 
@@ -139,23 +137,17 @@ def _lengths(ids: Sequence[Sequence[int]]) -> np.ndarray:
     return np.fromiter(map(len, ids), np.int64, len(ids))
 
 
-def _flatten(ids: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns all ids concatenated, int32, and the length of each list."""
-    lengths = _lengths(ids)
-    flat = itertools.chain.from_iterable(ids)
-    return np.fromiter(flat, np.int32, int(lengths.sum())), lengths
-
-
 def _count(
-    texts: Sequence[str], ids: np.ndarray, lengths: np.ndarray, starts_unknown: np.ndarray
+    texts: Sequence[str], ids: Sequence[Sequence[int]], starts_unknown: np.ndarray
 ) -> SideCounts:
     if not texts:
         return SideCounts()
+    flat, lengths = concatenate(ids)
     text = "\n".join(texts)
     return SideCounts(
-        len(ids),
+        len(flat),
         text.count(" ") + len(texts),
         len(text) - len(texts) + 1,
-        int(np.count_nonzero(starts_unknown[ids])),
+        int(np.count_nonzero(starts_unknown[flat])),
         Counter((lengths // LENGTH_BIN).tolist()),
     )
