@@ -13,8 +13,8 @@ class Record(NamedTuple):
     """A sentence pair as subword ids, without BOS, EOS or padding."""
 
     id: int
-    source: Sequence[int]
-    target: Sequence[int]
+    source: list[int]
+    target: list[int]
 
 
 class Ragged(NamedTuple):
