@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from gshard_mt.config.records import DataConfig
-from gshard_mt.data.examples import Record
 from gshard_mt.data.packing import Batch, Packing, lay_out, pack
 from gshard_mt.data.permutation import permute
 from gshard_mt.data.position import (
@@ -22,7 +21,7 @@ from gshard_mt.data.position import (
     to_json,
 )
 from gshard_mt.data.prepared import Prepared
-from gshard_mt.data.records import RecordReader
+from gshard_mt.data.records import Record, RecordReader
 from gshard_mt.errors import CheckpointError, ConfigError, DataError
 
 CHUNK_PAIRS = 4096  # packed together; more pairs cost more and fill rows no better

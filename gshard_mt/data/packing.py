@@ -1,12 +1,13 @@
 """Packing: puts sentences into rows so that both sides are nearly full and nothing is cut."""
 # SPDX-License-Identifier: Apache-2.0
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gshard_mt.data.examples import Ragged, Record, concatenate
+from gshard_mt.data.records import Record
 from gshard_mt.data.tokenizer import bos_id, eos_id
 
 _ROWS_AT_ONCE = 128  # rows to allocate at a time
@@ -31,6 +32,13 @@ class Batch(NamedTuple):
     target_pair_BT: Array
 
 
+class Ragged(NamedTuple):
+    """Lists of ids, concatenated, and the length of each."""
+
+    ids: np.ndarray  # int32
+    lengths: np.ndarray  # int64
+
+
 class Packing(NamedTuple):
     """Sentence pairs and the row of each, before rows are laid out."""
 
@@ -39,6 +47,13 @@ class Packing(NamedTuple):
     pair_of: np.ndarray  # number of the language pair of each
     row_of: np.ndarray
     num_rows: int
+
+
+def concatenate(lists: Sequence[Sequence[int]]) -> Ragged:
+    """Returns lists of ids as arrays; ids are taken modulo 2^32."""
+    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+    ids = np.fromiter(itertools.chain.from_iterable(lists), np.int64, int(lengths.sum()))
+    return Ragged(ids.astype(np.int32), lengths)
 
 
 def pack(

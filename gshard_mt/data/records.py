@@ -1,20 +1,28 @@
 """Records: a language pair's splits as a TFDS dataset in ArrayRecord files, read by index."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from array_record.python import array_record_module  # type: ignore[attr-defined]
 
-from gshard_mt.data.examples import Record, parse, serialize
 from gshard_mt.errors import DataError
 
 _SUFFIX = "array_record"
 # Threads and buffers would make reading a single record a thousand times slower.
 _RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
+
+
+class Record(NamedTuple):
+    """A sentence pair as subword ids, without BOS, EOS or padding."""
+
+    id: int
+    source: list[int]
+    target: list[int]
 
 
 class ShardInfo(NamedTuple):
@@ -23,6 +31,23 @@ class ShardInfo(NamedTuple):
     path: pathlib.Path
     num_records: int
     num_bytes: int
+
+
+def serialize(record: Record) -> bytes:
+    """Returns the record as an Example: the same bytes on every machine."""
+    example = _example_class()()
+    for key, values in zip(record._fields, ([record.id], *record[1:]), strict=True):
+        numbers = example.features.feature[key].int64_list
+        numbers.SetInParent()  # present even if it is empty
+        numbers.value.extend(values)
+    return example.SerializeToString(deterministic=True)
+
+
+def parse(content: bytes) -> Record:
+    """Returns the record of a serialized Example."""
+    features = _example_class().FromString(content).features.feature
+    (id,), source, target = (features[key].int64_list.value[:] for key in Record._fields)
+    return Record(id, source, target)
 
 
 def write_shard(path: pathlib.Path, records: Iterable[Record]) -> ShardInfo:
@@ -127,3 +152,10 @@ class RecordReader:
         except (OSError, ValueError, RuntimeError, IndexError) as error:
             raise DataError(f"{self._where} can't be read: {error}") from None
         return records
+
+
+@functools.cache
+def _example_class() -> Any:
+    from tensorflow_datasets.proto import tf_example_pb2  # here, because its import takes 0.3 s
+
+    return tf_example_pb2.Example  # type: ignore[attr-defined]

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gshard_mt.data.examples import Record
-from gshard_mt.data.packing import Batch, lay_out, pack, pack_rows
+from gshard_mt.data.packing import Batch, concatenate, lay_out, pack, pack_rows
+from gshard_mt.data.records import Record
 from gshard_mt.data.tokenizer import bos_id, eos_id
 
 _IDS = st.lists(st.integers(4, 90), min_size=1, max_size=11)
@@ -122,3 +122,10 @@ def test_rows_are_nearly_full_where_their_lengths_fit_the_data():
     for lengths, room in ((source, 64), (target, 48)):
         assert np.bincount(rows, lengths).max() <= room
     assert source.sum() / (64 * num_rows) > 0.96
+
+
+def test_lists_are_concatenated_with_their_lengths():
+    ids, lengths = concatenate([[5, 2**31 - 1], [], [7]])
+    assert (ids.tolist(), lengths.tolist()) == ([5, 2**31 - 1, 7], [2, 0, 1])
+    assert (ids.dtype, lengths.dtype) == (np.int32, np.int64)
+    assert [len(array) for array in concatenate([])] == [0, 0]

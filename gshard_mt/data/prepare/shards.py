@@ -12,12 +12,12 @@ import numpy as np
 
 from gshard_mt.config.records import DataConfig
 from gshard_mt.data.cleaning.clean import is_ratio_above
-from gshard_mt.data.examples import Record, concatenate
+from gshard_mt.data.packing import concatenate
 from gshard_mt.data.prepare.blocks import StoredBlock, read_drops
 from gshard_mt.data.prepare.drops import NUM_SAMPLES, Drops
 from gshard_mt.data.prepare.keys import KeyedPairs, Split
 from gshard_mt.data.prepare.selection import read_kept
-from gshard_mt.data.records import ShardInfo, write_shard
+from gshard_mt.data.records import Record, ShardInfo, write_shard
 from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer
 
 SHARD_BLOCKS = 16

@@ -1,12 +1,11 @@
 """Records are the Examples that protobuf and TFDS read, in whatever order their features come."""
 # SPDX-License-Identifier: Apache-2.0
 
-import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2
 
-from gshard_mt.data.examples import Record, concatenate, parse, serialize
+from gshard_mt.data.records import Record, parse, serialize
 
 Example = tf_example_pb2.Example  # type: ignore[attr-defined]
 
@@ -41,10 +40,3 @@ def test_other_features_in_any_order_change_nothing(record, keys):
             example.features.feature[key].int64_list.value.extend(values)
         whole += example.SerializeToString()
     assert parse(whole) == record
-
-
-def test_lists_are_concatenated_with_their_lengths():
-    ids, lengths = concatenate([[5, 2**31 - 1], [], [7]])
-    assert (ids.tolist(), lengths.tolist()) == ([5, 2**31 - 1, 7], [2, 0, 1])
-    assert (ids.dtype, lengths.dtype) == (np.int32, np.int64)
-    assert [len(array) for array in concatenate([])] == [0, 0]
