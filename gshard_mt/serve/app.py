@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from gshard_mt.languages import english_name, source_language
 from gshard_mt.run.directory import Run
-from gshard_mt.serve.batcher import Batcher, ClosedError, FullError
+from gshard_mt.serve.batcher import Batcher
 from gshard_mt.serve.limits import Limits, RefusedError, shorten
 from gshard_mt.serve.request import read_texts
 
@@ -96,18 +96,7 @@ async def _translate(
     request: Request, texts: list[str], batcher: Batcher, limits: Limits
 ) -> list[str]:
     """Returns the translations unless the client leaves first. Raises RefusedError."""
-    try:
-        future = batcher.submit(texts)
-    except FullError as full:
-        raise RefusedError(
-            503,
-            f"queue: found {full.num_waiting} sentences waiting, accepted: {limits.max_waiting} "
-            f"including this request; try again in {full.seconds} seconds",
-            {"Retry-After": str(full.seconds)},
-        ) from None
-    except ClosedError:
-        headers = {"Retry-After": "5", "Connection": "close"}
-        raise RefusedError(503, "service: stopping; try again when it is back", headers) from None
+    future = batcher.submit(texts)
     translations = asyncio.wrap_future(future)
     left = asyncio.ensure_future(request.receive())  # after the body, only a disconnect can come
     try:

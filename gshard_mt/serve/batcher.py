@@ -11,21 +11,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 
-from gshard_mt.serve.limits import Limits
+from gshard_mt.serve.limits import Limits, RefusedError
 
 Translate = Callable[[list[str]], list[str]]  # one translation per sentence, in order
-
-
-class FullError(Exception):
-    """The queue has no room for a request; it may have in `seconds` seconds."""
-
-    def __init__(self, num_waiting: int, seconds: int):
-        super().__init__(f"{num_waiting} sentences waiting")
-        self.num_waiting, self.seconds = num_waiting, seconds
-
-
-class ClosedError(Exception):
-    """The queue accepts no more requests."""
 
 
 @dataclass(eq=False)
@@ -78,17 +66,28 @@ class Batcher:
         self._thread.start()
 
     def submit(self, texts: list[str]) -> Future[list[str]]:
-        """Returns a future of the translations, in order. Raises FullError or ClosedError."""
+        """Returns a future of the translations, in order.
+
+        Raises RefusedError if the queue is full or closed.
+        """
         request = _Request(texts)
         if not texts:
             request.future.set_result([])
             return request.future
         with self._changed:
             if self._is_closed:
-                raise ClosedError
+                headers = {"Retry-After": "5", "Connection": "close"}
+                raise RefusedError(503, "service: stopping; try again when it is back", headers)
             if self._num_waiting + len(texts) > self._limits.max_waiting:
                 batches = self._num_waiting / self._batch_size
-                raise FullError(self._num_waiting, math.ceil(batches * self._batch_seconds) or 1)
+                seconds = math.ceil(batches * self._batch_seconds) or 1
+                raise RefusedError(
+                    503,
+                    f"queue: found {self._num_waiting} sentences waiting, accepted: "
+                    f"{self._limits.max_waiting} including this request; try again in {seconds} "
+                    "seconds",
+                    {"Retry-After": str(seconds)},
+                )
             self._requests.append(request)
             self._num_waiting += len(texts)
             self._changed.notify()

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gshard_mt.serve.batcher import Batcher, ClosedError, FullError
-from gshard_mt.serve.limits import Limits
+from gshard_mt.serve.batcher import Batcher
+from gshard_mt.serve.limits import Limits, RefusedError
 from tests.serve.serving import SECONDS, WARM_UP, Translator, in_threads, wait_until
 
 LIMITS = Limits(max_waiting=10)
@@ -100,9 +100,9 @@ def test_a_full_queue_says_so_and_has_room_again(translator):
     with started(translator) as batcher:
         hold_one(translator, batcher)
         waiting = batcher.submit(["x"] * 9)
-        with pytest.raises(FullError) as full:
+        with pytest.raises(RefusedError, match="^queue: found 9 sentences waiting") as full:
             batcher.submit(["y", "z"])
-        assert full.value.num_waiting == 9 and full.value.seconds >= 1
+        assert full.value.status == 503 and int(full.value.headers["Retry-After"]) >= 1
         waiting.cancel()
         assert batcher.num_waiting == 0
         last = batcher.submit(["y", "z"])
@@ -151,7 +151,7 @@ def test_a_closed_queue_finishes_what_it_has(translator):
         waiting = [batcher.submit([text]) for text in ("ab", "cd")]
         batcher.close()
         assert batcher.state == "stopping"
-        with pytest.raises(ClosedError):
+        with pytest.raises(RefusedError, match="^service: stopping"):
             batcher.submit(["late"])
         translator.go_on()
         assert [future.result(SECONDS) for future in waiting] == [["ba"], ["dc"]]
