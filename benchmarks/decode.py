@@ -90,8 +90,7 @@ class _Run:
         config = dataclasses.replace(run.config, decode=decode)
         self._workdir, self._step, self._beam_size = workdir, options.step, beam_size
         mesh.simulate_cpu_devices(config.mesh.num_cpu_devices)
-        grid = mesh.build_mesh(*config.mesh.decoding_shape())
-        self._translator = load_translator(workdir, config, options.step, grid)
+        self._translator = load_translator(workdir, config, options.step)
         self._experts = config.model.moe.num_experts
 
     def describe(self) -> dict:

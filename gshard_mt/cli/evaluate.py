@@ -71,7 +71,6 @@ def main() -> None:
         run_as_baseline,
     )
     from gshard_mt.evaluate.scores import extra_metric
-    from gshard_mt.partitioning.mesh import build_mesh
 
     metrics = {name: extra_metric(name) for name in _METRICS.value}
     test = testsets.read_test_set(_TESTSET.value) if _TESTSET.value else None
@@ -84,15 +83,13 @@ def main() -> None:
             )
         test = test or testsets.held_out(prepared, _SPLIT.value)
 
-    mesh = build_mesh(*run.config.mesh.decoding_shape())
     baseline = (
         files_as_baseline(pathlib.Path(_BASELINE_HYPS.value)) if _BASELINE_HYPS.value else None
     )
     if other_dir and other:
         step = "best" if _STEP.value == "best" else "latest"
-        other_mesh = build_mesh(*other.config.mesh.decoding_shape())
-        baseline = run_as_baseline(other_dir, other, step, other_mesh)
-    translator = load_translator(workdir, run.config, _STEP.value, mesh)
+        baseline = run_as_baseline(other_dir, other, step)
+    translator = load_translator(workdir, run.config, _STEP.value)
     leaks = {}
     if _TESTSET.value and prepared:
         leaks = testsets.find_leaks(test, prepared, translator.tokenizer)

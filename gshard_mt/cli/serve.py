@@ -46,14 +46,12 @@ def main() -> None:
 
     start_jax(workdir, run.config)
     from gshard_mt.decode.translate import FEW, load_translator
-    from gshard_mt.partitioning.mesh import build_mesh
     from gshard_mt.serve.app import build_app
     from gshard_mt.serve.batcher import Batcher
     from gshard_mt.serve.service import Service, address_of, open_socket
 
     listener = open_socket(_HOST.value, _PORT.value)  # refused before a model is loaded
-    mesh = build_mesh(*run.config.mesh.decoding_shape())
-    translator = load_translator(workdir, run.config, _STEP.value, mesh)
+    translator = load_translator(workdir, run.config, _STEP.value)
     limits = Limits(
         max_waiting=_MAX_WAITING.value,
         max_sentences=min(Limits.max_sentences, _MAX_WAITING.value),

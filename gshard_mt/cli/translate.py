@@ -77,10 +77,8 @@ def main() -> None:
         sources = [files.enter_context(open(path, "rb")) for path in _INPUT.value]
         start_jax(workdir, config)
         from gshard_mt.decode.translate import Sampling, load_translator
-        from gshard_mt.partitioning.mesh import build_mesh
 
-        mesh = build_mesh(*config.mesh.decoding_shape())
-        translator = load_translator(workdir, config, _STEP.value, mesh)
+        translator = load_translator(workdir, config, _STEP.value)
         output = sys.stdout.buffer
         if _OUTPUT.value:
             output = files.enter_context(open(_OUTPUT.value, "wb"))

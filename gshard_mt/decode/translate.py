@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-import functools
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,12 +10,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from gshard_mt.config.records import Config, DecodeConfig
+from gshard_mt.config.records import Config
 from gshard_mt.data.tokenizer import Tokenizer, eos_id, load_tokenizer
 from gshard_mt.decode.beam import WORST, Hypotheses, beam_search, encode_source
 from gshard_mt.decode.sample import sample
 from gshard_mt.model.blueprint import Blueprint, abstract_model
 from gshard_mt.model.transformer import EncodedSource, stack_encodings
+from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.run.checkpoints import AVERAGE, Checkpoints
 
@@ -62,9 +62,17 @@ class Translator:
             )
         self.config, self.mesh, self.tokenizer = config, mesh, tokenizer
         self.blueprint: Blueprint = abstract_model(config.model, tokenizer.vocab_sizes, mesh)
-        self._encode = _compile_encode(self.blueprint)
-        self._search = _compile_search(config.decode, self.blueprint)
-        self._sample = _compile_sample(self.blueprint)
+        build = self.blueprint.build
+        self._encode = jax.jit(lambda params, source_BL: encode_source(build(params), source_BL))
+        self._search = jax.jit(
+            lambda params, encodings, *limits: beam_search(
+                build(params), config.decode, stack_encodings(encodings), *limits
+            ),
+            static_argnums=3,
+        )
+        self._sample = jax.jit(
+            lambda params, *inputs: sample(build(params), *inputs), static_argnums=5
+        )
         devices, rows = mesh.devices.size, config.decode.batch_size or MANY[is_cpu]
         few, self.batch_size = (-(-num // devices) * devices for num in (FEW, rows))
         self._num_rows = min(few, self.batch_size), self.batch_size
@@ -151,14 +159,15 @@ class Translator:
         ]
 
 
-def load_translator(workdir: pathlib.Path, config: Config, step: str, mesh: Mesh) -> Translator:
+def load_translator(workdir: pathlib.Path, config: Config, step: str) -> Translator:
     """Loads a step of a run: `latest`, `best`, a number, or the `average` of all kept steps.
 
-    Raises CheckpointError or DataError.
+    The config's mesh has all devices. Raises CheckpointError, ConfigError or DataError.
     """
+    mesh = build_mesh(*config.mesh.decoding_shape())
     checkpoints = Checkpoints(workdir, best_by=config.train.best_by)
     checkpoints.choose("latest" if step == AVERAGE else step)  # raises before anything is computed
-    translator = Translator(config, load_tokenizer(pathlib.Path(workdir)), mesh)
+    translator = Translator(config, load_tokenizer(workdir), mesh)
     like = translator.blueprint.params
     translator.step, translator.params = checkpoints.restore_params(step, like)
     is_average = step == AVERAGE
@@ -193,24 +202,3 @@ def _batches(lengths: Sequence[int], num_rows: tuple[int, int]) -> Iterator[_Bat
         rounds = [numbers[k : k + rows] for k in range(0, len(numbers), rows)]
         for k in range(0, len(rounds), MAX_ROUNDS):
             yield _Batch(bucket, rows, rounds[k : k + MAX_ROUNDS])
-
-
-def _compile_encode(blueprint: Blueprint) -> Callable[..., EncodedSource]:
-    return jax.jit(lambda params, source_BL: encode_source(blueprint.build(params), source_BL))
-
-
-def _compile_search(config: DecodeConfig, blueprint: Blueprint) -> Callable[..., Hypotheses]:
-    @functools.partial(jax.jit, static_argnums=3)
-    def run(params, encodings, limit_BQ, num_positions: int) -> Hypotheses:
-        model, source = blueprint.build(params), stack_encodings(encodings)
-        return beam_search(model, config, source, limit_BQ, num_positions)
-
-    return run
-
-
-def _compile_sample(blueprint: Blueprint) -> Callable[..., Hypotheses]:
-    @functools.partial(jax.jit, static_argnums=5)
-    def run(params, encoding, limit_B, key_B, temperature, shape_WT: tuple[int, int]) -> Hypotheses:
-        return sample(blueprint.build(params), encoding, limit_B, key_B, temperature, shape_WT)
-
-    return run

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import tqdm
-from jax.sharding import Mesh
 
 from gshard_mt.decode.translate import Translator, load_translator
 from gshard_mt.evaluate import report, samples, table
@@ -89,10 +88,10 @@ def translate_all(translator: Translator, sources: Lines, name: str = "translate
     return {pair: [next(english) for _ in own] for pair, own in sources.items()}
 
 
-def run_as_baseline(workdir: pathlib.Path, run: Run, step: str, mesh: Mesh) -> Baseline:
+def run_as_baseline(workdir: pathlib.Path, run: Run, step: str) -> Baseline:
     """Returns another run's checkpoint as a baseline: it translates the same sentences."""
     return lambda sources: translate_all(
-        load_translator(workdir, run.config, step, mesh), sources, "baseline"
+        load_translator(workdir, run.config, step), sources, "baseline"
     )
 
 

@@ -50,7 +50,7 @@ def test_dev_bleu_is_that_of_the_checkpoint_and_does_not_change_training(
     greedy = dataclasses.replace(
         run_config, decode=dataclasses.replace(run_config.decode, beam_size=1)
     )
-    translator = load_translator(tmp_path / "with", greedy, "4", alone)
+    translator = load_translator(tmp_path / "with", greedy, "4")
     own = zip(
         lines[len(prepared.language_pairs) :], scored[len(prepared.language_pairs) :], strict=True
     )
