@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import Jaxpr, jaxprs_in_params
 
 
 def count_flops(jaxpr: Jaxpr) -> float:
@@ -27,21 +26,10 @@ def _flops_of(equation: Any) -> float:
     if name.startswith("ragged_dot"):
         rows, weights = (equation.invars[n].aval.shape for n in (0, 1))
         return 2.0 * math.prod(rows) * weights[-1]
-    inner = sum(count_flops(jaxpr) for jaxpr in _inner(equation.params))
+    inner = sum(count_flops(jaxpr) for jaxpr in jaxprs_in_params(equation.params))
     if name == "scan":
         return inner * equation.params["length"]
     if name == "shard_map":  # shapes inside are those of one device
         mesh = equation.params["mesh"]
         return inner * math.prod(mesh.shape[axis] for axis in equation.params["newly_manual_axes"])
     return inner
-
-
-def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
-    for name, value in params.items():
-        if name == "cond_jaxpr":
-            continue
-        for each in value if isinstance(value, (tuple, list)) else (value,):
-            if isinstance(each, ClosedJaxpr):
-                yield each.jaxpr
-            elif isinstance(each, Jaxpr):
-                yield each

@@ -20,12 +20,16 @@ from gshard_mt.model.cost import step_flops
 from gshard_mt.partitioning.hardware import Chip
 from gshard_mt.partitioning.mesh import build_mesh, simulate_cpu_devices
 from gshard_mt.partitioning.placement import sharding
+from gshard_mt.plan.estimates import (
+    bytes_per_device,
+    estimate_temporaries,
+    estimate_traffic,
+    least_traffic,
+)
 from gshard_mt.plan.flops import count_flops
-from gshard_mt.plan.memory import bytes_per_device, estimate_temporaries, least_traffic
 from gshard_mt.plan.program import read_traffic
 from gshard_mt.plan.roofline import Roofline, roofline
 from gshard_mt.plan.topology import Topology, chip_of
-from gshard_mt.plan.traffic import estimate_traffic
 from gshard_mt.routing.dispatch import choose_dispatch
 from gshard_mt.train.state import abstract_training
 from gshard_mt.train.step import make_train_step

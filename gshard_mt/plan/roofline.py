@@ -8,20 +8,26 @@ from gshard_mt.partitioning.hardware import Chip
 
 
 class Roofline(NamedTuple):
-    """Seconds of one step: compute and memory traffic overlap, communication doesn't."""
+    """The time of one step: compute and memory traffic overlap, communication doesn't."""
 
-    compute: float
-    memory: float
-    communication: dict[str, float]  # by kind of collective
+    compute_seconds: float
+    memory_seconds: float
+    communication_seconds: dict[str, float]  # by kind of collective
 
     @property
-    def step(self) -> float:
-        return max(self.compute, self.memory) + sum(self.communication.values())
+    def step_seconds(self) -> float:
+        longer = max(self.compute_seconds, self.memory_seconds)
+        return longer + sum(self.communication_seconds.values())
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The times of all parts by name."""
+        both = {"compute": self.compute_seconds, "memory": self.memory_seconds}
+        return both | self.communication_seconds
 
     @property
     def bound_by(self) -> str:
-        seconds = {"compute": self.compute, "memory": self.memory, **self.communication}
-        return max(seconds, key=lambda name: seconds[name])
+        return max(self.seconds, key=self.seconds.__getitem__)
 
 
 def roofline(

@@ -16,13 +16,8 @@ def as_json(plan: StepPlan) -> dict[str, Any]:
         "missing_bytes": plan.missing_bytes,
     }
     if line := plan.roofline:
-        found["roofline"] = {
-            "compute_seconds": line.compute,
-            "memory_seconds": line.memory,
-            "communication_seconds": line.communication,
-            "step_seconds": line.step,
-            "bound_by": line.bound_by,
-        }
+        derived = {"step_seconds": line.step_seconds, "bound_by": line.bound_by}
+        found["roofline"] = line._asdict() | derived
     return found
 
 
@@ -63,11 +58,11 @@ def as_lines(plan: StepPlan, config: Config) -> list[str]:
     else:
         lines.append(f"compiled     in {plan.trace_seconds + plan.compile_seconds:.1f} s")
     if line := plan.roofline:
-        seconds = {"compute": line.compute, "memory": line.memory, **line.communication}
         lines.append("roofline     at the published peaks, communication not overlapped")
-        lines += [f"  {name:<12} {value * 1e3:,.1f} ms" for name, value in seconds.items()]
+        lines += [f"  {name:<12} {value * 1e3:,.1f} ms" for name, value in line.seconds.items()]
+        step = line.step_seconds
         lines.append(
-            f"  step         {line.step * 1e3:,.1f} ms, {1 / line.step:,.2f} per second; "
+            f"  step         {step * 1e3:,.1f} ms, {1 / step:,.2f} per second; "
             f"mostly {line.bound_by}"
         )
     if plan.estimated:

@@ -39,8 +39,10 @@ def test_all_to_all_grows_with_the_side_and_all_reduce_does_not():
 
 def test_a_step_takes_the_longer_of_arithmetic_and_memory_and_all_that_is_sent():
     line = roofline(V3, (8, 8), 61.5e9, 450e6 / 2, {"all-reduce": 4 * 82e6 / 2})
-    assert line.compute == pytest.approx(1e-3) and line.memory == pytest.approx(0.5e-3)
-    assert line.step == pytest.approx(2e-3)
+    assert line.compute_seconds == pytest.approx(1e-3) and line.memory_seconds == pytest.approx(
+        0.5e-3
+    )
+    assert line.step_seconds == pytest.approx(2e-3)
     assert roofline(V3, (8, 8), 61.5e9, 9e8, {}).bound_by == "memory"
 
 
