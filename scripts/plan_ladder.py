@@ -8,6 +8,7 @@ are reused.
 # SPDX-License-Identifier: Apache-2.0
 
 import argparse
+import importlib.metadata
 import json
 import pathlib
 import platform
@@ -92,7 +93,10 @@ def plan(rung: Rung, workdir: pathlib.Path) -> dict[str, Any]:
         command += ["--topology", rung.topology]
         before = _cpu_seconds()
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-        made = json.loads(done.stdout) | {"cpu_seconds": _cpu_seconds() - before, "jax": _jax()}
+        made = json.loads(done.stdout) | {
+            "cpu_seconds": _cpu_seconds() - before,
+            "jax": importlib.metadata.version("jax"),
+        }
         path.write_text(json.dumps(made, indent=1), encoding="utf-8")
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -108,7 +112,6 @@ def row(rung: Rung, found: dict[str, Any]) -> dict[str, Any]:
         "rung": rung,
         "billions": found["parameters"] / 1e9,
         "cores": found["devices"],
-        "source_tokens": found["source_tokens"] // found["devices"],
         "arguments": (found["parameter_bytes"] + found["optimizer_bytes"]) / GIB,
         "temporaries": found["temporary_bytes"] / GIB,
         "total": found["total_bytes"] / GIB,
@@ -119,14 +122,8 @@ def row(rung: Rung, found: dict[str, Any]) -> dict[str, Any]:
         "useful": 100 * found["model_flops"] / found["flops"],
         "all_to_all": moved.get("all-to-all", 0.0) / 1e6,
         "all_reduce": moved.get("all-reduce", 0.0) / 1e6,
-        "others": {
-            kind: size / 1e6
-            for kind, size in moved.items()
-            if kind not in ("all-to-all", "all-reduce")
-        },
         "num_all_to_all": found["collective_instructions"].get("all-to-all", 0),
         "compute": 1e3 * line.get("compute_seconds", 0.0),
-        "memory": 1e3 * line.get("memory_seconds", 0.0),
         "all_to_all_ms": 1e3 * seconds.get("all-to-all", 0.0),
         "all_reduce_ms": 1e3 * seconds.get("all-reduce", 0.0),
         "step": 1e3 * step if step else None,
@@ -138,12 +135,6 @@ def row(rung: Rung, found: dict[str, Any]) -> dict[str, Any]:
 def _cpu_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
-
-
-def _jax() -> str:
-    import jax
-
-    return jax.__version__
 
 
 if __name__ == "__main__":
