@@ -1,4 +1,4 @@
-"""The geometry of routing: the number of groups, and of slots per expert and group."""
+"""The capacity: the number of slots per expert and group."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
@@ -14,8 +14,3 @@ def expert_capacity(group_size: int, num_experts: int, factor: float, minimum: i
     # The tolerance keeps a product such as 1.1 * 100 / 10 from being rounded up to 12.
     share = math.ceil(factor * group_size / num_experts - 1e-9)
     return min(group_size, max(minimum, share))
-
-
-def num_groups(num_tokens: int, group_size: int) -> int:
-    """Returns G for `num_tokens` tokens (padding included), which S must divide."""
-    return num_tokens // group_size

@@ -27,7 +27,6 @@ from gshard_mt.partitioning.hosts import (
 )
 from gshard_mt.partitioning.mesh import peak_flops
 from gshard_mt.partitioning.placement import sharding
-from gshard_mt.routing.capacity import num_groups
 from gshard_mt.routing.dispatch import choose_dispatch
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import Run, lock_run, start_run
@@ -313,7 +312,7 @@ def describe(config: Config, blueprint: Blueprint, start: int) -> None:
     if config.model.moe.num_experts:
         moe, size = config.model.moe, config.model.moe.group_size
         capacity = group_capacity(config.model, training_groups(config.model), size)
-        groups = " and ".join(str(num_groups(rows * n, size)) for n in lengths.values())
+        groups = " and ".join(str(rows * n // size) for n in lengths.values())
         gates = " and ".join(dict.fromkeys(moe.gate_of(is_dec) for is_dec in (False, True)))
         dispatch = choose_dispatch(moe.dispatch, mesh.devices.flat[0].platform)
         log_line(f"experts     {moe.num_experts} in every other layer, {gates}, {dispatch}")
