@@ -5,17 +5,20 @@ import contextlib
 import pathlib
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import tqdm
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
+from tensorboardX.summary import scalar
 
 from gshard_mt.data.packing import Batch
 from gshard_mt.errors import TrainingError
 from gshard_mt.partitioning.hosts import is_writer
 from gshard_mt.routing.counters import Counters
 from gshard_mt.run.journal import METRICS, ROUTING, JsonLines, summarize
-from gshard_mt.train.board import Board
 from gshard_mt.train.step import StepMetrics
 
 
@@ -78,6 +81,32 @@ class MetricsLog:
                 f"{self._workdir}: can't write metrics ({error.strerror}); fix this, then the same "
                 "command resumes from the last checkpoint"
             ) from error
+
+
+class Board(EventsWriter):
+    """An event file of TensorBoard in a folder, written by the calling thread.
+
+    tensorboardX's `SummaryWriter` writes in a thread of its own. If a full disk kills that thread,
+    nothing is reported, and the run hangs once the queue is full. All methods raise OSError if the
+    disk is full.
+    """
+
+    def __init__(self, folder: pathlib.Path, from_step: int):
+        """Hides the later steps of older files in the folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(str(folder / "events"))
+        start = event_pb2.SessionLog.START  # type: ignore[attr-defined]
+        self._add(step=from_step + 1, session_log={"status": start})
+        self.flush()
+
+    def write(self, scalars: Mapping[str, float], step: int) -> None:
+        """Appends values by name."""
+        for name, value in scalars.items():
+            self._add(step=step, summary=scalar(name, value))
+
+    def _add(self, **fields: Any) -> None:
+        event = event_pb2.Event(wall_time=time.time(), **fields)  # type: ignore[attr-defined]
+        self.write_event(event)
 
 
 class StepSums:
