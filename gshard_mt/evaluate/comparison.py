@@ -152,11 +152,9 @@ def to_json(comparison: RunComparison) -> dict[str, Any]:
 
 def _row_record(comparison: RunComparison, index: int) -> dict[str, Any]:
     names = ("pair", "language", "train_pairs", "bucket", "sentences")
-    fields = {name: getattr(comparison.rows[0][index], name) for name in names}
+    records = [rows[index].to_fields() for rows in comparison.rows]
     of_run = {
-        evaluation.name: {
-            key: value for key, value in rows[index].to_fields().items() if key not in names
-        }
-        for evaluation, rows in zip(comparison.evaluations, comparison.rows, strict=True)
+        evaluation.name: {key: value for key, value in record.items() if key not in names}
+        for evaluation, record in zip(comparison.evaluations, records, strict=True)
     }
-    return {**fields, "runs": of_run}
+    return {**{name: records[0][name] for name in names}, "runs": of_run}

@@ -3,17 +3,15 @@
 
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gshard_mt.documents import write_json
 from gshard_mt.evaluate.comparison import RunComparison, to_json
 from gshard_mt.evaluate.scores import SIGNIFICANCE, signatures
 from gshard_mt.evaluate.table import BUCKETS
-from gshard_mt.report.page import Page, Section, to_markdown, write_page
-from gshard_mt.report.tables import Table, records_table
-
-if TYPE_CHECKING:
-    from gshard_mt.report.page import Figure
+from gshard_mt.report import tables
+from gshard_mt.report.page import Figure, Page, Section, to_markdown, write_page
+from gshard_mt.report.tables import Table
 
 NAME = "comparison"
 _NONE = "-"
@@ -33,7 +31,7 @@ def write(comparison: RunComparison, folder: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def make_page(comparison: RunComparison, figures: "Sequence[Figure]" = ()) -> Page:
+def make_page(comparison: RunComparison, figures: Sequence[Figure] = ()) -> Page:
     """Returns the tables that have rows, with their notes."""
     sections = [_runs(comparison), _languages(comparison)]
     sections += [*_tokens(comparison), *_routing(comparison)]
@@ -60,7 +58,7 @@ def to_csv(comparison: RunComparison) -> str:
             if key != "baseline_bleu"
         }
         records.append({**row, **columns})
-    return records_table(records).to_csv()
+    return tables.to_csv(records)
 
 
 def _runs(comparison: RunComparison) -> Section:
@@ -98,10 +96,10 @@ def _languages(comparison: RunComparison) -> Section:
     rows = []
     for first, *others in zip(*comparison.rows, strict=True):
         row = [first.pair, first.language, f"{first.train_pairs:,}", first.bucket]
-        row.append(f"{first.bleu:.1f}")
+        row.append(f"{first.score.bleu:.1f}")
         for other in others:
             is_sure = other.comparison and other.comparison.is_significant
-            row.append(f"{other.bleu:.1f}{' *' if is_sure else ''}")
+            row.append(f"{other.score.bleu:.1f}{' *' if is_sure else ''}")
         rows.append(row)
     table = Table(["pair", "language", "train pairs", "bucket", *names], rows, (0, 1, 3))
     note = (

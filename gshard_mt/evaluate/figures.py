@@ -45,7 +45,7 @@ def _scores(table: ScoreTable) -> Iterator[Figure]:
     if len(rows) > 1:
         picture = pictures.by_size(
             [(source_language(row.pair), row.train_pairs, row.bucket) for row in rows],
-            [(row.bleu, row.bleu_low, row.bleu_high) for row in rows],
+            [(row.score.bleu, row.score.bleu_low, row.score.bleu_high) for row in rows],
         )
         yield Figure("size", "bleu_by_size", "BLEU by training pairs", picture)
     compared = [(row.language, row.comparison) for row in rows if row.comparison]
@@ -81,8 +81,8 @@ def _learning(history: History, step: int) -> Iterator[Figure]:
 def _by_language(run: Run, nll: Mapping[str, float]) -> Iterator[Figure]:
     if nll:
         pairs = _ranked(run.train_pairs, nll)
-        title, scale = "Dev nll", pictures.Scale("nats per target token")
-        picture = pictures.dots(_names(pairs), {title: {"nll": [nll[p] for p in pairs]}}, scale)
+        title, panel = "Dev nll", {"nll": [nll[pair] for pair in pairs]}
+        picture = pictures.dots(_names(pairs), {title: panel}, "nats per target token")
         yield Figure("languages", "dev_nll", title, picture)
     pairs = [pair for pair in _ranked(run.train_pairs, run.train_pairs) if run.train_pairs[pair]]
     if len(pairs) > 1:
@@ -93,8 +93,7 @@ def _by_language(run: Run, nll: Mapping[str, float]) -> Iterator[Figure]:
             f"as sampled (T = {temperature:g})": temperature_shares(counts, temperature),
         }
         title = "Shares of the training pairs"
-        scale = pictures.Scale("share", is_share=True, is_log=True)
-        picture = pictures.dots(_names(pairs), {title: series}, scale)
+        picture = pictures.dots(_names(pairs), {title: series}, "share", is_log=True)
         yield Figure("languages", "sampling_shares", title, picture)
 
 
@@ -112,7 +111,7 @@ def _routing(train_pairs: Mapping[str, int], history: History, step: int) -> Ite
         }
         for stack, lost in drop_rates(lines).items()
     }
-    picture = pictures.dots(names, panels, pictures.Scale("share", is_share=True))
+    picture = pictures.dots(names, panels, "share", is_share=True)
     yield Figure("routing", "lost_to_capacity", "Dropped by capacity, by language", picture)
     all_shares = [expert_shares(line)[order] for line in lines]
     largest = max((np.nanmax(each) for each in all_shares if not np.isnan(each).all()), default=1.0)

@@ -31,7 +31,6 @@ def write(report: Report, folder: pathlib.Path) -> pathlib.Path:
     from gshard_mt.evaluate.figures import draw_report  # imports matplotlib, which takes a second
 
     scores, path = report.scores, folder / NAME
-    folder.mkdir(parents=True, exist_ok=True)
     figures = list(draw_report(scores, report.run, report.history))
     filled = {figure.section for figure in figures} | ({"sentences"} if report.samples else set())
     page = Page(

@@ -130,13 +130,20 @@ def interval(value: float, resampled: np.ndarray, least: float = 0.0) -> tuple[f
 def resample(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
     """Returns the BLEU of NUM_RESAMPLES test sets drawn from the sentences, with replacement.
 
-    Every system gets the same draws, so the difference of two results is that of paired sets.
+    Every system gets the same draws, those of sacreBLEU's own bootstrap, so the difference of two
+    results is that of paired sets.
     """
     if not hypotheses or len(hypotheses) != len(references):
         raise ValueError(f"{len(hypotheses)} hypotheses, {len(references)} references")
     bleu = BLEU(force=True)  # force only silences a warning
     pairs = zip(hypotheses, references, strict=True)
-    return _resampled_bleu(bleu, np.array([_bleu_counts(bleu, *pair) for pair in pairs]))
+    sentences = [bleu.corpus_score([own], [[expected]]) for own, expected in pairs]
+    # Both lengths, 4 counts of matching n-grams and 4 of all: these add up over sentences.
+    counts = [[each.sys_len, each.ref_len, *each.counts, *each.totals] for each in sentences]
+    size = len(counts)
+    draws = np.random.default_rng(SEED).choice(size, size=(NUM_RESAMPLES, size), replace=True)
+    times = np.stack([np.bincount(draw, minlength=size) for draw in draws])
+    return np.array([_bleu_of_counts(bleu, total) for total in (times @ counts).tolist()])
 
 
 def extra_metric(name: str) -> Metric:
@@ -178,13 +185,6 @@ def _comet() -> Metric:
     return Metric(measure, name)
 
 
-def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:
-    """Returns each sentence's own chrF, as `sacrebleu -m chrf --sentence-level` prints it."""
-    chrf = CHRF()
-    pairs = zip(hypotheses, references, strict=True)
-    return [chrf.sentence_score(hypothesis, [reference]).score for hypothesis, reference in pairs]
-
-
 def signatures() -> dict[str, str]:
     """Returns sacreBLEU's signature of each metric, as its command prints it."""
     return {"bleu": _signature(BLEU()), "chrf": _signature(CHRF())}
@@ -193,23 +193,6 @@ def signatures() -> dict[str, str]:
 def _signature(metric: Any) -> str:
     metric.corpus_score(["a"], [["a"]])  # a signature counts the references it has seen
     return metric.get_signature().format()
-
-
-def _bleu_counts(bleu: BLEU, hypothesis: str, reference: str) -> list[int]:
-    """Returns both lengths, 4 counts of matching n-grams and 4 of all; these add over sentences."""
-    found = bleu.corpus_score([hypothesis], [[reference]])
-    return [found.sys_len, found.ref_len, *found.counts, *found.totals]
-
-
-def _resampled_bleu(bleu: BLEU, counts: np.ndarray) -> np.ndarray:
-    """Returns the BLEU of test sets drawn from these sentences with replacement.
-
-    The draws are those of sacreBLEU's own bootstrap; one matrix product sums their counts.
-    """
-    size = len(counts)
-    draws = np.random.default_rng(SEED).choice(size, size=(NUM_RESAMPLES, size), replace=True)
-    times = np.stack([np.bincount(draw, minlength=size) for draw in draws])
-    return np.array([_bleu_of_counts(bleu, total) for total in (times @ counts).tolist()])
 
 
 def _bleu_of_counts(bleu: BLEU, total: list[int]) -> float:

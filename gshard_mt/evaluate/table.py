@@ -1,7 +1,6 @@
 """An evaluation's table: a row per language pair and averages by bucket, in four forms."""
 # SPDX-License-Identifier: Apache-2.0
 
-import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,37 +12,32 @@ from gshard_mt import languages
 from gshard_mt.documents import write_json
 from gshard_mt.evaluate.scores import SIGNIFICANCE, Comparison, Resampled, Score, interval
 from gshard_mt.evaluate.test_sets import Leak
-from gshard_mt.report.tables import Table, records_table
+from gshard_mt.report.tables import Table, to_csv
 
 FORMAT_VERSION = 1
 BUCKETS = ("high", "mid", "low")
 _AVERAGED = ("bleu", "chrf", "baseline_bleu", "delta_bleu")
+_SCORED = ("sentences", "bleu", "bleu_low", "bleu_high", "chrf")
 _COMPARED = ("baseline_bleu", "delta_bleu", "p_value")
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreRow:
-    """One language pair; its fields are the columns of `table.csv` and the keys in `table.json`."""
+    """One language pair: a line of `table.csv` and an object in `table.json`."""
 
     pair: str  # `de-en`
     language: str  # `German`
     train_pairs: int
     bucket: str  # one of BUCKETS
-    sentences: int
-    bleu: float
-    bleu_low: float
-    bleu_high: float
-    chrf: float
-    extra: Mapping[str, float] = dataclasses.field(default_factory=dict)  # further metrics
-    comparison: Comparison | None = None  # its fields are columns and keys, too
+    score: Score
+    comparison: Comparison | None = None
     leak: Leak | None = None
-    resampled: Resampled = None  # BLEU
 
     def to_fields(self) -> dict[str, Any]:
-        """Returns the row as columns; those of a comparison or a leak only if there was one."""
-        parts = ("extra", "comparison", "leak", "resampled")
-        names = [field.name for field in dataclasses.fields(self) if field.name not in parts]
-        fields = {name: getattr(self, name) for name in names} | dict(self.extra)
+        """Returns the columns by name; those of a comparison or a leak only if there was one."""
+        names = ("pair", "language", "train_pairs", "bucket")
+        fields: dict[str, Any] = {name: getattr(self, name) for name in names}
+        fields |= {name: getattr(self.score, name) for name in _SCORED} | dict(self.score.extra)
         if self.comparison:
             fields |= {name: getattr(self.comparison, name) for name in _COMPARED}
         if self.leak:
@@ -95,7 +89,7 @@ def make_rows(
             language=languages.english_name(languages.source_language(pair)),
             train_pairs=counts[pair],
             bucket=bucket[pair],
-            **{each.name: getattr(scores[pair], each.name) for each in dataclasses.fields(Score)},
+            score=scores[pair],
             comparison=(comparisons or {}).get(pair),
             leak=(leaks or {}).get(pair),
         )
@@ -118,10 +112,10 @@ def _average(rows: Sequence[ScoreRow]) -> dict[str, float]:
     if not rows:
         return {}
     fields = [row.to_fields() for row in rows]
-    names = [*_AVERAGED, *rows[0].extra]
+    names = [*_AVERAGED, *rows[0].score.extra]
     names = [name for name in names if all(name in line for line in fields)]
     means = {name: sum(line[name] for line in fields) / len(fields) for name in names}
-    own = _mean_resampled([row.resampled for row in rows])
+    own = _mean_resampled([row.score.resampled for row in rows])
     others = _mean_resampled([row.comparison and row.comparison.resampled for row in rows])
     if own is not None:
         means["bleu_low"], means["bleu_high"] = interval(means["bleu"], own)
@@ -140,8 +134,8 @@ def write(table: ScoreTable, folder: pathlib.Path) -> None:
     """Writes `table.md`, `table.csv` and `table.json` into the folder; creates it if necessary."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(to_markdown(table), encoding="utf-8")
-    rows = records_table([row.to_fields() for row in table.rows])
-    (folder / "table.csv").write_text(rows.to_csv(), encoding="utf-8", newline="")
+    lines = to_csv([row.to_fields() for row in table.rows])
+    (folder / "table.csv").write_text(lines, encoding="utf-8", newline="")
     write_json(folder / "table.json", to_json(table), ensure_ascii=False, indent=2)
 
 
@@ -202,7 +196,7 @@ def differences(rows: Sequence[ScoreRow]) -> list[str]:
 
 def leaks(rows: Sequence[ScoreRow]) -> list[str]:
     """Returns a sentence on the test sentences found in training; `[]` if nobody looked."""
-    checked = [(row.pair, row.sentences, row.leak) for row in rows if row.leak]
+    checked = [(row.pair, row.score.sentences, row.leak) for row in rows if row.leak]
     if not checked:
         return []
     found = [
@@ -224,7 +218,7 @@ def formatted(table: ScoreTable) -> Table:
         "BLEU": "{bleu:.1f}",
         "95 %": "{bleu_low:.1f}-{bleu_high:.1f}",
         "chrF": "{chrf:.1f}",
-    } | {name: f"{{{name}:.1f}}" for name in table.rows[0].extra}
+    } | {name: f"{{{name}:.1f}}" for name in table.rows[0].score.extra}
     if any(row.comparison for row in table.rows):
         columns |= {"baseline": "{baseline_bleu:.1f}", "delta": "{delta_bleu:+.1f}"}
         columns["p"] = "{p_value:.4f}"

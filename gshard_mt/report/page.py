@@ -5,16 +5,20 @@ import base64
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from gshard_mt.report.tables import Table, escape
-
-if TYPE_CHECKING:  # matplotlib is imported only where pictures are drawn
-    from gshard_mt.report.pictures import Picture
 
 _TEMPLATE = pathlib.Path(__file__).with_name("page.html.jinja")
 
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it logs that it lists the fonts
+
+
+class Picture(NamedTuple):
+    svg: bytes
+    png: bytes
+    width: int  # CSS pixels
+    height: int
 
 
 class Figure(NamedTuple):
@@ -23,7 +27,7 @@ class Figure(NamedTuple):
     section: str  # a section's id
     name: str  # `pictures/<name>.png`
     title: str
-    picture: "Picture"
+    picture: Picture
 
     @property
     def source(self) -> str:

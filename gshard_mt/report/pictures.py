@@ -4,13 +4,15 @@
 import io
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from gshard_mt.report.page import Picture
 
 # Okabe and Ito's colors, which can be told apart with any color vision.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#767676"
@@ -43,13 +45,6 @@ _MANY = 40  # with more languages, rows are narrow and the axis is repeated on t
 
 def _percent(share: float, _: int) -> str:
     return f"{100 * share:.4g}%"
-
-
-class Picture(NamedTuple):
-    svg: bytes
-    png: bytes
-    width: int  # CSS pixels
-    height: int
 
 
 @_styled
@@ -138,19 +133,18 @@ def gains(sizes: Sequence[int], series: Mapping[str, Sequence[float]], label: st
     return _render(figure)
 
 
-class Scale(NamedTuple):
-    """The axis of a dot plot."""
-
-    label: str
-    is_share: bool = False  # fractions of 1, printed as percentages
-    is_log: bool = False  # all values are above 0
-
-
 @_styled
 def dots(
-    labels: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[float]]], scale: Scale
+    labels: Sequence[str],
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    unit: str,
+    is_share: bool = False,
+    is_log: bool = False,
 ) -> Picture:
-    """Draws a row per language with a dot per series, in panels with these titles."""
+    """Draws a row per language with a dot per series, in panels with these titles.
+
+    Shares, fractions of 1, are percentages; those on a logarithmic axis are all above 0.
+    """
     width, top = (5.4, 0.35) if len(panels) == 1 else (7.0, 0.5)
     figure, *all_axes = _rows_canvas(labels, width, len(panels), top)
     rows = np.arange(len(labels))
@@ -161,14 +155,14 @@ def dots(
             axes.hlines(rows, ends.min(axis=0), ends.max(axis=0), color="#cccccc")
         for (name, values), (color, marker) in zip(series.items(), SERIES, strict=False):
             axes.plot(values, rows, marker, color=color, label=name, clip_on=False)
-        if scale.is_log:
+        if is_log:
             _make_log(axes, ends, _percent, num_labels=6)
-        elif scale.is_share:
+        elif is_share:
             axes.set_xlim(0, 1.04 * np.nanmax(everything, initial=0.01))
             axes.xaxis.set_major_formatter(_percent)
         if len(panels) > 1:
             axes.set_title(title, pad=20 if len(labels) > _MANY else 6)
-        axes.set_xlabel(scale.label)
+        axes.set_xlabel(unit)
     if len(all_axes[0].get_lines()) > 1:
         handles = all_axes[0].get_legend_handles_labels()
         figure.legend(*handles, loc="upper left", ncols=2, borderpad=0)

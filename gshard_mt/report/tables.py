@@ -1,4 +1,4 @@
-"""A table of text cells, rendered for a terminal, as Markdown and as CSV; page.py has the HTML."""
+"""Tables of text cells for a terminal and as Markdown (page.py has the HTML); records as CSV."""
 # SPDX-License-Identifier: Apache-2.0
 
 import csv
@@ -45,17 +45,14 @@ class Table(NamedTuple):
         footer = ([escape(cell) for cell in cells] for cells in self.footer)
         return [f"| {' | '.join(cells)} |" for cells in (head, rule, *rows, *footer)]
 
-    def to_csv(self) -> str:
-        """Returns head and rows; a cell with a comma, a quote or a line end is quoted."""
-        text = io.StringIO()
-        csv.writer(text).writerows([self.head, *self.rows])
-        return text.getvalue()
 
-
-def records_table(records: Sequence[Mapping[str, Any]]) -> Table:
-    """Returns a row for each record; columns are the keys of the first one, values in full."""
-    head = list(records[0])
-    return Table(head, [[str(record.get(key, "")) for key in head] for record in records])
+def to_csv(records: Sequence[Mapping[str, Any]]) -> str:
+    """Returns CSV whose columns are the keys of the first record, with values in full."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(records[0]), extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
 
 
 def escape(text: str) -> str:

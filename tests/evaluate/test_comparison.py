@@ -46,7 +46,7 @@ def test_differences_are_those_of_a_paired_bootstrap(comparison):
     first, second = comparison.summaries()
     expected = {pair: compare(BETTER[pair], POOR[pair], REFERENCES[pair]) for pair in REFERENCES}
     for row in comparison.rows[1]:
-        assert row.comparison and row.bleu - row.comparison.baseline_bleu == pytest.approx(
+        assert row.comparison and row.score.bleu - row.comparison.baseline_bleu == pytest.approx(
             expected[row.pair].delta_bleu
         )
         assert row.comparison.p_value == expected[row.pair].p_value

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.image import imread
 
 from gshard_mt.report import pictures
-from gshard_mt.report.pictures import Picture, Scale
+from gshard_mt.report.page import Picture
 
 MANY = [f"Language {number}" for number in range(137)]
 FEW = MANY[:3]
@@ -25,7 +25,7 @@ def test_every_language_has_its_row(labels):
     values = [1.0 + number for number in range(len(labels))]
     drawn = [
         pictures.differences(labels, values, [True] * len(labels)),
-        pictures.dots(labels, {"": {"nll": values}}, Scale("nats")),
+        pictures.dots(labels, {"": {"nll": values}}, "nats"),
         pictures.heat_map(labels, np.full((len(labels), 8), 1 / 8), 0.2),
     ]
     for picture in drawn:
@@ -68,7 +68,7 @@ def test_nan_is_a_grey_row_of_a_heat_map_and_no_dot():
     assert share_of_grey(shares_XE) > 0.05
     assert share_of_grey(np.nan_to_num(shares_XE)) < 0.005
     nothing = {"encoder": {"tokens": [np.nan] * 3, "choices": [np.nan] * 3}}
-    assert "tokens" in texts(pictures.dots(FEW, nothing, Scale("share", is_share=True)))
+    assert "tokens" in texts(pictures.dots(FEW, nothing, "share", is_share=True))
 
 
 def test_curves_with_nan_or_a_single_point_are_drawn():

@@ -8,7 +8,7 @@ import io
 import pytest
 
 from gshard_mt.report.page import Page, Section, to_markdown, write_page
-from gshard_mt.report.tables import Table, escape, records_table
+from gshard_mt.report.tables import Table, escape, to_csv
 
 STRANGE = 'a|b <i>\r\n"c", `d` \\e [f](g) *h* _i_ &amp;'
 
@@ -35,7 +35,7 @@ def test_markdown_shows_a_cell_as_it_is():
 
 def test_csv_reads_back_as_the_records():
     records = [{"name": STRANGE, "bleu": 1 / 3}, {"name": "b"}]
-    text = records_table(records).to_csv()
+    text = to_csv(records)
     assert list(csv.DictReader(io.StringIO(text, newline=""))) == [
         {"name": STRANGE, "bleu": str(1 / 3)},
         {"name": "b", "bleu": ""},
