@@ -147,17 +147,17 @@ def exchange_halo(
 
 
 class HaloPlan(NamedTuple):
-    """Where each device finds the rows of its windows; tuples have one entry per device."""
+    """Where each device finds the rows of its windows; lists have one entry per device."""
 
     image_rows: int  # on all devices, without padding
     dilation: int  # of the rows: `base_dilation`
     left: int  # rows of the halos, the largest that a device needs
     right: int
     pad: tuple[int, int]  # rows around halos and part, so that every slice is inside
-    start: tuple[int, ...]  # of the slice, in the padded rows
-    first: tuple[int, ...]  # row of the image where the slice starts
+    start: list[int]  # of the slice, in the padded rows
+    first: list[int]  # row of the image where the slice starts
     num_rows: int  # of the slice
-    skip: tuple[int, ...]  # dilated rows of the slice before the device's first window
+    skip: list[int]  # dilated rows of the slice before the device's first window
     num_dilated: int  # dilated rows that the device's windows span
 
 
@@ -178,36 +178,31 @@ def plan_halo(window: Window, num_rows: int, parts: int) -> HaloPlan:
     num_outputs, dilation = window.count(num_rows), window.base_dilation
     part, part_out = -(-num_rows // parts), -(-num_outputs // parts)
     num_dilated = (part_out - 1) * window.stride + window.span
-    last = (num_outputs - 1) // part_out  # devices after it compute padding only
-    left = right = 0
-    first, skip = [], []
-    for i in range(last + 1):
-        output = np.arange(i * part_out, min((i + 1) * part_out, num_outputs))
-        begin = output * window.stride - low
-        row, hole = np.divmod(
-            begin[:, None] + np.arange(window.size) * window.window_dilation, dilation
-        )
-        seen = row[(hole == 0) & (row >= 0) & (row < num_rows)]
-        if seen.size:  # else padding and holes only
-            left = max(left, i * part - int(seen.min()))
-            right = max(right, int(seen.max()) + 1 - (i + 1) * part)
-        first.append(int(begin[0]) // dilation)
-        skip.append(int(begin[0]) % dilation)
-    rest = parts - 1 - last
     length = -(-(num_dilated + dilation - 1) // dilation)
-    start = [row - i * part + left for i, row in enumerate(first)]
-    pad_left = max(0, -min(start))
-    pad_right = max(0, max(start) + length - (left + part + right))
+    index = np.arange(parts)
+    device = np.minimum(index, (num_outputs - 1) // part_out)  # the ones after it compute padding
+    output = device[:, None] * part_out + np.arange(part_out)
+    begin = output * window.stride - low
+    offset = np.arange(window.size) * window.window_dilation
+    row, hole = np.divmod(begin[..., None] + offset, dilation)
+    is_seen = (hole == 0) & (row >= 0) & (row < num_rows) & (output < num_outputs)[..., None]
+    own_row = row - (device * part)[:, None, None]
+    left = -int(own_row.min(where=is_seen, initial=0))
+    right = int(own_row.max(where=is_seen, initial=part - 1)) + 1 - part
+    first, skip = np.divmod(begin[:, 0], dilation)
+    start = first - device * part + left
+    pad_left = max(0, -int(start.min()))
+    pad_right = max(0, int(start.max()) + length - (left + part + right))
     return HaloPlan(
         num_rows,
         dilation,
         left,
         right,
         (pad_left, pad_right),
-        tuple(row + pad_left for row in start + start[-1:] * rest),
-        tuple(first + [num_rows] * rest),
+        (start + pad_left).tolist(),
+        np.where(index == device, first, num_rows).tolist(),
         length,
-        tuple(skip + skip[-1:] * rest),
+        skip.tolist(),
         num_dilated,
     )
 
