@@ -4,8 +4,10 @@
 import contextlib
 import functools
 import gc
+import itertools
 import json
 import logging
+import os
 import pathlib
 import shutil
 import sys
@@ -258,9 +260,12 @@ class Checkpoints:
         if not steps or not self._is_writing:
             return
         if is_writer():
+            folder = self.directory.parent / "damaged"
+            folder.mkdir(exist_ok=True)
             for step in steps:
-                folder = self.directory.parent / "damaged"
-                target = integrity.set_aside(self.directory / str(step), folder)
+                names = itertools.chain([str(step)], (f"{step}.{n}" for n in itertools.count(2)))
+                target = next(folder / name for name in names if not (folder / name).exists())
+                os.replace(self.directory / str(step), target)
                 log(f"moved       checkpoint {step} to {target}")
         all_true(True)  # the other processes wait here until they are moved
         self._manager.reload()
@@ -314,10 +319,10 @@ def _silence_late_failures() -> None:
 
     The failure itself is raised by whoever waits for it.
     """
+
+    def show(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            sys.__unraisablehook__(unraisable)
+
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-    sys.unraisablehook = _print_unraisable
-
-
-def _print_unraisable(unraisable: Any) -> None:
-    if "Event loop is closed" not in str(unraisable.exc_value):
-        sys.__unraisablehook__(unraisable)
+    sys.unraisablehook = show

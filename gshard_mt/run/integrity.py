@@ -5,8 +5,6 @@ import functools
 import hashlib
 import json
 import math
-import os
-import pathlib
 from typing import Any
 
 import jax
@@ -48,17 +46,6 @@ def check_sums(tree: Any, expected: dict[str, int]) -> None:
                 f"{name} is not what was saved (its checksum is {found:08x}, not "
                 f"{expected.get(name, 0):08x})"
             )
-
-
-def set_aside(checkpoint: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-    """Moves a damaged checkpoint into a folder and returns its new path; nothing is overwritten."""
-    target, number = folder / checkpoint.name, 1
-    while target.exists():
-        number += 1
-        target = folder / f"{checkpoint.name}.{number}"
-    folder.mkdir(exist_ok=True)
-    os.replace(checkpoint, target)
-    return target
 
 
 def checksums(tree: Any) -> dict[str, int]:
