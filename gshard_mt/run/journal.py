@@ -16,10 +16,6 @@ from gshard_mt.documents import write_whole
 
 METRICS, ROUTING, MIXTURES = "metrics.jsonl", "routing.jsonl", "mixtures.jsonl"
 
-# A line of metrics.jsonl is read as one of a kind if it has these fields.
-_TRAIN_FIELDS = {"step", "loss", "nll"}
-_DEV_FIELDS = {"step", "pair", "nll"}
-_BLEU_FIELDS = {"step", "pair", "bleu"}
 # Counts of one MoE layer in routing.jsonl, by language pair (X), and their names in `Counters`.
 _COUNTS = {
     "tokens": "num_tokens_X",
@@ -120,18 +116,17 @@ class History:
 
 def read_history(workdir: pathlib.Path) -> History:
     """Reads the journal of a run, which may be incomplete, or missing, while the run is going."""
-    metrics = _read_lines(pathlib.Path(workdir) / METRICS)
-    train = [line for line in metrics if line.get("split") == "train"]
-    dev = [line for line in metrics if line.get("split") == "dev"]
+    metrics, routing = (_read_lines(pathlib.Path(workdir) / name) for name in (METRICS, ROUTING))
+
+    def of_kind(split: str, fields: set[str]) -> tuple[dict[str, Any], ...]:
+        """The lines of metrics.jsonl that have all the fields."""
+        return tuple(line for line in metrics if line.get("split") == split and fields <= set(line))
+
     return History(
-        train=tuple(line for line in train if _TRAIN_FIELDS <= set(line)),
-        dev=tuple(line for line in dev if _DEV_FIELDS <= set(line)),
-        routing=tuple(
-            line
-            for line in _read_lines(pathlib.Path(workdir) / ROUTING)
-            if _ROUTING_FIELDS <= set(line)
-        ),
-        bleu=tuple(line for line in dev if _BLEU_FIELDS <= set(line)),
+        train=of_kind("train", {"step", "loss", "nll"}),
+        dev=of_kind("dev", {"step", "pair", "nll"}),
+        routing=tuple(line for line in routing if _ROUTING_FIELDS <= set(line)),
+        bleu=of_kind("dev", {"step", "pair", "bleu"}),
     )
 
 
