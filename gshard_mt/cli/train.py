@@ -7,6 +7,7 @@ first and end with exit status 143. For several hosts see docs/many_hosts.md.
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 import pathlib
 import re
 import signal
@@ -51,7 +52,7 @@ def main() -> None:
     prepared = open_prepared(pathlib.Path(_DATA_DIR.value))
     workdir = pathlib.Path(_WORKDIR.value)
 
-    is_kept = start_jax(workdir, config, process=process)
+    is_kept = start_jax(workdir, config, join=functools.partial(processes.join, process))
     from gshard_mt.partitioning.mesh import build_mesh
     from gshard_mt.train.loop import train
     from gshard_mt.train.metrics import log_line

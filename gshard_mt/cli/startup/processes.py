@@ -93,7 +93,8 @@ def join(process: ProcessInfo, num_cpu_devices: int) -> None:
         return
     import jax  # also looks for TPU chips and notes in the environment if there are none
 
-    cluster = find_cluster(os.environ, is_on_tpu=_is_on_tpu() and not num_cpu_devices)
+    has_libtpu = importlib.util.find_spec("libtpu") and "TPU_SKIP_MDS_QUERY" not in os.environ
+    cluster = find_cluster(os.environ, is_on_tpu=bool(has_libtpu) and not num_cpu_devices)
     if process == ProcessInfo() and cluster is None:
         return
     logging.getLogger("jax._src.distributed").setLevel(logging.ERROR)  # it reports proxies
@@ -140,10 +141,6 @@ def find_cluster(environment: Mapping[str, str], is_on_tpu: bool) -> str | None:
     if "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment:
         return "Kubernetes"
     return None
-
-
-def _is_on_tpu() -> bool:
-    return importlib.util.find_spec("libtpu") is not None and "TPU_SKIP_MDS_QUERY" not in os.environ
 
 
 def _explain(cluster: str | None, error: Exception) -> str:
