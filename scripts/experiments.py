@@ -91,20 +91,20 @@ def _read_override(path: pathlib.Path, record: Mapping, where: str = "") -> dict
         if isinstance(value, (dict, list)):
             hint = f'accepted: a value, and "{key}.KEY" in quotes'
             raise ConfigError(f"{path}: {where}override: found {key} = {value!r}, {hint}")
-    try:
-        return checked({key: _as_flag(value) for key, value in override.items()})
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {where}{error}") from None
+    texts = {
+        key: str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in override.items()
+    }
+    return _checked(texts, f"{path}: {where}")
 
 
-def _as_flag(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def checked(override: dict[str, str]) -> dict[str, str]:
+def _checked(override: dict[str, str], where: str) -> dict[str, str]:
     """Returns an override whose keys are known and whose values have their types."""
-    for key, text in override.items():
-        parse_value(key, text)
+    try:
+        for key, text in override.items():
+            parse_value(key, text)
+    except ConfigError as error:
+        raise ConfigError(f"{where}{error}") from None
     return override
 
 
@@ -113,10 +113,7 @@ def read_flags(values: Sequence[str]) -> dict[str, str]:
     pairs = [value.partition("=") for value in values]
     if wrong := [key for key, equals, _ in pairs if not equals]:
         raise ConfigError(f"--override: found {wrong[0]!r}, accepted: KEY=VALUE")
-    try:
-        return checked({key: text for key, _, text in pairs})
-    except ConfigError as error:
-        raise ConfigError(f"--override: {error}") from None
+    return _checked({key: text for key, _, text in pairs}, "--override: ")
 
 
 def make_config(run: Planned) -> Config:
