@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import optax
 import tqdm
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2
@@ -20,6 +20,8 @@ from gshard_mt.partitioning.hosts import is_writer
 from gshard_mt.routing.counters import Counters
 from gshard_mt.run.journal import METRICS, ROUTING, JsonLines, summarize
 from gshard_mt.train.step import StepMetrics
+
+_add = jax.jit(optax.tree.add)
 
 
 class MetricsLog:
@@ -186,11 +188,6 @@ class StepSums:
     def skip_time(self) -> None:
         """Excludes the time since the last line (evaluation, saving) from tokens per second."""
         self._since = time.monotonic()
-
-
-@jax.jit
-def _add(first: dict[str, Counters], second: dict[str, Counters]) -> dict[str, Counters]:
-    return jax.tree.map(jnp.add, first, second)
 
 
 def progress_bar(start: int, end: int) -> tqdm.tqdm:
