@@ -75,8 +75,8 @@ def _summary(evaluation: SavedEvaluation, rows: tuple[ScoreRow, ...]) -> dict[st
     sure = [(pair, comparison) for pair, comparison in compared if comparison.is_significant]
     names = ("name", "checkpoint", "step", "parameters", "active_parameters")
     summary = {name: getattr(evaluation, name) for name in names} | {
-        "target_tokens": evaluation.target_tokens(),
-        "seconds": evaluation.seconds(),
+        "target_tokens": evaluation.history.total("target_tokens", evaluation.step),
+        "seconds": evaluation.history.total("seconds", evaluation.step),  # in training steps
         "dev_nll": evaluation.dev_nll(),
         "averages": tables.averages(rows),
     }

@@ -30,26 +30,16 @@ class SavedEvaluation(NamedTuple):
     run: Run
     history: History
 
-    def target_tokens(self, step: int | None = None) -> int:
-        """Returns the English tokens trained on up to a step, by default the evaluated one."""
-        last = self.step if step is None else step
-        lines = (line for line in self.history.train if line["step"] <= last)
-        return sum(line.get("target_tokens", 0) for line in lines)
-
-    def seconds(self) -> float:
-        """Returns the time that the training steps took, without evaluations and saving."""
-        lines = (line for line in self.history.train if line["step"] <= self.step)
-        return sum(line.get("seconds", 0.0) for line in lines)
-
     def dev_nll(self) -> float | None:
         """Returns the mean over languages at this step; None for an average of checkpoints."""
         is_average = self.checkpoint != str(self.step)
         return None if is_average else self.history.mean_dev_nll().get(self.step)
 
-    def learning_curve(self) -> list[tuple[int, float]]:
+    def learning_curve(self) -> list[tuple[float, float]]:
         """Returns target tokens and mean dev nll of every dev evaluation with a finite nll."""
         means = sorted(self.history.mean_dev_nll().items())
-        return [(self.target_tokens(step), nll) for step, nll in means if math.isfinite(nll)]
+        total = self.history.total
+        return [(total("target_tokens", step), nll) for step, nll in means if math.isfinite(nll)]
 
 
 def one_line(text: str) -> str:

@@ -96,6 +96,10 @@ class History:
     routing: tuple[dict[str, Any], ...] = ()
     bleu: tuple[dict[str, Any], ...] = ()  # of the dev samples
 
+    def total(self, key: str, step: int) -> float:
+        """Returns the sum of a number over the training steps up to a step."""
+        return sum(line.get(key, 0) for line in self.train if line["step"] <= step)
+
     def mean_dev_nll(self) -> dict[int, float]:
         """Returns by step the mean over languages."""
         return _means(self.dev, "nll")
