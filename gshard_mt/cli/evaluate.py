@@ -64,12 +64,7 @@ def main() -> None:
     from gshard_mt.data.prepared import open_prepared
     from gshard_mt.decode.translate import load_translator
     from gshard_mt.evaluate import test_sets as testsets
-    from gshard_mt.evaluate.evaluate import (
-        EvaluationRequest,
-        evaluate,
-        files_as_baseline,
-        run_as_baseline,
-    )
+    from gshard_mt.evaluate.evaluate import evaluate, files_as_baseline, run_as_baseline
     from gshard_mt.evaluate.scores import extra_metric
 
     metrics = {name: extra_metric(name) for name in _METRICS.value}
@@ -93,8 +88,7 @@ def main() -> None:
     leaks = {}
     if _TESTSET.value and prepared:
         leaks = testsets.find_leaks(test, prepared, translator.tokenizer)
-    request = EvaluationRequest(test, leaks, baseline, metrics)
-    print(evaluate(workdir, run, translator, request), end="")
+    print(evaluate(workdir, translator, test, leaks, baseline, metrics), end="")
 
 
 entry = cli_flags.command(main)

@@ -5,7 +5,6 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import tqdm
 
@@ -15,30 +14,26 @@ from gshard_mt.evaluate.folder import Lines, one_line, read_lines, write_lines
 from gshard_mt.evaluate.scores import Metric, compare, score, signatures
 from gshard_mt.evaluate.test_sets import Leak, TestSet
 from gshard_mt.model.blueprint import count_parameters
-from gshard_mt.run.directory import Run
+from gshard_mt.run.directory import Run, read_run
 from gshard_mt.run.journal import read_history
 
 Baseline = Callable[[Lines], Lines]  # from sources to another system's translations
 
 
-@dataclass(frozen=True)
-class EvaluationRequest:
-    """A test set to score, and what to report in addition to BLEU and chrF."""
-
-    test: TestSet
-    leaks: Mapping[str, Leak] = dataclasses.field(default_factory=dict)  # by language pair
-    baseline: Baseline | None = None
-    metrics: Mapping[str, Metric] = dataclasses.field(default_factory=dict)  # by name
-
-
 def evaluate(
-    workdir: pathlib.Path, run: Run, translator: Translator, request: EvaluationRequest
+    workdir: pathlib.Path,
+    translator: Translator,
+    test: TestSet,
+    leaks: Mapping[str, Leak],
+    baseline: Baseline | None,
+    metrics: Mapping[str, Metric],
 ) -> str:
     """Writes `eval/<step>/<test set>/` in the run directory and prints the path of its page.
 
-    Returns the table as text. All languages are translated together, sorted by length.
+    Returns the table as text: BLEU, chrF and `metrics` by name, `leaks` by language pair. All
+    languages are translated together, sorted by length.
     """
-    test, baseline = request.test, request.baseline
+    run = read_run(workdir)
     sources = {pair: [source for source, _ in lines] for pair, lines in test.pairs.items()}
     references = {
         pair: [one_line(english) for _, english in lines] for pair, lines in test.pairs.items()
@@ -56,7 +51,7 @@ def evaluate(
             write_lines(folder / f"{pair}.ref.txt", expected)
             extra = {
                 name: metric.measure(sources[pair], own, expected)
-                for name, metric in request.metrics.items()
+                for name, metric in metrics.items()
             }
             scores[pair] = dataclasses.replace(score(own, expected), extra=extra)
             chosen[pair] = samples.choose(sources[pair], expected, own)
@@ -68,9 +63,8 @@ def evaluate(
         split=test.name,
         parameters=total,
         active_parameters=active,
-        signatures=signatures()
-        | {name: metric.signature for name, metric in request.metrics.items()},
-        rows=table.make_rows(scores, run.train_pairs, comparisons, request.leaks),
+        signatures=signatures() | {name: metric.signature for name, metric in metrics.items()},
+        rows=table.make_rows(scores, run.train_pairs, comparisons, leaks),
     )
     table.write(result, folder)
     history = read_history(workdir)
