@@ -12,7 +12,7 @@ from jax import lax
 
 from gshard_mt.partitioning.annotate import num_parts
 from gshard_mt.partitioning.spatial.parts import map_split
-from gshard_mt.partitioning.spatial.uneven import identity, pad_to, unpad
+from gshard_mt.partitioning.spatial.uneven import identity, pad_to
 
 # Appendix A.4 of the paper. Images are [batch, features, spatial...] and kernels [features out,
 # features in, spatial...], the default of `lax.conv_general_dilated`. One spatial dimension is
@@ -239,7 +239,7 @@ def _slide(
 
     slide = map_split(slide, (dim,) + (None,) * len(kernels), dim, mesh_axis)
     outputs = slide(pad_to(images, dim, parts), *kernels)
-    return unpad(outputs, dim, window.count(num_rows))
+    return lax.slice_in_dim(outputs, 0, window.count(num_rows), axis=dim)
 
 
 def _find_rows(rows, dim, part_id, plan, fill):

@@ -27,11 +27,6 @@ def pad_to(x: jax.Array, dim: int, parts: int) -> jax.Array:
     return jnp.pad(x, padding) if any(padding[dim]) else x
 
 
-def unpad(x: jax.Array, dim: int, size: int) -> jax.Array:
-    """Returns the first `size` elements of `x` along `dim`: the inverse of `pad_to`."""
-    return lax.slice_in_dim(x, 0, size, axis=dim)
-
-
 def mask_padding(
     part: jax.Array, dim: int, size: int, part_id: jax.Array | int, identity: float | np.generic
 ) -> jax.Array:
