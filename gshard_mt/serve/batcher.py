@@ -36,7 +36,7 @@ class Batcher:
     def __init__(self, translate: Translate, batch_size: int, limits: Limits):
         self._translate, self._batch_size, self._limits = translate, batch_size, limits
         self._requests: collections.deque[_Request] = collections.deque()
-        self._num_waiting = 0
+        self.num_waiting = 0  # sentences that are not yet in a batch
         self._changed = threading.Condition()
         self._is_warm = self._is_closed = False
         self._batch_seconds = 1.0  # duration of the last batch
@@ -49,11 +49,6 @@ class Batcher:
         if self._is_closed:
             return "stopping"
         return "ready" if self._is_warm else "warming up"
-
-    @property
-    def num_waiting(self) -> int:
-        """Returns the number of sentences that are not yet in a batch."""
-        return self._num_waiting
 
     def start(self, warm_up: Sequence[list[str]], on_failure: Callable[[], None]) -> None:
         """Starts the thread, which first translates the batches of `warm_up` one by one.
@@ -78,18 +73,18 @@ class Batcher:
             if self._is_closed:
                 headers = {"Retry-After": "5", "Connection": "close"}
                 raise RefusedError(503, "service: stopping; try again when it is back", headers)
-            if self._num_waiting + len(texts) > self._limits.max_waiting:
-                batches = self._num_waiting / self._batch_size
+            if self.num_waiting + len(texts) > self._limits.max_waiting:
+                batches = self.num_waiting / self._batch_size
                 seconds = math.ceil(batches * self._batch_seconds) or 1
                 raise RefusedError(
                     503,
-                    f"queue: found {self._num_waiting} sentences waiting, accepted: "
+                    f"queue: found {self.num_waiting} sentences waiting, accepted: "
                     f"{self._limits.max_waiting} including this request; try again in {seconds} "
                     "seconds",
                     {"Retry-After": str(seconds)},
                 )
             self._requests.append(request)
-            self._num_waiting += len(texts)
+            self.num_waiting += len(texts)
             self._changed.notify()
         request.future.add_done_callback(lambda _: self._forget(request))
         return request.future
@@ -139,7 +134,7 @@ class Batcher:
     def _gather(self) -> None:
         """Waits for a full batch, until the oldest request is `gather_seconds` old."""
         end = self._requests[0].since + self._limits.gather_seconds
-        while self._num_waiting < self._batch_size and not self._is_closed:
+        while self.num_waiting < self._batch_size and not self._is_closed:
             if (seconds := end - time.monotonic()) <= 0:
                 return
             self._changed.wait(seconds)
@@ -164,7 +159,7 @@ class Batcher:
             request.waiting.remove(index)
         self._requests.rotate(-1)  # the next batch starts with another request
         self._requests = collections.deque(each for each in self._requests if each.waiting)
-        self._num_waiting -= len(batch)
+        self.num_waiting -= len(batch)
         return batch
 
     def _translate_batch(self, batch: list[tuple[_Request, int]]) -> None:
@@ -187,7 +182,7 @@ class Batcher:
         with self._changed:
             if request in self._requests:
                 self._requests.remove(request)
-                self._num_waiting -= len(request.waiting)
+                self.num_waiting -= len(request.waiting)
 
 
 def _size(text: str) -> int:
