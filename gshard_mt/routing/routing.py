@@ -32,7 +32,7 @@ class Routing(NamedTuple):
     aux_loss: jax.Array  # float32 scalar to add to the loss; each gate has its own scale
 
 
-# gate(inputs, **options and further products of `gating.Gating`) -> Routing
+# gate(inputs, **options and further products of `strategies.Strategy`) -> Routing
 Gate = Callable[..., Routing]
 
 

@@ -3,7 +3,6 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -107,7 +106,7 @@ class Training:
         self.dev_metrics: dict[str, float] = {}  # of the current step
         self.early_stopping = EarlyStopping(train.best_by)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_locked(workdir))
+            _lock(workdir, stack)
             start_run(workdir, run, options.change_mixture, is_writer())
             stack.enter_context(jax.set_mesh(mesh))
             self.preemption = stack.enter_context(PreemptionHandler(mesh, train.save_minutes))
@@ -264,19 +263,19 @@ class Training:
         self.bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tok/s")
 
 
-@contextlib.contextmanager
-def _locked(workdir: pathlib.Path) -> Iterator[None]:
-    """Locks the run directory. Raises CheckpointError on all processes if it is in use."""
-    with contextlib.ExitStack() as stack:
-        error = None
-        if is_writer():
-            try:
-                stack.enter_context(lock_run(workdir, log_line))
-            except CheckpointError as refusal:
-                error = refusal
-        if not all_true(error is None):
-            raise error or CheckpointError(f"{workdir}: process 0 could not lock it")
-        yield
+def _lock(workdir: pathlib.Path, stack: contextlib.ExitStack) -> None:
+    """Locks the run directory until the stack closes.
+
+    Raises CheckpointError on all processes if it is in use.
+    """
+    error = None
+    if is_writer():
+        try:
+            stack.enter_context(lock_run(workdir, log_line))
+        except CheckpointError as refusal:
+            error = refusal
+    if not all_true(error is None):
+        raise error or CheckpointError(f"{workdir}: process 0 could not lock it")
 
 
 def resume_batches(
