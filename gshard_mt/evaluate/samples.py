@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sacrebleu.metrics.chrf import CHRF
+from gshard_mt.evaluate.scores import sentence_chrf
 
 NUM_SAMPLES = 3
 MAX_CHARACTERS = 600  # of a displayed text
@@ -29,20 +29,18 @@ class Samples(NamedTuple):
 def choose(sources: Sequence[str], references: Sequence[str], hypotheses: Sequence[str]) -> Samples:
     """Returns the best and the worst sentences by chrF, preferring long ones at equal chrF.
 
-    The chrF is what `sacrebleu -m chrf --sentence-level` prints. Repeated sentences with the same
-    translation count once.
+    Repeated sentences with the same translation count once.
     """
-    chrf, unique = CHRF(), dict.fromkeys(zip(sources, references, hypotheses, strict=True))
-    found = [
-        ScoredSentence(
-            _shortened(source),
-            _shortened(reference),
-            _shortened(hypothesis),
-            chrf.sentence_score(hypothesis, [reference]).score,
+    chrfs = sentence_chrf(hypotheses, references)
+    found = {
+        (source, reference, hypothesis): ScoredSentence(
+            _shortened(source), _shortened(reference), _shortened(hypothesis), chrf
         )
-        for source, reference, hypothesis in unique
-    ]
-    ranked = sorted(found, key=lambda sample: (-sample.chrf, -len(sample.reference)))
+        for source, reference, hypothesis, chrf in zip(
+            sources, references, hypotheses, chrfs, strict=True
+        )
+    }
+    ranked = sorted(found.values(), key=lambda sample: (-sample.chrf, -len(sample.reference)))
     best, rest = ranked[:NUM_SAMPLES], ranked[NUM_SAMPLES:]
     worst = sorted(rest, key=lambda sample: (sample.chrf, -len(sample.reference)))
     return Samples(tuple(best), tuple(worst[:NUM_SAMPLES]))

@@ -185,6 +185,13 @@ def _comet() -> Metric:
     return Metric(measure, name)
 
 
+def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:
+    """Returns each sentence's own chrF, as `sacrebleu -m chrf --sentence-level` prints it."""
+    chrf = CHRF()
+    pairs = zip(hypotheses, references, strict=True)
+    return [chrf.sentence_score(hypothesis, [reference]).score for hypothesis, reference in pairs]
+
+
 def signatures() -> dict[str, str]:
     """Returns sacreBLEU's signature of each metric, as its command prints it."""
     return {"bleu": _signature(BLEU()), "chrf": _signature(CHRF())}
