@@ -1,9 +1,9 @@
-"""The arithmetic of groups and capacity."""
+"""The arithmetic of capacity."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pytest
 
-from gshard_mt.routing.capacity import expert_capacity, num_groups
+from gshard_mt.routing.capacity import expert_capacity
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,3 @@ def test_a_minimum_counts_where_an_even_share_is_less_and_never_exceeds_the_grou
     minimum, expected
 ):
     assert expert_capacity(8, 8, 2.0, minimum) == expected
-
-
-def test_groups_are_the_tokens_over_the_group_size():
-    assert num_groups(4096, 512) == 8
