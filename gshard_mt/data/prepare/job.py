@@ -11,8 +11,8 @@ import numpy as np
 from gshard_mt.config.records import DataConfig
 from gshard_mt.data.corpora.recipe import Recipe
 from gshard_mt.data.manifest import WORK
-from gshard_mt.data.prepare.drops import Drops
-from gshard_mt.data.prepare.keys import KeyedPairs, Split
+from gshard_mt.data.prepare.drops import Drops, Sentences
+from gshard_mt.data.prepare.keys import Split
 from gshard_mt.data.prepare.shards import Shard
 
 
@@ -46,7 +46,7 @@ class PipelineOutput(NamedTuple):
 
     languages: list[str]  # of the recipe, sorted
     shards: dict[Split, list[Shard]]  # ordered by ids
-    references: dict[Split, KeyedPairs]  # dev and test
+    references: dict[Split, list[Sentences]]  # dev and test
     drops: Drops
 
 

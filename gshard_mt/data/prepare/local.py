@@ -49,7 +49,8 @@ def run_locally(job: Job) -> PipelineOutput:
         }
         num_train = _select(job, workers, train, held_out, drops)
         _train_vocabulary(job, workers, train, num_train)
-        return PipelineOutput(languages, _write(job, workers, train, held_out), held_out, drops)
+        references = {key: pairs.sentences() for key, pairs in held_out.items()}
+        return PipelineOutput(languages, _write(job, workers, train, held_out), references, drops)
 
 
 def _clean(job: Job, workers: Workers, drops: Drops) -> tuple[list[str], Blocks]:

@@ -26,7 +26,6 @@ from gshard_mt.data.prepare.decontamination import read_keep_out
 from gshard_mt.data.prepare.drops import Drops
 from gshard_mt.data.prepare.job import Job, Pipeline, PipelineOutput
 from gshard_mt.data.prepare.local import run_locally
-from gshard_mt.data.prepare.selection import join_pairs
 from gshard_mt.data.prepare.shards import SplitCounts
 from gshard_mt.data.prepare.subwords import copy_models
 from gshard_mt.data.prepare.summary import write_reports
@@ -83,8 +82,8 @@ def _finish(job: Job, output: PipelineOutput) -> dict[str, Any]:
     counts: Counts = {}
     for name in output.languages:
         for split in ("dev", "test"):
-            pairs = output.references.get((name, split), join_pairs([]))
-            lines = "".join(f"{source}\t{english}\n" for source, english in pairs.sentences())
+            pairs = output.references.get((name, split), [])
+            lines = "".join(f"{source}\t{english}\n" for source, english in pairs)
             path = job.data_dir / "references" / f"{name}-en.{split}.tsv"
             path.write_bytes(lines.encode())
         shards = {split: output.shards.get((name, split), []) for split in SPLITS}
