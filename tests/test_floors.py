@@ -43,6 +43,7 @@ DOORS = {
     frozenset({"matplotlib"}): 1,
     frozenset({"starlette"}): 1,
     frozenset({"uvicorn", "h11"}): 1,
+    frozenset({"pickle", "marshal", "shelve"}): 0,  # what they read can run code
 }
 
 # What a room, or a module, does without, so that it can be used and tested alone.

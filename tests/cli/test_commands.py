@@ -67,7 +67,7 @@ def train_flags(home) -> tuple:
 
 
 def test_eval_writes_the_table_that_sacrebleu_prints(home):
-    done = command("evaluate", "--workdir", home / "run", "--split", "test")
+    done = call("evaluate", "--workdir", home / "run", "--split", "test")
     assert done.returncode == 0, done.stderr.decode()
     folder = home / "run" / "eval" / "4" / "test"
     table = json.loads((folder / "table.json").read_text())
@@ -133,7 +133,7 @@ def test_eval_scores_any_sentences_and_looks_for_them_in_training(home, tmp_path
 
 def test_translate_writes_a_line_for_a_line(home):
     text = "ä dög sées\n\nnobödy  the séa\nlast line without an end".encode()
-    done = command("translate", "--workdir", home / "run", "--source_language", "de", input=text)
+    done = call("translate", "--workdir", home / "run", "--source_language", "de", input=text)
     assert done.returncode == 0, done.stderr.decode()
     lines = done.stdout.decode().split("\n")
     assert len(lines) == 5 and lines[1] == "" and lines[4] == ""

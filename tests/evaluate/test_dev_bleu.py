@@ -30,10 +30,10 @@ def test_dev_bleu_is_that_of_the_checkpoint_and_does_not_change_training(
 
     monkeypatch.setattr(dev_bleu, "corpus_bleu", score)
     steps = {"num_steps": 4, "eval_every": 4, "save_every": 4}
-    run_config = tiny_config(config, MeshConfig(2, 4, shard_parameters=True), **steps)
+    run_config = tiny_config(config, MeshConfig(8, 1, shard_parameters=True), **steps)
     run_config.train.learning_rate = 0.1
     run_config.decode.max_source_length = 16  # one program for all
-    mesh = build_mesh(2, 4)
+    mesh = build_mesh(8, 1)
     train(run_config, prepared, tmp_path / "without", mesh)
     run_config = copy.deepcopy(run_config)
     run_config.train.bleu_every, run_config.train.bleu_sentences = 2, 3

@@ -46,7 +46,7 @@ def make_run(
     folder: pathlib.Path, data: DataConfig, prepared: Prepared, moe: dict, **model
 ) -> Made:
     """Saves steps 3 (best) and 7; `moe` and `model` are fields of the config's sections."""
-    config = tiny_config(data, MeshConfig(data=2, expert=4), num_steps=7)
+    config = tiny_config(data, MeshConfig(data=2, expert=4), 8, num_steps=7)
     for section, values in ((config.model.moe, moe), (config.model, model)):
         for key, value in values.items():
             setattr(section, key, value)

@@ -34,7 +34,7 @@ def runs(config, prepared, tmp_path_factory, soak) -> Runs:
 
 @pytest.fixture(scope="module")
 def undisturbed(runs) -> Runs:
-    finish([runs.start("undisturbed", 8)])
+    finish([runs.start("undisturbed", 1)])
     return runs
 
 
@@ -44,7 +44,7 @@ def test_a_signal_ends_a_run_after_the_step_with_a_checkpoint(undisturbed, soak,
     while stops < (20 if soak else 2):
         goal = runs.last_step(run) + rng.randrange(1, 6)
         number = rng.choice([signal.SIGTERM, signal.SIGTERM, signal.SIGINT])
-        processes = [runs.start(run, 8)]
+        processes = [runs.start(run, 1)]
         if not wait_until(lambda goal=goal: runs.last_step(run) >= goal, processes):
             finish(processes)
             break
@@ -55,7 +55,7 @@ def test_a_signal_ends_a_run_after_the_step_with_a_checkpoint(undisturbed, soak,
         assert (runs.checkpoints(run) / step).is_dir()
         cuts.add(int(step))
         stops += 1
-    finish([runs.start(run, 8)])
+    finish([runs.start(run, 1)])
     with capsys.disabled():
         print(f"\nsignals: {stops}")
     assert_same_bits(runs.arrays(run, runs.steps), runs.arrays("undisturbed", runs.steps))
@@ -64,7 +64,7 @@ def test_a_signal_ends_a_run_after_the_step_with_a_checkpoint(undisturbed, soak,
 
 def test_one_process_of_two_gets_a_signal_and_both_save_and_end(undisturbed):
     runs, run = undisturbed, "signalled_two"
-    processes = runs.start_two(run)
+    processes = runs.start_two(run, devices=1)
     assert wait_until(lambda: runs.last_step(run) >= 2, processes)
     processes[1].send_signal(signal.SIGTERM)
     said = [process.communicate(timeout=120) for process in processes]
@@ -74,7 +74,7 @@ def test_one_process_of_two_gets_a_signal_and_both_save_and_end(undisturbed):
 
 
 def test_a_second_signal_ends_at_once(runs):
-    processes = [runs.start("twice", 8, "--config.train.eval_every=1")]
+    processes = [runs.start("twice", 1, "--config.train.eval_every=1")]
     assert wait_until(lambda: runs.last_step("twice") >= 1, processes)
     processes[0].send_signal(signal.SIGTERM)
     for line in processes[0].stderr:  # it is said that the first has come
@@ -89,14 +89,14 @@ def test_a_full_disk_leaves_older_checkpoints_whole_and_says_so(undisturbed):
     shutil.copytree(runs.folder / "undisturbed", runs.folder / run)
     shutil.rmtree(runs.checkpoints(run) / str(runs.steps))
     *_, older, last = sorted(int(path.name) for path in runs.checkpoints(run).iterdir())
-    processes = [runs.start(run, 8, before="ulimit -f 100")]  # KiB: metrics, no checkpoint
+    processes = [runs.start(run, 1, before="ulimit -f 40")]  # KiB: metrics, no checkpoint
     ((printed, errors),) = [process.communicate(timeout=120) for process in processes]
     assert processes[0].returncode == 2, (printed, errors)
     expected = rf"error: .*checkpoints: saving checkpoint {runs.steps} failed \(.*complete: "
     line = errors.splitlines()[-1]
     assert re.match(rf"{expected}.*{older}, {last}\.", line), line
     assert "Traceback" not in errors
-    finish([runs.start(run, 8)])
+    finish([runs.start(run, 1)])
     assert_same_bits(runs.arrays(run, runs.steps), runs.arrays("undisturbed", runs.steps))
 
 
@@ -130,7 +130,7 @@ def test_two_trainers_of_one_run_directory(undisturbed, tmp_path):
     with lock_run(tmp_path, print):  # it is free again
         pass
     with lock_run(undisturbed.folder / "undisturbed", print):
-        processes = [undisturbed.start("undisturbed", 8)]
+        processes = [undisturbed.start("undisturbed", 1)]
         ((_, errors),) = [process.communicate(timeout=120) for process in processes]
     assert processes[0].returncode == 2
     assert "another gshard-train uses it" in errors and "Traceback" not in errors

@@ -131,7 +131,7 @@ def test_no_more_than_a_window_of_lines_is_held(runs):
 
 
 def test_memory_stays_flat_over_a_million_lines(runs, soak, capsys):
-    num_lines = 1_000_000 if soak else 10_000
+    num_lines = 1_000_000 if soak else 4_000
     rng = random.Random(1)
     texts = [translated(text, "de") for text in english_sentences()]
     process = start(runs)

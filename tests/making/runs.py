@@ -33,8 +33,8 @@ def get_config():
     return c.Config(
         data={data!r},
         model=c.ModelConfig(
-            model_dim=16, ffn_dim=32, num_heads=2, head_dim=8,
-            moe=c.MoeConfig(num_experts=8, group_size=16),
+            num_layers={num_layers}, model_dim=16, ffn_dim=32, num_heads=2, head_dim=8,
+            moe=c.MoeConfig(num_experts={num_experts}, group_size=16),
         ),
         train=c.TrainConfig(
             batch_rows=16, schedule="constant", warmup_steps=2, log_every=1, **{train!r}
@@ -45,23 +45,36 @@ CLOCKS = ("seconds", "input_seconds", "tokens_per_second")
 HALF = ".orbax-checkpoint-tmp"  # in the name of what Orbax has not finished
 
 
-def tiny_config(data: DataConfig, mesh: MeshConfig, **train) -> Config:
+def tiny_config(data: DataConfig, mesh: MeshConfig, num_experts: int = 0, **train) -> Config:
     """The same model for a run in this process; `train` are fields of TrainConfig."""
-    model = ModelConfig(model_dim=16, ffn_dim=32, num_heads=2, head_dim=8)
-    model.moe = MoeConfig(num_experts=8, group_size=16)
+    model = ModelConfig(_num_layers(num_experts), 16, ffn_dim=32, num_heads=2, head_dim=8)
+    model.moe = MoeConfig(num_experts=num_experts, group_size=16)
     lengths = {"batch_rows": 16, "warmup_steps": 2, "log_every": 2}
     return Config(data, model, TrainConfig(schedule="constant", **lengths, **train), mesh)
+
+
+def _num_layers(num_experts: int) -> int:
+    """As few as possible: a model without experts compiles in a third of the time."""
+    return 4 if num_experts else 2
 
 
 class Runs:
     """A folder with a config, made-up data and runs, and the command to make them."""
 
-    def __init__(self, folder: pathlib.Path, data: DataConfig, prepared: Prepared, **train):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        data: DataConfig,
+        prepared: Prepared,
+        num_experts: int = 0,
+        **train,
+    ):
         """`train` are fields of TrainConfig; `num_steps` is one of them."""
         train = {"eval_every": 20, "save_every": 4, "max_checkpoints": 3} | train
         self.folder, self.data_dir = folder, prepared.directory
         self.steps: int = train["num_steps"]
-        text = CONFIG.format(data=data, train=train)
+        sizes = {"num_layers": _num_layers(num_experts), "num_experts": num_experts}
+        text = CONFIG.format(data=data, train=train, **sizes)
         (folder / "config.py").write_text(text, encoding="utf-8")
 
     def start(self, run: str, devices: int, *flags: str, before: str = "") -> subprocess.Popen:
@@ -81,10 +94,10 @@ class Runs:
             command = ["bash", "-c", f'{before}; exec "$@"', "bash", *command]
         return subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=pipe)
 
-    def start_two(self, run: str, *flags: str) -> list[subprocess.Popen]:
-        """Starts two processes of four devices."""
+    def start_two(self, run: str, *flags: str, devices: int = 4) -> list[subprocess.Popen]:
+        """Starts two processes, each with so many devices."""
         flags += (f"--coordinator_address=localhost:{free_port()}", "--num_processes=2")
-        return [self.start(run, 4, *flags, f"--process_id={number}") for number in (0, 1)]
+        return [self.start(run, devices, *flags, f"--process_id={number}") for number in (0, 1)]
 
     def lines(self, run: str) -> list[dict]:
         """What is in metrics.jsonl, without what the clock says; a half line is left out."""

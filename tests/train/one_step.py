@@ -14,14 +14,19 @@ from gshard_mt.train.step import make_gradient
 from tests.model import tiny
 
 
-def lower(config: Config, mesh, batch: Batch, key, num_pairs: int = 1):
-    """The lowered `(params, batch, key) -> gradient, sums, new params`, and its arguments."""
+def lower(config: Config, mesh, batch: Batch, key, num_pairs: int = 1, is_updated: bool = True):
+    """The lowered `(params, batch, key) -> gradient, sums, new params`, and its arguments.
+
+    Without `is_updated` there are no new parameters: the optimizer is a third of the program.
+    """
     blueprint = abstract_model(config.model, tiny.VOCAB_SIZES, mesh, config.mesh.shard_parameters)
     optimizer = make_optimizer(config.train, blueprint.letters)
     differentiate = make_gradient(blueprint, config.train, num_pairs)
 
     def step(params, batch, key):
         gradient, sums = differentiate(params, batch, key)
+        if not is_updated:
+            return gradient, sums
         updates, _ = optimizer.update(gradient, optimizer.init(params), params)
         return gradient, sums, optax.apply_updates(params, updates)
 

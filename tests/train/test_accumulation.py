@@ -52,12 +52,12 @@ def make_mesh(num_devices: int):
 
 def lower_parts(num_devices: int, num_parts: int, key):
     mesh = make_mesh(num_devices)
-    return lower(make_config(num_parts), mesh, make_batch(), key, NUM_PAIRS)
+    return lower(make_config(num_parts), mesh, make_batch(), key, NUM_PAIRS, is_updated=False)
 
 
 @functools.cache
 def run(num_devices: int, num_parts: int, is_random: bool):
-    """Returns gradient, sums and new parameters, and the text of the compiled program."""
+    """Returns gradient and sums, and the text of the compiled program."""
     lowered, arguments = lower_parts(
         num_devices, num_parts, jax.random.key(0) if is_random else None
     )

@@ -33,7 +33,18 @@ STEPS = 8
 def run_config(config) -> Config:
     """With dropout and the random second expert: a restart must draw the same numbers."""
     lengths = {"num_steps": STEPS, "eval_every": 4, "save_every": 4, "max_checkpoints": 9}
-    return tiny_config(config, MeshConfig(1, 8), optimizer="adafactor", **lengths)
+    return tiny_config(config, MeshConfig(1, 8), 8, optimizer="adafactor", **lengths)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return build_mesh(1, 1, devices=jax.devices()[:1])
+
+
+@pytest.fixture(scope="module")
+def dense_config(config) -> Config:
+    lengths = {"num_steps": STEPS, "eval_every": 4, "save_every": 4, "max_checkpoints": 9}
+    return tiny_config(config, MeshConfig(1, 1), **lengths)
 
 
 def run(config: Config, prepared, workdir, steps: int, mesh=None, change_mixture=False) -> None:
@@ -41,9 +52,8 @@ def run(config: Config, prepared, workdir, steps: int, mesh=None, change_mixture
     train(config, prepared, workdir, mesh or build_mesh(1, 8), Options(change_mixture))
 
 
-def test_a_run_resumes_without_its_stages_and_sharded_parameters(config, prepared, tmp_path):
+def test_a_run_resumes_without_its_stages_and_sharded_parameters(config, prepared, alone, tmp_path):
     """A dense model with dropout: two steps in a pipeline, two on one device; or all on one."""
-    alone = build_mesh(1, 1, devices=jax.devices()[:1])
 
     def make(mesh: MeshConfig) -> Config:
         model = ModelConfig(model_dim=16, ffn_dim=32, num_heads=2, head_dim=8)
@@ -94,24 +104,24 @@ def undisturbed(run_config, prepared, tmp_path_factory):
     return workdir
 
 
-@pytest.fixture(scope="module")
-def half_way(run_config, prepared, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("half_way")
-    run(run_config, prepared, workdir, STEPS // 2)
+@pytest.fixture
+def half_way(undisturbed, tmp_path):
+    """As if it had been killed after its last step: all of it is done again from the middle on."""
+    workdir = shutil.copytree(undisturbed, tmp_path / "run")
+    shutil.rmtree(workdir / "checkpoints" / str(STEPS))
     return workdir
 
 
 def test_a_restarted_run_equals_an_undisturbed_one_bit_for_bit(
-    run_config, prepared, undisturbed, half_way, tmp_path
+    run_config, prepared, undisturbed, half_way
 ):
-    shutil.copytree(half_way, tmp_path, dirs_exist_ok=True)
-    run(run_config, prepared, tmp_path, STEPS)
-    expected, found = saved_arrays(undisturbed, STEPS), saved_arrays(tmp_path, STEPS)
+    run(run_config, prepared, half_way, STEPS)
+    expected, found = saved_arrays(undisturbed, STEPS), saved_arrays(half_way, STEPS)
     assert expected.keys() == found.keys()
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
-    assert metrics(tmp_path) == metrics(undisturbed)  # data order included: token counts are in it
-    routing = [(path / "routing.jsonl").read_text() for path in (tmp_path, undisturbed)]
+    assert metrics(half_way) == metrics(undisturbed)  # data order included: token counts are in it
+    routing = [(path / "routing.jsonl").read_text() for path in (half_way, undisturbed)]
     assert routing[0] == routing[1]
 
 
@@ -131,32 +141,27 @@ def test_routing_lines_count_every_moe_layer_by_language_pair(prepared, undistur
         assert sent == [sum(load) for load in line["load"]]
 
 
-def test_a_run_resumes_on_other_meshes_with_the_same_losses(
-    run_config, prepared, undisturbed, half_way, tmp_path
+def test_a_run_resumes_on_another_mesh_with_the_same_losses(
+    run_config, prepared, undisturbed, half_way
 ):
-    shutil.copytree(half_way, tmp_path, dirs_exist_ok=True)
-    run(run_config, prepared, tmp_path, 6, build_mesh(1, 4, devices=jax.devices()[:4]))
-    run(run_config, prepared, tmp_path, STEPS, build_mesh(2, 2, devices=jax.devices()[:4]))
-    pairs = [
-        (found, expected)
-        for found in metrics(tmp_path)
-        for expected in metrics(undisturbed)
-        if (found["step"], found["split"], found.get("pair"))
-        == (expected["step"], expected["split"], expected.get("pair"))
-    ]
-    steps = {found["step"] for found, _ in pairs if found["split"] == "train"}
-    assert steps == {2, 4, 6, 8}
-    for found, expected in pairs:
+    run(run_config, prepared, half_way, STEPS, build_mesh(2, 2, devices=jax.devices()[:4]))
+    lines = metrics(half_way)
+    assert {line["step"] for line in lines if line["split"] == "train"} == {2, 4, 6, 8}
+    for found, expected in zip(lines, metrics(undisturbed), strict=True):
+        for key in ("step", "split", "pair"):
+            assert found.get(key) == expected.get(key)
         assert found["nll"] == pytest.approx(expected["nll"], rel=1e-5)
 
 
-def test_a_run_resumes_with_an_added_language(run_config, prepared, tmp_path):
+def test_a_run_resumes_with_an_added_language(dense_config, prepared, alone, tmp_path):
     less, workdir = leave_out(prepared, "lb-en", tmp_path / "less"), tmp_path / "run"
-    run(run_config, less, workdir, 2)
+    run(dense_config, less, workdir, 2, alone)
     with pytest.raises(CheckpointError, match="--change_mixture"):
-        run(run_config, prepared, workdir, 4)
-    run(run_config, prepared, workdir, 4, change_mixture=True)
-    run(run_config, prepared, workdir, 4)  # finished: only reads the checkpoint, needs no flag
+        run(dense_config, prepared, workdir, 4, alone)
+    run(dense_config, prepared, workdir, 4, alone, change_mixture=True)
+    run(
+        dense_config, prepared, workdir, 4, alone
+    )  # finished: only reads the checkpoint, needs no flag
     (line,) = map(json.loads, (workdir / "mixtures.jsonl").read_text().splitlines())
     assert line["step"] == 2
     assert line["old"]["data"] == less.fingerprint
@@ -164,7 +169,7 @@ def test_a_run_resumes_with_an_added_language(run_config, prepared, tmp_path):
     assert line["new"]["pairs"].keys() - line["old"]["pairs"].keys() == {"lb-en"}
     assert "lb-en" in {line.get("pair") for line in metrics(workdir) if line["step"] == 4}
     # What the run has read since then is what the stream yields after that position.
-    batches = train_batches(prepared, run_config.data, run_config.train.batch_rows)
+    batches = train_batches(prepared, dense_config.data, dense_config.train.batch_rows)
     assert batches.change_mixture(line["old"]) == line["new"]
     read = [next(batches) for _ in range(2)]
     (found,) = (line for line in metrics(workdir) if (line["step"], line["split"]) == (4, "train"))
@@ -175,10 +180,12 @@ def test_a_run_resumes_with_an_added_language(run_config, prepared, tmp_path):
     batches.close()
 
 
-def test_a_run_ends_early_after_evaluations_without_improvement(run_config, prepared, tmp_path):
+def test_a_run_ends_early_after_evaluations_without_improvement(
+    dense_config, prepared, alone, tmp_path
+):
     bleu = {"de-en": iter([5.0, 7.0, 6.0, 7.0, 9.0])}
     options = Options(dev_bleu=lambda params: {pair: next(each) for pair, each in bleu.items()})
-    config, mesh = copy.deepcopy(run_config), build_mesh(1, 8)
+    config, mesh = copy.deepcopy(dense_config), alone
     config.train.num_steps, config.train.save_every = 12, 6
     config.train.bleu_every, config.train.best_by, config.train.stop_after = 2, "bleu", 2
     train(config, prepared, tmp_path, mesh, options)
