@@ -32,6 +32,15 @@ def uniform_parameter(
     return nnx.Param(value)
 
 
+def contract(spec: str, x: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
+    """An einsum of two operands, multiplied in `dtype` and summed in float32, gradients included.
+
+    JAX's own gradient of a bfloat16 product with a float32 result multiplies in float32, which
+    is several times slower on hardware with bfloat16 units.
+    """
+    return _contract(spec, x, w, dtype)  # type: ignore[return-value]
+
+
 def product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """The einsum of two operands with float32 sums.
 
@@ -45,12 +54,7 @@ def product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
-def contract(spec: str, x: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
-    """An einsum of two operands, multiplied in `dtype` and summed in float32, gradients included.
-
-    JAX's own gradient of a bfloat16 product with a float32 result multiplies in float32, which
-    is several times slower on hardware with bfloat16 units.
-    """
+def _contract(spec: str, x: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
     return product(spec, x.astype(dtype), w.astype(dtype)).astype(dtype)
 
 
@@ -76,10 +80,11 @@ def _weight_gradient(left, right, letters_w: str) -> jax.Array:
     XLA:CPU transposes the first operand, and the result too unless its axes come out in order. The
     barrier keeps XLA from swapping the operands back.
     """
-    sizes = dict(zip(left[0] + right[0], left[1].shape + right[1].shape, strict=True))
-    moved = right[1].size
-    if _kept(right, left, letters_w) != letters_w:  # the result is transposed, too
-        moved += math.prod(sizes[letter] for letter in letters_w)
+    letters = _kept(right, left, letters_w)
+    if letters == letters_w:  # the result needs no transpose
+        moved = right[1].size
+    else:
+        moved = right[1].size + math.prod(_sizes(left, right)[letter] for letter in letters_w)
     if moved < left[1].size:
         left, right = right, left
     letters = _kept(left, right, letters_w)
@@ -94,7 +99,11 @@ def _kept(left, right, letters_w: str) -> str:
     return "".join(c for c in dict.fromkeys(left[0] + right[0]) if c in letters_w)
 
 
-contract.defvjp(_contract_forward, _contract_backward)
+def _sizes(left, right) -> Sizes:
+    return dict(zip(left[0] + right[0], left[1].shape + right[1].shape, strict=True))
+
+
+_contract.defvjp(_contract_forward, _contract_backward)
 
 
 class Norm(nnx.Module):
