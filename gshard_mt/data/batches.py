@@ -21,7 +21,7 @@ from gshard_mt.data.position import (
     to_json,
 )
 from gshard_mt.data.prepared import Prepared
-from gshard_mt.data.records import Record, RecordReader
+from gshard_mt.data.records import RecordReader, parse_records, record_id
 from gshard_mt.errors import CheckpointError, ConfigError, DataError
 
 CHUNK_PAIRS = 4096  # packed together; more pairs cost more and fill rows no better
@@ -96,11 +96,11 @@ class TrainBatches:
         found: list[tuple[str, int]] = []
         num_left = self._source.batch_rows
         while num_left:
-            records, pair_of = _read(self._source.readers, mixture.indices(position.chunk))
-            packing, order = _pack_chunk(position.chunk, records, pair_of, self._source)
+            contents, pair_of = _read(self._source.readers, mixture.indices(position.chunk))
+            packing, order = _pack_chunk(position.chunk, contents, pair_of, self._source)
             rows = order[position.row : position.row + num_left]
             for number in np.flatnonzero(np.isin(packing.row_of, rows)).tolist():
-                found.append((pairs[pair_of[number]], records[number].id))
+                found.append((pairs[pair_of[number]], record_id(contents[number])))
             num_left -= len(rows)
             position = position._replace(chunk=position.chunk + 1, row=0)
         return found
@@ -156,8 +156,8 @@ def split_batches(
     held: list[Batch] = []
     for chunk in range(num_chunks):
         indices = [np.arange(n * chunk // num_chunks, n * (chunk + 1) // num_chunks) for n in sizes]
-        records, pair_of = _read(source.readers, indices)
-        packing, order = _pack_chunk(chunk, records, pair_of, source)
+        contents, pair_of = _read(source.readers, indices)
+        packing, order = _pack_chunk(chunk, contents, pair_of, source)
         packed = _join([*held, lay_out(packing, order, *lengths)])
         num_full = len(packed.source_BL) // batch_rows * batch_rows
         for first in range(0, num_full, batch_rows):
@@ -192,8 +192,8 @@ def _make_batches(
     parts: list[Batch] = []
     num_rows = 0  # of the unfinished batch, on all hosts
     while True:
-        records, pair_of = _read(source.readers, mixture.indices(position.chunk))
-        packing, order = _pack_chunk(position.chunk, records, pair_of, source)
+        contents, pair_of = _read(source.readers, mixture.indices(position.chunk))
+        packing, order = _pack_chunk(position.chunk, contents, pair_of, source)
         order = order[position.row :]
         row_in_batch = (num_rows + np.arange(len(order))) % source.batch_rows
         is_ours = np.isin(row_in_batch, source.rows)
@@ -235,23 +235,23 @@ def _open_source(
 
 def _read(
     readers: Sequence[RecordReader | None], indices_of: Sequence[np.ndarray]
-) -> tuple[list[Record], np.ndarray]:
+) -> tuple[list[bytes], np.ndarray]:
     """Returns the records at some indices of each reader, and each one's language pair number."""
-    records: list[Record] = []
+    contents: list[bytes] = []
     numbers = []
     for reader, indices in zip(readers, indices_of, strict=True):
         if reader is not None:
-            records += reader.read(np.sort(indices))  # in the order on disk
-        numbers.append(len(records))
-    return records, np.repeat(np.arange(len(numbers), dtype=np.int32), np.diff(numbers, prepend=0))
+            contents += reader.read_contents(np.sort(indices))  # in the order on disk
+        numbers.append(len(contents))
+    return contents, np.repeat(np.arange(len(numbers), dtype=np.int32), np.diff(numbers, prepend=0))
 
 
 def _pack_chunk(
-    chunk: int, records: list[Record], pair_of: np.ndarray, source: _Source
+    chunk: int, contents: list[bytes], pair_of: np.ndarray, source: _Source
 ) -> tuple[Packing, np.ndarray]:
     """Returns a chunk's rows and the order in which to return them."""
     config = source.config
-    packing = pack(records, pair_of, config.source_length, config.target_length)
+    packing = pack(parse_records(contents), pair_of, config.source_length, config.target_length)
     count = np.full(packing.num_rows, packing.num_rows)
     seed = np.full(packing.num_rows, (config.seed * 1_000_003 + chunk) % (1 << 62))
     return packing, permute(np.arange(packing.num_rows), count, seed)

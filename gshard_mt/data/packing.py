@@ -1,13 +1,11 @@
 """Packing: puts sentences into rows so that both sides are nearly full and nothing is cut."""
 # SPDX-License-Identifier: Apache-2.0
 
-import itertools
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gshard_mt.data.records import Record
+from gshard_mt.data.examples import Columns
 from gshard_mt.data.tokenizer import bos_id, eos_id
 
 _ROWS_AT_ONCE = 128  # rows to allocate at a time
@@ -32,38 +30,21 @@ class Batch(NamedTuple):
     target_pair_BT: Array
 
 
-class Ragged(NamedTuple):
-    """Lists of ids, concatenated, and the length of each."""
-
-    ids: np.ndarray  # int32
-    lengths: np.ndarray  # int64
-
-
 class Packing(NamedTuple):
     """Sentence pairs and the row of each, before rows are laid out."""
 
-    source: Ragged
-    target: Ragged
+    columns: Columns
     pair_of: np.ndarray  # number of the language pair of each
     row_of: np.ndarray
     num_rows: int
 
 
-def concatenate(lists: Sequence[Sequence[int]]) -> Ragged:
-    """Returns lists of ids as arrays; ids are taken modulo 2^32."""
-    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
-    ids = np.fromiter(itertools.chain.from_iterable(lists), np.int64, int(lengths.sum()))
-    return Ragged(ids.astype(np.int32), lengths)
-
-
-def pack(
-    records: Sequence[Record], pair_of: np.ndarray, row_source: int, row_target: int
-) -> Packing:
+def pack(columns: Columns, pair_of: np.ndarray, row_source: int, row_target: int) -> Packing:
     """Assigns every sentence pair to a row. None may be longer than a row."""
-    source = concatenate([record.source for record in records])
-    target = concatenate([record.target for record in records])
-    row_of = pack_rows(source.lengths + 1, target.lengths + 1, row_source, row_target)
-    return Packing(source, target, pair_of, row_of, int(row_of.max(initial=-1)) + 1)
+    row_of = pack_rows(
+        columns.source_lengths + 1, columns.target_lengths + 1, row_source, row_target
+    )
+    return Packing(columns, pair_of, row_of, int(row_of.max(initial=-1)) + 1)
 
 
 def pack_rows(
@@ -105,11 +86,11 @@ def lay_out(packing: Packing, rows: np.ndarray, row_source: int, row_target: int
     new_row[rows] = np.arange(len(rows))
     new_row_of = new_row[packing.row_of]
     order = np.argsort(new_row_of, kind="stable")[np.count_nonzero(new_row_of < 0) :]
-    row_of, pair_of = new_row_of[order], packing.pair_of[order]
+    row_of, pair_of, columns = new_row_of[order], packing.pair_of[order], packing.columns
     size = (len(rows), row_source)
-    source = _lay_out(_pick(packing.source, order), pair_of, row_of, size)
+    source = _lay_out(_pick(columns.source, columns.source_lengths, order), pair_of, row_of, size)
     size = (len(rows), row_target)
-    target = _lay_out(_pick(packing.target, order), pair_of, row_of, size)
+    target = _lay_out(_pick(columns.target, columns.target_lengths, order), pair_of, row_of, size)
     # The decoder's inputs are its labels shifted right, beginning with BOS.
     input_BT = np.zeros_like(target.ids)
     input_BT[:, 1:] = target.ids[:, :-1]
@@ -124,9 +105,8 @@ class _Sentences(NamedTuple):
     positions: np.ndarray  # of each id in its sentence
 
 
-def _pick(sentences: Ragged, order: np.ndarray) -> _Sentences:
+def _pick(ids: np.ndarray, lengths: np.ndarray, order: np.ndarray) -> _Sentences:
     """Returns the sentences in this order, with an EOS after each."""
-    ids, lengths = sentences
     starts = np.cumsum(lengths) - lengths
     picked = lengths[order] + 1
     ends = np.cumsum(picked)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_record.python import array_record_module  # type: ignore[attr-defined]
 
+from gshard_mt.data.examples import Columns, UnusualExampleError, parse_examples
 from gshard_mt.errors import DataError
 
 _SUFFIX = "array_record"
@@ -18,11 +19,10 @@ _RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
 
 
 class Record(NamedTuple):
-    """A sentence pair as subword ids, without BOS, EOS or padding."""
+    """A sentence pair as subword ids: 1-D int32, without BOS, EOS or padding."""
 
-    id: int
-    source: list[int]
-    target: list[int]
+    source: np.ndarray
+    target: np.ndarray
 
 
 class ShardInfo(NamedTuple):
@@ -33,30 +33,23 @@ class ShardInfo(NamedTuple):
     num_bytes: int
 
 
-def serialize(record: Record) -> bytes:
-    """Returns the record as an Example: the same bytes on every machine."""
+def serialize(id: int, source: Sequence[int], target: Sequence[int]) -> bytes:
+    """Returns a record as a `tf.train.Example`: the same bytes on every machine."""
     example = _example_class()()
-    for key, values in zip(record._fields, ([record.id], *record[1:]), strict=True):
+    for key, values in (("id", [id]), ("source", source), ("target", target)):
         numbers = example.features.feature[key].int64_list
         numbers.SetInParent()  # present even if it is empty
         numbers.value.extend(values)
     return example.SerializeToString(deterministic=True)
 
 
-def parse(content: bytes) -> Record:
-    """Returns the record of a serialized Example."""
-    features = _example_class().FromString(content).features.feature
-    (id,), source, target = (features[key].int64_list.value[:] for key in Record._fields)
-    return Record(id, source, target)
-
-
-def write_shard(path: pathlib.Path, records: Iterable[Record]) -> ShardInfo:
-    """Writes records to an ArrayRecord file as they are produced."""
+def write_shard(path: pathlib.Path, contents: Iterable[bytes]) -> ShardInfo:
+    """Writes serialized records to an ArrayRecord file as they are produced."""
     num_records = num_bytes = 0
     # To read one record its whole group is decompressed. Groups of 16 are as fast as groups of one,
     # and the index, which readers keep in memory, has one entry per group.
     writer = array_record_module.ArrayRecordWriter(str(path), "group_size:16")
-    for content in map(serialize, records):
+    for content in contents:
         num_records += 1
         num_bytes += len(content)
         writer.write(content)
@@ -115,8 +108,8 @@ def write_dataset(
 class RecordReader:
     """Random access to the records of one split of a language pair.
 
-    Reads ArrayRecord files directly, many times faster than a TFDS data source, which starts
-    threads for every read.
+    Reads ArrayRecord files and protocol buffers directly, many times faster than a TFDS data
+    source, which starts threads for every read and builds a dict for every record.
     """
 
     def __init__(self, folder: pathlib.Path, split: str):
@@ -139,23 +132,60 @@ class RecordReader:
 
     def read(self, indices: Sequence[int] | np.ndarray) -> list[Record]:
         """Returns the records at the indices, in that order."""
+        columns = parse_records(self.read_contents(indices))
+        source = np.split(columns.source, np.cumsum(columns.source_lengths)[:-1])
+        target = np.split(columns.target, np.cumsum(columns.target_lengths)[:-1])
+        return [Record(*sides) for sides in zip(source, target, strict=True)][: len(indices)]
+
+    def read_contents(self, indices: Sequence[int] | np.ndarray) -> list[bytes]:
+        """Returns the records at the indices, in that order, as they are on disk."""
         order = np.asarray(indices, np.int64)
         shard_of = np.searchsorted(self._starts, order, side="right") - 1
         inside = (order - self._starts[shard_of]).tolist()
-        records = []
+        contents = []
         try:
             # One by one: a call for several records builds lists as long as the whole shard.
             for number, index in zip(shard_of.tolist(), inside, strict=True):
                 shard = self._shards[number]
                 shard.seek(index)
-                records.append(parse(shard.read()))
+                contents.append(shard.read())
         except (OSError, ValueError, RuntimeError, IndexError) as error:
             raise DataError(f"{self._where} can't be read: {error}") from None
-        return records
+        return contents
+
+
+def parse_records(contents: Sequence[bytes]) -> Columns:
+    """Returns the token ids of serialized records."""
+    if not contents:
+        return Columns(*np.zeros((4, 0), np.int32))
+    try:
+        return parse_examples(contents)
+    except UnusualExampleError:
+        return _parse_plainly(contents)
+
+
+def record_id(content: bytes) -> int:
+    """Returns the `id` of a serialized record."""
+    return _parse_example(content)["id"].int64_list.value[0]
+
+
+def _parse_plainly(contents: Sequence[bytes]) -> Columns:
+    """Does the same as `parse_examples` for any layout, with protobuf, slowly."""
+    sides = []
+    for key in Record._fields:
+        lists = [_parse_example(each)[key].int64_list for each in contents]
+        values = [np.array(each.value, np.int64).astype(np.int32) for each in lists]
+        sides += [np.concatenate(values), np.array([len(each) for each in values], np.int64)]
+    return Columns(*sides)
+
+
+def _parse_example(content: bytes) -> Any:
+    """Returns the features of a serialized `tf.train.Example` by name."""
+    return _example_class().FromString(content).features.feature
 
 
 @functools.cache
 def _example_class() -> Any:
-    from tensorflow_datasets.proto import tf_example_pb2  # here, because its import takes 0.3 s
+    from tensorflow_datasets.proto import tf_example_pb2
 
     return tf_example_pb2.Example  # type: ignore[attr-defined]

@@ -114,6 +114,6 @@ def _training_texts(prepared: Prepared, pair: str, tokenizer: Tokenizer):
     for start in range(0, len(reader), _RECORDS):
         records = reader.read(np.arange(start, min(start + _RECORDS, len(reader))))
         yield (
-            tokenizer.decode_sources([record.source for record in records]),
-            [tokenizer.decode_target(record.target) for record in records],
+            tokenizer.decode_sources([record.source.tolist() for record in records]),
+            [tokenizer.decode_target(record.target.tolist()) for record in records],
         )

@@ -63,7 +63,8 @@ def test_each_epoch_of_a_language_holds_every_pair_once(prepared, config, monkey
     stream = train_batches(prepared, config, batch_rows=1)
     reader = prepared.reader("de-en", "train")
     all_german = Counter(
-        (tuple(r.source), tuple(r.target)) for r in reader.read(range(len(reader)))
+        (tuple(r.source.tolist()), tuple(r.target.tolist()))
+        for r in reader.read(range(len(reader)))
     )
     seen = Counter()
     for batch in stream:
@@ -159,7 +160,10 @@ def less(prepared, tmp_path):
 
 def _texts(prepared, pair):
     reader = prepared.reader(pair, "train")
-    return {(tuple(r.source), tuple(r.target)) for r in reader.read(range(len(reader)))}
+    return {
+        (tuple(r.source.tolist()), tuple(r.target.tolist()))
+        for r in reader.read(range(len(reader)))
+    }
 
 
 def test_an_added_language_begins_and_the_others_go_on(prepared, less, config, monkeypatch):
@@ -246,7 +250,7 @@ def test_a_split_is_read_once_and_filled_up_with_padding(
     pairs = [pair for batch in found for pair in unpack(batch)]
     readers = [prepared.reader(pair, "dev") for pair in prepared.language_pairs]
     assert Counter(pairs) == Counter(
-        (tuple(r.source), tuple(r.target))
+        (tuple(r.source.tolist()), tuple(r.target.tolist()))
         for reader in readers
         for r in reader.read(range(len(reader)))
     )

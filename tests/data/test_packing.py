@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gshard_mt.data.packing import Batch, concatenate, lay_out, pack, pack_rows
-from gshard_mt.data.records import Record
+from gshard_mt.data.examples import Columns
+from gshard_mt.data.packing import Batch, lay_out, pack, pack_rows
 from gshard_mt.data.tokenizer import bos_id, eos_id
 
 _IDS = st.lists(st.integers(4, 90), min_size=1, max_size=11)
@@ -33,14 +33,18 @@ def unpack(batch: Batch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     return pairs
 
 
-def records_of(pairs: list) -> list[Record]:
-    return [Record(number, *sides) for number, sides in enumerate(pairs)]
+def columns_of(pairs: list) -> Columns:
+    sides = []
+    for sentences in zip(*pairs, strict=True):
+        ids = [each for sentence in sentences for each in sentence]
+        sides += [np.array(ids, np.int32), np.array([len(each) for each in sentences], np.int64)]
+    return Columns(*sides)
 
 
 @settings(deadline=None, max_examples=60)
 @given(_PAIRS)
 def test_every_pair_is_in_the_rows_once_and_whole(pairs):
-    packing = pack(records_of(pairs), np.zeros(len(pairs), np.int32), 12, 14)
+    packing = pack(columns_of(pairs), np.zeros(len(pairs), np.int32), 12, 14)
     batch = lay_out(packing, np.arange(packing.num_rows), 12, 14)
     assert all(array.dtype == np.int32 for array in batch)
     assert Counter(unpack(batch)) == Counter((tuple(s), tuple(t)) for s, t in pairs)
@@ -54,7 +58,7 @@ def test_every_pair_is_in_the_rows_once_and_whole(pairs):
 @settings(deadline=None, max_examples=60)
 @given(_PAIRS, st.randoms(use_true_random=False))
 def test_rows_can_be_laid_out_some_at_a_time_in_any_order(pairs, random):
-    packing = pack(records_of(pairs), np.arange(len(pairs), dtype=np.int32), 12, 14)
+    packing = pack(columns_of(pairs), np.arange(len(pairs), dtype=np.int32), 12, 14)
     whole = lay_out(packing, np.arange(packing.num_rows), 12, 14)
     chosen = random.sample(range(packing.num_rows), random.randint(0, packing.num_rows))
     some = lay_out(packing, np.array(chosen, np.int64), 12, 14)
@@ -64,7 +68,7 @@ def test_rows_can_be_laid_out_some_at_a_time_in_any_order(pairs, random):
 
 def test_every_token_knows_its_language_pair():
     pairs = [([5] * 3, [6] * 4), ([7] * 8, [8] * 2), ([9], [10])]
-    packing = pack(records_of(pairs), np.array([2, 0, 1], np.int32), 12, 14)
+    packing = pack(columns_of(pairs), np.array([2, 0, 1], np.int32), 12, 14)
     batch = lay_out(packing, np.arange(packing.num_rows), 12, 14)
     for id_of, number in ((5, 2), (7, 0), (9, 1)):
         assert set(batch.source_pair_BL[batch.source_BL == id_of]) == {number}
@@ -122,10 +126,3 @@ def test_rows_are_nearly_full_where_their_lengths_fit_the_data():
     for lengths, room in ((source, 64), (target, 48)):
         assert np.bincount(rows, lengths).max() <= room
     assert source.sum() / (64 * num_rows) > 0.96
-
-
-def test_lists_are_concatenated_with_their_lengths():
-    ids, lengths = concatenate([[5, 2**31 - 1], [], [7]])
-    assert (ids.tolist(), lengths.tolist()) == ([5, 2**31 - 1, 7], [2, 0, 1])
-    assert (ids.dtype, lengths.dtype) == (np.int32, np.int64)
-    assert [len(array) for array in concatenate([])] == [0, 0]

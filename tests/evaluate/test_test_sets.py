@@ -25,8 +25,8 @@ def data(tmp_path_factory) -> tuple[DataConfig, pathlib.Path]:
 def test_leaks_are_found_despite_other_case_spaces_and_punctuation(data):
     prepared, tokenizer = open_prepared(data[1]), load_tokenizer(data[1])
     record = prepared.reader("fr-en", "train").read([0, 1])
-    source = tokenizer.decode_sources([record[0].source])[0]
-    english = tokenizer.decode_target(record[1].target)
+    source = tokenizer.decode_sources([record[0].source.tolist()])[0]
+    english = tokenizer.decode_target(record[1].target.tolist())
     test = TestSet(
         "mine",
         {

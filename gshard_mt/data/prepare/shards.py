@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
+import itertools
 import pathlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,12 +13,11 @@ import numpy as np
 
 from gshard_mt.config.records import DataConfig
 from gshard_mt.data.cleaning.clean import is_ratio_above
-from gshard_mt.data.packing import concatenate
 from gshard_mt.data.prepare.blocks import StoredBlock, read_drops
 from gshard_mt.data.prepare.drops import NUM_SAMPLES, Drops
 from gshard_mt.data.prepare.keys import KeyedPairs, Split
 from gshard_mt.data.prepare.selection import read_kept
-from gshard_mt.data.records import Record, ShardInfo, write_shard
+from gshard_mt.data.records import ShardInfo, serialize, write_shard
 from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer
 
 SHARD_BLOCKS = 16
@@ -90,7 +90,7 @@ def write_pairs(
     language, split = language_and_split
     counts, drops = SplitCounts(), Drops()
 
-    def records() -> Iterator[Record]:
+    def records() -> Iterator[bytes]:
         for pairs in parts:
             ids = tokenizer.encode_source(pairs.source), tokenizer.encode_target(pairs.english)
             is_kept = np.ones(len(pairs.keys), bool)
@@ -109,7 +109,7 @@ def write_pairs(
             source = _count(pairs.source, ids[0], tokenizer.starts_unknown_source)
             target = _count(pairs.english, ids[1], tokenizer.starts_unknown_target)
             counts.add(SplitCounts(len(pairs.keys), source, target))
-            yield from map(Record, pairs.keys["id"].tolist(), *ids)
+            yield from map(serialize, pairs.keys["id"].tolist(), *ids)
 
     return Shard(write_shard(path, records()), counts, drops)
 
@@ -142,7 +142,8 @@ def _count(
 ) -> SideCounts:
     if not texts:
         return SideCounts()
-    flat, lengths = concatenate(ids)
+    lengths = _lengths(ids)
+    flat = np.fromiter(itertools.chain.from_iterable(ids), np.int64, int(lengths.sum()))
     text = "\n".join(texts)
     return SideCounts(
         len(flat),

@@ -43,8 +43,8 @@ def outcome(tmp_path_factory) -> Outcome:
 def _decode(prepared: Prepared, pair: str) -> list[tuple[str, str]]:
     tokenizer, reader = load_tokenizer(prepared.directory), prepared.reader(pair, "train")
     records = reader.read(range(len(reader)))
-    sources = tokenizer.source.decode([record.source for record in records])
-    targets = tokenizer.target.decode([record.target for record in records])
+    sources = tokenizer.source.decode([record.source.tolist() for record in records])
+    targets = tokenizer.target.decode([record.target.tolist() for record in records])
     return list(zip(sources, targets, strict=True))
 
 

@@ -27,7 +27,7 @@ def _decoded(prepared, pair, split):
     tokenizer = load_tokenizer(prepared.directory)
     reader = prepared.reader(pair, split)
     return [
-        (tokenizer.source.decode(record.source), tokenizer.decode_target(record.target))
+        (tokenizer.source.decode(record.source.tolist()), tokenizer.decode_target(record.target))
         for record in reader.read(range(len(reader)))
     ]
 
