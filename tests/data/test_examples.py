@@ -7,12 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2
 
-from gshard_mt.data import records as stored
 from gshard_mt.data.examples import (
     UnusualExampleError,
     parse_examples,
 )
-from gshard_mt.data.records import parse_records
+from gshard_mt.data.records import parse_records, serialize
 
 Example = tf_example_pb2.Example  # type: ignore[attr-defined]
 
@@ -42,7 +41,7 @@ def ints(values, is_packed=True) -> bytes:
     return field(3, content)
 
 
-def serialize(features: list[tuple[str, bytes]]) -> bytes:
+def message(features: list[tuple[str, bytes]]) -> bytes:
     entries = [field(1, field(1, key.encode()) + field(2, feature)) for key, feature in features]
     return field(1, b"".join(entries))
 
@@ -78,7 +77,7 @@ def test_ids_are_those_that_protobuf_reads_in_any_order_of_features(records):
     for source, target, others, order in records:
         features = [("source", ints(source)), ("target", ints(target))]
         features += [(key, other_feature(key)) for key in others]
-        contents.append(serialize([features[i] for i in order if i < len(features)]))
+        contents.append(message([features[i] for i in order if i < len(features)]))
     check(contents, parse_records(contents))
     if all(source and target for source, target, _, _ in records):
         check(contents, parse_examples(contents))
@@ -97,21 +96,21 @@ def test_what_protobuf_writes_is_read_without_it():
 
 _SOURCE, _TARGET = ("source", ints([5, 300])), ("target", ints([70_000]))
 UNUSUAL = {
-    "unpacked": serialize([("source", ints([5, 300], is_packed=False)), _TARGET]),
-    "empty list": serialize([_SOURCE, ("target", ints([]))]),
-    "no target": serialize([_SOURCE]),
-    "twice": serialize([_SOURCE, _TARGET, ("source", ints([9]))]),
-    "merged": serialize([_SOURCE, _TARGET]) + serialize([("target", ints([8]))]),
-    "floats": serialize([("source", field(2, field(1, b"\0\0\0\0"))), _TARGET]),
-    "in two parts": serialize([("source", field(3, field(1, b"\5") + field(1, b"\6"))), _TARGET]),
-    "unknown field": serialize([_SOURCE, _TARGET]) + b"\x10\x01",
+    "unpacked": message([("source", ints([5, 300], is_packed=False)), _TARGET]),
+    "empty list": message([_SOURCE, ("target", ints([]))]),
+    "no target": message([_SOURCE]),
+    "twice": message([_SOURCE, _TARGET, ("source", ints([9]))]),
+    "merged": message([_SOURCE, _TARGET]) + message([("target", ints([8]))]),
+    "floats": message([("source", field(2, field(1, b"\0\0\0\0"))), _TARGET]),
+    "in two parts": message([("source", field(3, field(1, b"\5") + field(1, b"\6"))), _TARGET]),
+    "unknown field": message([_SOURCE, _TARGET]) + b"\x10\x01",
     "nothing": b"",
 }
 
 
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_an_unusual_example_is_left_to_protobuf(name):
-    contents = [serialize([_TARGET, _SOURCE]), UNUSUAL[name], serialize([_SOURCE, _TARGET])]
+    contents = [message([_TARGET, _SOURCE]), UNUSUAL[name], message([_SOURCE, _TARGET])]
     with pytest.raises(UnusualExampleError):
         parse_examples(contents)
     check(contents, parse_records(contents))
@@ -120,7 +119,7 @@ def test_an_unusual_example_is_left_to_protobuf(name):
 @settings(deadline=None, max_examples=300)
 @given(st.integers(0, 10**6), st.integers(0, 255), st.integers(0, 3))
 def test_damaged_bytes_are_read_as_protobuf_reads_them_or_given_up(place, byte, cut):
-    whole = serialize([_SOURCE, _TARGET])  # other features are stepped over unread
+    whole = message([_SOURCE, _TARGET])  # other features are stepped over unread
     damaged = bytearray(whole)
     damaged[place % len(whole)] = byte
     contents = [whole, bytes(damaged[: len(whole) - cut]), whole]
@@ -146,6 +145,6 @@ def test_a_record_is_written_as_protobuf_writes_it_in_any_order_of_features(id, 
         # Touched even where there is nothing in it, so that the list is there.
         example.features.feature[key].int64_list.SetInParent()
         example.features.feature[key].int64_list.value.extend(values)
-    written = stored.serialize(id, source, target)
+    written = serialize(id, source, target)
     assert written == example.SerializeToString(deterministic=True)
     check([written], parse_records([written]))

@@ -95,7 +95,7 @@ class Runs:
         return subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=pipe)
 
     def start_two(self, run: str, *flags: str, devices: int = 4) -> list[subprocess.Popen]:
-        """Starts two processes, each with so many devices."""
+        """Starts two processes with `devices` simulated devices each."""
         flags += (f"--coordinator_address=localhost:{free_port()}", "--num_processes=2")
         return [self.start(run, devices, *flags, f"--process_id={number}") for number in (0, 1)]
 

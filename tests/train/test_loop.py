@@ -106,7 +106,7 @@ def undisturbed(run_config, prepared, tmp_path_factory):
 
 @pytest.fixture
 def half_way(undisturbed, tmp_path):
-    """As if it had been killed after its last step: all of it is done again from the middle on."""
+    """A copy of the run without its last checkpoint: it resumes in the middle."""
     workdir = shutil.copytree(undisturbed, tmp_path / "run")
     shutil.rmtree(workdir / "checkpoints" / str(STEPS))
     return workdir
