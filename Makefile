@@ -35,7 +35,7 @@ test: $(INSTALLED) ## run the whole test suite
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 soak: $(INSTALLED) ## the long form: kills, signals, corruptions, a million lines, all of Tatoeba
-	$(BIN)/python -m pytest tests/faults tests/data/prepare --soak
+	$(BIN)/python -m pytest tests/faults tests/data/prepare tests/train/test_loop.py --soak
 
 check: $(INSTALLED) ## lint (ruff), types (pyright), import floors
 	$(BIN)/ruff check .

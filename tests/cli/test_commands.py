@@ -19,13 +19,15 @@ from gshard_mt.config.records import CleaningConfig, DataConfig
 def get_config():
     config = c.Config(data={data!r})
     config.model = c.ModelConfig(
-        model_dim=16, ffn_dim=32, num_heads=2, head_dim=8,
+        num_layers=4, model_dim=16, ffn_dim=32, num_heads=2, head_dim=8,
         moe=c.MoeConfig(num_experts=8, group_size=16),
     )
     config.train = c.TrainConfig(
-        num_steps=4, batch_rows=16, log_every=2, eval_every=2, save_every=2, warmup_steps=2
+        num_steps=4, batch_rows=16, log_every=2, eval_every=2, save_every=2, warmup_steps=2,
+        schedule="constant",
     )
     config.decode.batch_size = 16
+    config.decode.max_source_length = 16  # one program for all
     config.mesh.num_cpu_devices = 8
     return config
 """

@@ -14,14 +14,20 @@ from tests.making.runs import Runs, assert_same, assert_same_bits, finish, kill,
 
 @pytest.fixture(scope="module")
 def runs(config, prepared, tmp_path_factory, soak) -> Runs:
-    """In the long form 50 kills and more have to find a place in it."""
+    """In the long form, experts on eight devices, and room for 50 kills and more."""
     folder = tmp_path_factory.mktemp("killed")
-    return Runs(folder, config, prepared, num_experts=8, num_steps=200 if soak else 24)
+    num_experts, num_steps = (8, 200) if soak else (0, 24)
+    return Runs(folder, config, prepared, num_experts, num_steps=num_steps)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(runs) -> Runs:
-    finish([runs.start("undisturbed", 8)])
+def devices(soak) -> int:
+    return 8 if soak else 1
+
+
+@pytest.fixture(scope="module")
+def undisturbed(runs, devices) -> Runs:
+    finish([runs.start("undisturbed", devices)])
     return runs
 
 
@@ -70,13 +76,13 @@ def kill_again_and_again(
 
 
 def test_a_run_killed_again_and_again_equals_an_undisturbed_one_bit_for_bit(
-    undisturbed, soak, capsys
+    undisturbed, devices, soak, capsys
 ):
     runs, run = undisturbed, "killed"
     in_a_save, elsewhere = (12, 45) if soak else (1, 1)
     wanted = {"in a save": in_a_save, "at a random moment": elsewhere}
-    counts = kill_again_and_again(runs, run, lambda: [runs.start(run, 8)], wanted)
-    finish([runs.start(run, 8)])
+    counts = kill_again_and_again(runs, run, lambda: [runs.start(run, devices)], wanted)
+    finish([runs.start(run, devices)])
     with capsys.disabled():
         print(f"\nkills: {dict(counts)}")
     assert_same_bits(runs.arrays(run, runs.steps), runs.arrays("undisturbed", runs.steps))

@@ -13,7 +13,7 @@ import time
 import psutil
 import pytest
 
-from tests.cli.calling import import_command
+from tests.cli.calling import call, import_command
 from tests.making.made_up import english_sentences, translated
 from tests.making.runs import Runs, finish
 
@@ -67,10 +67,10 @@ def test_as_many_lines_come_out_as_go_in_and_in_their_order(runs):
         assert b"\r" not in line
 
 
-def evaluate(runs: Runs, data_dir: pathlib.Path) -> subprocess.CompletedProcess:
-    words = ["--workdir", runs.folder / "run", "--data_dir", data_dir]
-    command = [sys.executable, "-m", "gshard_mt.cli.evaluate", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def evaluate(runs: Runs, data_dir: pathlib.Path) -> tuple[int, str]:
+    """Returns the exit status and what is on standard error."""
+    done = call("evaluate", "--workdir", runs.folder / "run", "--data_dir", data_dir)
+    return done.returncode, done.stderr.decode()
 
 
 def test_whatever_the_sentences_are_each_is_scored(runs, prepared, tmp_path):
@@ -79,8 +79,8 @@ def test_whatever_the_sentences_are_each_is_scored(runs, prepared, tmp_path):
     sources = [line.decode("utf-8", "replace").translate({9: " ", 13: None}) for line in WEIRD]
     weird = "".join(f"{source}\tEnglish of <b>{source[:9]}</b>.\n" for source in sources)
     path.write_text(path.read_text(encoding="utf-8") + weird, encoding="utf-8")
-    done = evaluate(runs, data_dir)
-    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    status, errors = evaluate(runs, data_dir)
+    assert status == 0 and "Traceback" not in errors, errors
     folder = runs.folder / "run" / "eval" / "4" / "test"
     hypotheses = (folder / "de-en.hyp.txt").read_bytes().decode("utf-8").split("\n")
     references = path.read_bytes().decode("utf-8").split("\n")
@@ -102,9 +102,9 @@ def test_held_out_sentences_that_someone_broke_are_one_line(
     data_dir = shutil.copytree(prepared.directory, tmp_path / "data")
     path = data_dir / "references" / "de-en.test.tsv"
     path.write_bytes(content)
-    done = evaluate(runs, data_dir)
-    assert done.returncode == 2 and done.stderr.startswith(f"error: {path}{expected}")
-    assert done.stderr.count("\n") == 1
+    status, errors = evaluate(runs, data_dir)
+    assert status == 2 and errors.startswith(f"error: {path}{expected}")
+    assert errors.count("\n") == 1
 
 
 def test_a_reader_that_leaves_ends_it_quietly(runs):
@@ -130,8 +130,9 @@ def test_no_more_than_a_window_of_lines_is_held(runs):
     assert process.communicate()[0] == b"" and process.returncode == 0
 
 
-def test_memory_stays_flat_over_a_million_lines(runs, soak, capsys):
-    num_lines = 1_000_000 if soak else 4_000
+@pytest.mark.soak
+def test_memory_stays_flat_over_a_million_lines(runs, capsys):
+    num_lines = 1_000_000
     rng = random.Random(1)
     texts = [translated(text, "de") for text in english_sentences()]
     process = start(runs)
@@ -164,5 +165,4 @@ def test_memory_stays_flat_over_a_million_lines(runs, soak, capsys):
         seconds = time.monotonic() - since
         mib = [round(size / 2**20) for size in memory]
         print(f"\ntranslated: {count:,} lines in {seconds:.0f} s; MiB on the way: {mib}")
-    if soak:
-        assert max(memory) <= 1.1 * memory[1]  # from a tenth of the way on
+    assert max(memory) <= 1.1 * memory[1]  # from a tenth of the way on

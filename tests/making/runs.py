@@ -83,8 +83,6 @@ class Runs:
         words += ["--data_dir", self.data_dir, "--workdir", self.folder / run]
         words += [f"--config.mesh.num_cpu_devices={devices}", *flags]
         environment = os.environ | {
-            # What is compared is the arithmetic, not how well it is compiled.
-            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
             # Half a program, left by a process that was killed, is made anew, with a warning.
             "PYTHONWARNINGS": "ignore:Error reading persistent compilation cache entry",
         }

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from gshard_mt.config.records import TrainConfig
 from gshard_mt.model import transformer
 from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.model.moe import training_groups
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
-from gshard_mt.train.step import make_gradient, sides
+from gshard_mt.train.step import sides
 from tests.collectives import find_collectives
 from tests.model import tiny
 
@@ -26,24 +25,21 @@ ROWS = [[tiny.sentence(2 * row, 6, 4), tiny.sentence(2 * row + 1, 7, 5)] for row
 BATCH = tiny.pack(ROWS, LENGTH)
 
 
-def make_config(remat: str, dispatch: str = "slots"):
-    """A deep encoder with dropout, random second experts, and too few slots for all choices."""
+def make_config(remat: str, depth: int):
+    """An encoder of `depth` blocks, dropout, random second experts, too few slots for all."""
     config = dataclasses.replace(
-        tiny.MOE, num_layers=4 * DEPTH, dropout_rate=0.1, ffn_dropout_rate=0.1, remat=remat
+        tiny.MOE, num_layers=4 * depth, dropout_rate=0.1, ffn_dropout_rate=0.1, remat=remat
     )
-    return tiny.with_moe(
-        config, num_experts=8, group_size=16, capacity_factor=1.5, dispatch=dispatch
-    )
+    return tiny.with_moe(config, num_experts=8, group_size=16, capacity_factor=1.5)
 
 
 def two_meshes():
     return {"one": tiny.one_device(), "eight": build_mesh(2, 4)}
 
 
-@functools.cache
-def run(mesh_name: str, remat: str, dispatch: str = "slots"):
+def encode(mesh_name: str, remat: str, depth: int):
     """Value and gradients of a sum over the encoder's outputs, and the compiled program."""
-    config, mesh = make_config(remat, dispatch), two_meshes()[mesh_name]
+    config, mesh = make_config(remat, depth), two_meshes()[mesh_name]
     blueprint = abstract_model(config, tiny.VOCAB_SIZES, mesh)
 
     def total(params, batch, key):
@@ -54,7 +50,7 @@ def run(mesh_name: str, remat: str, dispatch: str = "slots"):
 
     params = jax.tree.map(
         lambda array, like: jax.device_put(np.asarray(array), like.sharding),
-        tiny.make(make_config("none")).params,
+        tiny.make(make_config("none", depth)).params,
         blueprint.params,
     )
     batch = jax.device_put(BATCH, sharding(mesh, "BL", 2))
@@ -62,6 +58,11 @@ def run(mesh_name: str, remat: str, dispatch: str = "slots"):
         step = jax.jit(jax.value_and_grad(total, has_aux=True))
         compiled = step.lower(params, batch, jax.random.key(0)).compile()
         return jax.device_get(compiled(params, batch, jax.random.key(0))), compiled
+
+
+@functools.cache
+def run(mesh_name: str, remat: str):
+    return encode(mesh_name, remat, DEPTH)
 
 
 @pytest.mark.parametrize("remat", ["full", "experts"])
@@ -90,16 +91,10 @@ def unroll_blocks(stack, function, x, key):
 
 
 def test_a_scan_is_a_loop_over_the_blocks(monkeypatch):
-    """Compares loss, counters and gradients of the whole model, with two blocks per stack."""
-    model = tiny.make(dataclasses.replace(make_config("none"), num_layers=8))
-
-    def differentiate():
-        function = jax.jit(make_gradient(model.blueprint, TrainConfig()))
-        return jax.device_get(function(model.params, BATCH, jax.random.key(0)))
-
-    wanted = differentiate()
+    """Compares outputs, counters and gradients."""
+    wanted, _ = encode("one", "none", 2)
     monkeypatch.setattr(transformer, "scan_blocks", unroll_blocks)
-    found = differentiate()
+    found, _ = encode("one", "none", 2)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 

@@ -50,17 +50,12 @@ def make_mesh(num_devices: int):
     return tiny.one_device() if num_devices == 1 else build_mesh(2, 4)
 
 
-def lower_parts(num_devices: int, num_parts: int, key):
-    mesh = make_mesh(num_devices)
-    return lower(make_config(num_parts), mesh, make_batch(), key, NUM_PAIRS, is_updated=False)
-
-
 @functools.cache
 def run(num_devices: int, num_parts: int, is_random: bool):
     """Returns gradient and sums, and the text of the compiled program."""
-    lowered, arguments = lower_parts(
-        num_devices, num_parts, jax.random.key(0) if is_random else None
-    )
+    mesh, key = make_mesh(num_devices), jax.random.key(0) if is_random else None
+    config, batch = make_config(num_parts), make_batch()
+    lowered, arguments = lower(config, mesh, batch, key, NUM_PAIRS, is_updated=False)
     compiled = lowered.compile()
     return jax.device_get(compiled(*arguments)), compiled.as_text()
 
@@ -83,17 +78,18 @@ def test_randomness_does_not_depend_on_the_mesh():
 
 
 def test_rows_stay_on_their_devices():
-    def count(text: str | None) -> collections.Counter:
-        assert text
-        return collections.Counter(kind for kind, _ in find_collectives(text))
-
-    found, wanted = count(run(8, 4, True)[1]), count(run(8, 1, True)[1])
-    for kind in ("all-to-all", "all-gather", "collective-permute", "reduce-scatter"):
-        assert found[kind] == wanted[kind], kind
+    found = collections.Counter(kind for kind, _ in find_collectives(run(8, 4, True)[1]))
+    # Tokens go to the experts of the two MoE layers and back, gradients return the same way.
+    assert found.pop("all-to-all") == 2 * 4
+    assert found.keys() == {"all-reduce"}
 
 
 def test_the_program_does_not_grow_with_the_number_of_micro_batches():
-    lengths = [lower_parts(1, num_parts, None)[0].as_text().count("\n") for num_parts in (2, 16)]
+    lengths = []
+    for num_parts in (2, 16):
+        config = dataclasses.replace(make_config(num_parts), model=tiny.DENSE)
+        lowered, _ = lower(config, make_mesh(1), make_batch(), None, NUM_PAIRS, is_updated=False)
+        lengths.append(lowered.as_text().count("\n"))
     # Equal sizes share a function here and there.
     assert abs(lengths[0] - lengths[1]) < 0.02 * lengths[0]
 

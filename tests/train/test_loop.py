@@ -33,7 +33,7 @@ STEPS = 8
 def run_config(config) -> Config:
     """With dropout and the random second expert: a restart must draw the same numbers."""
     lengths = {"num_steps": STEPS, "eval_every": 4, "save_every": 4, "max_checkpoints": 9}
-    return tiny_config(config, MeshConfig(1, 8), 8, optimizer="adafactor", **lengths)
+    return tiny_config(config, MeshConfig(1, 8), 8, **lengths)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,7 @@ def run(config: Config, prepared, workdir, steps: int, mesh=None, change_mixture
     train(config, prepared, workdir, mesh or build_mesh(1, 8), Options(change_mixture))
 
 
+@pytest.mark.soak  # each part is proved by itself: the state, the step, the order of the data
 def test_a_run_resumes_without_its_stages_and_sharded_parameters(config, prepared, alone, tmp_path):
     """A dense model with dropout: two steps in a pipeline, two on one device; or all on one."""
 
@@ -141,6 +142,7 @@ def test_routing_lines_count_every_moe_layer_by_language_pair(prepared, undistur
         assert sent == [sum(load) for load in line["load"]]
 
 
+@pytest.mark.soak
 def test_a_run_resumes_on_another_mesh_with_the_same_losses(
     run_config, prepared, undisturbed, half_way
 ):

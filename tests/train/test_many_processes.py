@@ -1,4 +1,4 @@
-"""Two processes of four devices train like one of eight, and alternate with it."""
+"""Two processes of four devices train like one of eight, and resume its run as it does theirs."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -16,68 +16,68 @@ from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import read_run
 from tests.making.runs import Runs, assert_same, finish, free_port
 
-STEPS = 8
-
-
-def on_one(home: Runs, run: str, devices: int, steps: int = STEPS, *flags: str) -> list[str]:
-    """Trains with one process; returns what it printed."""
-    return finish([home.start(run, devices, f"--config.train.num_steps={steps}", *flags)])
-
-
-def on_two(home: Runs, run: str, steps: int = STEPS) -> list[str]:
-    """Trains with two processes of four devices; returns what each printed."""
-    return finish(home.start_two(run, f"--config.train.num_steps={steps}"))
-
 
 @pytest.fixture(scope="module")
 def home(config, prepared, tmp_path_factory) -> Runs:
-    lengths = {"num_steps": STEPS, "eval_every": 4, "save_every": 2, "max_checkpoints": 9}
+    lengths = {"num_steps": 8, "eval_every": 4, "save_every": 2, "max_checkpoints": 9}
     folder = tmp_path_factory.mktemp("home")
     return Runs(folder, config, prepared, num_experts=8, **lengths)
 
 
 @pytest.fixture(scope="module")
-def of_two(home) -> list[str]:
-    return on_two(home, "two")
+def of_one(home) -> str:
+    """What one process of eight devices prints, which trains to the end."""
+    (printed,) = finish([home.start("one", 8, "--profile_steps=3:4")])
+    return printed
 
 
 @pytest.fixture(scope="module")
-def of_one(home) -> list[str]:
-    return on_one(home, "one", 8, STEPS, "--profile_steps=3:4")
+def of_two(home, of_one) -> list[str]:
+    """What each of two processes of four devices prints, which take over from one at step 2."""
+    run = home.folder / "turns"
+    shutil.copytree(home.folder / "one", run)
+    for step in (4, 6, 8):
+        shutil.rmtree(run / "checkpoints" / str(step))
+    return finish(home.start_two("turns", "--config.train.num_steps=6"))
 
 
-def test_two_processes_train_like_one(home, of_two, of_one):
-    training = [line for line in home.lines("two") if line["split"] == "train"]
-    assert [line["step"] for line in training] == list(range(1, STEPS + 1))
-    assert training[-1]["loss"] < training[0]["loss"]
-    assert_same(home.lines("two"), home.lines("one"))
+def test_two_processes_train_like_one(home, of_two):
+    found = home.lines("turns")
+    assert [line["step"] for line in found if line["split"] == "train"] == list(range(1, 7))
+    # The last evaluation is that of a run that ends here.
+    found = [line for line in found if (line["step"], line["split"]) != (6, "dev")]
+    assert_same(found, [line for line in home.lines("one") if line["step"] <= 6])
 
 
 def test_only_the_first_process_prints(of_two, of_one):
     first, second = of_two
     assert second == ""
-    (line,) = (line for line in first.splitlines() if line.startswith("processes"))
+    spoken = first.splitlines()
+    (line,) = (line for line in spoken if line.startswith("processes"))
     assert line.split() == ["processes", "2,", "each", "with", "4", "devices"]
-    spoken = [line for line in first.splitlines() if not line.startswith("processes")]
-    assert spoken == of_one[0].splitlines()
+    spoken.remove(line)
+    spoken.remove("resuming    from step 2")
+    assert spoken.pop().startswith("step 6: dev nll")  # at the end
+    assert spoken == of_one.splitlines()[:-1]
 
 
 def test_only_the_first_process_writes(home, of_two):
-    (record,) = (home.folder / "two" / "tensorboard").iterdir()
-    assert record.stat().st_size > 1000
-    routing = (home.folder / "two" / "routing.jsonl").read_text(encoding="utf-8").splitlines()
+    records = list((home.folder / "turns" / "tensorboard").iterdir())
+    assert len(records) == 2  # one per start
+    assert all(record.stat().st_size > 1000 for record in records)
+    routing = (home.folder / "turns" / "routing.jsonl").read_text(encoding="utf-8").splitlines()
     layers = [[json.loads(line)[key] for key in ("step", "stack", "layer")] for line in routing]
-    assert layers == [[step, stack, 0] for step in (4, 8) for stack in ("decoder", "encoder")]
+    assert layers == [[step, stack, 0] for step in (4, 6) for stack in ("decoder", "encoder")]
 
 
 def test_a_checkpoint_of_two_processes_is_read_whole_on_eight_devices_and_on_one(home, of_two):
-    run = read_run(home.folder / "two")
+    run = read_run(home.folder / "turns")
     vocab_sizes = open_prepared(run.data_dir).vocab_sizes
-    checkpoints, read = Checkpoints(home.folder / "two"), []
+    checkpoints, read = Checkpoints(home.folder / "turns"), []
     for size in (8, 1):
         mesh = build_mesh(1, size, devices=jax.devices()[:size])
         like = abstract_model(run.config.model, vocab_sizes, mesh).params
-        params = checkpoints.restore_params(str(STEPS), like)[1]
+        params = checkpoints.restore_params("6", like)[1]
         assert all(x.sharding.num_devices == size for x in jax.tree.leaves(params))
         read.append(jax.tree.map(np.asarray, params))
     checkpoints.close()
@@ -85,30 +85,26 @@ def test_a_checkpoint_of_two_processes_is_read_whole_on_eight_devices_and_on_one
     assert all(np.abs(leaf).sum() > 0 for leaf in jax.tree.leaves(read[0]))
 
 
-def test_two_processes_one_and_two_resume_each_other_without_a_trace(
-    home, of_two, of_one, monkeypatch
-):
-    run = home.folder / "turns"
-    shutil.copytree(home.folder / "two", run)
-    for step in (4, 6, 8):  # as if it had been stopped after step 2
-        shutil.rmtree(run / "checkpoints" / str(step))
+def test_two_processes_one_and_two_resume_each_other_without_a_trace(home, of_two, monkeypatch):
+    """One took the steps to 2, two those to 6, and one takes the rest."""
+    run = home.folder / "resumed"
+    shutil.copytree(home.folder / "turns", run)
     with monkeypatch.context() as patch:
         patch.setenv("JAX_DEBUG_LOG_MODULES", "jax._src.compiler")
-        process = home.start("turns", 8, "--config.train.num_steps=5")
+        process = home.start("resumed", 8)
         _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     found = re.findall(r"compilation cache (hit|miss) for 'jit_step'", errors, re.IGNORECASE)
     assert set(found) == {"hit"}  # the second start of a run compiles no step
-    on_two(home, "turns", STEPS)
-    lines = home.lines("turns")
+    lines = home.lines("resumed")
     expected = home.lines("one")
-    assert_same([line for line in lines if (line["step"], line["split"]) != (5, "dev")], expected)
+    assert_same([line for line in lines if (line["step"], line["split"]) != (6, "dev")], expected)
     states = [
-        json.loads((folder / "checkpoints" / str(STEPS) / "state" / "metadata").read_text())
-        for folder in (run, home.folder / "one", home.folder / "two")
+        json.loads((folder / "checkpoints" / "8" / "state" / "metadata").read_text())
+        for folder in (run, home.folder / "one")
     ]
     positions = [state["record"]["state"]["batches"] for state in states]
-    assert positions[0] == positions[1] == positions[2]
+    assert positions[0] == positions[1]
 
 
 def test_the_profiler_writes_a_trace_of_the_steps(home, of_one):
