@@ -37,6 +37,7 @@ from flax import nnx
 from benchmarks.machine import describe_machine
 from benchmarks.moe_layer import time_in_turn
 from gshard_mt.config.records import ModelConfig, MoeConfig
+from gshard_mt.model.layers import key_stream
 from gshard_mt.model.moe import Groups, MixtureOfExperts, Tokens, group_capacity
 
 GROUPS = Groups(size=None, capacity_factor=1.25)  # every row is a group
@@ -150,7 +151,7 @@ def make_layer(size: Size, form: str) -> MixtureOfExperts:
     moe = MoeConfig(size.num_experts, "top1", dispatch=form, capacity_factor=GROUPS.capacity_factor)
     config = ModelConfig(model_dim=size.model_dim, ffn_dim=size.ffn_dim, moe=moe)
     sizes = {"M": size.model_dim, "H": size.ffn_dim, "E": size.num_experts}
-    return MixtureOfExperts(config, sizes, nnx.Rngs(0), moe.gate)
+    return MixtureOfExperts(config, sizes, key_stream(jax.random.key(0)), moe.gate)
 
 
 def make_ours(layer: MixtureOfExperts, x_BLM, dy_BLM):

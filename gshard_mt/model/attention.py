@@ -9,7 +9,15 @@ from flax import nnx
 
 from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.cache import CacheView, attend_to_cache
-from gshard_mt.model.layers import MASKED, Sizes, contract, dropout, product, uniform_parameter
+from gshard_mt.model.layers import (
+    MASKED,
+    Keys,
+    Sizes,
+    contract,
+    dropout,
+    product,
+    uniform_parameter,
+)
 
 
 def segment_mask(segment_BT: jax.Array, segment_BL: jax.Array) -> jax.Array:
@@ -27,14 +35,12 @@ def causal_mask(segment_BT: jax.Array) -> jax.Array:
 class Attention(nnx.Module):
     """Queries from one sequence, keys and values from the same or another; no biases."""
 
-    def __init__(
-        self, config: ModelConfig, sizes: Sizes, rngs: nnx.Rngs, output_scale: float = 1.0
-    ):
+    def __init__(self, config: ModelConfig, sizes: Sizes, keys: Keys, output_scale: float = 1.0):
         self.dropout_rate, self.dtype = config.dropout_rate, jnp.dtype(config.dtype)
-        self.wq_MND = uniform_parameter(rngs, "MND", sizes, fan_in="M")
-        self.wk_MND = uniform_parameter(rngs, "MND", sizes, fan_in="M")
-        self.wv_MND = uniform_parameter(rngs, "MND", sizes, fan_in="M")
-        self.wo_NDM = uniform_parameter(rngs, "NDM", sizes, fan_in="ND", scale=output_scale)
+        self.wq_MND = uniform_parameter(keys, "MND", sizes, fan_in="M")
+        self.wk_MND = uniform_parameter(keys, "MND", sizes, fan_in="M")
+        self.wv_MND = uniform_parameter(keys, "MND", sizes, fan_in="M")
+        self.wo_NDM = uniform_parameter(keys, "NDM", sizes, fan_in="ND", scale=output_scale)
 
     def __call__(self, x_BTM, memory_BLM, mask_BTL, key) -> jax.Array:
         """x_BTM attends to memory_BLM where the mask is true; returns [B, T, M].

@@ -8,6 +8,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from gshard_mt.config.records import ModelConfig
+from gshard_mt.model.layers import key_stream
 from gshard_mt.model.transformer import Transformer
 from gshard_mt.partitioning.axes import letters_of, parameter_rules
 from gshard_mt.partitioning.placement import check_shape, sharding
@@ -39,7 +40,7 @@ def abstract_model(
     store it in as many parts as there are devices. Raises ConfigError where the mesh does not
     divide an axis.
     """
-    model = nnx.eval_shape(lambda: Transformer(config, vocab_sizes, nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: Transformer(config, vocab_sizes, key_stream(jax.random.key(0))))
     graphdef, variables = nnx.split(model)
     shapes = nnx.to_pure_dict(variables)
     letters = jax.tree.map_with_path(lambda path, _: letters_of(path[-1].key), shapes)
@@ -57,8 +58,8 @@ def abstract_model(
 
 def init_params(blueprint: Blueprint, seed: int) -> Any:
     """Initial parameters; jitted with the blueprint's shardings, no device holds all of them."""
-    rngs = nnx.Rngs(jax.random.key(seed))
-    model = Transformer(blueprint.config, blueprint.vocab_sizes, rngs)
+    keys = key_stream(jax.random.key(seed))
+    model = Transformer(blueprint.config, blueprint.vocab_sizes, keys)
     return nnx.to_pure_dict(nnx.state(model))
 
 

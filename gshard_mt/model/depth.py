@@ -9,7 +9,7 @@ import jax
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from gshard_mt.model.layers import split_key
+from gshard_mt.model.layers import Keys, key_stream, split_key
 from gshard_mt.partitioning.axes import letters_of
 from gshard_mt.partitioning.placement import fetch
 
@@ -33,11 +33,17 @@ REMATS: dict[str, Callable[[Callable], Callable]] = {
 }
 
 
-def stack_blocks(make: Callable[[nnx.Rngs], Any], num_blocks: int, rngs: nnx.Rngs) -> Any:
+def stack_blocks(make: Callable[[Keys], Any], num_blocks: int, key: jax.Array) -> Any:
     """Stacks `num_blocks` blocks: every parameter gets a leading axis P, the depth."""
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: make(nnx.Rngs(0))))
-    keys = jax.random.split(rngs.params(), num_blocks)
-    return nnx.merge(graphdef, jax.vmap(lambda key: nnx.state(make(nnx.Rngs(key))))(keys))
+    modules = []
+
+    def make_parameters(key: jax.Array) -> Any:
+        graphdef, params = nnx.split(make(key_stream(key)))
+        modules.append(graphdef)
+        return params
+
+    params = jax.vmap(make_parameters)(jax.random.split(key, num_blocks))
+    return nnx.merge(modules[0], params)
 
 
 def scan_blocks(stack: Any, function: Callable, x: Any, key, *extra) -> tuple[Any, list]:

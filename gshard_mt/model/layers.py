@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -13,14 +14,20 @@ from flax import nnx
 from gshard_mt.partitioning.annotate import platform
 
 Sizes = dict[str, int]  # axis letter -> size of the axis
+Keys = Iterator[jax.Array]  # random keys; each parameter takes the next
 
 MASKED = -1e9  # a masked logit; finite, so that a row of padding stays finite
 NORM_EPSILON = 1e-6
 POSITION_BASE = 10_000.0  # of the wavelengths of the position encoding
 
 
+def key_stream(key: jax.Array) -> Keys:
+    """The keys that `nnx.Rngs(key)` would draw; its counter, an array, is slow to trace."""
+    return (jax.random.fold_in(key, number) for number in itertools.count())
+
+
 def uniform_parameter(
-    rngs: nnx.Rngs, letters: str, sizes: Sizes, fan_in: str, scale: float = 1.0
+    keys: Keys, letters: str, sizes: Sizes, fan_in: str, scale: float = 1.0
 ) -> nnx.Param:
     """A float32 parameter, uniform with variance scale^2 / fan-in (GShard's public code).
 
@@ -28,7 +35,7 @@ def uniform_parameter(
     """
     bound = scale * math.sqrt(3.0 / math.prod(sizes[letter] for letter in fan_in))
     shape = tuple(sizes[letter] for letter in letters)
-    value = jax.random.uniform(rngs.params(), shape, jnp.float32, -bound, bound)
+    value = jax.random.uniform(next(keys), shape, jnp.float32, -bound, bound)
     return nnx.Param(value)
 
 

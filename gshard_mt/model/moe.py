@@ -12,7 +12,7 @@ from flax import nnx
 from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.depth import keep
 from gshard_mt.model.feed_forward import FeedForward
-from gshard_mt.model.layers import Sizes, contract, dropout, split_key, uniform_parameter
+from gshard_mt.model.layers import Keys, Sizes, contract, dropout, split_key, uniform_parameter
 from gshard_mt.partitioning.all_to_all import expert_all_to_all
 from gshard_mt.partitioning.annotate import map_shards, platform, shard
 from gshard_mt.partitioning.axes import letters_of
@@ -93,7 +93,7 @@ class MixtureOfExperts(nnx.Module):
         self,
         config: ModelConfig,
         sizes: Sizes,
-        rngs: nnx.Rngs,
+        keys: Keys,
         gate: str,
         output_scale: float = 1.0,
     ):
@@ -101,13 +101,13 @@ class MixtureOfExperts(nnx.Module):
         strategy = STRATEGIES[gate]
         scale = 0.0 if strategy.starts_at_zero else 1.0
         for name in strategy.products.values():
-            weight = uniform_parameter(rngs, letters_of(name), sizes, fan_in="M", scale=scale)
+            weight = uniform_parameter(keys, letters_of(name), sizes, fan_in="M", scale=scale)
             setattr(self, name, weight)
-        self.wi_EMH = uniform_parameter(rngs, "EMH", sizes, fan_in="M")
-        self.wo_EHM = uniform_parameter(rngs, "EHM", sizes, fan_in="H", scale=output_scale)
+        self.wi_EMH = uniform_parameter(keys, "EMH", sizes, fan_in="M")
+        self.wo_EHM = uniform_parameter(keys, "EHM", sizes, fan_in="H", scale=output_scale)
         if config.moe.shared_ffn_dim:
             sizes = sizes | {"H": config.moe.shared_ffn_dim}
-            self.shared_expert = FeedForward(config, sizes, rngs, output_scale)
+            self.shared_expert = FeedForward(config, sizes, keys, output_scale)
 
     def __call__(
         self, x_BLM: jax.Array, tokens: Tokens, groups: Groups, key: jax.Array | None

@@ -1,6 +1,7 @@
 """The encoder-decoder Transformer whose every other feed-forward is a Mixture of Experts."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,7 +15,15 @@ from gshard_mt.model.attention import Attention, causal_mask, segment_mask
 from gshard_mt.model.cache import Cache, CacheView, empty_cache, visible_steps
 from gshard_mt.model.depth import scan_blocks, stack_blocks
 from gshard_mt.model.feed_forward import FeedForward
-from gshard_mt.model.layers import Norm, Sizes, contract, dropout, position_encoding, split_key
+from gshard_mt.model.layers import (
+    Keys,
+    Norm,
+    Sizes,
+    contract,
+    dropout,
+    position_encoding,
+    split_key,
+)
 from gshard_mt.model.moe import Groups, MixtureOfExperts, Tokens
 from gshard_mt.partitioning.annotate import shard
 
@@ -61,7 +70,7 @@ class Layer(nnx.Module):
         self,
         config: ModelConfig,
         sizes: Sizes,
-        rngs: nnx.Rngs,
+        keys: Keys,
         *,
         is_sparse: bool,
         is_decoder: bool,
@@ -69,15 +78,15 @@ class Layer(nnx.Module):
         self.dropout_rate = config.dropout_rate
         scale = min(1.0, 2.0 / (config.num_layers // 2))
         self.self_attention_norm = Norm(sizes)
-        self.self_attention = Attention(config, sizes, rngs, scale)
+        self.self_attention = Attention(config, sizes, keys, scale)
         if is_decoder:
             self.cross_attention_norm = Norm(sizes)
-            self.cross_attention = Attention(config, sizes, rngs, scale)
+            self.cross_attention = Attention(config, sizes, keys, scale)
         self.feed_forward_norm = Norm(sizes)
         self.feed_forward = (
-            MixtureOfExperts(config, sizes, rngs, config.moe.gate_of(is_decoder), scale)
+            MixtureOfExperts(config, sizes, keys, config.moe.gate_of(is_decoder), scale)
             if is_sparse
-            else FeedForward(config, sizes, rngs, scale)
+            else FeedForward(config, sizes, keys, scale)
         )
 
     def encode(self, x_BLM, tokens: Tokens, groups: Groups, key):
@@ -126,10 +135,10 @@ class Layer(nnx.Module):
 class Block(nnx.Module):
     """The unit a stack repeats: a layer with experts and a dense one, or one dense layer."""
 
-    def __init__(self, config: ModelConfig, sizes: Sizes, rngs: nnx.Rngs, *, is_decoder: bool):
+    def __init__(self, config: ModelConfig, sizes: Sizes, keys: Keys, *, is_decoder: bool):
         self.remat = config.remat
         self.layers = nnx.List(
-            Layer(config, sizes, rngs, is_sparse=is_sparse, is_decoder=is_decoder)
+            Layer(config, sizes, keys, is_sparse=is_sparse, is_decoder=is_decoder)
             for is_sparse in ((True, False) if config.moe.num_experts else (False,))
         )
 
@@ -137,7 +146,7 @@ class Block(nnx.Module):
 class Transformer(nnx.Module):
     """Embeddings, an encoder stack, a decoder stack, a softmax over English subwords."""
 
-    def __init__(self, config: ModelConfig, vocab_sizes: tuple[int, int], rngs: nnx.Rngs):
+    def __init__(self, config: ModelConfig, vocab_sizes: tuple[int, int], keys: Keys):
         self.config, self.dtype = config, jnp.dtype(config.dtype)
         sizes = {
             "M": config.model_dim,
@@ -149,14 +158,13 @@ class Transformer(nnx.Module):
         }
 
         def table(size: int) -> nnx.Param:
-            value = jax.random.normal(rngs.params(), (size, config.model_dim), jnp.float32)
+            value = jax.random.normal(next(keys), (size, config.model_dim), jnp.float32)
             return nnx.Param(value / math.sqrt(config.model_dim))
 
         def stack(is_decoder: bool) -> Block:
             num_blocks = config.num_layers // (4 if config.moe.num_experts else 2)
-            return stack_blocks(
-                lambda rngs: Block(config, sizes, rngs, is_decoder=is_decoder), num_blocks, rngs
-            )
+            make = functools.partial(Block, config, sizes, is_decoder=is_decoder)
+            return stack_blocks(make, num_blocks, next(keys))
 
         source_size, target_size = vocab_sizes
         self.target_embedding_VM = table(target_size)

@@ -23,7 +23,8 @@ BAD = 6  # the step whose batch is poisoned
 
 @pytest.fixture(scope="module")
 def run_config(config) -> Config:
-    return tiny_config(config, MeshConfig(1, 1), num_steps=10, eval_every=100, save_every=4)
+    lengths = {"num_steps": 10, "eval_every": 100, "save_every": 4}
+    return tiny_config(config, MeshConfig(1, 1), optimizer="adamw", **lengths)
 
 
 @pytest.fixture

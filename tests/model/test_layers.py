@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.attention import Attention, causal_mask, segment_mask
@@ -15,6 +14,7 @@ from gshard_mt.model.layers import (
     Norm,
     contract,
     dropout,
+    key_stream,
     position_encoding,
     split_key,
 )
@@ -127,7 +127,9 @@ def test_masks_let_a_sentence_see_itself_and_a_target_its_past():
 
 
 def test_attention_is_a_softmax_over_the_keys_of_the_mask_head_by_head():
-    layer = Attention(ModelConfig(dropout_rate=0.0, dtype="float32"), SIZES, nnx.Rngs(0))
+    layer = Attention(
+        ModelConfig(dropout_rate=0.0, dtype="float32"), SIZES, key_stream(jax.random.key(0))
+    )
     wq, wk, wv, wo = (
         np.asarray(w[...]) for w in (layer.wq_MND, layer.wk_MND, layer.wv_MND, layer.wo_NDM)
     )

@@ -30,10 +30,11 @@ def make_config(stage: int, num_parts: int) -> Config:
 
 @functools.cache
 def run(shape: tuple[int, ...], num_parts: int, is_random: bool = True):
-    """Returns gradient, sums and new parameters, and the text of the compiled program."""
+    """Returns gradient and sums, with a key new parameters too, and the compiled program's text."""
     mesh = build_mesh(*shape, devices=jax.devices()[: int(np.prod(shape))])
     key = jax.random.key(0) if is_random else None
-    lowered, arguments = lower(make_config(shape[3], num_parts), mesh, BATCH, key)
+    config = make_config(shape[3], num_parts)
+    lowered, arguments = lower(config, mesh, BATCH, key, is_updated=is_random)
     compiled = lowered.compile()
     return jax.device_get(compiled(*arguments)), compiled.as_text()
 
