@@ -156,7 +156,7 @@ def padded(ids: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("case", "beam_size"), [("moe", 1), ("moe", 4), ("dense", 2)], indirect=["case"]
+    ("case", "beam_size"), [("dense", 1), ("moe", 4), ("dense", 2)], indirect=["case"]
 )
 def test_beam_search_equals_the_slow_search_without_a_cache(case, beam_size):
     source_BL = sources(LENGTHS, BUCKET)

@@ -33,10 +33,6 @@ from tests.model.tiny import with_moe
 from tests.routing.problems import route
 
 SIZES = {"M": 16, "H": 24, "A": 4}
-MESHES = [(1, 8, 1), (2, 2, 2)]  # data, expert, model
-# One gate on all meshes and every other gate on one.
-PAIRS = [("top2", shape) for shape in MESHES]
-PAIRS += [(gate, (2, 2, 2)) for gate in sorted(set(STRATEGIES) - {"top2"})]
 CONFIG = ModelConfig(
     model_dim=16,
     ffn_dim=24,
@@ -47,10 +43,14 @@ CONFIG = ModelConfig(
 )
 
 
-GATES = {
-    gate: with_moe(CONFIG, gate=gate, num_expert_groups=4 if gate == "hierarchical" else 0)
-    for gate in STRATEGIES
-}
+# One gate has more experts than there are devices, and one has fewer.
+GATES = {gate: with_moe(CONFIG, gate=gate) for gate in STRATEGIES}
+GATES["top_k"] = with_moe(GATES["top_k"], num_experts=16)
+GATES["top1"] = with_moe(GATES["top1"], num_experts=2, capacity_factor=1.0)
+GATES["hierarchical"] = with_moe(GATES["hierarchical"], num_expert_groups=4)
+# data, expert, model: one gate on two meshes and every other gate on one.
+PAIRS = [("top2", (2, 4, 1)), ("top_k", (1, 8, 1))]
+PAIRS += [(gate, (2, 2, 2)) for gate in sorted(set(STRATEGIES) - {"top_k"})]
 
 
 def make_layer(config: ModelConfig):
@@ -116,25 +116,32 @@ def test_decoding_drops_nothing_and_every_sentence_is_its_own_group():
     assert decoding_groups(CONFIG) == Groups(None, 2.0, no_drop=True)
 
 
-def on_mesh(mesh, config, params, x_BLM, is_token_BL):
-    """Returns the layer's arguments, sharded as in training."""
-    blueprint = abstract_model(config, (8, 8), mesh).params
+@functools.cache
+def specs(mesh) -> dict[str, PartitionSpec]:
+    """How the layer's parameters are sharded, by name; this gate has those of every other."""
+    blueprint = abstract_model(GATES["hierarchical"], (8, 8), mesh).params
     leaves = blueprint["encoder"]["layers"][0]["feed_forward"]
     assert leaves["wi_EMH"].sharding.spec == PartitionSpec(None, "expert", None, "model")
-    specs = {name: PartitionSpec(*leaves[name].sharding.spec[1:]) for name in params}
+    return {name: PartitionSpec(*leaf.sharding.spec[1:]) for name, leaf in leaves.items()}
+
+
+def on_mesh(mesh, params):
+    """Returns the layer's arguments, sharded as in training."""
+    shardings = {name: NamedSharding(mesh, specs(mesh)[name]) for name in params}
+    x_BLM, is_token_BL = tokens()
     return (
-        {n: jax.device_put(array, NamedSharding(mesh, specs[n])) for n, array in params.items()},
+        jax.device_put(params, shardings),
         jax.device_put(x_BLM, sharding(mesh, "BLM", 3)),
         jax.device_put(is_token_BL, sharding(mesh, "BL", 2)),
     )
 
 
-def kinds(compiled) -> collections.Counter:
+def kinds(text: str) -> collections.Counter:
     """The number of communicating operations of a compiled program, by kind."""
-    return collections.Counter(kind for kind, _ in find_collectives(compiled.as_text()))
+    return collections.Counter(kind for kind, _ in find_collectives(text))
 
 
-def compile_forward(config, shape):
+def compile_forward(config, shape) -> str:
     graphdef, params = make_layer(config)
     mesh = build_mesh(*shape)
 
@@ -142,12 +149,12 @@ def compile_forward(config, shape):
         return run(graphdef, training_groups(config), params, x_BLM, is_token_BL, None)[0]
 
     with jax.set_mesh(mesh):
-        return jax.jit(forward).lower(*on_mesh(mesh, config, params, *tokens())).compile()
+        return jax.jit(forward).lower(*on_mesh(mesh, params)).compile().as_text()
 
 
-@pytest.mark.parametrize(("gate", "shape"), PAIRS)
-def test_every_gate_communicates_by_two_all_to_alls_and_never_gathers(gate, shape):
-    found = kinds(compile_forward(GATES[gate], shape))
+@pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)])
+def test_a_layer_communicates_by_two_all_to_alls_and_never_gathers(shape):
+    found = kinds(compile_forward(CONFIG, shape))
     # Hidden units that devices share are one sum of what each made of its own.
     sums = {"all-reduce": 1} if shape[2] > 1 else {}
     assert found == {"all-to-all": 2, **sums}
@@ -155,11 +162,11 @@ def test_every_gate_communicates_by_two_all_to_alls_and_never_gathers(gate, shap
 
 @pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)])
 def test_dropless_gathers_tokens_and_reduces_them_and_never_gathers_an_expert(shape):
-    compiled = compile_forward(with_moe(CONFIG, dispatch="dropless"), shape)
+    text = compile_forward(with_moe(CONFIG, dispatch="dropless"), shape)
     sums = {"all-reduce": 1} if shape[2] > 1 else {}
     # Vectors, experts and weights of the tokens go out, sums come back.
-    assert kinds(compiled) == {"all-gather": 3, "reduce-scatter": 1, **sums}
-    gathered = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather(?:-start)?\(", str(compiled.as_text()))
+    assert kinds(text) == {"all-gather": 3, "reduce-scatter": 1, **sums}
+    gathered = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather(?:-start)?\(", text)
     tokens_of_a_row = 16 * 16 // shape[0]
     for dims in gathered:
         sizes = [int(n) for n in dims.split(",")]
@@ -175,10 +182,10 @@ def test_dropless_gathers_tokens_and_reduces_them_and_never_gathers_an_expert(sh
     ],
 )
 def test_the_options_of_the_all_to_all_reach_the_program(option, expected):
-    compiled = compile_forward(with_moe(CONFIG, **option), (1, 8, 1))
-    assert kinds(compiled) == expected
+    text = compile_forward(with_moe(CONFIG, **option), (1, 8, 1))
+    assert kinds(text) == expected
     if option.get("all_to_all_dtype") == "int8":
-        assert len(re.findall(r"= \(?s8\[.* all-to-all(?:-start)?\(", str(compiled.as_text()))) == 2
+        assert len(re.findall(r"= \(?s8\[.* all-to-all(?:-start)?\(", text)) == 2
 
 
 def value_and_gradients(config):
@@ -194,19 +201,6 @@ def value_and_gradients(config):
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
 
 
-def test_training_has_four_all_to_alls_and_gathers_no_array():
-    mesh, (_, params) = build_mesh(2, 4), make_layer(CONFIG)
-    with jax.set_mesh(mesh):
-        arguments = (*on_mesh(mesh, CONFIG, params, *tokens()), jax.random.key(3))
-        program = value_and_gradients(CONFIG).lower(*arguments).compile()
-    found = find_collectives(program.as_text())
-    assert [kind for kind, _ in found].count("all-to-all") == 4
-    assert {kind for kind, _ in found} == {"all-to-all", "all-reduce"}
-    # Gradients of experts are summed over the data axis only: never more than a device's own.
-    largest = max(size for kind, size in found if kind == "all-reduce")
-    assert largest <= params["wi_EMH"].size // 4
-
-
 def assert_near(found, wanted, tolerance=1e-5):
     """Within the tolerance times the largest value of each array."""
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
@@ -214,30 +208,37 @@ def assert_near(found, wanted, tolerance=1e-5):
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * scale)
 
 
+def make_config(gate, ffn_dropout_rate=CONFIG.ffn_dropout_rate, **options) -> ModelConfig:
+    return with_moe(dataclasses.replace(GATES[gate], ffn_dropout_rate=ffn_dropout_rate), **options)
+
+
 @functools.cache
-def one_device(gate, dispatch="slots", **options):
+def one_device(gate, **options):
     """The layer without a mesh: what all meshes must equal."""
-    config = with_moe(GATES[gate], dispatch=dispatch, **options)
+    config = make_config(gate, **options)
     _, params = make_layer(config)
     (_, aux), gradients = value_and_gradients(config)(params, *tokens(), jax.random.key(3))
     return jax.device_get((aux, gradients))
 
 
-def eight_devices(config, shape):
-    _, params = make_layer(config)
-    mesh = build_mesh(*shape)
+@functools.cache
+def eight_devices(gate, shape, **options):
+    """Returns what the layer computes on a mesh, and the compiled program's text."""
+    config, mesh = make_config(gate, **options), build_mesh(*shape)
     with jax.set_mesh(mesh):
-        (_, aux), gradients = value_and_gradients(config)(
-            *on_mesh(mesh, config, params, *tokens()), jax.random.key(3)
-        )
-    return jax.device_get((aux, gradients))
+        arguments = (*on_mesh(mesh, make_layer(config)[1]), jax.random.key(3))
+        program = value_and_gradients(config).lower(*arguments).compile()
+        (_, aux), gradients = program(*arguments)
+    return jax.device_get((aux, gradients)), program.as_text()
 
 
 @pytest.mark.parametrize(("gate", "shape"), PAIRS)
 def test_eight_devices_compute_what_one_does(gate, shape):
-    (y_BLM, aux_loss, counters), gradients = eight_devices(GATES[gate], shape)
+    (y_BLM, aux_loss, counters), gradients = eight_devices(gate, shape)[0]
     expected, expected_gradients = one_device(gate)
     assert np.any(expected[2].num_over_capacity_XK) or gate == "expert_choice"
+    assert np.all(counters.load_XE.sum(0) > 0)
+    assert counters.load_XE.shape[1] == GATES[gate].moe.num_experts
     assert_near((y_BLM, aux_loss), expected[:2])
     assert_near(counters.entropy_X, expected[2].entropy_X)
     for name in set(counters._fields) - {"entropy_X"}:
@@ -245,16 +246,18 @@ def test_eight_devices_compute_what_one_does(gate, shape):
     assert_near(gradients, expected_gradients)
 
 
-# More experts than devices, and fewer, with the other axes in use.
-@pytest.mark.parametrize(("num_experts", "shape"), [(16, (1, 8, 1)), (2, (2, 2, 2))])
-def test_experts_may_be_more_or_fewer_than_devices(num_experts, shape):
-    config = with_moe(CONFIG, num_experts=num_experts)
-    (y_BLM, aux_loss, counters), gradients = eight_devices(config, shape)
-    expected, expected_gradients = one_device("top2", num_experts=num_experts)
-    assert_near((y_BLM, aux_loss), expected[:2])
-    np.testing.assert_array_equal(counters.load_XE, expected[2].load_XE)
-    assert np.all(counters.load_XE.sum(0) > 0) and counters.load_XE.shape[1] == num_experts
-    assert_near(gradients, expected_gradients)
+@pytest.mark.parametrize(("gate", "shape"), PAIRS)
+def test_training_has_four_all_to_alls_and_gathers_no_array_whatever_the_gate(gate, shape):
+    found = kinds(eight_devices(gate, shape)[1])
+    assert found == {"all-to-all": 4, "all-reduce": found["all-reduce"]}
+    # Nor has any gate a sum that top2 has not.
+    assert found["all-reduce"] <= kinds(eight_devices("top2", (2, 2, 2))[1])["all-reduce"]
+
+
+def test_gradients_of_experts_are_summed_over_the_data_axis_only():
+    text = eight_devices("top2", (2, 4, 1))[1]
+    largest = max(size for kind, size in find_collectives(text) if kind == "all-reduce")
+    assert largest <= CONFIG.moe.num_experts * CONFIG.model_dim * CONFIG.ffn_dim // 4
 
 
 def test_fewer_experts_than_devices_of_their_axis_are_refused():
@@ -264,41 +267,33 @@ def test_fewer_experts_than_devices_of_their_axis_are_refused():
 
 
 def test_the_einsum_form_on_eight_devices_computes_what_one_does():
-    (y_BLM, aux_loss, _), gradients = eight_devices(with_moe(CONFIG, dispatch="einsum"), (2, 4))
+    (aux, gradients), _ = eight_devices("top2", (2, 4, 1), dispatch="einsum")
     expected, expected_gradients = one_device("top2", dispatch="einsum")
-    assert_near((y_BLM, aux_loss), expected[:2])
-    assert_near(gradients, expected_gradients)
+    assert_near((aux[:2], gradients), (expected[:2], expected_gradients))
+
+
+ROOM_FOR_ALL = {"ffn_dropout_rate": 0.0, "capacity_factor": 8.0}
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 1), (2, 2, 2)])
 def test_dropless_on_eight_devices_computes_what_one_does(shape):
-    config = with_moe(dataclasses.replace(CONFIG, ffn_dropout_rate=0.0), dispatch="dropless")
-    aux, gradients = eight_devices(config, shape)
-    _, params = make_layer(config)
-    (_, expected), expected_gradients = value_and_gradients(config)(
-        params, *tokens(), jax.random.key(3)
-    )
-    assert_near(aux[:2], jax.device_get(expected[:2]))
-    assert_near(gradients, jax.device_get(expected_gradients))
+    (aux, gradients), _ = eight_devices("top2", shape, dispatch="dropless", **ROOM_FOR_ALL)
+    expected, expected_gradients = one_device("top2", dispatch="dropless", **ROOM_FOR_ALL)
+    assert_near((aux[:2], gradients), (expected[:2], expected_gradients))
 
 
 @pytest.mark.parametrize("gate", ["top2", "expert_choice", "hash"])
 def test_every_dispatch_form_equals_the_einsum_form(gate):
     slots, slots_gradients = one_device(gate)
-    einsum, einsum_gradients = one_device(gate, "einsum")
+    einsum, einsum_gradients = one_device(gate, dispatch="einsum")
     assert_near((slots[:2], slots_gradients), (einsum[:2], einsum_gradients))
 
 
 @pytest.mark.parametrize("gate", ["top2", "hierarchical"])
 def test_dropless_equals_the_einsum_form_with_room_for_all(gate):
-    config = dataclasses.replace(GATES[gate], ffn_dropout_rate=0.0)
-    found = []
-    for dispatch in ("dropless", "einsum"):
-        form = with_moe(config, dispatch=dispatch, capacity_factor=8.0)
-        _, params = make_layer(form)
-        (_, aux), gradients = value_and_gradients(form)(params, *tokens(), jax.random.key(3))
-        found.append(jax.device_get((aux[0], aux[1], gradients)))
-    assert_near(*found)
+    dropless, dropless_gradients = one_device(gate, dispatch="dropless", **ROOM_FOR_ALL)
+    einsum, einsum_gradients = one_device(gate, dispatch="einsum", **ROOM_FOR_ALL)
+    assert_near((dropless[:2], dropless_gradients), (einsum[:2], einsum_gradients))
 
 
 @pytest.mark.parametrize("gate", sorted(STRATEGIES))
@@ -309,13 +304,9 @@ def test_every_parameter_of_the_layer_gets_a_gradient(gate):
 
 
 def test_chunks_change_nothing_and_rounding_changes_little():
-    config = dataclasses.replace(CONFIG, ffn_dropout_rate=0.0)
-    _, params = make_layer(config)
-
     def result(**options):
-        step = value_and_gradients(with_moe(config, **options))
-        (_, aux), gradients = step(params, *tokens(), jax.random.key(3))
-        return jax.device_get((aux[0], gradients))
+        aux, gradients = one_device("hash", ffn_dropout_rate=0.0, **options)
+        return aux[0], gradients
 
     exact = result()
     assert_near(result(all_to_all_chunks=3), exact)
@@ -334,27 +325,27 @@ def distance(found, wanted) -> float:
     return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
 
 
+def output(config, params, key=None):
+    forward = functools.partial(run, make_layer(config)[0], training_groups(config))
+    return jax.jit(forward)(params, *tokens(), key)[0]
+
+
 def test_a_shared_expert_is_added_for_every_token():
     config = with_moe(CONFIG, shared_ffn_dim=12)
-    graphdef, params = make_layer(config)
-    x_BLM, is_token_BL = tokens()
-    groups = training_groups(config)
-    y_BLM, _ = run(graphdef, groups, params, x_BLM, is_token_BL, None)
+    _, params = make_layer(config)
+    y_BLM = output(config, params)
     shared = params.pop("shared_expert")
-    alone_BLM, _ = run(make_layer(CONFIG)[0], groups, params, x_BLM, is_token_BL, None)
-    h_BLH = np.maximum(np.asarray(x_BLM) @ np.asarray(shared["wi_MH"]), 0)
-    np.testing.assert_allclose(y_BLM, alone_BLM + h_BLH @ shared["wo_HM"], rtol=1e-5, atol=1e-5)
+    h_BLH = np.maximum(np.asarray(tokens()[0]) @ np.asarray(shared["wi_MH"]), 0)
+    expected_BLM = output(CONFIG, params) + h_BLH @ shared["wo_HM"]
+    np.testing.assert_allclose(y_BLM, expected_BLM, rtol=1e-5, atol=1e-5)
 
 
 def test_jitter_moves_the_gate_in_training_and_nothing_else():
     config = with_moe(dataclasses.replace(CONFIG, ffn_dropout_rate=0.0), router_jitter=0.5)
-    graphdef, params = make_layer(config)
-    groups, key = training_groups(config), jax.random.key(0)
-    still, _ = run(graphdef, groups, params, *tokens(), None)
-    plain, _ = run(make_layer(CONFIG)[0], groups, params, *tokens(), None)
-    np.testing.assert_array_equal(still, plain)
-    moved, _ = run(graphdef, groups, params, *tokens(), key)
-    assert np.abs(moved - still).max() > 1e-2
+    _, params = make_layer(config)
+    still = output(config, params)
+    np.testing.assert_array_equal(still, output(CONFIG, params))
+    assert np.abs(output(config, params, jax.random.key(0)) - still).max() > 1e-2
 
 
 def test_zero_weights_of_noisy_gates_leave_all_experts_alike():

@@ -2,24 +2,26 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
 import pytest
 
-from gshard_mt.config.records import TrainConfig
+from gshard_mt.config.records import Config, TrainConfig
 from gshard_mt.errors import CheckpointError
 from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.train.optimizer import make_optimizer
-from gshard_mt.train.state import abstract_state
+from gshard_mt.train.state import abstract_state, abstract_training
 from tests.model import tiny
 
 DATA_STATE = {"next": 17, "sources": [{"seed": 2**40, "name": "de-en"}], "rest": None}
 
 
+@functools.cache
 def shapes_on(mesh, shard_parameters: bool = False):
     """The state of a tiny MoE model with factored and unfactored experts, on a mesh."""
     config = dataclasses.replace(tiny.MOE, model_dim=128, ffn_dim=128)
@@ -51,7 +53,6 @@ def test_a_state_saved_on_eight_devices_comes_back_bit_for_bit_on_any_mesh(tmp_p
     devices = jax.devices()
     meshes = [
         build_mesh(2, 4),
-        build_mesh(1, 4, devices=devices[:4]),
         build_mesh(2, 2, devices=devices[4:]),
         build_mesh(1, 1, devices=devices[:1]),
     ]
@@ -68,18 +69,39 @@ def test_a_state_saved_on_eight_devices_comes_back_bit_for_bit_on_any_mesh(tmp_p
         reader.close()
 
 
-@pytest.mark.parametrize("is_sharded", [True, False])
-def test_sharded_parameters_are_restored_replicated_and_vice_versa(tmp_path, is_sharded):
-    mesh = build_mesh(2, 4)
-    state, wanted_like = fill(shapes_on(mesh, is_sharded), seed=0), shapes_on(mesh, not is_sharded)
-    writer = Checkpoints(tmp_path, max_checkpoints=1)
+def assert_comes_back(workdir, like, wanted_like):
+    """A state saved as the first is sharded comes back bit for bit as the second is."""
+    state = fill(like, seed=0)
+    writer = Checkpoints(workdir, max_checkpoints=1)
     writer.save(5, state.params, state.opt_state, DATA_STATE, {})
     writer.close()
-    reader = Checkpoints(tmp_path)
+    reader = Checkpoints(workdir)
     params, optimizer, _ = reader.restore(5, wanted_like.params, wanted_like.opt_state)
     assert_same_bits(params, state.params, wanted_like.params)
     assert_same_bits(optimizer, state.opt_state, wanted_like.opt_state)
     reader.close()
+
+
+@pytest.mark.parametrize("is_sharded", [True, False])
+def test_sharded_parameters_are_restored_replicated_and_vice_versa(tmp_path, is_sharded):
+    mesh = build_mesh(2, 4)
+    assert_comes_back(tmp_path, shapes_on(mesh, is_sharded), shapes_on(mesh, not is_sharded))
+
+
+@functools.cache
+def dense_shapes(stage: int):
+    """The state of a dense model of eight layers per stack, each stage with its own, if any."""
+    config = Config(model=dataclasses.replace(tiny.DENSE, num_layers=16))
+    config.mesh.stage = stage
+    mesh = build_mesh(2, 1, 1, 4) if stage > 1 else tiny.one_device()
+    return abstract_training(config, tiny.VOCAB_SIZES, mesh)[2]
+
+
+@pytest.mark.parametrize("stages", [(4, 1), (1, 4)])
+def test_pipeline_stages_are_restored_on_one_device_and_vice_versa(tmp_path, stages):
+    split = [leaf for leaf in jax.tree.leaves(dense_shapes(4)) if "stage" in leaf.sharding.spec]
+    assert len(split) > 40
+    assert_comes_back(tmp_path, *map(dense_shapes, stages))
 
 
 @pytest.fixture(scope="module")
