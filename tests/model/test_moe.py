@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from gshard_mt.config.records import ModelConfig, MoeConfig
 from gshard_mt.errors import ConfigError
 from gshard_mt.model.blueprint import abstract_model
+from gshard_mt.model.layers import key_stream
 from gshard_mt.model.moe import (
     Groups,
     MixtureOfExperts,
@@ -55,7 +56,9 @@ PAIRS += [(gate, (2, 2, 2)) for gate in sorted(set(STRATEGIES) - {"top_k"})]
 
 def make_layer(config: ModelConfig):
     sizes = SIZES | {"E": config.moe.num_experts}
-    graphdef, state = nnx.split(MixtureOfExperts(config, sizes, nnx.Rngs(0), config.moe.gate))
+    graphdef, state = nnx.split(
+        MixtureOfExperts(config, sizes, key_stream(jax.random.key(0)), config.moe.gate)
+    )
     params = nnx.to_pure_dict(state)
     rng = np.random.default_rng(7)
     for name, weight in params.items():
@@ -350,6 +353,6 @@ def test_jitter_moves_the_gate_in_training_and_nothing_else():
 
 def test_zero_weights_of_noisy_gates_leave_all_experts_alike():
     for gate in ("noisy_top_k", "hierarchical"):
-        layer = MixtureOfExperts(GATES[gate], SIZES | {"E": 8}, nnx.Rngs(0), gate)
+        layer = MixtureOfExperts(GATES[gate], SIZES | {"E": 8}, key_stream(jax.random.key(0)), gate)
         params = nnx.to_pure_dict(nnx.state(layer))
         assert not np.any(params["wg_ME"]) and not np.any(params["wnoise_ME"])
