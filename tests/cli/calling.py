@@ -23,6 +23,8 @@ def import_command(name: str) -> types.ModuleType:
 
 def call(name: str, *arguments, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Calls a command of the package. JAX is shared: it keeps its 8 CPU devices."""
+    if "jax" in sys.modules:
+        sys.modules["jax"].devices()  # once started, their number stays
     module = f"gshard_mt.cli.{name}"
     return call_main(
         lambda: runpy.run_module(module, run_name="__main__", alter_sys=True),

@@ -29,8 +29,8 @@ def test_dev_bleu_is_that_of_the_checkpoint_and_does_not_change_training(
         return scores.corpus_bleu(english, references)
 
     monkeypatch.setattr(dev_bleu, "corpus_bleu", score)
-    steps = {"num_steps": 4, "eval_every": 4, "save_every": 4}
-    run_config = tiny_config(config, MeshConfig(8, 1, shard_parameters=True), **steps)
+    values = {"num_steps": 4, "eval_every": 4, "save_every": 4, "optimizer": "adamw"}
+    run_config = tiny_config(config, MeshConfig(8, 1, shard_parameters=True), **values)
     run_config.train.learning_rate = 0.1
     run_config.decode.max_source_length = 16  # one program for all
     mesh = build_mesh(8, 1)

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import functools
 import json
-import pathlib
 import shutil
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -29,14 +30,22 @@ MODELS = {
 }
 
 
-def make(folder: pathlib.Path, config, prepared, name: str) -> Made:
-    moe, model = MODELS[name]
-    return make_run(folder, dataclasses.replace(config), prepared, moe, **model)
+@pytest.fixture(scope="module")
+def make(tmp_path_factory, config, prepared) -> Callable[[str], Made]:
+    """Makes the run of a model once."""
+
+    @functools.cache
+    def make(name: str) -> Made:
+        moe, model = MODELS[name]
+        data = dataclasses.replace(config)
+        return make_run(tmp_path_factory.mktemp(name), data, prepared, moe, **model)
+
+    return make
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, config, prepared) -> Made:
-    return make(tmp_path_factory.mktemp("made"), config, prepared, "top2")
+def made(make) -> Made:
+    return make("top2")
 
 
 def sentences(num_source: int, num_target: int) -> list[Sentence]:
@@ -48,8 +57,8 @@ def sentences(num_source: int, num_target: int) -> list[Sentence]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_numpy_computes_the_same_logits_from_the_files_alone(tmp_path, config, prepared, name):
-    made = make(tmp_path, config, prepared, name)
+def test_numpy_computes_the_same_logits_from_the_files_alone(tmp_path, make, name):
+    made = make(name)
     export(made.workdir, tmp_path / "out")
     model = plain_model.read(tmp_path / "out")
     vocabulary = model.config["vocabulary"]
@@ -91,8 +100,8 @@ def test_config_and_readme_describe_the_files(made, tmp_path):
     }
 
 
-def test_every_layer_is_a_slice_of_the_scan(tmp_path, config, prepared):
-    made = make(tmp_path, config, prepared, "top1")
+def test_every_layer_is_a_slice_of_the_scan(tmp_path, make):
+    made = make("top1")
     export(made.workdir, tmp_path / "out")
     arrays = plain_model.read(tmp_path / "out").arrays
     for layer in range(4):

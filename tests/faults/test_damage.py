@@ -67,7 +67,7 @@ def test_a_damaged_checkpoint_is_restored_exactly_or_passed_over(
 ):
     workdir, wanted = saved
     rng, counts = random.Random(3), {"restored exactly": 0, "passed over": 0}
-    for number in range(200 if soak else 12):
+    for number in range(200 if soak else 6):
         copy = tmp_path / str(number)
         shutil.copytree(workdir, copy)
         what = damage(copy / "checkpoints" / "10", rng)

@@ -160,23 +160,23 @@ def test_the_best_by_bleu_is_the_highest_and_kept(tmp_path, small):
 
 def test_the_average_is_the_mean_of_all_that_are_kept(tmp_path):
     mesh = build_mesh(2, 4)
-    like = shapes_on(mesh)
-    states = [fill(like, seed) for seed in range(4)]
-    checkpoints = Checkpoints(tmp_path, max_checkpoints=3)
-    for number, state in enumerate(states):
-        checkpoints.save(
-            number, state.params, state.opt_state, DATA_STATE, {"nll": float(number == 0)}
+    like = {
+        f"w_{letters}": jax.ShapeDtypeStruct(
+            (8,) * len(letters), np.float32, sharding=sharding(mesh, letters, len(letters))
         )
+        for letters in ("EMH", "M")
+    }
+    trees = [fill(like, seed) for seed in range(4)]
+    checkpoints = Checkpoints(tmp_path, max_checkpoints=3)
+    for number, params in enumerate(trees):
+        checkpoints.save(number, params, params, DATA_STATE, {"nll": float(number == 0)})
     checkpoints.close()
-    step, found = Checkpoints(tmp_path).restore_params("average", like.params)
+    step, found = Checkpoints(tmp_path).restore_params("average", like)
     assert step == 3 and Checkpoints(tmp_path).steps() == [1, 2, 3]
-    for one, *others in zip(
-        *map(jax.tree.leaves, [found, *(s.params for s in states[1:])]), strict=True
-    ):
-        mean = np.mean([np.asarray(other, np.float64) for other in others], axis=0)
-        np.testing.assert_allclose(one, mean, rtol=1e-5, atol=1e-4)
-    for one, placed in zip(*map(jax.tree.leaves, (found, like.params)), strict=True):
-        assert one.sharding.is_equivalent_to(placed.sharding, one.ndim)
+    for name, array in found.items():
+        mean = np.mean([np.asarray(params[name], np.float64) for params in trees[1:]], axis=0)
+        np.testing.assert_allclose(array, mean, rtol=1e-5, atol=1e-4)
+        assert array.sharding.is_equivalent_to(like[name].sharding, array.ndim)
 
 
 def test_an_unknown_step_is_refused_with_the_known_ones(tmp_path, small):

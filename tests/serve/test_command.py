@@ -21,6 +21,7 @@ from tests.serve.serving import SECONDS, Answer, ask, connect, in_threads, post,
 TRAIN = (
     *("--config.train.num_steps=4", "--config.decode.beam_size=1"),
     *("--config.decode.batch_size=8", "--config.decode.max_length_factor=0.5"),
+    "--config.decode.max_source_length=16",  # one program for all
 )
 HERE = r"http://127\.0\.0\.1"
 
