@@ -13,7 +13,7 @@ import time
 import psutil
 import pytest
 
-from tests.cli.calling import call, import_command
+from tests.cli.calling import import_command
 from tests.making.made_up import english_sentences, translated
 from tests.making.runs import Runs, finish
 
@@ -70,8 +70,10 @@ def test_as_many_lines_come_out_as_go_in_and_in_their_order(runs):
 
 def evaluate(runs: Runs, data_dir: pathlib.Path) -> tuple[int, str]:
     """Returns the exit status and what is on standard error."""
-    done = call("evaluate", "--workdir", runs.folder / "run", "--data_dir", data_dir)
-    return done.returncode, done.stderr.decode()
+    words = ["--workdir", runs.folder / "run", "--data_dir", data_dir]
+    command = [sys.executable, "-m", "gshard_mt.cli.evaluate", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
 
 
 def test_whatever_the_sentences_are_each_is_scored(runs, prepared, tmp_path):
