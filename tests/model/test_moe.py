@@ -139,7 +139,7 @@ def on_mesh(mesh, params):
     )
 
 
-def kinds(text: str) -> collections.Counter:
+def kinds(text) -> collections.Counter:
     """The number of communicating operations of a compiled program, by kind."""
     return collections.Counter(kind for kind, _ in find_collectives(text))
 
@@ -152,7 +152,7 @@ def compile_forward(config, shape) -> str:
         return run(graphdef, training_groups(config), params, x_BLM, is_token_BL, None)[0]
 
     with jax.set_mesh(mesh):
-        return jax.jit(forward).lower(*on_mesh(mesh, params)).compile().as_text()
+        return str(jax.jit(forward).lower(*on_mesh(mesh, params)).compile().as_text())
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 1), (2, 2, 2)])
