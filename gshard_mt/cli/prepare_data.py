@@ -4,12 +4,14 @@ gshard-prepare-data --config FILE [--config.KEY=VALUE ...] --data_dir DIR
     [--runner=DirectRunner|FlinkRunner|SparkRunner|DataflowRunner] [--beam_options="--a=b --c=d"]
 
 The recipe is config.data.recipe. If DIR is already prepared with the same settings, nothing is
-done; an interrupted command resumes when it is started again.
+done, even if the text behind the recipe has changed, which is said; an interrupted command starts
+again.
 """
 # SPDX-License-Identifier: Apache-2.0
 
 import logging
 import pathlib
+import sys
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -38,6 +40,7 @@ cli_flags.define_config()
 def main() -> None:
     """Prepares the data of the config and prints the number of pairs of each language."""
     config = cli_flags.read_config()
+    from gshard_mt.data.prepare.changes import describe_changes
     from gshard_mt.data.prepare.prepare import prepare
     from gshard_mt.data.prepare.summary import counts_table
 
@@ -45,6 +48,8 @@ def main() -> None:
     manifest, is_there = prepare(config.data, data_dir, _pipeline())
     if is_there:
         print(f"{data_dir}: already prepared with these settings; nothing to do")
+        if changes := describe_changes(config.data, data_dir):
+            print(changes, file=sys.stderr)
         return
     print(counts_table(manifest["pairs"]))
     print(f"{data_dir}: prepared; see {data_dir / 'report.md'}")

@@ -27,7 +27,9 @@ NOTHING = 0xFFFFFFFF  # in a table of code points: the character is removed
 _ASSIGNED = (range(0x32400), range(0xE0000, 0xE0200))
 # New versions of Unicode add emoji and Han here: characters not assigned yet are not BROKEN.
 _GROWING = (range(0x1F000, 0x1FC00), range(0x20000, 0x40000))
-_SPACING = "\t\n\v\f\r"  # control characters that serve as spaces
+# No letters: private use, unassigned, surrogates, and controls except those that serve as spaces.
+_BROKEN_CLASS = r"[[\p{Co}\p{Cn}\p{Cs}\p{Cc}\N{REPLACEMENT CHARACTER}]--[\t\n\v\f\r]]"
+_BROKEN = regex.compile(rf"(?V1){_BROKEN_CLASS}")
 _SOFT = "\u00ad\u200b\u200e\u200f\u2060\ufeff"  # invisible; removing them loses no letter
 _WORD_MARK = "\u2581"  # SentencePiece's space: in text it would be ambiguous
 _DENSE_SCRIPTS = ("Hani", "Hira", "Kana", "Hang", "Bopo", "Yiii")
@@ -56,13 +58,12 @@ def normalized(character: str) -> str:
 
 
 def is_broken(character: str) -> bool:
-    """Tells whether a character only occurs in text decoded with the wrong encoding."""
-    category = unicodedata.category(character)
-    if category == "Cn":
-        return not any(ord(character) in growing for growing in _GROWING)
-    if category == "Cc":
-        return character not in _SPACING
-    return category in ("Cs", "Co") or character == "\ufffd"
+    """Tells whether a character only occurs in text decoded with the wrong encoding.
+
+    By the Unicode of the package `regex`, which is the same with every Python.
+    """
+    is_growing = any(ord(character) in growing for growing in _GROWING)
+    return not is_growing and _BROKEN.fullmatch(character) is not None
 
 
 @functools.cache
@@ -108,7 +109,9 @@ def _classes() -> np.ndarray:
     table = np.full(NUM_CODES, BROKEN, np.uint16)
     for codes in (*_ASSIGNED, *_GROWING):
         table[codes.start : codes.stop] = 0
-    _mark(table, "".join(filter(is_broken, assigned())), BROKEN)
+    _mark(table, _found(_BROKEN_CLASS), BROKEN)
+    for codes in _GROWING:
+        table[codes.start : codes.stop] = 0
     _mark(table, "".join([each for each in assigned() if normalized(each) != each]), CHANGED)
     _mark(table, "".join(filter(str.isdecimal, assigned())), DIGIT)
     _mark(table, "".join(composing()), COMPOSES)
@@ -117,7 +120,7 @@ def _classes() -> np.ndarray:
     _mark(table, _letters_of("Latn"), LATIN)
     for script in _DENSE_SCRIPTS:
         _mark(table, _letters_of(script), DENSE)
-    _mark(table, "${%<&/", MARKUP)
+    _mark(table, "${%<&/@", MARKUP)
     table[10] = 0
     return table
 

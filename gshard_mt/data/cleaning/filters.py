@@ -1,16 +1,17 @@
 """Filters: one function for each reason to drop a pair, in a table in order of precedence."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 
 from gshard_mt.data.cleaning.characters import MARKUP
 from gshard_mt.data.cleaning.language_filters import are_swapped, is_other_language, is_other_script
-from gshard_mt.data.cleaning.markup import has_html, is_html
+from gshard_mt.data.cleaning.markup import has_html
 from gshard_mt.data.cleaning.numerals import do_numbers_differ
 from gshard_mt.data.cleaning.pairs import PairBlock
-from gshard_mt.data.cleaning.placeholders import placeholders
+from gshard_mt.data.cleaning.placeholders import comparable_placeholders
 
 
 def _is_empty(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
@@ -26,10 +27,7 @@ def _is_copied(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
 
 def _have_other_placeholders(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     def differ(source: str, english: str) -> bool:
-        mine, its = (
-            {each for each in placeholders(text) if not is_html(each)} for text in (source, english)
-        )
-        return mine != its
+        return comparable_placeholders(source) != comparable_placeholders(english)
 
     return _each(differ, pairs, rows, _has_markup(pairs))
 
@@ -38,7 +36,8 @@ def _have_other_numbers(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     both = zip(pairs.source.lines.numbers(), pairs.english.lines.numbers(), strict=True)
     # Nearly all pairs have the same numbers on both sides, or none on one.
     can_be = np.array([bool(a and b and a != b) for a, b in both], bool)
-    return _each(do_numbers_differ, pairs, rows, can_be)
+    differ = functools.partial(do_numbers_differ, language=pairs.language)
+    return _each(differ, pairs, rows, can_be)
 
 
 Filter = Callable[[PairBlock, np.ndarray], np.ndarray]

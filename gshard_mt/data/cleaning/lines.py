@@ -11,6 +11,7 @@ from gshard_mt.data.cleaning.characters import (
     COMPOSES,
     DENSE,
     DIGIT,
+    LATIN,
     MARK,
     NOTHING,
     classes_of,
@@ -20,7 +21,7 @@ from gshard_mt.data.cleaning.characters import (
     to_text,
 )
 
-_FEED, _SPACE = 10, 32
+_FEED, _SPACE, _DOT = 10, 32, 46
 
 
 class Lines(NamedTuple):
@@ -49,6 +50,11 @@ class Lines(NamedTuple):
     def has(self, kind: int) -> np.ndarray:
         """Tells for each line whether it has a character of a class; fast if few have."""
         return self._at(np.flatnonzero((self.classes & kind) != 0))
+
+    def has_inner_dots(self) -> np.ndarray:
+        """Tells for each line whether a Latin letter follows a full stop, as in `www.example.org`."""
+        dots = np.flatnonzero(self.codes == _DOT)
+        return self._at(dots[(self.classes[dots + 1] & LATIN) != 0])
 
     def numbers(self) -> list[str]:
         """Returns the runs of digits of each line, separated by spaces."""

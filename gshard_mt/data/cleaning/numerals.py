@@ -4,6 +4,8 @@
 import re
 from collections import Counter
 
+from gshard_mt.data.cleaning.calendars import is_day, same_years, with_first_years
+
 # 1,200 and 1.200 and 1 200 and 1'200 and 1,10,200 are each one number.
 _THOUSANDS = re.compile(
     r"(?<=\d)(?:[.'’\u00a0\u202f\u066c ](?=\d{3}(?!\d))|,(?=(?:\d\d,)*\d{3}(?!\d)))"
@@ -18,15 +20,17 @@ _MULTIPLE = re.compile(
 )
 
 
-def do_numbers_differ(source: str, english: str) -> bool:
+def do_numbers_differ(source: str, english: str, language: str = "") -> bool:
     """Tells whether each side has a number that the other lacks.
 
     Digits of all scripts count by value; thousands separators and leading zeros are ignored. These
     are not differences: a number on one side only ("3" is also written "three"), 2 for 14 in times
-    of day, '50 for 1950, and zeros for words that multiply.
+    of day, '50 for 1950, years of a calendar of the language, and zeros for words that multiply.
     """
-    mine, others = _numbers(source), _numbers(english)
+    mine, others = _numbers(with_first_years(source)), _numbers(english)
     only_mine, only_others = mine - others, others - mine
+    if only_mine and only_others and language:
+        only_mine, only_others = _without_same_years(source, only_mine, only_others, language)
     if not only_mine or not only_others:
         return False
     if _MULTIPLE.search(english) or _MULTIPLE.search(source):
@@ -44,6 +48,21 @@ def do_numbers_differ(source: str, english: str) -> bool:
 def _numbers(text: str) -> Counter[int]:
     # int() accepts the digits of every script, but no more than 4,300 of them.
     return Counter(int(number[:300]) for number in _NUMBER.findall(_THOUSANDS.sub("", text)))
+
+
+def _without_same_years(
+    source: str, mine: Counter[int], others: Counter[int], language: str
+) -> tuple[Counter[int], Counter[int]]:
+    """Returns the numbers without those that give a date in two calendars."""
+    same = same_years(source, mine, others, language)
+    mine = Counter({each: times for each, times in mine.items() if each not in same.mine})
+    others = Counter({each: times for each, times in others.items() if each not in same.others})
+    if same.has_other_days and any(map(is_day, mine)) and any(map(is_day, others)):
+        mine, others = (
+            Counter({each: times for each, times in numbers.items() if not is_day(each)})
+            for numbers in (mine, others)
+        )
+    return mine, others
 
 
 def _on_12_hours(numbers: Counter[int]) -> Counter[int]:

@@ -9,7 +9,7 @@ import numpy as np
 from gshard_mt.data.cleaning.characters import MARKUP
 from gshard_mt.data.cleaning.fold import fold_lines
 from gshard_mt.data.cleaning.lines import Lines, read_lines
-from gshard_mt.data.cleaning.placeholders import PLACEHOLDER
+from gshard_mt.data.cleaning.placeholders import without_placeholders
 
 
 class Side(NamedTuple):
@@ -36,13 +36,16 @@ class PairBlock:
 
 
 def make_side(lines: Lines, scripts: frozenset[str]) -> Side:
-    """Returns a side of a block of normalized lines. Names in placeholders are not words."""
+    """Returns a side of a block of normalized lines.
+
+    Names in placeholders and addresses are not words.
+    """
     texts = lines.split()
     folded = fold_lines(lines, texts)
-    marked = np.flatnonzero(lines.has(MARKUP))
+    marked = np.flatnonzero(lines.has(MARKUP) | lines.has_inner_dots())
     if not len(marked):
         return Side(texts, lines, texts, lines, folded)
     words = list(texts)
     for row in marked:
-        words[row] = PLACEHOLDER.sub(" ", texts[row])
+        words[row] = without_placeholders(texts[row])
     return Side(texts, lines, words, read_lines(words, scripts), folded)

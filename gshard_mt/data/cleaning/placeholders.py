@@ -6,25 +6,63 @@ import re
 
 import numpy as np
 
+from gshard_mt.data.cleaning.addresses import EMAIL, HANDLE, HOST, URL
 from gshard_mt.data.cleaning.characters import MARKUP, NUM_CODES, assigned, code_points
+from gshard_mt.data.cleaning.icu import without_choices
 from gshard_mt.data.cleaning.lines import join_lines, read_lines
+from gshard_mt.data.cleaning.markup import is_html
 
 MIN_WORDS = 2  # of a string that can test translation
 
+# A number before `%` makes it a percentage, with or without a suffix: `20%-i`, `50 %-s`.
+_PRINTF = (
+    r"(?<![\d%])%(?!-(?<=\d\s%-))"
+    r"(?:\d+\$)?[-+#0'I]*(?:\d+(?![iru]))?(?:\.\d+)?(?:hh?|ll?|[qjzt])?[sdifgxru@](?![a-zA-Z])"
+)
 PLACEHOLDER = re.compile(
     r"\[%[^\]]*%\]"  # [%key:common::x%]
     r"|\$t\([^)]*\)"  # $t(key)
     r"|\$?(?<!\{)\{++[^{}]*+\}++"  # {entity} {{ value }} ${name}; possessive: linear in a run of {
     r"|%\([^)]*\)[a-zA-Z]"  # %(name)s
-    r"|%(?:\d+\$)?[-+#0]*\d*(?:\.\d+)?[sdifgxru@](?![a-zA-Z])"  # %s %1$s %.2f
-    r"|</?[A-Za-z][^<>]*>|&[a-z]+;"  # <b> &nbsp;
-    r"|https?://\S+"
+    r"|(?<!%)%[-+#0']*\d*<PRI\w+>"  # %<PRIu64>
+    rf"|{_PRINTF}"  # %s %1$s %.2f
+    r"|</?(?!https?://|[^\s<>@]*@)[A-Za-z][^<>]*>|&[a-z]+;"  # <b> &nbsp;
+    rf"|{URL}|{EMAIL}"
 )
+_OTHER_ADDRESS = re.compile(f"{HOST}|{HANDLE}")
+_NAME = re.compile(r"(\$?\{+)\s*([^{},]*?)\s*(?:,[^{}]*)?(\}+)")
 
 
 def placeholders(text: str) -> frozenset[str]:
     """Returns what a translator copies unchanged: `{entity}`, `%(name)s`, tags, addresses."""
     return frozenset(PLACEHOLDER.findall(text))
+
+
+def comparable_placeholders(text: str) -> frozenset[str]:
+    """Returns the placeholders without what a translator may change in them.
+
+    `%1$s` and `%s` are the same, `{n}` and `{n, plural, one {# file} other {# files}}`, an address
+    with and without a slash at its end. HTML is left out.
+    """
+    found = PLACEHOLDER.findall(without_choices(text))
+    return frozenset(_comparable(each) for each in found if not is_html(each))
+
+
+def without_placeholders(text: str) -> str:
+    """Returns the text with a space for each placeholder and each address of any kind."""
+    return _OTHER_ADDRESS.sub(" ", PLACEHOLDER.sub(" ", without_choices(text)))
+
+
+def _comparable(found: str) -> str:
+    if found.startswith("http"):
+        return found.rstrip("/")
+    if found.startswith("%") and found[1] != "(":
+        # Where there is one, `>` ends the name of a macro: %<PRIu64>.
+        kind = found[found.find("<") :] if found.endswith(">") else found[-1]
+        return f"%{'d' if kind == 'i' else kind}"
+    if match := _NAME.fullmatch(found):
+        return "".join(match.groups())
+    return found.lower() if "@" in found and not found.startswith(("[", "<", "$")) else found
 
 
 def num_words_all(texts: list[str]) -> np.ndarray:

@@ -9,13 +9,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-import polib
-
 from gshard_mt.data.corpora.archive import check_total, find_archive, open_archive, read_member
 from gshard_mt.data.corpora.entry import Entry, Pair
 from gshard_mt.data.corpora.fetch import is_requirement
 from gshard_mt.data.corpora.files import open_bytes
-from gshard_mt.data.corpora.mo import Message, charset_of, parse_mo
+from gshard_mt.data.corpora.mo import parse_mo
+from gshard_mt.data.corpora.po import PoSyntaxError, parse_po
 from gshard_mt.data.corpora.tags import ENGLISH, Tags
 from gshard_mt.documents import in_one_line
 from gshard_mt.errors import DataError
@@ -25,7 +24,6 @@ MAX_CATALOGUE_BYTES = 64 << 20
 
 _SUFFIXES = (".po", ".mo")
 _MANY = 5  # every language has its common plural for five; some have duals and paucals for fewer
-_MAX_FORMS = 10  # Arabic has six
 _SCRIPTS = {"latin": "Latn", "cyrillic": "Cyrl", "arabic": "Arab", "devanagari": "Deva"}
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PLURAL = re.compile(r"plural\s*=\s*([^;\n]+)")
@@ -98,9 +96,12 @@ def _pairs_of_all(catalogues: Iterable[_Catalogue], tags: Tags) -> Iterator[Pair
             for pair in _pairs(content, catalogue.path, locale, tags):
                 has_pairs = True
                 yield pair
-        except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+        except ValueError as error:
+            line = f":{error.line}" if isinstance(error, PoSyntaxError) else ""
             kind = catalogue.path.suffix[1:].upper()
-            raise DataError(_explain(catalogue.name, kind, error)) from None
+            raise DataError(
+                f"{catalogue.name}{line}: not a {kind} catalogue: {in_one_line(error)}"
+            ) from None
     if not has_pairs and tags:
         raise tags.refusal()
 
@@ -108,9 +109,9 @@ def _pairs_of_all(catalogues: Iterable[_Catalogue], tags: Tags) -> Iterator[Pair
 def _pairs(
     content: bytes, path: pathlib.PurePath, locale: str | None, tags: Tags
 ) -> Iterator[Pair]:
-    parse = parse_mo if path.suffix == ".mo" else _parse_po
+    parse = parse_mo if path.suffix == ".mo" else parse_po
     messages = list(parse(content))
-    header = messages[0].forms[0] if messages and not messages[0].singular else ""
+    header = next((message.forms[0] for message in messages if not message.singular), "")
     locale = locale or _locale_of_header(header) or _locale_of_name(path) or tags.single
     if tags[locale] in (None, ENGLISH):
         return
@@ -126,23 +127,6 @@ def _pairs(
         for english, index in forms[one == many :]:
             if index < len(message.forms) and message.forms[index]:
                 yield Pair(locale, message.forms[index], english)
-
-
-def _parse_po(content: bytes) -> Iterator[Message]:
-    text = content.decode(charset_of(content)).removeprefix("\ufeff")
-    # polib would open a string that is the name of a file; no name ends with two line feeds.
-    catalogue = polib.pofile(text + "\n\n")
-    header = "\n".join(f"{key}: {value}" for key, value in catalogue.metadata.items())
-    yield Message("", "", [header])
-    for item in catalogue:
-        if item.fuzzy or item.obsolete or not item.msgid:
-            continue
-        forms = item.msgstr_plural
-        if item.msgid_plural and forms:
-            ordered = [forms.get(index, "") for index in range(_MAX_FORMS)]
-            yield Message(item.msgid, item.msgid_plural, ordered)
-        else:
-            yield Message(item.msgid, "", [item.msgstr])
 
 
 def _find(entry: Entry) -> list[str]:
@@ -212,10 +196,3 @@ def _tag(locale: str) -> str:
     language = name.partition(".")[0]
     script = _SCRIPTS.get(modifier)
     return f"{re.split('[-_]', language)[0]}-{script}" if script else language
-
-
-def _explain(name: str, kind: str, error: Exception) -> str:
-    line = re.search(r"\(line (\d+)\)", str(error))
-    where = f"{name}:{line[1]}" if line and "Syntax error" in str(error) else name
-    what = "a syntax error" if where != name else in_one_line(error)
-    return f"{where}: not a {kind} catalogue: {what}"

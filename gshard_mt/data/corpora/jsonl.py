@@ -15,7 +15,7 @@ from gshard_mt.errors import DataError
 
 
 def read_jsonl(entry: Entry) -> Iterator[Pair]:
-    """Yields the pairs of every file of a glob; blank lines are skipped.
+    """Yields the pairs of every file of a glob; blank lines and nulls are skipped.
 
     Raises DataError with file:line for a line that isn't a JSON object or has another layout. Lone
     surrogates, as in "\\ud83d", become U+FFFD.
@@ -34,6 +34,6 @@ def _rows(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{where}: not JSON: {error}") from None
-        if not isinstance(row, dict):
+        if row is not None and not isinstance(row, dict):
             raise DataError(f"{where}: a JSON {type(row).__name__} is not a row; {SHAPES}")
         yield where, row

@@ -1,11 +1,17 @@
 """MO files, the compiled form of gettext catalogs, parsed from untrusted bytes."""
 # SPDX-License-Identifier: Apache-2.0
 
+import itertools
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from gshard_mt.data.corpora.charsets import codec_of
+
 _HEADER = 20  # bytes: magic, version, number of strings, where their two tables are
+_MORE_HEADER = 28  # where the header of version 0.1 goes on, about system-dependent strings
+_LAST_PART = 0xFFFFFFFF
+_MAX_NAME_BYTES = 64  # of a system-dependent part
 _MAGIC = {b"\xde\x12\x04\x95": "<", b"\x95\x04\x12\xde": ">"}
 
 
@@ -20,7 +26,8 @@ class Message(NamedTuple):
 def parse_mo(content: bytes) -> Iterator[Message]:
     """Yields the messages; a first one with an empty singular is the catalog's header.
 
-    polib reads MO files only from disk and trusts their offsets. Raises ValueError.
+    Messages with parts that differ between systems have them as in PO files: `%<PRIu64> bytes`.
+    Raises ValueError.
     """
     order = _MAGIC.get(content[:4])
     if order is None or len(content) < _HEADER:
@@ -29,10 +36,12 @@ def parse_mo(content: bytes) -> Iterator[Message]:
     if version >> 16 > 1:
         raise ValueError(f"version {version >> 16}; accepted: 0 or 1")
     charset, num_bytes = "utf-8", 0
-    for index in range(num_strings):
-        original, translation = (
-            _string(content, table + 8 * index, order) for table in (originals, translations)
-        )
+    strings = (
+        (_string(content, originals + 8 * at, order), _string(content, translations + 8 * at, order))
+        for at in range(num_strings)
+    )
+    more = _system_dependent(content, order) if version & 0xFFFF else ()
+    for index, (original, translation) in enumerate(itertools.chain(strings, more)):
         num_bytes += len(original) + len(translation)
         if num_bytes > len(content):  # or a small file could hold gigabytes
             raise ValueError("its strings overlap")
@@ -56,11 +65,7 @@ def charset_of(header: bytes) -> str:
     charset = name[0].partition(b"\\n")[0].strip(b'"').decode("ascii", "replace") if name else ""
     if charset in ("", "CHARSET"):  # a template's
         return "utf-8"
-    try:
-        b"a".decode(charset)
-    except (LookupError, UnicodeError):
-        raise ValueError(f"charset is {charset!r}; accepted: an encoding such as UTF-8") from None
-    return charset
+    return codec_of(charset)
 
 
 def _string(content: bytes, at: int, order: str) -> bytes:
@@ -70,3 +75,48 @@ def _string(content: bytes, at: int, order: str) -> bytes:
     if offset + length > len(content):
         raise ValueError("a string leads beyond the end of the file")
     return content[offset : offset + length]
+
+
+def _system_dependent(content: bytes, order: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yields the messages and translations that have parts such as `<PRIu64>`."""
+    num_names, names, num_strings, *tables = _numbers(content, _MORE_HEADER, 5, order)
+    parts = []
+    for index in range(num_names):
+        name = _string(content, names + 8 * index, order).removesuffix(b"\0")
+        if len(name) > _MAX_NAME_BYTES:
+            raise ValueError("the name of a system-dependent part is too long")
+        # The flag I of glibc's printf is a letter of the format, not a macro.
+        parts.append(name if name == b"I" else b"<%s>" % name)
+    for index in range(num_strings):
+        (original,), (translation,) = (
+            _numbers(content, table + 4 * index, 1, order) for table in tables
+        )
+        yield (
+            _joined(content, original, parts, order),
+            _joined(content, translation, parts, order),
+        )
+
+
+def _joined(content: bytes, at: int, parts: list[bytes], order: str) -> bytes:
+    """Returns a string that is stored as pieces of text with a system-dependent part in between."""
+    (offset,) = _numbers(content, at, 1, order)
+    text = bytearray()
+    while len(text) <= len(content):
+        at += 8
+        length, part = _numbers(content, at - 4, 2, order)
+        if offset + length > len(content):
+            raise ValueError("a string leads beyond the end of the file")
+        text += content[offset : offset + length]
+        offset += length
+        if part == _LAST_PART:
+            return bytes(text.removesuffix(b"\0"))
+        if part >= len(parts):
+            raise ValueError("a system-dependent part is missing")
+        text += parts[part]
+    raise ValueError("its strings overlap")
+
+
+def _numbers(content: bytes, at: int, number: int, order: str) -> tuple[int, ...]:
+    if at + 4 * number > len(content):
+        raise ValueError("a table leads beyond the end of the file")
+    return struct.unpack_from(f"{order}{number}I", content, at)

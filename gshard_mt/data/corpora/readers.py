@@ -63,10 +63,16 @@ def num_bytes(entry: Entry) -> int:
     """Returns the size on disk of an entry's files; 0 if unknown."""
     if entry.scheme not in _FILES:
         return 0
+    return sum(path.stat().st_size for path in files_of(entry))
+
+
+def files_of(entry: Entry) -> list[pathlib.Path]:
+    """Returns the files on disk that an entry reads; none for what is known by another name."""
     locations = entry.location.split(",") if entry.scheme == "moses" else [entry.location]
-    names = [
-        name
-        for location in locations
-        for name in glob.glob(str(entry.folder / location.strip()), recursive=True)
-    ]
-    return sum(path.stat().st_size for path in map(pathlib.Path, names) if path.is_file())
+    found = []
+    for path in (entry.folder / location.strip() for location in locations):
+        names = [path] if path.is_file() else sorted(glob.glob(str(path), recursive=True))
+        found += map(pathlib.Path, names)
+    if entry.scheme not in _FILES:  # those read whole folders, too
+        found += [inner for path in found if path.is_dir() for inner in sorted(path.rglob("*"))]
+    return [path for path in found if path.is_file()]

@@ -44,10 +44,13 @@ def read_rows(rows: Iterable[tuple[str, Mapping[str, Any] | None]], tags: Tags) 
 def pairs_of(row: Mapping[str, Any], tags: Tags) -> Iterable[Pair]:
     """Returns a row's pairs: one for each wanted language if there is English.
 
-    A null is a missing translation. Raises RowError for any layout that is not in SHAPES.
+    A null is a missing translation, wherever it stands. Raises RowError for any layout that is not
+    in SHAPES.
     """
     for name in STRUCTS:
         if isinstance(texts := row.get(name), Mapping):
+            if None in (texts.get("language", ""), texts.get("translation", "")):
+                return []  # a null list of languages or texts
             if isinstance(languages := texts.get("language"), list):
                 return _pairs(_zipped(languages, texts.get("translation")), tags)
             if not any(tags[key] == ENGLISH for key in texts):
@@ -56,10 +59,13 @@ def pairs_of(row: Mapping[str, Any], tags: Tags) -> Iterable[Pair]:
     if SIDES[0] in row and SIDES[1] in row:
         source, english = (_text(name, row[name]) for name in SIDES)
         return [] if source is None or english is None else [Pair(tags.single, source, english)]
+    has_english = not tags.is_any and any(tags[key] == ENGLISH for key in row)
+    if not has_english and any(name in row and row[name] is None for name in STRUCTS):
+        return []
     if tags.is_any:
         # Any column's name may be a language code: `id` is Indonesian.
         raise RowError(f'"*" needs a translation column; {SHAPES}; or list the languages')
-    if not any(tags[key] == ENGLISH for key in row):
+    if not has_english:
         raise RowError(f"no translation in it, it has {_names(row)}; {SHAPES}")
     return _pairs(row.items(), tags)
 
@@ -77,7 +83,8 @@ def _pairs(texts: Iterable[tuple[str, Any]], tags: Tags) -> Iterator[Pair]:
             continue
         text = _text(key, value)
         if role == ENGLISH:
-            english = english or text  # of en-GB and en-US, the first
+            if english is None or not english.strip():  # of en-GB and en-US, the first with text
+                english = text if english is None else text or english
         elif text is not None:
             sources.append((key, text))
     if english is not None:
@@ -96,9 +103,9 @@ def _text(key: str, value: Any) -> str | None:
 def _zipped(languages: list[Any], texts: Any) -> list[tuple[str, Any]]:
     if not isinstance(texts, list) or len(texts) != len(languages):
         raise RowError("'language' and 'translation' are not lists of one length")
-    if not all(isinstance(language, str) for language in languages):
+    if not all(isinstance(language, str | None) for language in languages):
         raise RowError("'language' has an item that is not a string")
-    return list(zip(languages, texts, strict=True))
+    return [each for each in zip(languages, texts, strict=True) if each[0] is not None]
 
 
 def _names(row: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
-    """Yields (line number from 1, line without its end); decompresses `.gz`, `.xz` and `.zst`.
+    """Yields (line number from 1, line without its end); compressed text is expanded.
 
     A byte order mark and CR LF are removed; control characters are kept. Raises DataError with
     file:line for a line that isn't UTF-8 or is longer than MAX_LINE_BYTES.

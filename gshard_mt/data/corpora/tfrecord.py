@@ -18,7 +18,7 @@ def read_records(path: pathlib.Path) -> Iterator[bytes]:
 
     The checksum of each length is verified, that of the content is not.
     """
-    with open_bytes(path) as file:
+    with open_bytes(path, is_text=False) as file:
         while header := file.read(12):
             if len(header) < 12:
                 raise EOFError("the file ends in the middle of a record")

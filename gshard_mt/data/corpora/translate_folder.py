@@ -24,7 +24,7 @@ def is_translate_folder(folder: pathlib.Path) -> bool:
 
 
 def read_translate_folder(entry: Entry) -> Iterator[Pair]:
-    """Yields the pairs of each wanted language; `.gz`, `.xz` and `.zst` are decompressed.
+    """Yields the pairs of each wanted language; compressed files are expanded.
 
     Raises DataError if the split has no English, or another number of lines in a language.
     """

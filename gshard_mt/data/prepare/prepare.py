@@ -13,6 +13,7 @@ from typing import Any
 
 from gshard_mt.config.records import DataConfig
 from gshard_mt.data.corpora.entry import SPLITS
+from gshard_mt.data.corpora.readers import num_bytes
 from gshard_mt.data.corpora.recipe import Recipe, load_recipe
 from gshard_mt.data.manifest import (
     FORMAT_VERSION,
@@ -137,6 +138,7 @@ def _sources(recipe: Recipe) -> list[dict]:
             "source": f"{entry.scheme}:{os.path.basename(entry.location)}",
             "license": entry.license,
             "sha256": entry.sha256,
+            "bytes": num_bytes(entry),
         }
         for entry in recipe.entries
     ]
