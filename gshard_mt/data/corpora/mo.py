@@ -37,7 +37,10 @@ def parse_mo(content: bytes) -> Iterator[Message]:
         raise ValueError(f"version {version >> 16}; accepted: 0 or 1")
     charset, num_bytes = "utf-8", 0
     strings = (
-        (_string(content, originals + 8 * at, order), _string(content, translations + 8 * at, order))
+        (
+            _string(content, originals + 8 * at, order),
+            _string(content, translations + 8 * at, order),
+        )
         for at in range(num_strings)
     )
     more = _system_dependent(content, order) if version & 0xFFFF else ()

@@ -150,7 +150,11 @@ def test_words_are_left_when_names_and_addresses_are_not(text, left):
         ("Infos: www.the-best-english-website-of-all.org", "See www.the-best.org", "de"),
         ("Infos: the-best-english-website.com/about/us", "See the-best.com/about", "de"),
         ("Folge @the_best_english_newspaper", "Follow @the_best_english_newspaper", "de"),
-        ("Почта: the.best.english.mail@example.com", "Mail: the.best.english.mail@example.com", "ru"),
+        (
+            "Почта: the.best.english.mail@example.com",
+            "Mail: the.best.english.mail@example.com",
+            "ru",
+        ),
         ("Σελίδα: www.the-best-english-website.gr", "Page: www.the-best-english-website.gr", "el"),
     ],
 )

@@ -48,7 +48,9 @@ def test_the_first_bytes_tell_the_format_whatever_the_name(tmp_path, kind, name)
     assert read(tmp_path, "tsv", name) == GERMAN
 
 
-@pytest.mark.parametrize(("scheme", "content"), [("jsonl", samples.jsonl()), ("tmx", samples.tmx())])
+@pytest.mark.parametrize(
+    ("scheme", "content"), [("jsonl", samples.jsonl()), ("tmx", samples.tmx())]
+)
 @pytest.mark.parametrize("kind", COMPRESS)
 def test_every_format_of_text_is_expanded(tmp_path, scheme, content, kind):
     (tmp_path / "a").write_bytes(COMPRESS[kind](content))
@@ -142,8 +144,10 @@ def _tar() -> bytes:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (samples.archive({"a.de": b"x", "a.en": b"y", "README": b"z", "LICENSE": b"w"}),
-         r"a zip archive of 4 files \(a.de, a.en, README, ...\); accepted: of one; unpack it"),
+        (
+            samples.archive({"a.de": b"x", "a.en": b"y", "README": b"z", "LICENSE": b"w"}),
+            r"a zip archive of 4 files \(a.de, a.en, README, ...\); accepted: of one; unpack it",
+        ),
         (samples.archive({}), "a zip archive of no file"),
         (_tar(), "it is a tar archive; accepted: text, plain or as gzip, xz"),
         (gzip.compress(_tar()), "it is a tar archive"),

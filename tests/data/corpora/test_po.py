@@ -41,7 +41,10 @@ def as_string(text: str) -> str:
         ('msgid "a" "b"\t"c"\nmsgstr "x"\x0b"y"\x0c"z"\r\n', [("abc", "xyz")]),
         (' msgid "a" # why\n\tmsgstr "b"\n', [("a", "b")]),
         ('msgid "a\\\nb"\nmsgstr "c"\n', [("ab", "c")]),
-        (r'msgid "\t\"\\\n"' + "\n" + r'msgstr "\101\x42\f\v\a\b\r"', [('\t"\\\n', "AB\f\v\a\b\r")]),
+        (
+            r'msgid "\t\"\\\n"' + "\n" + r'msgstr "\101\x42\f\v\a\b\r"',
+            [('\t"\\\n', "AB\f\v\a\b\r")],
+        ),
         (r'msgid "a" msgstr "\303\244 \xC3\xa4 \60"', [("a", "ä ä 0")]),
         ('domain "x"\n' + GOOD, [("a", "b")]),
         ('#| msgid "old"\n#| "older"\n' + GOOD, [("a", "b")]),
@@ -51,11 +54,10 @@ def as_string(text: str) -> str:
         (f"#, c-format, fuzzy\n{GOOD}", []),
         (f"#,fuzzy,c-format\n{GOOD}", []),
         (f"#, no-fuzzy\n#, fuzzy-match\n{GOOD}", [("a", "b")]),
-        (f"#, fuzzy\n{GOOD}msgid \"c\"\nmsgstr \"d\"\n", [("c", "d")]),
+        (f'#, fuzzy\n{GOOD}msgid "c"\nmsgstr "d"\n', [("c", "d")]),
         ('msgctxt ""\nmsgid ""\nmsgstr "no header"\n', []),
         (
-            'msgid "a" msgid_plural "as" '
-            + " ".join(f'msgstr[{n}] "{n}"' for n in range(12)),
+            'msgid "a" msgid_plural "as" ' + " ".join(f'msgstr[{n}] "{n}"' for n in range(12)),
             [("a", *map(str, range(12)))],
         ),
     ],
@@ -80,7 +82,9 @@ _BAD = {
     "plural without forms": ('msgid "a"\nmsgid_plural "as"\nmsgstr "b"\n', 8, r"accepted here: \["),
     "forms from one": ('msgid "a"\nmsgid_plural "as"\nmsgstr[1] "b"\n', 8, r"msgstr\[0\]"),
     "a form twice": (
-        'msgid "a"\nmsgid_plural "as"\nmsgstr[0] "b"\nmsgstr[0] "c"\n', 9, r"here: msgstr\[1\]"
+        'msgid "a"\nmsgid_plural "as"\nmsgstr[0] "b"\nmsgstr[0] "c"\n',
+        9,
+        r"here: msgstr\[1\]",
     ),
     "half obsolete": ('#~ msgid "a"\nmsgstr "b"\n', 7, "only some lines"),
     "half obsolete string": ('#~ msgid "a"\n#~ msgstr "b"\n"c"\n', 8, "only some lines"),
@@ -101,7 +105,19 @@ def test_what_gettext_refuses_is_refused_with_its_line(tmp_path, what):
 
 
 # What Python's `splitlines` and `strip` take for the end of a line, but gettext doesn't.
-_ODD = ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\r", "\u00a0", "\u3000"]
+_ODD = [
+    "\x0b",
+    "\x0c",
+    "\x1c",
+    "\x1d",
+    "\x1e",
+    "\x85",
+    "\u2028",
+    "\u2029",
+    "\r",
+    "\u00a0",
+    "\u3000",
+]
 
 
 @pytest.mark.parametrize("odd", _ODD)
@@ -175,8 +191,10 @@ def _dependent(messages: list[tuple[list[bytes], list[bytes]]], order: str) -> b
         data += content
         return start + len(data) - len(content)
 
-    tables = [b"".join(struct.pack(f"{order}2I", len(text), put(text + b"\0")) for text in side)
-              for side in zip(*main, strict=True)]
+    tables = [
+        b"".join(struct.pack(f"{order}2I", len(text), put(text + b"\0")) for text in side)
+        for side in zip(*main, strict=True)
+    ]
     name_table = b"".join(
         struct.pack(f"{order}2I", len(name) + 1, put(name + b"\0")) for name in names
     )
@@ -204,8 +222,10 @@ def test_mo_files_give_messages_with_parts_that_differ_between_systems(tmp_path,
     content = _dependent(
         [
             ([b"%", b"PRIu64", b" of %", b"PRIdMAX", b" bytes"], [b"%", b"PRIu64", b" Byte"]),
-            ([b"ctx\x04%", b"PRIu64", b" file\0%", b"PRIu64", b" files"],
-             [b"%", b"PRIu64", b" Datei\0%", b"I", b"d Dateien"]),
+            (
+                [b"ctx\x04%", b"PRIu64", b" file\0%", b"PRIu64", b" files"],
+                [b"%", b"PRIu64", b" Datei\0%", b"I", b"d Dateien"],
+            ),
         ],
         order,
     )

@@ -61,7 +61,9 @@ def test_a_null_beside_columns_of_languages_hides_nothing(tmp_path):
     assert read(tmp_path, "jsonl", "a.jsonl") == [Pair("de", "Haus", "house")]
 
 
-@pytest.mark.parametrize("rows", ['{"translation": null}\n' * 3, "null\n", '{"de": null, "en": "x"}'])
+@pytest.mark.parametrize(
+    "rows", ['{"translation": null}\n' * 3, "null\n", '{"de": null, "en": "x"}']
+)
 def test_a_file_of_nulls_only_has_no_pairs(tmp_path, rows):
     (tmp_path / "a.jsonl").write_text(rows)
     with pytest.raises(DataError, match="a.jsonl: no pairs of de"):
