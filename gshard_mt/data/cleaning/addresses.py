@@ -11,7 +11,10 @@ _ANY = rf"[{_LETTERS}._~:/?#@!$&*+,;=%|-]"
 _LAST = rf"[{_LETTERS}/#@$&+=%-]"
 URL = rf"https?://(?:{_ANY}|\({_ANY}*\))*(?:{_LAST}|\({_ANY}*\))"
 
-EMAIL = r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9_][A-Za-z0-9._%+-]*@(?:[A-Za-z0-9][A-Za-z0-9-]*\.)+[A-Za-z]{2,}"
+EMAIL = (
+    r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9_][A-Za-z0-9._%+-]*"
+    r"@(?:[A-Za-z0-9][A-Za-z0-9-]*\.)+[A-Za-z]{2,}"
+)
 
 # Without `https://`: only what can't be the end of a sentence and the start of the next.
 HOST = (

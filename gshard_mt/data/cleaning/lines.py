@@ -52,7 +52,7 @@ class Lines(NamedTuple):
         return self._at(np.flatnonzero((self.classes & kind) != 0))
 
     def has_inner_dots(self) -> np.ndarray:
-        """Tells for each line whether a Latin letter follows a full stop, as in `www.example.org`."""
+        """Tells for each line whether a Latin letter follows a full stop, as in `example.org`."""
         dots = np.flatnonzero(self.codes == _DOT)
         return self._at(dots[(self.classes[dots + 1] & LATIN) != 0])
 

@@ -22,8 +22,8 @@ def describe_changes(config: DataConfig, data_dir: pathlib.Path) -> str:
         return ""
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     return (
-        f"{data_dir}: {changed[0]}{more} changed after this was prepared, and text is not compared; "
-        "to prepare it again, give another --data_dir or delete this one"
+        f"{data_dir}: {changed[0]}{more} changed after this was prepared, and text is not "
+        "compared; to prepare it again, give another --data_dir or delete this one"
     )
 
 

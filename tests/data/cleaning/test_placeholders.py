@@ -1,4 +1,4 @@
-"""Placeholders and addresses: what must be the same on both sides, and what no words are made of."""
+"""Placeholders and addresses: what must be the same on both sides and holds no words."""
 # SPDX-License-Identifier: Apache-2.0
 
 import time

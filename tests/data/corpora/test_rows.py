@@ -52,7 +52,9 @@ def test_rows_of_nulls_are_passed_over(tmp_path, good, nulls):
     assert read(tmp_path, "jsonl", "a.jsonl") == [Pair("de", "Haus", "house")] * 2
     rows = [row for row in rows if row is not None]
     table = pa.Table.from_pylist([{name: row[name] for name in good} for row in rows])
-    (tmp_path / "a.parquet").write_bytes(samples.parquet(dict(zip(table.column_names, table))))
+    (tmp_path / "a.parquet").write_bytes(
+        samples.parquet(dict(zip(table.column_names, table, strict=True)))
+    )
     assert read(tmp_path, "parquet", "a.parquet") == [Pair("de", "Haus", "house")] * 2
 
 

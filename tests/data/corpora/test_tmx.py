@@ -76,7 +76,7 @@ def test_a_byte_order_mark_proves_more_than_the_declaration(tmp_path, mark):
 @pytest.mark.parametrize(
     ("declared", "content", "line"),
     [
-        ("Shift_JIS", "青".encode("utf-8"), 4),
+        ("Shift_JIS", "青".encode(), 4),
         ("EUC-KR", b"\xff\xff", 4),
         ("Big5", "青".encode("big5")[:1] + b"\n", 4),
         ("windows-1252", b"\x81", 4),
