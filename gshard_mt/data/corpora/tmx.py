@@ -124,14 +124,14 @@ class _Units:
             text = decoder.decode(chunk, is_last)
             self._num_lines += text.count("\n")
             return text.encode()
-        except UnicodeError as error:
-            is_bytes = isinstance(error, UnicodeDecodeError)
-            before = error.object[: error.start].count(b"\n") if is_bytes else 0
-            reason = error.reason if is_bytes else in_one_line(error)
-            raise DataError(
-                f"{self._path}:{self._num_lines + before + 1}: not in the encoding that the XML "
-                f"declaration names: {reason}"
-            ) from None
+        except UnicodeDecodeError as error:
+            line = self._num_lines + error.object[: error.start].count(b"\n") + 1
+            reason = error.reason
+        except UnicodeError as error:  # half of a surrogate pair
+            line, reason = self._num_lines + 1, in_one_line(error)
+        raise DataError(
+            f"{self._path}:{line}: not in the encoding that the XML declaration names: {reason}"
+        )
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if not self._names and name != "tmx":

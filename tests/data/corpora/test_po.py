@@ -39,7 +39,7 @@ def as_string(text: str) -> str:
         (f"{GOOD}# a comment with \x0b \x0c \u2028 in it, and \\\n", [("a", "b")]),
         ('msgid "a"msgstr"b"msgid"c" msgstr\n\n"d"', [("a", "b"), ("c", "d")]),
         ('msgid "a" "b"\t"c"\nmsgstr "x"\x0b"y"\x0c"z"\r\n', [("abc", "xyz")]),
-        (' msgid "a" # why\n\tmsgstr "b"\n', [("a", "b")]),
+        (' msgid "a"\n\tmsgstr "b" # why\n', [("a", "b")]),
         ('msgid "a\\\nb"\nmsgstr "c"\n', [("ab", "c")]),
         (
             r'msgid "\t\"\\\n"' + "\n" + r'msgstr "\101\x42\f\v\a\b\r"',
