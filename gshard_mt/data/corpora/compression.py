@@ -31,6 +31,8 @@ _COMPRESSED_BYTES = 1 << 11
 _MAX_WINDOW_BYTES = 1 << 27  # as of `zstd --long`; a frame may ask for gigabytes
 _MAX_XZ_BYTES = 1 << 28  # `xz -9` needs 65 MiB; a file may ask for gigabytes
 _XZ_PADDING = 4  # bytes: behind a stream of xz, any multiple of so many zero bytes may follow
+_END_BYTES = 22  # of a zip archive's last record, without its comment
+_MAX_END_BYTES = _END_BYTES + 0xFFFF
 _START_BYTES = 512  # enough to recognize any format
 _MAX_NAMED = 3  # files of an archive to list in an error
 
@@ -53,10 +55,10 @@ def expand(file: IO[bytes], suffix: str) -> IO[bytes]:
         _refuse_others(start)
         return file
     if not start:
-        raise EOFError(f"it is empty; accepted: a {kind} file")
+        raise EOFError(f"it is empty; accepted: a file in {kind} format")
     content = _FORMATS[kind].expand(file)
     if inner := _kind_of(start := _peek(content)):
-        raise ValueError(f"there is a {inner} file in it; unpack it")
+        raise ValueError(f"there is a file in {inner} format in it; unpack it")
     _refuse_others(start)
     return content
 
@@ -81,6 +83,12 @@ def _refuse_others(start: bytes) -> None:
 
 def _open_zip(file: IO[bytes]) -> IO[bytes]:
     archive = zipfile.ZipFile(file)
+    file.seek(-min(file.seek(0, io.SEEK_END), _MAX_END_BYTES), io.SEEK_END)
+    end = file.read()
+    end = end[end.rfind(b"PK\x05\x06") :]
+    (length,) = struct.unpack_from("<H", end, _END_BYTES - 2)  # of a comment
+    if num_bytes := len(end) - _END_BYTES - length:
+        raise ValueError(f"{num_bytes} bytes behind the end of a zip archive")
     members = [
         member
         for member in archive.infolist()
@@ -150,11 +158,11 @@ class _Streams(io.RawIOBase):
 
     def _check_end(self) -> None:
         if self._stream:
-            raise EOFError(f"the file ended before its end, in the middle of a {self._name} stream")
+            raise EOFError(f"the file ended in the middle of a {self._name} stream")
         if self._padding and self._num_zeros % self._padding:
             raise ValueError(
-                f"{self._num_zeros} zero bytes behind a {self._name} stream; "
-                f"accepted: a multiple of {self._padding}"
+                f"{self._num_zeros} zero bytes behind a stream; "
+                f"accepted by {self._name}: a multiple of {self._padding}"
             )
 
 

@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import tarfile
+import zipfile
 
 import pytest
 import zstandard
@@ -66,6 +67,14 @@ def test_names_of_the_sides_are_seen_behind_a_suffix(tmp_path):
         read(tmp_path, "moses", "a.en.ZIP,a.de.bz2")
 
 
+def test_a_zip_archive_may_have_a_comment(tmp_path):
+    file = io.BytesIO(zipped(samples.tsv()))
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.comment = b"PK " * 200
+    (tmp_path / "a.zip").write_bytes(file.getvalue())
+    assert read(tmp_path, "tsv", "a.zip") == GERMAN
+
+
 def test_lzma_is_known_by_its_suffix(tmp_path):
     (tmp_path / "a.tsv.lzma").write_bytes(alone(samples.tsv()))
     assert read(tmp_path, "tsv", "a.tsv.lzma") == GERMAN
@@ -89,7 +98,7 @@ def test_streams_and_the_padding_that_a_format_allows_are_read(tmp_path, name, c
     assert read(tmp_path, "tsv", name) == GERMAN
 
 
-@pytest.mark.parametrize("kind", ["gz", "xz", "zst", "bz2", "lzma"])
+@pytest.mark.parametrize("kind", [*COMPRESS, "lzma"])
 @pytest.mark.parametrize("behind", [b"garbage", b"\0\0\0x", b"a\tb\n" * 2000])
 def test_garbage_behind_the_last_stream_is_refused(tmp_path, kind, behind):
     compress = {**COMPRESS, "lzma": alone}[kind]
@@ -102,7 +111,11 @@ def test_garbage_behind_the_last_stream_is_refused(tmp_path, kind, behind):
     ("name", "content", "said"),
     [
         ("a.xz", lzma.compress(PARTS[0]) + ZEROS[:3] + lzma.compress(PARTS[1]), "3 zero bytes"),
-        ("a.xz", lzma.compress(samples.tsv()) + ZEROS[:6], "6 zero bytes .* a multiple of 4"),
+        (
+            "a.xz",
+            lzma.compress(samples.tsv()) + ZEROS[:6],
+            "6 zero bytes behind a stream; accepted by xz: a multiple of 4",
+        ),
         ("a.xz", ZEROS[:4] + lzma.compress(samples.tsv()), "Input format"),
         ("a.bz2", bz2.compress(PARTS[0]) + ZEROS + bz2.compress(PARTS[1]), "Invalid data stream"),
     ],
@@ -151,8 +164,11 @@ def _tar() -> bytes:
         (samples.archive({}), "a zip archive of no file"),
         (_tar(), "it is a tar archive; accepted: text, plain or as gzip, xz"),
         (gzip.compress(_tar()), "it is a tar archive"),
-        (gzip.compress(lzma.compress(samples.tsv())), "there is a xz file in it; unpack it"),
-        (zipped(gzip.compress(samples.tsv())), "there is a gzip file in it"),
+        (
+            gzip.compress(lzma.compress(samples.tsv())),
+            "there is a file in xz format in it; unpack it",
+        ),
+        (zipped(gzip.compress(samples.tsv())), "there is a file in gzip format in it"),
         (b"7z\xbc\xaf\x27\x1c\0\4" + bytes(30), "it is a 7z archive"),
         (b"Rar!\x1a\x07\x01\0" + bytes(30), "it is a RAR archive"),
         (b"\x04\x22\x4d\x18" + bytes(30), "it is a lz4 file"),
