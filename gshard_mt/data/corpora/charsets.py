@@ -20,8 +20,8 @@ def codec_of(charset: str) -> str:
 
     Raises ValueError if there is none.
     """
-    names = [charset, re.sub(r"(?i)^x-", "", charset), re.sub(r"(?i)^windows-", "cp", charset)]
-    for name in names:
+    bare = charset.lower().removeprefix("x-")
+    for name in (charset, bare, re.sub("^windows-", "cp", bare.replace("31j", "932"))):
         try:
             b"a".decode(name)  # refuses codecs between other kinds of data, such as hex
             codecs.getincrementaldecoder(name)
@@ -29,4 +29,4 @@ def codec_of(charset: str) -> str:
         except (LookupError, ValueError):
             continue
         return _WIDER.get(found, found)
-    raise ValueError(f"charset is {charset!r}; accepted: an encoding such as UTF-8") from None
+    raise ValueError(f"charset is {charset!r}; accepted: an encoding such as UTF-8")
