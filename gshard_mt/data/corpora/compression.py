@@ -54,7 +54,7 @@ def expand(file: IO[bytes], suffix: str) -> IO[bytes]:
     if kind is None:
         _refuse_others(start)
         return file
-    if not start:
+    if not start and kind != "zstd":  # zstd may have no frame
         raise EOFError(f"it is empty; accepted: a file in {kind} format")
     content = _FORMATS[kind].expand(file)
     if inner := _kind_of(start := _peek(content)):

@@ -133,7 +133,8 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path, kind):
         (tmp_path / f"a.{kind}").write_bytes(content[:length])
         with pytest.raises(DataError, match=f"a.{kind}: (can't be read|no pairs)") as caught:
             read(tmp_path, "tsv", f"a.{kind}")
-        assert "no pairs" not in str(caught.value)
+        is_empty = "no pairs" in str(caught.value)
+        assert is_empty == (kind == "zst" and length == 0)  # no frame is whole, too
 
 
 @pytest.mark.parametrize("kind", ["xz", "bz2", "gz"])

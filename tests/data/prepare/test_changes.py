@@ -37,7 +37,7 @@ def config(tmp_path) -> DataConfig:
         (tmp_path / name).write_text("Haus\thouse\n")
     (tmp_path / "recipe.toml").write_text(RECIPE)
     manifest = {"format_version": 1, "finished": True}
-    corpora = [{"bytes": 24}, {"bytes": 24}, {"bytes": 0}]
+    corpora = [{"bytes": 22}, {"bytes": 22}, {"bytes": 0}]
     (tmp_path / "data").mkdir()
     text = json.dumps(manifest | {"recipe": {"corpora": corpora}})
     (tmp_path / "data" / NAME).write_text(text)
