@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gshard_mt.data.corpora.charsets import codec_of
 from gshard_mt.data.corpora.mo import parse_mo
 from gshard_mt.data.corpora.po import PoSyntaxError, parse_po
 from gshard_mt.errors import DataError
@@ -160,7 +161,7 @@ def test_comments_may_be_in_another_encoding_but_not_text():
     ],
 )
 def test_text_in_other_encodings_is_read(charset, text):
-    codec = {"Shift_JIS": "cp932", "GB2312": "gbk", "EUC-KR": "cp949"}.get(charset, charset)
+    codec = codec_of(charset)  # wider than the charset
     content = samples.po(f'msgid "a"\nmsgstr "{text}"\n').replace(b"UTF-8", charset.encode())
     content = content.decode().encode(codec)
     assert [each.forms for each in parse_po(content)][1:] == [[text]]
