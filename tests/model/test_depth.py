@@ -33,13 +33,9 @@ def make_config(remat: str, depth: int):
     return tiny.with_moe(config, num_experts=8, group_size=16, capacity_factor=1.5)
 
 
-def two_meshes():
-    return {"one": tiny.one_device(), "eight": build_mesh(2, 4)}
-
-
-def encode(mesh_name: str, remat: str, depth: int):
+def encode(mesh, remat: str, depth: int):
     """Value and gradients of a sum over the encoder's outputs, and the compiled program."""
-    config, mesh = make_config(remat, depth), two_meshes()[mesh_name]
+    config = make_config(remat, depth)
     blueprint = abstract_model(config, tiny.VOCAB_SIZES, mesh)
 
     def total(params, batch, key):
@@ -61,14 +57,15 @@ def encode(mesh_name: str, remat: str, depth: int):
 
 
 @functools.cache
-def run(mesh_name: str, remat: str):
-    return encode(mesh_name, remat, DEPTH)
+def run(remat: str):
+    """The same on eight devices."""
+    return encode(build_mesh(2, 4), remat, DEPTH)
 
 
 @pytest.mark.parametrize("remat", ["full", "experts"])
 def test_rematerialization_changes_no_value(remat):
-    found, _ = run("eight", remat)
-    wanted, _ = run("one", "none")
+    found, _ = run(remat)
+    wanted, _ = run("none")
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 
@@ -92,16 +89,16 @@ def unroll_blocks(stack, function, x, key):
 
 def test_a_scan_is_a_loop_over_the_blocks(monkeypatch):
     """Compares outputs, counters and gradients."""
-    wanted, _ = encode("one", "none", 2)
+    wanted, _ = encode(tiny.one_device(), "none", 2)
     monkeypatch.setattr(transformer, "scan_blocks", unroll_blocks)
-    found, _ = encode("one", "none", 2)
+    found, _ = encode(tiny.one_device(), "none", 2)
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * np.abs(other).max())
 
 
 def test_rematerialization_saves_memory():
     def measure(remat: str) -> int:
-        memory = run("eight", remat)[1].memory_analysis()
+        memory = run(remat)[1].memory_analysis()
         assert memory
         return memory.temp_size_in_bytes
 
@@ -112,6 +109,6 @@ def test_rematerialization_saves_memory():
 
 @pytest.mark.parametrize(("remat", "num_all_to_alls"), [("none", 4), ("full", 6), ("experts", 4)])
 def test_the_backward_pass_repeats_no_all_to_all_if_received_data_is_kept(remat, num_all_to_alls):
-    _, compiled = run("eight", remat)
+    _, compiled = run(remat)
     kinds = collections.Counter(kind for kind, _ in find_collectives(compiled.as_text()))
     assert kinds["all-to-all"] == num_all_to_alls
