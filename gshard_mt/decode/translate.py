@@ -11,9 +11,11 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gshard_mt.config.records import Config
+from gshard_mt.data.normalization import normalize
 from gshard_mt.data.tokenizer import Tokenizer, eos_id, load_tokenizer
 from gshard_mt.decode.beam import WORST, Hypotheses, beam_search, encode_source
 from gshard_mt.decode.sample import sample
+from gshard_mt.decode.translation import Translation
 from gshard_mt.model.blueprint import Blueprint, abstract_model
 from gshard_mt.model.transformer import EncodedSource, stack_encodings
 from gshard_mt.partitioning.mesh import build_mesh
@@ -24,13 +26,6 @@ SHORTEST_BUCKET = 16  # source positions; each bucket is twice as long as the on
 FEW = 8  # rows of a batch for at most as many sentences
 MANY = {True: 32, False: 512}  # rows of a batch on CPUs or not, unless the config sets them
 MAX_ROUNDS = 16  # sentences that a row translates one after another
-
-
-class Translation(NamedTuple):
-    """An English line and its log-probability in nats, divided by beam search's length penalty."""
-
-    text: str
-    score: float
 
 
 class Sampling(NamedTuple):
@@ -81,7 +76,13 @@ class Translator:
         self, lines: Sequence[str], on_progress: Callable[[int], Any] = lambda done: None
     ) -> list[str]:
         """Returns one English line per line, in order; an empty line stays empty."""
-        return [best[0].text for best in self.list_best(lines, 1, on_progress)]
+        return [best.text for best in self.find_best(lines, on_progress)]
+
+    def find_best(
+        self, lines: Sequence[str], on_progress: Callable[[int], Any] = lambda done: None
+    ) -> list[Translation]:
+        """Returns the best translation of each line, in order."""
+        return [best[0] for best in self.list_best(lines, 1, on_progress)]
 
     def list_best(
         self,
@@ -92,15 +93,14 @@ class Translator:
     ) -> list[list[Translation]]:
         """Returns up to `num` translations per line, best first: of W beams, or `num` samples.
 
-        An empty line has one translation, which is empty. Of a sentence, the first
-        `decode.max_source_length` subwords are translated. All sentences of a batch are in one
+        Lines are normalized, as the training text was; of an empty line the only translation is
+        empty. Of a sentence, the first `decode.max_source_length` subwords, with the end of the
+        sentence, are translated, and its translations say so. All sentences of a batch are in one
         length bucket.
         """
         longest = self.config.decode.max_source_length - 1
-        ids = [
-            line_ids[:longest] + [eos_id] if line_ids else []
-            for line_ids in self.tokenizer.encode_source([" ".join(line.split()) for line in lines])
-        ]
+        whole = self.tokenizer.encode_source([normalize(line) for line in lines])
+        ids = [line_ids[:longest] + [eos_id] if line_ids else [] for line_ids in whole]
         found = [[Translation("", 0.0)] for _ in lines]
         with jax.set_mesh(self.mesh):
             for batch in _batches([len(each) for each in ids], self._num_rows):
@@ -111,7 +111,9 @@ class Translator:
                     hypotheses = self._search_batch(sources, batch)
                 for q, numbers in enumerate(batch.rounds):
                     for row, i in enumerate(numbers):
-                        found[i] = self._read(hypotheses, row, q, num)
+                        best = self._read(hypotheses, row, q, num)
+                        is_truncated = len(whole[i]) > longest
+                        found[i] = [Translation(*each, is_truncated) for each in best]
                 on_progress(sum(map(len, batch.rounds)))
         on_progress(ids.count([]))
         return found
@@ -150,10 +152,10 @@ class Translator:
     def _limit(self, source_length: int) -> int:
         return int(source_length * self.config.decode.max_length_factor) + 10
 
-    def _read(self, hypotheses: Hypotheses, row: int, q: int, num: int) -> list[Translation]:
+    def _read(self, hypotheses: Hypotheses, row: int, q: int, num: int) -> list[tuple[str, float]]:
         ids_WT, score_W = hypotheses.ids_BQWT[row, q], hypotheses.score_BQW[row, q]
         return [
-            Translation(" ".join(self.tokenizer.decode_target(ids_T).split()), float(score))
+            (" ".join(self.tokenizer.decode_target(ids_T).split()), float(score))
             for ids_T, score in zip(ids_WT[:num], score_W, strict=False)
             if score > WORST
         ]

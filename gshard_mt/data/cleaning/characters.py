@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import regex
 
+from gshard_mt.data.normalization import is_hidden, normalized
+
 # Classes of characters, bits of a uint16.
 BROKEN = 1  # shows that bytes were decoded with the wrong encoding
 CHANGED = 2  # normalization replaces or removes it
@@ -19,6 +21,7 @@ OWN = 64  # a letter in a script of the language
 DENSE = 128  # a letter that carries as much as three Latin ones
 COMPOSES = 256  # NFC may change it or compose it with the preceding character
 MARK = 512  # NFC may reorder two of these in a row
+HIDDEN = 1024  # can't be seen by itself
 
 NUM_CODES = 0x110000
 NOTHING = 0xFFFFFFFF  # in a table of code points: the character is removed
@@ -30,8 +33,6 @@ _GROWING = (range(0x1F000, 0x1FC00), range(0x20000, 0x40000))
 # No letters: private use, unassigned, surrogates, and controls except those that serve as spaces.
 _BROKEN_CLASS = r"[[\p{Co}\p{Cn}\p{Cs}\p{Cc}\N{REPLACEMENT CHARACTER}]--[\t\n\v\f\r]]"
 _BROKEN = regex.compile(rf"(?V1){_BROKEN_CLASS}")
-_SOFT = "\u00ad\u200b\u200e\u200f\u2060\ufeff"  # invisible; removing them loses no letter
-_WORD_MARK = "\u2581"  # SentencePiece's space: in text it would be ambiguous
 _DENSE_SCRIPTS = ("Hani", "Hira", "Kana", "Hang", "Bopo", "Yiii")
 
 
@@ -43,18 +44,6 @@ def code_points(text: str) -> np.ndarray:
 def to_text(codes: np.ndarray) -> str:
     """Returns the text of code points."""
     return codes.tobytes().decode("utf-32-le", "surrogatepass")
-
-
-def normalized(character: str) -> str:
-    """Returns the character in normalized text: itself, a space, `_` or nothing."""
-    code, category = ord(character), unicodedata.category(character)
-    if character.isspace():
-        return " "
-    if category in ("Cc", "Cs") or character in _SOFT:
-        return ""
-    if 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069:  # marks of writing direction
-        return ""
-    return "_" if character == _WORD_MARK else character
 
 
 def is_broken(character: str) -> bool:
@@ -116,6 +105,7 @@ def _classes() -> np.ndarray:
     _mark(table, "".join(filter(str.isdecimal, assigned())), DIGIT)
     _mark(table, "".join(composing()), COMPOSES)
     _mark(table, "".join(filter(unicodedata.combining, assigned())), MARK)
+    _mark(table, "".join(filter(is_hidden, assigned())), HIDDEN)
     _mark(table, _found(r"[\p{L}--[\p{sc=Zyyy}\p{sc=Zinh}]]"), LETTER)
     _mark(table, _letters_of("Latn"), LATIN)
     for script in _DENSE_SCRIPTS:

@@ -11,15 +11,16 @@ from gshard_mt.data.cleaning.characters import (
     COMPOSES,
     DENSE,
     DIGIT,
+    HIDDEN,
     LATIN,
     MARK,
     NOTHING,
     classes_of,
     code_points,
     mapping,
-    normalized,
     to_text,
 )
+from gshard_mt.data.normalization import is_invisible, normalized
 
 _FEED, _SPACE, _DOT = 10, 32, 46
 
@@ -96,12 +97,13 @@ def read_lines(texts: list[str], scripts: frozenset[str]) -> Lines:
 
 
 def normalize_lines(lines: Lines, scripts: frozenset[str]) -> Lines:
-    """Returns the block with each line in NFC, stripped, with single spaces, without controls."""
+    """Returns the block with what `data.normalization.normalize` makes of each line."""
     text = f"\n{lines.text}"
     if (lines.classes & CHANGED).any() or any(odd in text for odd in ("  ", "\n ", " \n")):
         codes = mapping(normalized)[lines.codes]
         texts = to_text(codes[codes != NOTHING]).split("\n")[:-1]
         lines = read_lines([" ".join(text.split()) for text in texts], scripts)
+    lines = _without_invisible_lines(lines, scripts)
     if (is_settled := lines.is_settled()).all():
         return lines
     texts, rows = lines.split(), np.flatnonzero(~is_settled)
@@ -110,3 +112,15 @@ def normalize_lines(lines: Lines, scripts: frozenset[str]) -> Lines:
     for row, text in zip(rows, block.split("\n"), strict=True):
         texts[row] = text
     return read_lines(texts, scripts)
+
+
+def _without_invisible_lines(lines: Lines, scripts: frozenset[str]) -> Lines:
+    """Returns the block with lines empty of which nothing can be seen."""
+    rows = np.flatnonzero(lines.has(HIDDEN))
+    if not len(rows):
+        return lines
+    texts = lines.split()
+    invisible = [row for row in rows if is_invisible(texts[row])]
+    for row in invisible:
+        texts[row] = ""
+    return read_lines(texts, scripts) if invisible else lines

@@ -37,7 +37,7 @@ class Recipe:
 def load_recipe(path: pathlib.Path) -> Recipe:
     """Reads and checks a recipe. Raises DataError for the first invalid entry."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such recipe") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -5,6 +5,7 @@ import unicodedata
 
 import numpy as np
 import pytest
+import regex
 import xxhash
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -15,16 +16,17 @@ from gshard_mt.data.cleaning.characters import (
     CHANGED,
     DENSE,
     DIGIT,
+    HIDDEN,
     LATIN,
     LETTER,
     OWN,
     classes_of,
     is_broken,
-    normalized,
 )
 from gshard_mt.data.cleaning.clean import clean, normalize_all
 from gshard_mt.data.cleaning.fold import fold_all, hash_texts, near_forms
 from gshard_mt.data.cleaning.placeholders import is_testable_all, num_words_all, placeholders
+from gshard_mt.data.normalization import is_hidden, normalize, normalized
 
 # Any code point, lone surrogates too, and rather those that are trouble.
 _ODD = st.sampled_from(
@@ -42,12 +44,14 @@ def slow_normalize(text: str) -> str:
     for each in text:
         if each.isspace():
             kept += " "
-        elif unicodedata.category(each) in ("Cc", "Cs") or each in "\u00ad\u200b\u2060\ufeff":
+        elif unicodedata.category(each) in ("Cc", "Cs") or each in "\u00ad\u200b\ufeff\u061c":
             continue
-        elif each in "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069":
-            continue
+        elif each in "\u200e\u200f\u202a\u202b\u202c\u202d\u202e" or "\u2060" <= each < "\u2070":
+            kept += each if each == "\u2065" else ""  # not assigned
         else:
             kept += {"\u2581": "_"}.get(each, each)
+    if not regex.search(r"[^\p{Default_Ignorable_Code_Point}\ufff9-\ufffb\u2800 ]", kept):
+        return ""
     return unicodedata.normalize("NFC", " ".join(filter(None, kept.split(" "))))
 
 
@@ -74,8 +78,10 @@ def slow_near(text: str) -> str:
 @given(BLOCKS)
 @example(["a\u200b\u0301", "e\n\u0301", "\u0301", " ", "", "  a  b ", "\u1100\u1161"])
 @example(["a\u0327\u0301", "a\u0301\u0327"])
+@example(["\u200d\ufe0f \u2800", "\u3164", "\u0646\u200c\u0647", "\u061c\u206a1"])
 def test_normalize_all_is_a_slow_normalize_of_each(texts):
     assert normalize_all(texts) == [slow_normalize(text) for text in texts]
+    assert normalize_all(texts) == [normalize(text) for text in texts]
 
 
 @UNTIMED
@@ -148,6 +154,7 @@ def test_the_table_of_all_characters_is_what_each_one_is():
         assert bool(table[code] & BROKEN) == is_broken(character)
         assert bool(table[code] & CHANGED) == (normalized(character) != character and code != 10)
         assert bool(table[code] & DIGIT) == character.isdecimal()
+        assert bool(table[code] & HIDDEN) == is_hidden(character)
     for letters, kinds in (
         ("яҒ", LETTER | OWN),
         ("aÉ", LETTER | LATIN),
