@@ -8,6 +8,7 @@ Translations, tables and a report are written to RUN/eval/STEP/SPLIT.
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
+import sys
 
 from absl import flags
 
@@ -76,7 +77,12 @@ def main() -> None:
             raise DataError(
                 f"{data_dir}: not the data that {workdir} was trained on; give --data_dir"
             )
-        test = test or testsets.held_out(prepared, _SPLIT.value)
+        if not test:
+            test = testsets.held_out(prepared, _SPLIT.value)
+            for pair in testsets.without_training(prepared, _SPLIT.value):
+                print(
+                    f"left out    {pair}: no training pairs; --testset scores it", file=sys.stderr
+                )
 
     baseline = (
         files_as_baseline(pathlib.Path(_BASELINE_HYPS.value)) if _BASELINE_HYPS.value else None

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 
 import tqdm
 
+from gshard_mt.data.normalization import one_line
 from gshard_mt.decode.translate import Translator, load_translator
+from gshard_mt.decode.translation import describe_truncated
 from gshard_mt.evaluate import report, samples, table
-from gshard_mt.evaluate.folder import Lines, one_line, read_lines, write_lines
+from gshard_mt.evaluate.folder import Lines, read_lines, write_lines
 from gshard_mt.evaluate.scores import Metric, compare, score, signatures
 from gshard_mt.evaluate.test_sets import Leak, TestSet
 from gshard_mt.model.blueprint import count_parameters
@@ -75,11 +77,24 @@ def evaluate(
 
 
 def translate_all(translator: Translator, sources: Lines, name: str = "translate") -> Lines:
-    """Translates the sentences of all language pairs together, with a progress bar."""
+    """Translates the sentences of all language pairs together, with a progress bar.
+
+    Tells on standard error how many were truncated.
+    """
     lines = [line for own in sources.values() for line in own]
     with tqdm.tqdm(total=len(lines), desc=name, unit="sentence", dynamic_ncols=True) as bar:
-        english = iter(translator.translate(lines, bar.update))
-    return {pair: [next(english) for _ in own] for pair, own in sources.items()}
+        found = iter(translator.find_best(lines, bar.update))
+    best = {pair: [next(found) for _ in own] for pair, own in sources.items()}
+    truncated = [
+        f"{pair} line {number}"
+        for pair, own in best.items()
+        for number, each in enumerate(own, 1)
+        if each.is_truncated
+    ]
+    if truncated:
+        most = translator.config.decode.max_source_length
+        print(describe_truncated(len(lines), truncated, most), file=sys.stderr)
+    return {pair: [each.text for each in own] for pair, own in best.items()}
 
 
 def run_as_baseline(workdir: pathlib.Path, run: Run, step: str) -> Baseline:
@@ -92,9 +107,15 @@ def run_as_baseline(workdir: pathlib.Path, run: Run, step: str) -> Baseline:
 def files_as_baseline(folder: pathlib.Path) -> Baseline:
     """Returns any system's translations as a baseline: `<pair>.hyp.txt`, one sentence per line.
 
-    Calling it raises DataError if a file is missing or has another number of lines.
+    A byte order mark is left out. Calling it raises DataError if a file is missing or has another
+    number of lines.
     """
 
-    return lambda sources: {
-        pair: read_lines(folder / f"{pair}.hyp.txt", len(lines)) for pair, lines in sources.items()
-    }
+    def read(sources: Lines) -> Lines:
+        found = {}
+        for pair, lines in sources.items():
+            own = read_lines(folder / f"{pair}.hyp.txt", len(lines))
+            found[pair] = [line.removeprefix("\ufeff") for line in own[:1]] + own[1:]
+        return found
+
+    return read

@@ -3,7 +3,6 @@
 
 import math
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -40,11 +39,6 @@ class SavedEvaluation(NamedTuple):
         means = sorted(self.history.mean_dev_nll().items())
         total = self.history.total
         return [(total("target_tokens", step), nll) for step, nll in means if math.isfinite(nll)]
-
-
-def one_line(text: str) -> str:
-    """Returns a text with spaces for line ends, which a JSON string may contain."""
-    return re.sub(r"\r\n|\r|\n", " ", text)
 
 
 def write_lines(path: pathlib.Path, lines: Sequence[str]) -> None:

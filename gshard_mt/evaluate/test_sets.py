@@ -3,6 +3,8 @@
 
 import dataclasses
 import pathlib
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,6 +14,7 @@ import tqdm
 from gshard_mt.data.corpora.entry import Entry
 from gshard_mt.data.corpora.readers import SCHEMES
 from gshard_mt.data.corpora.recipe import load_recipe
+from gshard_mt.data.normalization import normalize, one_line
 from gshard_mt.data.prepare.decontamination import text_keys
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.data.tokenizer import Tokenizer
@@ -42,17 +45,32 @@ class Leak:
 
 
 def held_out(prepared: Prepared, split: str) -> TestSet:
-    """Returns the held-out split of the prepared data. Raises DataError if it is empty."""
-    found = {pair: prepared.references(pair, split) for pair in prepared.language_pairs}
+    """Returns the held-out split of the languages that have training pairs, as they are scored.
+
+    Raises DataError if it is empty.
+    """
+    pairs = [pair for pair, number in prepared.train_pairs.items() if number]
+    found = {pair: prepared.references(pair, split) for pair in pairs}
     found = {pair: sentences for pair, sentences in found.items() if sentences}
     if not found:
         raise DataError(f"{prepared.directory}: no pair has a {split} split")
     return TestSet(split, found)
 
 
+def without_training(prepared: Prepared, split: str) -> list[str]:
+    """Returns the pairs of a split that `held_out` leaves out: cleaning left nothing to train on."""
+    return [
+        pair
+        for pair, number in prepared.train_pairs.items()
+        if not number and prepared.references(pair, split)
+    ]
+
+
 def read_test_set(values: Sequence[str]) -> TestSet:
     """Reads any number of `de-en=FILE.tsv`, or the test (else dev) corpora of one recipe.
 
+    Sentences are taken as `gshard-prepare-data` takes those of ready-made splits: as they are, and
+    a pair with an empty side is left out, which standard error tells.
     Raises ConfigError for a value of another form, DataError for text that can't be read.
     """
     if len(values) == 1 and values[0].endswith(".toml"):
@@ -76,9 +94,19 @@ def _entry(value: str) -> Entry:
 
 def _read(entries: Sequence[Entry]) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
+    num_empty: Counter[str] = Counter()
     for entry in entries:
-        for tag, source, english in SCHEMES[entry.scheme].read(entry):
-            found.setdefault(f"{language_code(tag)}-en", []).append((source, english))
+        for tag, *sides in SCHEMES[entry.scheme].read(entry):
+            pair = f"{language_code(tag)}-en"
+            if all(map(normalize, sides)):
+                source, english = map(one_line, sides)
+                found.setdefault(pair, []).append((source, english))
+            else:
+                num_empty[pair] += 1
+    for pair, number in sorted(num_empty.items()):
+        print(f"left out    {pair}: {number:,} pairs with an empty side", file=sys.stderr)
+    if not found:
+        raise DataError("--testset: found no pair with text on both sides; accepted: some")
     return found
 
 

@@ -3,8 +3,9 @@
 
 import pytest
 
+from gshard_mt.data.normalization import one_line
 from gshard_mt.errors import DataError
-from gshard_mt.evaluate.folder import one_line, read_lines, write_lines
+from gshard_mt.evaluate.folder import read_lines, write_lines
 
 
 def test_every_sentence_is_one_line_and_reads_back(tmp_path):

@@ -1,6 +1,7 @@
 """Any sentences can be scored, and those in the training data are found."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import pathlib
 
 import pytest
@@ -10,8 +11,15 @@ from gshard_mt.data.prepare.prepare import prepare
 from gshard_mt.data.prepared import open_prepared
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import ConfigError, DataError
-from gshard_mt.evaluate.test_sets import Leak, TestSet, find_leaks, held_out, read_test_set
-from tests.making.made_up import write_made_up
+from gshard_mt.evaluate.test_sets import (
+    Leak,
+    TestSet,
+    find_leaks,
+    held_out,
+    read_test_set,
+    without_training,
+)
+from tests.making.made_up import write_made_up, write_recipe
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +70,53 @@ def test_files_and_recipes_are_test_sets(tmp_path):
     found = read_test_set([str(tmp_path / "recipe.toml")])
     assert found.pairs == {"fr-en": [("zwei", "two"), ("un", "one")]}
     assert found.name == "testset-my_.._tests"
+
+
+def test_the_same_file_is_scored_the_same_as_a_ready_made_split_and_as_a_test_set(tmp_path):
+    config = write_made_up(tmp_path)
+    rows = [
+        ("e\u0301 \u00ad x", "raw  cafe\u0301\u200b \u2581 \u00a0end "),
+        ("zwei\u2028", "line\u0085end"),
+        ("\u200b\u2060", "nothing to translate"),
+        ("drei", "\ufe0f"),
+        ("vier", "four"),
+    ]
+    text = "".join(f"{source}\t{english}\n" for source, english in rows)
+    (tmp_path / "test.tsv").write_bytes(text.encode())
+    corpus = {"language": "de", "split": "test", "source": "tsv:test.tsv", "license": "x"}
+    train = {"language": "de", "source": "tsv:de.tsv", "license": "x"}
+    write_recipe(tmp_path, [train, corpus])
+    prepare(dataclasses.replace(config, source_vocab_size=300), tmp_path / "data")
+    prepared = open_prepared(tmp_path / "data")
+    expected = [rows[0], rows[1], rows[4]]
+    assert held_out(prepared, "test").pairs == {"de-en": expected}
+    assert read_test_set([f"de-en={tmp_path / 'test.tsv'}"]).pairs == {"de-en": expected}
+    # The model reads normalized text.
+    tokenizer = load_tokenizer(tmp_path / "data")
+    records = prepared.reader("de-en", "test").read(range(3))
+    assert tokenizer.decode_sources([record.source.tolist() for record in records]) == [
+        "é x", "zwei", "vier",
+    ]  # fmt: skip
+    assert tokenizer.decode_target(records[0].target.tolist()) == "raw café _ end"
+
+
+def test_pairs_with_an_empty_side_are_left_out_and_counted(tmp_path, capsys):
+    (tmp_path / "a.tsv").write_text("eins\tone\n\ttwo\ndrei\t\u200d\n", encoding="utf-8")
+    found = read_test_set([f"de-en={tmp_path / 'a.tsv'}"])
+    assert found.pairs == {"de-en": [("eins", "one")]}
+    assert capsys.readouterr().err == "left out    de-en: 2 pairs with an empty side\n"
+    (tmp_path / "a.tsv").write_text(" \tone\n", encoding="utf-8")
+    with pytest.raises(DataError, match="--testset: found no pair with text on both sides"):
+        read_test_set([f"de-en={tmp_path / 'a.tsv'}"])
+
+
+def test_a_language_without_training_pairs_is_left_out(data):
+    prepared = open_prepared(data[1])
+    counts = {pair: dict(splits) for pair, splits in prepared.num_examples.items()}
+    counts["fr-en"]["train"] = 0
+    prepared = dataclasses.replace(prepared, num_examples=counts)
+    assert set(held_out(prepared, "dev").pairs) == {"de-en", "lb-en"}
+    assert without_training(prepared, "dev") == ["fr-en"]
 
 
 @pytest.mark.parametrize("value", ["de-en", "=a.tsv", "de=a.tsv", "de-en="])

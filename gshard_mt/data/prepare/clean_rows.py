@@ -9,6 +9,7 @@ from gshard_mt.config.records import CleaningConfig
 from gshard_mt.data.cleaning.clean import REASONS, clean, normalize_all
 from gshard_mt.data.cleaning.fold import fold_all, hash_texts, near_forms
 from gshard_mt.data.cleaning.placeholders import is_testable_all, num_words_all
+from gshard_mt.data.normalization import one_line
 from gshard_mt.data.prepare.blocks import RawBlock, StoredBlock, write_block
 from gshard_mt.data.prepare.drops import NUM_SAMPLES, Drops
 from gshard_mt.data.prepare.keys import KEYS, KeyedPairs, join_keys
@@ -17,13 +18,16 @@ from gshard_mt.data.prepare.keys import KEYS, KeyedPairs, join_keys
 def clean_rows(raw: RawBlock, config: CleaningConfig) -> tuple[KeyedPairs, Drops]:
     """Returns the pairs that pass, and the dropped ones by tag.
 
-    Ready-made dev and test pairs are scored as they are: only those with an empty side are dropped.
+    Ready-made dev and test pairs are scored as they are, so they are stored as they are: only those
+    with an empty side are dropped. Their keys are those of the normalized text.
     """
     drops = Drops()
     if raw.split == "train":
         source, english, reason, folded = clean(raw.source, raw.english, raw.tag, config)
         reasons = dict(enumerate(REASONS, 1))
+        stored = [source, english]
     else:
+        stored = [list(map(one_line, side)) for side in (raw.source, raw.english)]
         source, english = normalize_all(raw.source), normalize_all(raw.english)
         folded = fold_all(source), fold_all(english)
         is_empty = [not (a and b) for a, b in zip(source, english, strict=True)]
@@ -33,11 +37,11 @@ def clean_rows(raw: RawBlock, config: CleaningConfig) -> tuple[KeyedPairs, Drops
         if len(rows):
             samples = [(source[i], english[i]) for i in rows[:NUM_SAMPLES]]
             drops.add(raw.tag, name, len(rows), samples)
-    sides = [source, english, *folded]
+    sides = [*stored, source, english, *folded]
     kept = np.flatnonzero(reason == 0)
     if len(kept) < len(source):
         sides = [[side[row] for row in kept] for side in sides]
-    return KeyedPairs(sides[0], sides[1], _keys(raw.id[kept], *sides)), drops
+    return KeyedPairs(sides[0], sides[1], _keys(raw.id[kept], *sides[2:])), drops
 
 
 def clean_block(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gshard_mt.config.records import DataConfig
-from gshard_mt.data.cleaning.clean import is_ratio_above
+from gshard_mt.data.cleaning.clean import is_ratio_above, normalize_all
 from gshard_mt.data.prepare.blocks import StoredBlock, read_drops
 from gshard_mt.data.prepare.drops import NUM_SAMPLES, Drops
 from gshard_mt.data.prepare.keys import KeyedPairs, Split
@@ -92,7 +92,10 @@ def write_pairs(
 
     def records() -> Iterator[bytes]:
         for pairs in parts:
-            ids = tokenizer.encode_source(pairs.source), tokenizer.encode_target(pairs.english)
+            texts = [pairs.source, pairs.english]
+            if split != "train":  # stored as they are scored, but the model reads normalized text
+                texts = list(map(normalize_all, texts))
+            ids = tokenizer.encode_source(texts[0]), tokenizer.encode_target(texts[1])
             is_kept = np.ones(len(pairs.keys), bool)
             for reason, is_bad in _why_drop(
                 split, _lengths(ids[0]), _lengths(ids[1]), config
@@ -105,9 +108,10 @@ def write_pairs(
             if not is_kept.all():
                 kept = np.flatnonzero(is_kept)
                 pairs = pairs.rows(kept)
+                texts = [[side[i] for i in kept] for side in texts]
                 ids = [ids[0][i] for i in kept], [ids[1][i] for i in kept]
-            source = _count(pairs.source, ids[0], tokenizer.starts_unknown_source)
-            target = _count(pairs.english, ids[1], tokenizer.starts_unknown_target)
+            source = _count(texts[0], ids[0], tokenizer.starts_unknown_source)
+            target = _count(texts[1], ids[1], tokenizer.starts_unknown_target)
             counts.add(SplitCounts(len(pairs.keys), source, target))
             yield from map(serialize, pairs.keys["id"].tolist(), *ids)
 
