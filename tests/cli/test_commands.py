@@ -5,6 +5,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 
@@ -157,7 +158,7 @@ def test_translate_lists_hypotheses_with_scores_beside_the_line(home, tmp_path):
     rows = table()
     assert [(row[0], row[2]) for row in rows if row[0] != "2"] == [
         *[("1", "ä dög sées")] * 3,
-        *[("3", "nobödy the séa")] * 3,
+        *[("3", "nobödy  the séa")] * 3,
     ]
     assert [row for row in rows if row[0] == "2"] == [["2", "0.0000", "", ""]]
     scores = [float(row[1]) for row in rows if row[0] == "1"]
@@ -172,6 +173,94 @@ def test_translate_lists_hypotheses_with_scores_beside_the_line(home, tmp_path):
     assert "nothing.txt" in refused(
         call("translate", "--workdir", home / "run", "--input", tmp_path / "nothing.txt")
     )
+
+
+SENTENCE = "ä dög sées nothing"
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_other_forms_of_a_text_are_translated_the_same(home, tmp_path, is_file):
+    others = [
+        unicodedata.normalize("NFD", SENTENCE),
+        "\u00ad".join(SENTENCE),
+        f"\u200e{SENTENCE}\u200f\u061c",
+        SENTENCE.replace(" ", "\u200b\u00a0"),
+        SENTENCE.replace(" ", "\x85\u2028"),
+        f"\u2067{SENTENCE}\u2069\r",
+        f"\ufeff\x00{SENTENCE}",
+    ]
+    unseen = ["\u200b", "\ufe0f\u200d", "\u3164 \u2800"]
+    text = "\n".join(["\ufeff" + SENTENCE, *others, *unseen, "a dög sees nothing"]).encode()
+    run = ("--workdir", home / "run", "--scores")
+    if is_file:
+        (tmp_path / "in.txt").write_bytes(text)
+        done = call("translate", *run, "--input", tmp_path / "in.txt")
+    else:
+        done = call("translate", *run, input=text)
+    assert done.returncode == 0, done.stderr.decode()
+    lines = done.stdout.decode().split("\n")
+    assert set(lines[: 1 + len(others)]) == {lines[0]}
+    assert lines[1 + len(others) : -2] == ["0.0000\t"] * len(unseen)
+    assert lines[-2] != lines[0]  # which shows that the form could have mattered
+
+
+def test_an_output_that_is_an_input_is_refused_and_left_whole(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("in.txt").write_bytes(b"eins\nzwei\n")
+    pathlib.Path("other.txt").write_bytes(b"drei\n")
+    pathlib.Path("soft").symlink_to("in.txt")
+    pathlib.Path("hard").hardlink_to("in.txt")
+    pathlib.Path("folder").mkdir()
+    run = ("--workdir", home / "run", "--input", "in.txt", "--input", "other.txt")
+    for name in ("in.txt", tmp_path / "in.txt", "soft", "hard", "folder/../in.txt", "other.txt"):
+        line = refused(call("translate", *run, "--output", name))
+        assert f"--output: found {name}, which is the same file as the input " in line
+    with open("in.txt", "r+b") as file:
+        words = [sys.executable, "-m", "gshard_mt.cli.translate", *map(str, run[:2])]
+        done = subprocess.run(words, stdin=file, stdout=file, stderr=subprocess.PIPE)
+    assert "standard output, which is the same file as the input standard input" in refused(done)
+    assert pathlib.Path("in.txt").read_bytes() == b"eins\nzwei\n"
+    assert pathlib.Path("other.txt").read_bytes() == b"drei\n"
+
+
+def test_an_output_that_cant_be_written_is_refused_before_the_model_is_loaded(home, tmp_path):
+    (tmp_path / "in.txt").write_bytes(b"eins\n")
+    (tmp_path / "loop").symlink_to("loop")
+    run = ("--workdir", home / "run", "--step", "77", "--input", tmp_path / "in.txt")
+    for name in ("no/such/out.txt", "", "in.txt/out.txt", "loop", "x" * 300):
+        line = refused(call("translate", *run, "--output", tmp_path / name))
+        assert f"--output: found {tmp_path / name}, which can't be written (" in line
+
+
+def test_an_output_stays_until_there_is_something_to_write(home, tmp_path):
+    (tmp_path / "in.txt").write_bytes("Grüße".encode("cp1252"))
+    (tmp_path / "out.txt").write_bytes(b"valuable\n" * 99)
+    run = ("--workdir", home / "run", "--output", tmp_path / "out.txt")
+    line = refused(call("translate", *run, "--input", tmp_path / "in.txt"))
+    assert "in.txt:1: not UTF-8 at byte 3" in line
+    refused(call("translate", *run, "--step", "77", input=b"eins\n"))
+    assert (tmp_path / "out.txt").read_bytes() == b"valuable\n" * 99
+    assert call("translate", *run, input=b"eins\n").returncode == 0
+    assert len((tmp_path / "out.txt").read_bytes().splitlines()) == 1
+
+
+def test_lines_that_are_too_long_are_told_at_the_end(home):
+    lines = [b"a b c " * (50 if number in (2, 5) else 1) for number in range(1, 7)]
+    done = call("translate", "--workdir", home / "run", input=b"\n".join(lines))
+    assert done.returncode == 0 and done.stdout.count(b"\n") == 6
+    assert done.stderr.decode().endswith(
+        "truncated   2 of 6 lines are longer than decode.max_source_length=16 and were cut there "
+        "(line 2, line 5); a line should be one sentence\n"
+    )
+
+
+def test_the_line_itself_is_written_beside_its_translation(home):
+    lines = ["ä  dög\u00a0 ", " e\u0301\u200b", "a\tb", "\x85"]
+    text = "".join(f"{line}\r\n" for line in lines).encode()
+    done = call("translate", "--workdir", home / "run", "--tsv", input=text)
+    rows = [row.split("\t") for row in done.stdout.decode().split("\n")[:-1]]
+    assert [row[0] for row in rows] == [*lines[:2], "a b", "\x85"]
+    assert {len(row) for row in rows} == {2}
 
 
 def test_a_finished_run_is_finished(home, train_flags):

@@ -27,7 +27,7 @@ TRAIN = (
 WEIRD = [
     b"",
     b"   \t  ",
-    b"\xff\xfe broken \xc3( bytes",
+    "\u200b\u200d\ufeff".encode(),
     "слово ".encode() * 10_000,
     "中文 العربية ქართული 🙂 ᚠᚢᚦ".encode(),
     b"a\x00b\x0bc\x0cd\x1ce",
@@ -59,7 +59,8 @@ def test_as_many_lines_come_out_as_go_in_and_in_their_order(runs):
     out, errors = start(runs).communicate(b"\n".join(lines))  # the last has no line end
     found = out.split(b"\n")
     assert found.pop() == b"" and len(found) == len(lines), errors
-    assert found[0] == found[2] == b""  # nothing to translate
+    assert found[0] == found[2] == found[4] == b""  # nothing to translate
+    assert "truncated   2 of 20 lines are longer than" in errors.decode()
     assert b"Traceback" not in errors and b"Warning" not in errors
     alone, _ = start(runs).communicate(b"\n".join(plain) + b"\n")
     assert found[1::2] == alone.split(b"\n")[: len(WEIRD)]
@@ -131,6 +132,19 @@ def test_no_more_than_a_window_of_lines_is_held(runs):
         process.stdin.flush()
         assert len({process.stdout.readline() for _ in range(WINDOW)}) == 1  # without its end
     assert process.communicate()[0] == b"" and process.returncode == 0
+
+
+def test_a_program_that_waits_for_each_answer_gets_it(runs):
+    process = start(runs)
+    assert process.stdin and process.stdout
+    for text in english_sentences()[:3]:
+        process.stdin.write(translated(text, "de").encode() + b"\n")
+        process.stdin.flush()
+        assert process.stdout.readline().endswith(b"\n")
+    process.stdin.write(b"no UTF-8: \xff\n")
+    out, errors = process.communicate()
+    assert process.returncode == 2 and out == b""
+    assert b"error: standard input:4: not UTF-8 at byte 11" in errors
 
 
 @pytest.mark.soak

@@ -1,0 +1,146 @@
+"""Text input: the lines of files and pipes in windows; what a pipe has sent is not held back."""
+# SPDX-License-Identifier: Apache-2.0
+
+import contextlib
+import fcntl
+import io
+import os
+import pathlib
+import selectors
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO, NamedTuple
+
+from gshard_mt.data.corpora.files import open_bytes
+from gshard_mt.data.corpora.text_lines import decode_line
+from gshard_mt.errors import ConfigError, DataError
+
+# A pipe that is silent for so long waits for translations; one that isn't gets some after a while.
+GATHER_SECONDS = 0.02
+MAX_GATHER_SECONDS = 0.5
+_CHUNK_BYTES = 1 << 16
+_PIPE_BYTES = 1 << 20  # the writer can go on while a window is translated
+
+
+class Source(NamedTuple):
+    """An open file or pipe to read lines from."""
+
+    name: str
+    file: BinaryIO
+    is_pipe: bool  # or a terminal: its lines come when they come, and only once
+
+
+def open_sources(paths: Sequence[str], files: contextlib.ExitStack) -> list[Source]:
+    """Opens the files, or standard input if there are none. Raises ConfigError."""
+    if not paths and sys.stdin is None:
+        raise ConfigError("--input: missing, and standard input is closed; accepted: a text file")
+    if not paths:
+        return [Source("standard input", sys.stdin.buffer, not sys.stdin.buffer.seekable())]
+    found = []
+    for path in paths:
+        try:
+            file = files.enter_context(open(path, "rb"))
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise ConfigError(
+                f"--input: found {path}, which can't be read ({reason}); accepted: a text file"
+            ) from None
+        found.append(Source(path, file, not file.seekable()))
+    return found
+
+
+def check_text(sources: Iterable[Source]) -> None:
+    """Raises DataError at the first line of a file that can't be read; pipes are not touched."""
+    for source in sources:
+        if not source.is_pipe:
+            start = source.file.tell()
+            for _ in _read_lines(source):
+                pass
+            if descriptor := _descriptor(source.file):
+                os.lseek(*descriptor, start, os.SEEK_SET)
+            else:
+                source.file.seek(start)
+
+
+def read_windows(sources: Iterable[Source], size: int) -> Iterator[list[str]]:
+    """Yields the lines, without their ends, in lists of `size`.
+
+    A list is shorter if a pipe has sent no more for GATHER_SECONDS, or not enough for
+    MAX_GATHER_SECONDS, and at the end. Raises DataError with file:line where the text isn't UTF-8,
+    after the lines before it.
+    """
+    window: list[str] = []
+    since = 0.0
+    lines = (line for source in sources for line in _read_lines(source))
+    try:
+        for line in lines:
+            if line is not None:
+                since = since if window else time.monotonic()
+                window.append(line)
+            is_late = time.monotonic() - since > MAX_GATHER_SECONDS
+            if len(window) == size or (window and (line is None or is_late)):
+                yield window
+                window = []
+    except DataError:
+        if window:
+            yield window
+        raise
+    if window:
+        yield window
+
+
+def _read_lines(source: Source) -> Iterator[str | None]:
+    """Yields every line, and None each time that a pipe has sent no more for GATHER_SECONDS."""
+    number = 0
+    for line in _read_pipe(source.file) if source.is_pipe else _read_file(source):
+        if line is None:
+            yield None
+        else:
+            number += 1
+            yield decode_line(line, number, source.name)
+
+
+def _read_file(source: Source) -> Iterator[bytes]:
+    if source.file is not sys.stdin.buffer:
+        with open_bytes(pathlib.Path(source.name)) as file:
+            yield from file
+    elif descriptor := _descriptor(source.file):
+        # Buffered by another object, since `check_text` and a restarted process read it again.
+        with open(*descriptor, "rb", closefd=False) as file:
+            yield from file
+    else:
+        yield from source.file
+
+
+def _descriptor(file: BinaryIO) -> tuple[int] | None:
+    try:
+        return (file.fileno(),)
+    except io.UnsupportedOperation:  # in memory
+        return None
+
+
+def _read_pipe(file: BinaryIO) -> Iterator[bytes | None]:
+    """Yields the lines of a pipe as they come, and None each time that it is silent after some."""
+    with contextlib.suppress(OSError, AttributeError):  # no pipe, or not on Linux
+        fcntl.fcntl(file, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    pending: list[bytes] = []  # parts of a line without its end
+    has_new = False
+    with selectors.DefaultSelector() as selector:
+        selector.register(file, selectors.EVENT_READ)
+        while True:
+            if not selector.select(GATHER_SECONDS if has_new else None):
+                has_new = False
+                yield None
+                continue
+            chunk = os.read(file.fileno(), _CHUNK_BYTES)
+            if not chunk:
+                break
+            first, *others = chunk.split(b"\n")
+            pending.append(first)
+            for other in others:
+                yield b"".join(pending)
+                pending = [other]
+                has_new = True
+    if last := b"".join(pending):
+        yield last
