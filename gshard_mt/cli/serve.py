@@ -57,7 +57,7 @@ def main() -> None:
         max_sentences=min(Limits.max_sentences, _MAX_WAITING.value),
         request_seconds=_REQUEST_SECONDS.value,
     )
-    batcher = Batcher(translator.translate, translator.batch_size, limits)
+    batcher = Batcher(translator.find_best, translator.batch_size, limits)
     service = Service(build_app(run, translator.step, batcher, limits), batcher, limits)
     languages = f"{len(run.train_pairs)} languages"
     print(f"serving     {address_of(listener)} (step {translator.step}, {languages})", flush=True)

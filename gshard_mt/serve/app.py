@@ -6,13 +6,17 @@ import base64
 import hashlib
 import importlib.resources
 import re
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gshard_mt.decode.translation import Translation
 from gshard_mt.languages import english_name, source_language
 from gshard_mt.run.directory import Run
 from gshard_mt.serve.batcher import Batcher
@@ -20,6 +24,7 @@ from gshard_mt.serve.limits import Limits, RefusedError, shorten
 from gshard_mt.serve.request import read_texts
 
 PATHS = "GET /, GET /health, GET /languages, POST /translate"
+_AUTHORITY = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
 
 
 def build_app(run: Run, step: int, batcher: Batcher, limits: Limits) -> Starlette:
@@ -49,7 +54,7 @@ def build_app(run: Run, step: int, batcher: Batcher, limits: Limits) -> Starlett
     async def translate(request: Request) -> Response:
         body = await _read_body(request, limits)
         texts = read_texts(body, limits, run.check_language)
-        return JSONResponse({"translations": await _translate(request, texts, batcher, limits)})
+        return JSONResponse(_to_json(await _translate(request, texts, batcher, limits)))
 
     app = Starlette(
         routes=[
@@ -64,9 +69,23 @@ def build_app(run: Run, step: int, batcher: Batcher, limits: Limits) -> Starlett
             ClientDisconnect: _answer_disconnect,
             Exception: _answer_bug,
         },
+        middleware=[Middleware(OriginForm)],
     )
     app.router.redirect_slashes = False
     return app
+
+
+class OriginForm:
+    """Takes the address out of a target such as `http://host/translate` (RFC 9112, 3.2.2)."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if address := _AUTHORITY.match(scope.get("path", "")):
+            path = scope["path"][address.end() :] or "/"
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        await self._app(scope, receive, send)
 
 
 async def _read_body(request: Request, limits: Limits) -> bytes:
@@ -94,7 +113,7 @@ async def _read_body(request: Request, limits: Limits) -> bytes:
 
 async def _translate(
     request: Request, texts: list[str], batcher: Batcher, limits: Limits
-) -> list[str]:
+) -> list[Translation]:
     """Returns the translations unless the client leaves first. Raises RefusedError."""
     future = batcher.submit(texts)
     translations = asyncio.wrap_future(future)
@@ -117,6 +136,13 @@ async def _translate(
     if left.done() and not left.cancelled():
         raise ClientDisconnect
     raise RefusedError(504, f"service: found no answer within {limits.request_seconds:g} seconds")
+
+
+def _to_json(translations: list[Translation]) -> dict[str, Any]:
+    """Returns the answer; `truncated` has the indices of texts of which only a part was read."""
+    truncated = [index for index, each in enumerate(translations) if each.is_truncated]
+    answer: dict[str, Any] = {"translations": [each.text for each in translations]}
+    return answer | ({"truncated": truncated} if truncated else {})
 
 
 def _read_page() -> Response:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 
+from gshard_mt.decode.translation import Translation
 from gshard_mt.serve.limits import Limits, RefusedError
 
-Translate = Callable[[list[str]], list[str]]  # one translation per sentence, in order
+Translate = Callable[[list[str]], list[Translation]]  # one translation per sentence, in order
 
 
 @dataclass(eq=False)
@@ -21,8 +22,8 @@ class _Request:
     """The sentences of one request and their translations so far."""
 
     texts: list[str]
-    future: Future[list[str]] = field(default_factory=Future)
-    translations: dict[int, str] = field(default_factory=dict)
+    future: Future[list[Translation]] = field(default_factory=Future)
+    translations: dict[int, Translation] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
 
     def __post_init__(self):
@@ -60,7 +61,7 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, args=arguments, daemon=True)
         self._thread.start()
 
-    def submit(self, texts: list[str]) -> Future[list[str]]:
+    def submit(self, texts: list[str]) -> Future[list[Translation]]:
         """Returns a future of the translations, in order.
 
         Raises RefusedError if the queue is full or closed.

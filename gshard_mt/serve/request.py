@@ -48,7 +48,8 @@ def read_texts(body: bytes, limits: Limits, check_language: Callable[[str], None
 
 def _parse(body: bytes) -> Any:
     try:
-        return json.loads(body.decode("utf-8"))
+        # A byte order mark may come before it: RFC 8259 leaves that to the reader.
+        return json.loads(body.decode("utf-8").removeprefix("\ufeff"))
     except UnicodeDecodeError as error:
         raise RefusedError(
             400, f"body: not UTF-8 at byte {error.start}, accepted: {ACCEPTED}"

@@ -65,6 +65,8 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self._sends: asyncio.TimerHandle | None = None
         self._reads: asyncio.TimerHandle | None = None
+        self._probes: asyncio.TimerHandle | None = None
+        self._has_ended = False  # the client sends no more, but may still read
         transport.set_write_buffer_limits(high=0)  # call pause_writing for any unread byte
         if len(self.connections) > self.limits.max_connections:
             number = self.limits.max_connections
@@ -76,8 +78,24 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._watch()
 
+    def eof_received(self) -> bool:
+        """Keeps the connection if the client has sent whole requests and waits for the answers.
+
+        One that has left looks the same until something is sent to it (RFC 9112, 9.6).
+        """
+        self._has_ended = True
+        if self._owes_answer() and self._probes is None:
+            self._probes = self.loop.call_later(self.limits.probe_seconds, self._probe)
+        return self._owes_answer()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._has_ended and not self._owes_answer():
+            self.transport.close()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._sends, self._reads = _cancel(self._sends), _cancel(self._reads)
+        self._probes = _cancel(self._probes)
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -99,6 +117,20 @@ class Connection(H11Protocol):
             self._sends = _cancel(self._sends)
         elif self._sends is None:
             self._sends = self.loop.call_later(self.limits.client_seconds, self._cut)
+
+    def _owes_answer(self) -> bool:
+        """Tells whether a whole request is there that is not answered yet."""
+        return not (self.cycle is None or self.cycle.response_complete or self._is_in_body())
+
+    def _probe(self) -> None:
+        """Sends an interim answer; if the client has left, the next one ends the connection."""
+        self._probes = None
+        if self.transport.is_closing() or not self._owes_answer():
+            return
+        if not self.cycle.response_started and self.scope["http_version"] == "1.1":
+            interim = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+            self.transport.write(self.conn.send(interim))
+        self._probes = self.loop.call_later(self.limits.probe_seconds, self._probe)
 
     def _is_in_body(self) -> bool:
         return self.conn.their_state is h11.SEND_BODY

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from gshard_mt.config.records import Config
+from gshard_mt.decode.translation import Translation
 from gshard_mt.run.directory import Run
 from gshard_mt.serve.app import build_app
 from gshard_mt.serve.batcher import Batcher
@@ -23,6 +24,11 @@ WARM_UP = [["warm-up"]]
 SECONDS = 60  # after which a test gives up
 
 
+def turned_around(*texts: str) -> list[Translation]:
+    """Translations by `Translator`; a text with `endless` in it is truncated."""
+    return [Translation(text[::-1], 0.0, "endless" in text) for text in texts]
+
+
 class Translator:
     """Turns a text around. It can be held; a text with `boom` in it fails."""
 
@@ -31,12 +37,12 @@ class Translator:
         self._may_go_on = threading.Event()
         self._may_go_on.set()
 
-    def __call__(self, texts: list[str]) -> list[str]:
+    def __call__(self, texts: list[str]) -> list[Translation]:
         self.batches.append(texts)
         assert self._may_go_on.wait(SECONDS)
         if any("boom" in text for text in texts):
             raise ArithmeticError("boom")
-        return [text[::-1] for text in texts]
+        return turned_around(*texts)
 
     def hold(self) -> None:
         self._may_go_on.clear()
@@ -68,7 +74,7 @@ class Served(NamedTuple):
 
 @contextlib.contextmanager
 def serving(
-    translate: Callable[[list[str]], list[str]],
+    translate: Callable[[list[str]], list[Translation]],
     limits: Limits = Limits(),  # noqa: B008 (it is frozen)
     batch_size: int = 4,
     awaits_ready: bool = True,

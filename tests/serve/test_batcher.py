@@ -5,12 +5,21 @@ import contextlib
 import dataclasses
 import random
 from collections.abc import Iterator
+from concurrent.futures import Future
 
 import pytest
 
+from gshard_mt.decode.translation import Translation
 from gshard_mt.serve.batcher import Batcher
 from gshard_mt.serve.limits import Limits, RefusedError
-from tests.serve.serving import SECONDS, WARM_UP, Translator, in_threads, wait_until
+from tests.serve.serving import (
+    SECONDS,
+    WARM_UP,
+    Translator,
+    in_threads,
+    turned_around,
+    wait_until,
+)
 
 LIMITS = Limits(max_waiting=10)
 
@@ -34,6 +43,10 @@ def started(translator: Translator, **limits) -> Iterator[Batcher]:
         assert batcher.join(SECONDS)
 
 
+def texts_of(future: Future[list[Translation]]) -> list[str]:
+    return [each.text for each in future.result(SECONDS)]
+
+
 def hold_one(translator: Translator, batcher: Batcher):
     """Has the thread at work for long, so that others wait; returns what it is at work on."""
     translator.hold()
@@ -49,7 +62,7 @@ def test_every_answer_goes_where_it_belongs(translator):
         rng = random.Random(number)
         for _ in range(30):
             texts = [f"{number} {rng.random()}" for _ in range(rng.randrange(8))]
-            if batcher.submit(texts).result(SECONDS) != [text[::-1] for text in texts]:
+            if texts_of(batcher.submit(texts)) != [text[::-1] for text in texts]:
                 wrong.extend(texts)
 
     with started(translator, max_waiting=1000) as batcher:
@@ -66,8 +79,8 @@ def test_what_waits_is_translated_together_and_requests_take_turns(translator):
         short = [batcher.submit(["x"]), batcher.submit(["y"])]
         assert batcher.num_waiting == 7
         translator.go_on()
-        assert [future.result(SECONDS) for future in (first, *short)] == [["tsrif"], ["x"], ["y"]]
-        assert long.result(SECONDS) == ["a", "b", "c", "d", "e"]
+        assert [texts_of(future) for future in (first, *short)] == [["tsrif"], ["x"], ["y"]]
+        assert texts_of(long) == ["a", "b", "c", "d", "e"]
         assert translator.batches == [["first"], ["a", "x", "y", "b"], ["c", "d", "e"]]
         assert batcher.num_waiting == 0
 
@@ -78,8 +91,8 @@ def test_no_short_sentence_waits_for_a_long_one_behind_it(translator):
         first = hold_one(translator, batcher)
         futures = [batcher.submit(texts) for texts in (["a", longer], [long], ["b"], [longer, "c"])]
         translator.go_on()
-        assert first.result(SECONDS) == ["tsrif"]
-        assert [future.result(SECONDS) for future in futures] == [
+        assert texts_of(first) == ["tsrif"]
+        assert [texts_of(future) for future in futures] == [
             ["a", longer[::-1]],
             [long[::-1]],
             ["b"],
@@ -92,7 +105,7 @@ def test_no_short_sentence_waits_for_a_long_one_behind_it(translator):
 def test_a_young_batch_waits_for_more(translator):
     with started(translator, gather_seconds=SECONDS) as batcher:
         futures = [batcher.submit([text]) for text in "abcd"]
-        assert [future.result(SECONDS) for future in futures] == [["a"], ["b"], ["c"], ["d"]]
+        assert [texts_of(future) for future in futures] == [["a"], ["b"], ["c"], ["d"]]
     assert translator.batches == [["a", "b", "c", "d"]]
 
 
@@ -107,7 +120,7 @@ def test_a_full_queue_says_so_and_has_room_again(translator):
         assert batcher.num_waiting == 0
         last = batcher.submit(["y", "z"])
         translator.go_on()
-        assert last.result(SECONDS) == ["y", "z"]
+        assert texts_of(last) == ["y", "z"]
     assert ["x"] not in translator.batches
 
 
@@ -119,7 +132,7 @@ def test_a_request_that_is_cancelled_halfway_is_dropped(translator):
         assert half.cancel() and batcher.num_waiting == 0
         other = batcher.submit(["b"])
         translator.go_on()
-        assert other.result(SECONDS) == ["b"]
+        assert texts_of(other) == ["b"]
     assert translator.batches == [["a"] * 4, ["b"]]
 
 
@@ -132,13 +145,13 @@ def test_a_failure_is_that_of_its_batch_alone(translator):
         for future in (bad, beside, after):
             with pytest.raises(ArithmeticError):
                 future.result(SECONDS)
-        assert first.result(SECONDS) == ["tsrif"]
+        assert texts_of(first) == ["tsrif"]
         assert batcher.num_waiting == 0 and batcher.state == "ready"
-        assert batcher.submit(["fine"]).result(SECONDS) == ["enif"]
+        assert texts_of(batcher.submit(["fine"])) == ["enif"]
 
 
 def test_a_translator_that_loses_a_line_is_a_failure():
-    batcher = Batcher(lambda texts: texts[1:], 4, LIMITS)
+    batcher = Batcher(lambda texts: turned_around(*texts[1:]), 4, LIMITS)
     batcher.start([], on_failure=lambda: None)
     with pytest.raises(RuntimeError, match="2 sentences gave 1 translations"):
         batcher.submit(["a", "b"]).result(SECONDS)
@@ -154,7 +167,7 @@ def test_a_closed_queue_finishes_what_it_has(translator):
         with pytest.raises(RefusedError, match="^service: stopping"):
             batcher.submit(["late"])
         translator.go_on()
-        assert [future.result(SECONDS) for future in waiting] == [["ba"], ["dc"]]
+        assert [texts_of(future) for future in waiting] == [["ba"], ["dc"]]
         assert batcher.join(SECONDS)
 
 

@@ -25,6 +25,8 @@ def read(body: str | bytes) -> list[str]:
         ('{"texts": ["a"], "source_language": null}', ["a"]),
         ('{"text": "\\ud83d\\ude42 <b> \\n \\u0000"}', ["🙂 <b> \n \0"]),
         ('{"text": "0123456789"}', ["0123456789"]),
+        ('\ufeff{"text": "ein Satz"}', ["ein Satz"]),
+        ('\ufeff \r\n{"texts": ["\ufeffa"]}', ["\ufeffa"]),
     ],
 )
 def test_texts_are_returned_unchanged(body, expected):
@@ -36,6 +38,9 @@ def test_texts_are_returned_unchanged(body, expected):
     [
         ("", 400, "body: not JSON (Expecting value: line 1 column 1 (char 0)), accepted: {"),
         ('{"text": "a"', 400, "body: not JSON ("),
+        ('{"text": "a"}'.encode("utf-16"), 400, "body: not UTF-8 at byte 0, accepted: {"),
+        ('{"text": "a"}'.encode("utf-16-le"), 400, "body: not JSON ("),
+        ('\ufeff\ufeff{"text": "a"}', 400, "body: not JSON ("),
         (b'{"text": "\xff"}', 400, "body: not UTF-8 at byte 10, accepted: {"),
         ("[" * 100_000, 400, "body: "),
         ("1" * 100_000, 400, "body: not JSON ("),

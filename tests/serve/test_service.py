@@ -10,6 +10,7 @@ import tracemalloc
 
 import pytest
 
+from gshard_mt.decode.translation import Translation
 from gshard_mt.errors import ConfigError
 from gshard_mt.serve.limits import Limits
 from gshard_mt.serve.service import address_of, open_socket
@@ -204,7 +205,8 @@ def test_slow_clients_are_cut_off_and_hold_nobody_up(translator):
 
 
 def test_a_client_that_does_not_read_is_cut_off():
-    with serving(lambda texts: ["x" * 2**25] * len(texts), HASTY) as served:
+    long = Translation("x" * 2**25, 0.0)
+    with serving(lambda texts: [long] * len(texts), HASTY) as served:
         with connect(served.port, post(b'{"text": "a"}')) as client:
             wait_until(lambda: bool(served.service.server_state.connections))
             wait_until(lambda: not served.service.server_state.connections)
@@ -226,6 +228,63 @@ def test_clients_that_leave_are_no_longer_translated_for(translator):
         wait_until(lambda: served.batcher.num_waiting == 0)
         translator.go_on()
         assert served.translate("ab").content == {"translations": ["ba"]}
+
+
+@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_a_client_that_sends_no_more_gets_all_its_answers(translator, number, version):
+    if (number, version) == (4, b"1.0"):
+        pytest.skip("one request a connection")
+    sent = b"".join(post(b'{"text": "a%d"}' % each) for each in range(number))
+    with serving(translator) as served:
+        translator.hold()
+        with connect(served.port, sent.replace(b"HTTP/1.1", b"HTTP/" + version)) as client:
+            client.shutdown(socket.SHUT_WR)
+            wait_until(lambda: len(translator.batches) > 1)
+            time.sleep(0.1)
+            translator.go_on()
+            found = [receive(client).content for _ in range(number)]
+            assert client.recv(1) == b""  # closed by the service
+    assert found == [{"translations": [f"{n}a"]} for n in range(number)]
+
+
+def test_a_client_that_sends_no_more_and_waits_long_gets_interim_responses(translator):
+    with serving(translator, Limits(probe_seconds=0.05)) as served:
+        translator.hold()
+        with connect(served.port, post(b'{"text": "ab"}')) as client:
+            client.shutdown(socket.SHUT_WR)
+            interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+            assert client.recv(len(interim), socket.MSG_WAITALL) == interim
+            translator.go_on()
+            assert receive(client).content == {"translations": ["ba"]}
+            assert client.recv(1) == b""
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /trans", post(b'{"text": "ab"}', 99)])
+def test_a_client_that_ends_before_its_request_does_is_let_go(translator, sent):
+    with serving(translator) as served, connect(served.port, sent) as client:
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(100) == b""
+
+
+@pytest.mark.parametrize("address", ["http://here", "HTTP://127.0.0.1:80", "https://[::1]:443"])
+def test_a_target_may_name_the_host(translator, address):
+    with serving(translator) as served:
+        answer = served.ask(f"{address}/translate", {"text": "ab"})
+        assert answer.content == {"translations": ["ba"]}
+        assert served.ask(f"{address}/health?now").status == 200
+        assert served.ask(address).headers["content-type"].startswith("text/html")
+        assert "'/translat': not found" in refused(served.ask(f"{address}/translat"), 404)
+        assert "found GET, accepted: POST" in refused(served.ask(f"{address}/translate"), 405)
+        refused(served.ask(f"/{address}/translate", {"text": "ab"}), 404)
+
+
+def test_truncated_texts_are_told_by_their_indices(translator):
+    with serving(translator) as served:
+        found = served.translate("a", "endless b", "c", "endless d").content
+        assert found.pop("translations")[3] == "d sseldne"
+        assert found == {"truncated": [1, 3]}
+        assert served.translate("a", "").content.keys() == {"translations"}
 
 
 def test_a_failure_is_500_and_the_service_goes_on(translator):
