@@ -16,6 +16,7 @@ from gshard_mt.config.records import Config
 from gshard_mt.documents import read_json, write_json
 from gshard_mt.errors import CheckpointError, ConfigError, suggest
 from gshard_mt.languages import source_language
+from gshard_mt.run.journal import METRICS, MIXTURES, ROUTING
 
 FORMAT_VERSION = 2
 
@@ -28,6 +29,8 @@ FREE_KEYS = frozenset(
 )
 FREE_SECTIONS = ("mesh.", "decode.")
 SCHEDULES_WITHOUT_END = ("inverse_sqrt", "constant", "paper")  # train.num_steps may change, too
+# What a run leaves behind; without its config.json nobody knows which run that was.
+_LEFT_BY_RUNS = ("checkpoints", "damaged", METRICS, ROUTING, MIXTURES, "eval", "tensorboard")
 # Keys of `data` that --change_mixture can't change: lengths, vocabularies, the order of the data.
 FIXED_DATA_KEYS = frozenset(
     f"data.{name}"
@@ -44,7 +47,7 @@ class Run(NamedTuple):
     config: Config
     data_dir: pathlib.Path  # of the prepared data, which are identified by the fingerprint
     data_fingerprint: str
-    train_pairs: dict[str, int]  # `de-en` -> sentence pairs trained on
+    train_pairs: dict[str, int]  # `de-en` -> sentence pairs trained on, of those that have any
 
     def check_language(self, language: str) -> None:
         """Raises ConfigError for a source language the run was not trained on."""
@@ -57,16 +60,20 @@ class Run(NamedTuple):
 
 
 def read_run(workdir: pathlib.Path) -> Run:
-    """Reads `config.json`. Raises CheckpointError if it is missing or in another format."""
+    """Reads `config.json`. Raises CheckpointError if it is missing or in another format.
+
+    A language pair that cleaning left without training pairs is not one of the run's.
+    """
     path = pathlib.Path(workdir) / "config.json"
     record = read_json(path, FORMAT_VERSION, CheckpointError, f"is {workdir} a run directory?")
-    config = from_json(record["config"])
-    return Run(
-        config,
-        pathlib.Path(record["data_dir"]),
-        record["data_fingerprint"],
-        record["train_pairs"],
-    )
+    try:
+        config, data_dir = from_json(record["config"]), pathlib.Path(record["data_dir"])
+        train_pairs = {pair: number for pair, number in record["train_pairs"].items() if number}
+        return Run(config, data_dir, record["data_fingerprint"], train_pairs)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path}: incomplete ({error!r}); restore the file as gshard-train wrote it"
+        ) from None
 
 
 def start_run(
@@ -74,13 +81,16 @@ def start_run(
 ) -> bool:
     """Writes `config.json`, unless the run there is another one; returns whether the run is new.
 
-    Raises ConfigError with the differing keys, CheckpointError if the data differ. `change_mixture`
-    accepts other data and other keys of the mixture, if the tokenizer is the same. With several
-    processes only the writer writes; all of them check.
+    Raises ConfigError with the differing keys, CheckpointError if the data differ or if the
+    directory has a run without `config.json`. `change_mixture` accepts other data and other keys of
+    the mixture, if the tokenizer is the same. With several processes only the writer writes; all
+    of them check.
     """
     path = pathlib.Path(workdir) / "config.json"
     is_new = not path.exists()
-    if not is_new:
+    if is_new:
+        _check_no_run(path)
+    else:
         _check_same(path, read_run(workdir), run, change_mixture)
     if not is_writer:
         return is_new
@@ -124,6 +134,18 @@ def lock_run(workdir: pathlib.Path, log: Callable[[str], None]) -> Iterator[None
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()
         yield
+
+
+def _check_no_run(path: pathlib.Path) -> None:
+    """Raises CheckpointError if a run has left more than its tokenizer, which is written first."""
+    for name in _LEFT_BY_RUNS:
+        left = path.parent / name
+        is_there = left.is_file() or (left.is_dir() and any(left.iterdir()))
+        if is_there and not path.exists():  # written by another process meanwhile
+            raise CheckpointError(
+                f"{path.parent}: found {name}, but no {path.name}, which says of which run; restore "
+                f"{path.name} or give another --workdir"
+            )
 
 
 def _check_same(path: pathlib.Path, old: Run, new: Run, change_mixture: bool) -> None:

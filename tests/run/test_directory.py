@@ -227,6 +227,44 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
             read_run(tmp_path)
 
 
+@pytest.mark.parametrize("left", ["checkpoints/10", "metrics.jsonl", "eval/10/test", "damaged/4"])
+def test_what_a_run_left_without_its_config_is_not_taken_for_a_new_run(run, workdir, left):
+    path = workdir / left
+    path.parent.mkdir(parents=True)
+    path.mkdir() if "/" in left else path.write_text("{}\n")
+    (name, *_) = left.split("/")
+    with pytest.raises(CheckpointError, match=f"found {name}, but no config.json, .* restore"):
+        start_run(workdir, run)
+    assert not (workdir / "config.json").exists() and not (workdir / "tokenizer").exists()
+
+
+def test_a_run_that_was_killed_before_its_config_was_written_is_new(run, workdir):
+    (workdir / "tokenizer").mkdir(parents=True)
+    (workdir / "checkpoints").mkdir()  # empty
+    (workdir / "lock").touch()
+    assert start_run(workdir, run)
+
+
+def test_a_language_without_training_pairs_is_none_of_the_run(run, workdir):
+    start_run(workdir, run._replace(train_pairs={"de-en": 30, "nl-en": 0, "fr-en": 20}))
+    found = read_run(workdir)
+    assert found.train_pairs == {"de-en": 30, "fr-en": 20}
+    with pytest.raises(ConfigError, match="found 'nl', this run was not trained on it"):
+        found.check_language("nl")
+
+
+@pytest.mark.parametrize("name", ["config", "data_dir", "data_fingerprint", "train_pairs"])
+def test_a_config_that_is_incomplete_is_refused(run, workdir, name):
+    start_run(workdir, run)
+    path = workdir / "config.json"
+    record = json.loads(path.read_text())
+    del record[name]
+    for broken in (record, record | {name: 7}) if name != "data_fingerprint" else (record,):
+        path.write_text(json.dumps(broken))
+        with pytest.raises((CheckpointError, ConfigError)):
+            read_run(workdir)
+
+
 def test_a_language_that_was_not_trained_on_is_refused(run):
     run.check_language("fr")
     with pytest.raises(ConfigError, match="found 'fi'.*(de|fr)"):
