@@ -33,6 +33,7 @@ _NO_ACCESS = (
     errno.ENOTDIR,
     errno.EISDIR,
     errno.ENAMETOOLONG,
+    errno.ELOOP,
 )
 _REPEATABLE = ";\n    repeat this option to specify a list of values"  # absl adds it to our text
 _HELP = ("--help", "-help", "-h", "-?", "--helpshort", "-helpshort", "--helpfull", "-helpfull")
@@ -114,9 +115,11 @@ def _run(main: Callable[[], None]) -> NoReturn:
 
 def _parse(argv: Sequence[str]) -> list[str]:
     """Returns absl's leftover arguments; its parse errors become one-line ConfigErrors."""
-    if "config" in flags.FLAGS:
-        _check_config_flags(_before_end(argv[1:]))
     try:
+        # The flags in a --flagfile, too.
+        argv = [argv[0], *flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)]
+        if "config" in flags.FLAGS:
+            _check_config_flags(_before_end(argv[1:]))
         rest = flags.FLAGS(argv)
     except flags.Error as error:
         raise ConfigError(_explain(str(error))) from error

@@ -17,8 +17,9 @@ def load_config(name: str | os.PathLike[str]) -> Config:
     Raises ConfigError, with the line at fault, if there is no such file or it fails.
     """
     path, _, argument = os.fspath(name).partition(":")
-    if not pathlib.Path(path).is_file():
-        raise ConfigError(f"{path}: not found; accepted: the path of a config file")
+    if not (file := pathlib.Path(path)).is_file():
+        found = "not a regular file" if file.exists() else "not found"
+        raise ConfigError(f"{path}: {found}; accepted: the path of a config file")
     try:
         functions = runpy.run_path(path)
         if "get_config" not in functions:
@@ -26,17 +27,17 @@ def load_config(name: str | os.PathLike[str]) -> Config:
         config = functions["get_config"](*[argument] if argument else [])
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a file may call sys.exit(), too
         raise ConfigError(f"{_line_at_fault(error, path)}: {_reason(error)}") from error
     if not isinstance(config, Config):
-        found = type(config).__name__
+        found = "None" if config is None else f"a {type(config).__name__}"
         raise ConfigError(
-            f"{path}: get_config() returned a {found}, accepted: gshard_mt.config.Config"
+            f"{path}: get_config() returned {found}, accepted: gshard_mt.config.Config"
         )
     return config
 
 
-def _line_at_fault(error: Exception, path: str) -> str:
+def _line_at_fault(error: BaseException, path: str) -> str:
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
@@ -44,9 +45,11 @@ def _line_at_fault(error: Exception, path: str) -> str:
     return f"{path}:{lines[-1]}" if lines else path
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return error.msg
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"imports {error.name}, which is not installed; install it or leave it out"
     try:
         refuse_unknown_attribute(str(error))
     except ConfigError as unknown:

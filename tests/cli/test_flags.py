@@ -154,6 +154,18 @@ def test_a_mistake_in_the_config_file_names_its_line(folder, call, text, message
     assert status == 2 and errors.startswith(f"error: {message}") and errors.count("\n") == 1
 
 
+def test_a_config_in_a_file_of_flags_is_checked_like_one_on_the_command_line(folder, call):
+    (folder / "empty.py").write_text("")
+    (folder / "some.flags").write_text("--config=empty.py\n--workdir=run\n")
+    expected = "error: empty.py: no get_config(); accepted: a file that defines it\n"
+    assert call("--flagfile=some.flags") == (2, "", expected)
+    (folder / "some.flags").write_text("--config=config.py\n--config.model.num_layer=6\n")
+    status, _, errors = call("--flagfile=some.flags", "--workdir=run")
+    assert status == 2 and "unknown key; did you mean num_layers?" in errors
+    status, _, errors = call("--flagfile=absent.flags")
+    assert status == 2 and "absent.flags" in errors and errors.count("\n") == 1
+
+
 def test_a_bug_keeps_its_traceback(folder):
     status, _, errors = start(folder, "--config=config.py", "--workdir=run", "--fail=bug")
     assert status == 1 and "Traceback" in errors and "RuntimeError: a bug" in errors

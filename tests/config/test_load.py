@@ -30,7 +30,22 @@ def test_an_argument_after_a_colon_goes_to_get_config(tmp_path):
         (HEAD + "def get_config():\n    return 1 / 0\n", ":4: ZeroDivisionError: division by zero"),
         ("def get_config():\n    return {}\n",
          ": get_config() returned a dict, accepted: gshard_mt.config.Config"),
+        ("def get_config():\n    pass\n",
+         ": get_config() returned None, accepted: gshard_mt.config.Config"),
+        (HEAD + "def get_config():\n    return Config\n",
+         ": get_config() returned a type, accepted: gshard_mt.config.Config"),
         (HEAD, ": no get_config(); accepted: a file that defines it"),
+        ("", ": no get_config(); accepted: a file that defines it"),
+        (HEAD + "get_config = Config()\n", ": TypeError: 'Config' object is not callable"),
+        (HEAD + "def get_config(size):\n    return Config()\n",
+         ": TypeError: get_config() missing 1 required positional argument: 'size'"),
+        ("import not_there\n\ndef get_config():\n    pass\n",
+         ":1: imports not_there, which is not installed; install it or leave it out"),
+        ("def get_config():\n    from not_there.inside import name\n",
+         ":2: imports not_there, which is not installed; install it or leave it out"),
+        ("from sys import not_there\n",
+         ":1: ImportError: cannot import name 'not_there' from 'sys' (unknown location)"),
+        ("import sys\nsys.exit('no accelerator here')\n", ":2: SystemExit: no accelerator here"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_file_is_one_line_that_names_it(tmp_path, text, message):
@@ -39,6 +54,11 @@ def test_a_mistake_in_a_file_is_one_line_that_names_it(tmp_path, text, message):
     with pytest.raises(ConfigError) as raised:
         load_config(path)
     assert str(raised.value) == f"{path}{message}"
+
+
+def test_a_folder_is_no_config_file(tmp_path):
+    with pytest.raises(ConfigError, match="not a regular file; accepted: the path of a config"):
+        load_config(tmp_path)
 
 
 def test_a_file_that_does_not_exist_is_refused():
