@@ -57,10 +57,11 @@ def check_text(sources: Iterable[Source]) -> None:
             start = source.file.tell()
             for _ in _read_lines(source):
                 pass
-            if descriptor := _descriptor(source.file):
-                os.lseek(*descriptor, start, os.SEEK_SET)
-            else:
+            descriptor = _descriptor(source.file)
+            if descriptor is None:
                 source.file.seek(start)
+            else:
+                os.lseek(descriptor, start, os.SEEK_SET)
 
 
 def read_windows(sources: Iterable[Source], size: int) -> Iterator[list[str]]:
@@ -105,17 +106,17 @@ def _read_file(source: Source) -> Iterator[bytes]:
     if source.file is not sys.stdin.buffer:
         with open_bytes(pathlib.Path(source.name)) as file:
             yield from file
-    elif descriptor := _descriptor(source.file):
-        # Buffered by another object, since `check_text` and a restarted process read it again.
-        with open(*descriptor, "rb", closefd=False) as file:
-            yield from file
-    else:
+    elif (descriptor := _descriptor(source.file)) is None:
         yield from source.file
+    else:
+        # Buffered by another object, since `check_text` and a restarted process read it again.
+        with open(descriptor, "rb", closefd=False) as file:
+            yield from file
 
 
-def _descriptor(file: BinaryIO) -> tuple[int] | None:
+def _descriptor(file: BinaryIO) -> int | None:
     try:
-        return (file.fileno(),)
+        return file.fileno()
     except io.UnsupportedOperation:  # in memory
         return None
 
