@@ -98,8 +98,8 @@ def test_ctrl_c_ends_it_and_all_answers_are_those_of_a_sentence_alone(run):
         assert process.returncode == 130 and not printed and not errors, errors
     for number in range(len(texts)):
         mine = texts[number:] + texts[:number]
-        expected = {"translations": [alone[text] for text in mine[:3]]}
-        assert [answer.content for answer in answers[number]] == [expected] * 4
+        expected = [alone[text] for text in mine[:3]]
+        assert [answer.content["translations"] for answer in answers[number]] == [expected] * 4
 
 
 def test_a_user_error_is_one_line(run):
