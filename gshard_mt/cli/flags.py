@@ -41,13 +41,17 @@ _HELP = ("--help", "-help", "-h", "-?", "--helpshort", "-helpshort", "--helpfull
 
 def define_config() -> None:
     """Defines the required `--config FILE` with its overrides `--config.KEY=VALUE`."""
-    config_flags.DEFINE_config_file(
-        "config",
-        help_string="Python file whose get_config() returns a gshard_mt.config.Config, or "
-        "FILE:ARGUMENT for get_config(ARGUMENT). Override any key with --config.KEY=VALUE, e.g. "
-        "--config.train.num_steps=5000.",
-        lock_config=False,
-    )
+    try:
+        config_flags.DEFINE_config_file(
+            "config",
+            help_string="Python file whose get_config() returns a gshard_mt.config.Config, or "
+            "FILE:ARGUMENT for get_config(ARGUMENT). Override any key with --config.KEY=VALUE, "
+            "e.g. --config.train.num_steps=5000.",
+            lock_config=False,
+        )
+    except flags.Error as error:  # it reads a --flagfile already here
+        print(f"error: --flagfile: {_explain(str(error))}", file=sys.stderr)
+        sys.exit(2)
     flags.mark_flag_as_required("config")
 
 
