@@ -58,7 +58,7 @@ def held_out(prepared: Prepared, split: str) -> TestSet:
 
 
 def without_training(prepared: Prepared, split: str) -> list[str]:
-    """Returns the pairs of a split that `held_out` leaves out: cleaning left nothing to train on."""
+    """Returns the pairs of a split that `held_out` leaves out: they have no training pairs."""
     return [
         pair
         for pair, number in prepared.train_pairs.items()

@@ -143,8 +143,8 @@ def _check_no_run(path: pathlib.Path) -> None:
         is_there = left.is_file() or (left.is_dir() and any(left.iterdir()))
         if is_there and not path.exists():  # written by another process meanwhile
             raise CheckpointError(
-                f"{path.parent}: found {name}, but no {path.name}, which says of which run; restore "
-                f"{path.name} or give another --workdir"
+                f"{path.parent}: found {name}, but no {path.name}, which says of which run; "
+                f"restore {path.name} or give another --workdir"
             )
 
 

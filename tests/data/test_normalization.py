@@ -54,7 +54,8 @@ def test_a_line_of_which_nothing_can_be_seen_is_empty(text):
 
 @pytest.mark.parametrize(
     "text",
-    ["می\u200cخواهم", "ක්\u200dරි", "👩\u200d👩\u200d👧", "❤\ufe0f", "ＡＢＣ！", "ﬁ ½", "Straße", "🏴\U000e0067\U000e007f"],
+    ["می\u200cخواهم", "ක්\u200dරි", "👩\u200d👩\u200d👧", "❤\ufe0f", "ＡＢＣ！", "ﬁ ½", "Straße",
+     "🏴\U000e0067\U000e007f"],
 )  # fmt: skip
 def test_what_can_be_seen_or_is_needed_stays(text):
     assert normalize(text) == text
