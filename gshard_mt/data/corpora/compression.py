@@ -88,7 +88,7 @@ def _open_zip(file: IO[bytes]) -> IO[bytes]:
     end = end[end.rfind(b"PK\x05\x06") :]
     (length,) = struct.unpack_from("<H", end, _END_BYTES - 2)  # of a comment
     if num_bytes := len(end) - _END_BYTES - length:
-        raise ValueError(f"{num_bytes} bytes behind the end of a zip archive")
+        raise ValueError(f"there is more behind the end of a zip archive: {num_bytes} byte(s)")
     members = [
         member
         for member in archive.infolist()

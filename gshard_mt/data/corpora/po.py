@@ -1,6 +1,7 @@
 """PO files, the text form of gettext catalogues, read by the grammar of gettext's own tools."""
 # SPDX-License-Identifier: Apache-2.0
 
+import codecs
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -53,6 +54,8 @@ def parse_po(content: bytes) -> Iterator[Message]:
     message that occurs twice; text in another encoding than the header names raises ValueError,
     except in comments.
     """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError("it looks like UTF-16; convert the file to UTF-8")
     charset = charset_of(content)
     text = content.decode(charset, "surrogateescape").removeprefix("\ufeff")
     if "\n" not in text:  # lines end as on old Macs

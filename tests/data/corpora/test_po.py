@@ -167,6 +167,11 @@ def test_text_in_other_encodings_is_read(charset, text):
     assert [each.forms for each in parse_po(content)][1:] == [[text]]
 
 
+def test_utf_16_is_named():
+    with pytest.raises(ValueError, match="looks like UTF-16; convert the file to UTF-8"):
+        list(parse_po(GOOD.encode("utf-16")))
+
+
 def test_the_line_of_an_error_is_known_after_strings_of_several_lines():
     with pytest.raises(PoSyntaxError) as caught:
         list(parse_po(b'msgid ""\n"a\\\nb"\n\nmsgstr ""\n"c\n'))
