@@ -69,7 +69,7 @@ def main() -> None:
     from gshard_mt.evaluate.scores import extra_metric
 
     metrics = {name: extra_metric(name) for name in _METRICS.value}
-    test = testsets.read_test_set(_TESTSET.value) if _TESTSET.value else None
+    test = testsets.read_test_set(_TESTSET.value, run.train_pairs) if _TESTSET.value else None
     prepared = None
     if test is None or _LEAK_CHECK.value:
         prepared = open_prepared(data_dir)

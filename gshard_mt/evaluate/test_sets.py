@@ -5,7 +5,7 @@ import dataclasses
 import pathlib
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from gshard_mt.data.prepare.decontamination import text_keys
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.data.tokenizer import Tokenizer
 from gshard_mt.errors import ConfigError, DataError
-from gshard_mt.languages import language_code, source_language
+from gshard_mt.languages import match_languages, source_language, source_of_pair
 
 NAME = "testset"  # of test sets given as files
 _RECORDS = 20_000  # read at a time
@@ -66,9 +66,10 @@ def without_training(prepared: Prepared, split: str) -> list[str]:
     ]
 
 
-def read_test_set(values: Sequence[str]) -> TestSet:
+def read_test_set(values: Sequence[str], language_pairs: Collection[str] = ()) -> TestSet:
     """Reads any number of `de-en=FILE.tsv`, or the test (else dev) corpora of one recipe.
 
+    A language gets the code that it has in `language_pairs`, whatever the test set calls it.
     Sentences are taken as `gshard-prepare-data` takes those of ready-made splits: as they are, and
     a pair with an empty side is left out, which standard error tells.
     Raises ConfigError for a value of another form, DataError for text that can't be read.
@@ -80,29 +81,34 @@ def read_test_set(values: Sequence[str]) -> TestSet:
         if not entries:
             raise DataError(f'{values[0]}: found no test corpus; accepted: split = "test"')
         name = "".join(c if c.isalnum() or c in "-_." else "_" for c in recipe.name).strip(".")
-        return TestSet(f"{NAME}-{name}", _read(entries))  # never a held-out split's folder
-    return TestSet(NAME, _read([_entry(value) for value in values]))
+        # Never a held-out split's folder.
+        return TestSet(f"{NAME}-{name}", _read(entries, language_pairs))
+    return TestSet(NAME, _read([_entry(value) for value in values], language_pairs))
 
 
 def _entry(value: str) -> Entry:
     pair, equals, path = value.partition("=")
-    language = source_language(pair)
-    if not equals or not path or language == pair:
+    language = source_of_pair(pair)
+    if not equals or not path or not language:
         raise ConfigError(f"--testset: found {value!r}, accepted: de-en=FILE.tsv, or RECIPE.toml")
-    return Entry((language_code(language),), "test", "tsv", path, "", "", pathlib.Path())
+    return Entry((language,), "test", "tsv", path, "", "", pathlib.Path())
 
 
-def _read(entries: Sequence[Entry]) -> dict[str, list[tuple[str, str]]]:
+def _read(
+    entries: Sequence[Entry], language_pairs: Collection[str]
+) -> dict[str, list[tuple[str, str]]]:
+    read = [pair for entry in entries for pair in SCHEMES[entry.scheme].read(entry)]
+    tags = {pair.language for pair in read}
+    codes = match_languages(tags, [source_language(pair) for pair in language_pairs])
     found: dict[str, list[tuple[str, str]]] = {}
     num_empty: Counter[str] = Counter()
-    for entry in entries:
-        for tag, *sides in SCHEMES[entry.scheme].read(entry):
-            pair = f"{language_code(tag)}-en"
-            if all(map(normalize, sides)):
-                source, english = map(one_line, sides)
-                found.setdefault(pair, []).append((source, english))
-            else:
-                num_empty[pair] += 1
+    for tag, *sides in read:
+        pair = f"{codes[tag]}-en"
+        if all(map(normalize, sides)):
+            source, english = map(one_line, sides)
+            found.setdefault(pair, []).append((source, english))
+        else:
+            num_empty[pair] += 1
     for pair, number in sorted(num_empty.items()):
         print(f"left out    {pair}: {number:,} pairs with an empty side", file=sys.stderr)
     if not found:

@@ -15,7 +15,7 @@ from gshard_mt.config.keys import differing_keys, from_json, get_value, to_json
 from gshard_mt.config.records import Config
 from gshard_mt.documents import read_json, write_json
 from gshard_mt.errors import CheckpointError, ConfigError, suggest
-from gshard_mt.languages import source_language
+from gshard_mt.languages import find_language, source_language
 from gshard_mt.run.journal import METRICS, MIXTURES, ROUTING
 
 FORMAT_VERSION = 2
@@ -50,9 +50,12 @@ class Run(NamedTuple):
     train_pairs: dict[str, int]  # `de-en` -> sentence pairs trained on, of those that have any
 
     def check_language(self, language: str) -> None:
-        """Raises ConfigError for a source language the run was not trained on."""
+        """Raises ConfigError for a source language the run was not trained on.
+
+        It may have any tag of `languages.language_code`: `deu`, `de-AT` and `deu_Latn` are `de`.
+        """
         known = [source_language(pair) for pair in self.train_pairs]
-        if language not in known:
+        if not find_language(language, known):
             raise ConfigError(
                 f"source_language: found {language!r}, this run was not trained on it"
                 f"{suggest(language, known)}"

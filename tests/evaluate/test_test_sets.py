@@ -119,7 +119,24 @@ def test_a_language_without_training_pairs_is_left_out(data):
     assert without_training(prepared, "dev") == ["fr-en"]
 
 
-@pytest.mark.parametrize("value", ["de-en", "=a.tsv", "de=a.tsv", "de-en="])
+def test_a_test_set_has_the_codes_of_the_run(tmp_path):
+    (tmp_path / "a.tsv").write_text("x\ty\n", encoding="utf-8")
+
+    def pairs(run: str, *tags: str) -> list[str]:
+        values = [f"{tag}={tmp_path / 'a.tsv'}" for tag in tags]
+        return sorted(read_test_set(values, run.split()).pairs)
+
+    assert pairs("de-en", "deu_Latn-eng_Latn") == ["de-en"]
+    assert pairs("sw-en", "swh_Latn-en", "zh_TW-en") == ["sw-en", "zh-en"]
+    # A run that has Serbian in one script calls it sr, whichever it is.
+    assert pairs("sr-en", "srp_Latn-en") == ["sr-en"]
+    assert pairs("sr-en", "srp_Latn-en", "srp_Cyrl-en") == ["sr-en", "sr_Latn-en"]
+    assert pairs("sr-en sr_Latn-en", "sr-Latn-en") == ["sr_Latn-en"]
+    assert pairs("no-en", "nob_Latn-en", "nno_Latn-en") == ["nn-en", "no-en"]
+    assert pairs("nb-en nn-en", "no-en") == ["nb-en"]
+
+
+@pytest.mark.parametrize("value", ["de-en", "=a.tsv", "de=a.tsv", "de-en=", "de-fr=a.tsv"])
 def test_a_test_set_of_another_form_is_refused(value):
     with pytest.raises(ConfigError, match="--testset: found"):
         read_test_set([value])

@@ -266,6 +266,9 @@ def test_a_config_that_is_incomplete_is_refused(run, workdir, name):
 
 
 def test_a_language_that_was_not_trained_on_is_refused(run):
-    run.check_language("fr")
+    for tag in ("fr", "fra", "fr-CA", "fra_Latn", "FR", "fr_FR.UTF-8"):
+        run.check_language(tag)
     with pytest.raises(ConfigError, match="found 'fi'.*(de|fr)"):
         run.check_language("fi")
+    with pytest.raises(ConfigError, match="found 'no language'"):
+        run.check_language("no language")

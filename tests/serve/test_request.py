@@ -23,6 +23,8 @@ def read(body: str | bytes) -> list[str]:
         ('{"texts": []}', []),
         ('{"texts": ["a", "", "c"], "source_language": "de"}', ["a", "", "c"]),
         ('{"texts": ["a"], "source_language": null}', ["a"]),
+        ('{"texts": ["a"], "source_language": "de-AT"}', ["a"]),
+        ('{"texts": ["a"], "source_language": "deu_Latn"}', ["a"]),
         ('{"text": "\\ud83d\\ude42 <b> \\n \\u0000"}', ["🙂 <b> \n \0"]),
         ('{"text": "0123456789"}', ["0123456789"]),
         ('\ufeff{"text": "ein Satz"}', ["ein Satz"]),

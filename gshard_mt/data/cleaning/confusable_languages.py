@@ -12,25 +12,29 @@ KNOWN = frozenset(
     " xal xmf yi yo yue zh".split()
 )
 
-# Languages for which the model uses another code than we do.
+# Languages for which the model uses another code than we do. Its codes are Wikipedia's: `als` is
+# Alemannic there, not Tosk Albanian, `no` is Bokmål, `ku` Kurmanji, `zh` written Mandarin, `ar`
+# Standard Arabic. A macrolanguage without a label has that of the member which the model knows;
+# members that languages.language_code names by their macrolanguage need no row.
 _LABELS = {
-    "nb": "no",
+    "als": "sq",
+    "bho": "bh",
+    "bik": "bcl",
+    "bua": "bxr",
+    "chm": "mhr",
+    "cnr": "sr",
+    "egl": "eml",
     "fil": "tl",
     "gsw": "als",
-    "bho": "bh",
-    "kok": "gom",
-    "zza": "diq",
-    "egl": "eml",
-    "rgn": "eml",
     "hbs": "sh",
-    "cnr": "sr",
-    "cmn": "zh",
-    "kmr": "ku",
-    "azj": "az",
-    "npi": "ne",
-    "zsm": "ms",
-    "pes": "fa",
+    "kok": "gom",
+    "lah": "pnb",
+    "nb": "no",
+    "pbu": "ps",
     "prs": "fa",
+    "quz": "qu",
+    "rgn": "eml",
+    "zza": "diq",
 }
 
 _SERBO_CROATIAN = "sr hr bs sh sl"
@@ -67,9 +71,11 @@ _CONFUSABLE = {
     "ie": "ia io eo es it fr pt",
     "ilo": "ceb tl",
     "io": "eo ia ie es it",
+    "ku": "ckb",  # the macrolanguage: some corpora of Sorani are tagged `ku`
     "kw": "cy br",
     "lb": "de",
     "lmo": "it pms",
+    "mhr": "mrj",
     "mr": "gom hi",
     "ms": "id min",
     "nds": "de nl",
@@ -78,6 +84,7 @@ _CONFUSABLE = {
     "nn": "no da",
     "no": "nn da",
     "oc": "ca es fr it",
+    "pa": "pnb ur",  # in Arabic script, in which the model has not seen `pa`
     "pms": "it lmo oc ca fr",
     "sco": "en",
     "sh": _SERBO_CROATIAN,

@@ -18,16 +18,15 @@ from gshard_mt.data.corpora.po import PoSyntaxError, parse_po
 from gshard_mt.data.corpora.tags import ENGLISH, Tags
 from gshard_mt.documents import in_one_line
 from gshard_mt.errors import DataError
-from gshard_mt.languages import base_language
+from gshard_mt.languages import code_of_name, is_language, script_of_modifier
 
 MAX_CATALOGUE_BYTES = 64 << 20
 
 _SUFFIXES = (".po", ".mo")
 _MANY = 5  # every language has its common plural for five; some have duals and paucals for fewer
-_SCRIPTS = {"latin": "Latn", "cyrillic": "Cyrl", "arabic": "Arab", "devanagari": "Deva"}
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PLURAL = re.compile(r"plural\s*=\s*([^;\n]+)")
-_LANGUAGE = re.compile(r"^Language:[ \t]*(\S+)", re.MULTILINE)
+_LANGUAGE = re.compile(r"^Language:[ \t]*(\S.*?)[ \t\r]*$", re.MULTILINE)
 
 
 class _Catalogue(NamedTuple):
@@ -41,7 +40,8 @@ def read_gettext(entry: Entry) -> Iterator[Pair]:
 
     `entry.location` is a file, a glob, a folder, a `.whl`, NAME==VERSION of a wheel to fetch, or
     the name of an installed package. The locale is that of the folder above LC_MESSAGES, else of
-    the header, else of the file's name, else the entry's only language. An MO file next to its PO
+    the header, else of the file's name, else the entry's only language. A catalogue of a locale
+    that is no language is passed over, which is said at the end. An MO file next to its PO
     file is skipped, and so are fuzzy and obsolete messages and those without a translation.
 
     Of a plural message, the singular is paired with the form for 1 and the plural with the form
@@ -90,6 +90,7 @@ def _pairs_of_all(catalogues: Iterable[_Catalogue], tags: Tags) -> Iterator[Pair
     for catalogue in catalogues:
         locale = _locale_of_folder(catalogue.path)
         if locale and tags[locale] in (None, ENGLISH):
+            tags.pass_over(locale)
             continue
         try:
             content = catalogue.read()
@@ -104,6 +105,7 @@ def _pairs_of_all(catalogues: Iterable[_Catalogue], tags: Tags) -> Iterator[Pair
             ) from None
     if not has_pairs and tags:
         raise tags.refusal()
+    tags.tell("catalogues")
 
 
 def _pairs(
@@ -112,8 +114,10 @@ def _pairs(
     parse = parse_mo if path.suffix == ".mo" else parse_po
     messages = list(parse(content))
     header = next((message.forms[0] for message in messages if not message.singular), "")
-    locale = locale or _locale_of_header(header) or _locale_of_name(path) or tags.single
+    said = locale or _locale_of_header(header)
+    locale = said if said and is_language(said) else _locale_of_name(path) or said or tags.single
     if tags[locale] in (None, ENGLISH):
+        tags.pass_over(locale)
         return
     one, many = plural_forms(header)
     for message in messages:
@@ -178,21 +182,23 @@ def _locale_of_folder(path: pathlib.PurePath) -> str | None:
 
 
 def _locale_of_header(header: str) -> str | None:
-    match = _LANGUAGE.search(header)
-    return _tag(match[1]) if match else None
+    if not (match := _LANGUAGE.search(header)):
+        return None
+    tag = _tag(match[1].split()[0])
+    return tag if is_language(tag) else code_of_name(match[1]) or tag
 
 
 def _locale_of_name(path: pathlib.PurePath) -> str | None:
-    try:
-        base_language(_tag(path.stem))
-    except DataError:
-        return None
-    return _tag(path.stem)
+    name, folder = _tag(path.stem), _tag(path.parent.name)
+    # `de/gui.po`: names of programs are codes, too, but hardly with three letters below two.
+    if len(name) == 3 and len(re.split("[-_]", folder)[0]) == 2 and is_language(folder):
+        return folder
+    return name if is_language(name) else None
 
 
 def _tag(locale: str) -> str:
     """Returns `sr-Latn` for `sr_RS.UTF-8@latin`, `ca_ES` for `ca_ES@valencia`."""
     name, _, modifier = locale.partition("@")
     language = name.partition(".")[0]
-    script = _SCRIPTS.get(modifier)
+    script = script_of_modifier(modifier)
     return f"{re.split('[-_]', language)[0]}-{script}" if script else language

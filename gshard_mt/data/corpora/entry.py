@@ -21,7 +21,7 @@ class Pair(NamedTuple):
 class Entry:
     """One [[corpus]] table: the location of text, its languages and its split."""
 
-    languages: tuple[str, ...]  # tags; ("*",) is every language of the source
+    languages: tuple[str, ...]  # plain tags; ("*",) is every language of the source
     split: str
     scheme: str
     location: str  # what follows the scheme

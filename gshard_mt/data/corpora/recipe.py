@@ -13,7 +13,7 @@ from typing import Any
 from gshard_mt.data.corpora.entry import SPLITS, Entry
 from gshard_mt.data.corpora.readers import SCHEMES
 from gshard_mt.errors import DataError, suggest
-from gshard_mt.languages import base_language, language_code
+from gshard_mt.languages import base_language, plain_tag
 
 _RECIPE_KEYS = {"name", "corpus"}
 _CORPUS_KEYS = {"language", "split", "source", "license", "sha256"}
@@ -99,7 +99,7 @@ def _languages(value: Any, has_languages: bool, where: str) -> tuple[str, ...]:
     if tags == ["*"]:
         return ("*",)
     try:
-        codes = tuple(language_code(tag) for tag in tags)
+        codes = tuple(plain_tag(tag) for tag in tags)
         if any(base_language(code) == "en" for code in codes):
             raise DataError("language 'en' is the target; accepted: any other")
     except DataError as error:

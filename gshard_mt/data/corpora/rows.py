@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from gshard_mt.data.corpora.entry import Pair
@@ -39,6 +39,7 @@ def read_rows(rows: Iterable[tuple[str, Mapping[str, Any] | None]], tags: Tags) 
             raise DataError(f"{where}: {error}") from None
     if has_rows and not has_pairs:
         raise tags.refusal()
+    tags.tell()
 
 
 def pairs_of(row: Mapping[str, Any], tags: Tags) -> Iterable[Pair]:
@@ -52,10 +53,11 @@ def pairs_of(row: Mapping[str, Any], tags: Tags) -> Iterable[Pair]:
             if None in (texts.get("language", ""), texts.get("translation", "")):
                 return []  # a null list of languages or texts
             if isinstance(languages := texts.get("language"), list):
-                return _pairs(_zipped(languages, texts.get("translation")), tags)
+                zipped = _zipped(languages, texts.get("translation"))
+                return _pairs(zipped, tags, tags.pass_over)
             if not any(tags[key] == ENGLISH for key in texts):
                 raise RowError(f"no English in {name!r}, it has {_names(texts)}")
-            return _pairs(texts.items(), tags)
+            return _pairs(texts.items(), tags, tags.pass_over)
     if SIDES[0] in row and SIDES[1] in row:
         source, english = (_text(name, row[name]) for name in SIDES)
         return [] if source is None or english is None else [Pair(tags.single, source, english)]
@@ -75,11 +77,16 @@ def without_surrogates(text: str) -> str:
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
-def _pairs(texts: Iterable[tuple[str, Any]], tags: Tags) -> Iterator[Pair]:
+def _pairs(
+    texts: Iterable[tuple[str, Any]], tags: Tags, pass_over: Callable[[str], None] | None = None
+) -> Iterator[Pair]:
+    """Yields the pairs of a row; texts of other tags go to `pass_over`, unless they are columns."""
     english, sources = None, []
     for key, value in texts:
         role = tags[key]
         if role is None:
+            if pass_over and value:
+                pass_over(key)
             continue
         text = _text(key, value)
         if role == ENGLISH:

@@ -55,6 +55,7 @@ def read_tmx(entry: Entry) -> Iterator[Pair]:
         yield from units.pairs
         if not has_pairs and not units.pairs:
             raise tags.refusal()
+        tags.tell()
 
 
 def _codec(start: bytes, path: pathlib.Path) -> str | None:
@@ -152,6 +153,7 @@ class _Units:
                 self._refuse("a <tuv> without xml:lang")
             self._tag = tag if self._tags[tag] is not None else None
             self._loose, self._num_segments, self._num_characters = [], 0, 0
+            self._tags.pass_over(tag)
         elif name == "seg" and self._tag is not None:
             self._num_segments += 1
             self._text, self._starts, self._num_characters, self._num_codes = [], [], 0, 0

@@ -37,6 +37,8 @@ def read_translate_folder(entry: Entry) -> Iterator[Pair]:
             english = path
         elif tags[language] is not None:
             sources.append((language, path))
+        else:
+            tags.pass_over(language)
     if english is None:
         splits = sorted({split for _, split, _ in files})
         raise DataError(
@@ -45,6 +47,7 @@ def read_translate_folder(entry: Entry) -> Iterator[Pair]:
         )
     if not sources:
         raise tags.refusal()
+    tags.tell("files")
     for tag, path in sources:
         for source_line, english_line in aligned_lines(path, english):
             yield Pair(tag, source_line, english_line)

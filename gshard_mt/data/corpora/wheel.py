@@ -14,18 +14,21 @@ from gshard_mt.data.corpora.rows import without_surrogates
 from gshard_mt.data.corpora.tags import ENGLISH, Tags
 from gshard_mt.errors import DataError
 
-_CATALOGUE = re.compile(r"(?P<folder>[^\\]*/translations)/(?P<locale>[A-Za-z0-9-]+)\.json")
+_CATALOGUE = re.compile(r"(?P<folder>[^\\]*/translations)/(?P<locale>[^/\\]+)\.json")
 
 
 def read_wheel(entry: Entry) -> Iterator[Pair]:
     """Yields the pairs of `*/translations/<locale>.json`, aligned by key with its `en.json`.
 
     `entry.location` is NAME==VERSION, fetched once and checked, or a path. A language includes its
-    locales (`es` includes `es-419`); a Pair's language is the locale.
+    locales (`es` includes `es-419`); a Pair's language is the locale. Without `en.json`, the first
+    other English is taken (`en-GB.json`).
     """
     path = find_archive(entry)
+    tags = Tags(entry.languages, path)
     with open_archive(path) as archive:
-        yield from _aligned(archive, Tags(entry.languages, path))
+        yield from _aligned(archive, tags)
+    tags.tell("catalogues")
 
 
 def _aligned(archive: zipfile.ZipFile, tags: Tags) -> Iterator[Pair]:
@@ -37,11 +40,15 @@ def _aligned(archive: zipfile.ZipFile, tags: Tags) -> Iterator[Pair]:
     for folder in sorted(catalogues):
         locales = catalogues[folder]
         wanted = [locale for locale in sorted(locales) if tags[locale] not in (None, ENGLISH)]
-        if "en" not in locales or not wanted:
+        for locale in locales:
+            tags.pass_over(locale)
+        names = [locale for locale in locales if tags[locale] == ENGLISH]
+        names.sort(key=lambda name: (len(name), name))  # `en` before `en-GB`
+        if not names or not wanted:
             continue
-        num_bytes += sum(locales[locale].file_size for locale in ["en", *wanted])
+        num_bytes += sum(locales[locale].file_size for locale in [names[0], *wanted])
         check_total(archive, num_bytes)
-        english = _strings(archive, locales["en"])
+        english = _strings(archive, locales[names[0]])
         for locale in wanted:
             strings = _strings(archive, locales[locale])
             for key in english:

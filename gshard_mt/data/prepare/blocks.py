@@ -12,6 +12,7 @@ import zstandard
 from gshard_mt.data.corpora.entry import Entry, Pair
 from gshard_mt.data.corpora.readers import SCHEMES
 from gshard_mt.data.prepare.keys import KeyedPairs
+from gshard_mt.languages import plain_tag
 
 BLOCK_PAIRS = 8192
 _BLOCK_CHARACTERS = 1 << 23  # limits a block of very long lines
@@ -22,7 +23,7 @@ _ENTRY_SHIFT = 40  # an id is the number of the corpus in the recipe, then the p
 class RawBlock(NamedTuple):
     """Pairs as read, of one language tag in one corpus of the recipe."""
 
-    tag: str
+    tag: str  # plain
     split: str
     id: np.ndarray  # int64, increasing
     source: list[str]
@@ -60,7 +61,7 @@ def cut_blocks(pairs: Iterable[Pair], corpus: int, split: str) -> Iterator[RawBl
     num_characters: Counter[str] = Counter()
     held = 0
     for index, pair in enumerate(pairs):
-        tag = pair.language
+        tag = plain_tag(pair.language)
         buffers[tag].append((index, pair))
         size = len(pair.source) + len(pair.english)
         num_characters[tag] += size

@@ -69,6 +69,16 @@ CASES = [
     (("Psi su u bašti", "The dogs are in the garden"), "sr", None),
     (("Пси су у башти", "The dogs are in the garden"), "sr_Latn", "script"),
     (("12:30", "12.30 h"), "de", None),
+    (("Nëna ime blen bukë të freskët çdo mëngjes", "My mother buys fresh bread"), "als", None),
+    (("دایکم هەموو بەیانییەک نانی تازە دەکڕێت", "My mother buys fresh bread"), "ku", None),
+    (("میری ماں روز سویرے تازی روٹی پکاندی اے", "My mother bakes fresh bread"), "pa-PK", None),
+    (("میری ماں روز سویرے تازی روٹی پکاندی اے", "My mother bakes fresh bread"), "pa_Arab", None),
+    (("Anam er saba taze ekmek ala", "My mother buys fresh bread"), "crh", None),
+    (("Анам эр саба тазе экмек ала", "My mother buys fresh bread"), "crh", None),
+    (("Bu kitob juda yaxshi", "This book is very good"), "uzn_Latn", None),
+    (("أمي تشتري الخبز الطازج كل صباح", "My mother buys fresh bread"), "arb", None),
+    (("我妈妈每天早上买新鲜面包", "My mother buys fresh bread"), "cmn_Hans", None),
+    (("Mijn moeder koopt elke ochtend vers brood", "My mother buys bread"), "als", "language"),
 ]
 
 

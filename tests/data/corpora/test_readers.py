@@ -124,6 +124,15 @@ def test_catalogues_are_aligned_by_key(tmp_path):
     assert {pair.language for pair in _wheel(tmp_path, ["*"])} == {"de", "es-419", "zh-Hans"}
 
 
+def test_catalogues_of_a_wheel_may_have_any_tag(tmp_path, capsys):
+    names = ["de_DE", "pt_BR", "zh_Hant", "sr@latin", "ca_ES_valencia", "sensor.de", "en_US"]
+    _write_wheel(tmp_path / "a.whl", {name: {"a": name} for name in names})
+    assert _wheel(tmp_path, ["*"]) == [Pair(name, name, "en_US") for name in sorted(names[:5])]
+    assert "catalogues passed over: 1" in capsys.readouterr().err
+    _write_wheel(tmp_path / "a.whl", {name: {"a": name} for name in ["EN-GB", "en", "de"]})
+    assert _wheel(tmp_path, ["*"]) == [Pair("de", "de", "en")]
+
+
 def test_a_wheel_with_another_hash_is_refused(tmp_path):
     found = _write_wheel(tmp_path / "a.whl")
     with pytest.raises(DataError, match=f"sha256 is {found}, the recipe expects {'0' * 64}"):

@@ -31,6 +31,9 @@ def test_a_recipe_is_read(tmp_path):
         ({"license": ""}, "license is missing"),
         ({"language": '"xx"'}, "corpus 1: language 'xx' is not in ISO 639"),
         ({"language": '"eng"'}, "'en' is the target"),
+        ({"language": '"de-en"'}, "'de-en' is a pair of languages"),
+        ({"language": '"mul"'}, "language 'mul' is not in ISO 639"),
+        ({"language": '"roa-tara"'}, "has a script 'Tara' that is not in ISO 15924"),
         ({"language": "7"}, "language is 7; accepted"),
         ({"language": '["de", "fr"]'}, "accepted for this scheme: one code"),
         ({"split": '"tset"'}, r"split is 'tset'; did you mean test\?"),
@@ -100,5 +103,7 @@ def test_a_language_in_a_source_makes_an_entry_for_each(tmp_path):
     ).entries
     assert (first.languages, first.location) == (("de",), "deu.x,deu.en")
     assert (second.languages, second.location) == (("pt",), "pt-BR.x,pt-BR.en")
+    (sole,) = _load(tmp_path, language='"srp_Cyrl"').entries
+    assert sole.languages == ("sr_Cyrl",)  # its text is in that script only
     (one,) = _load(tmp_path, language='"deu"', source='"tsv:{language}.tsv"').entries
     assert one.location == "deu.tsv"
