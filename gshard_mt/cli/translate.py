@@ -33,7 +33,8 @@ _STEP = cli_flags.define_step()
 _LANGUAGE = flags.DEFINE_string(
     "source_language",
     None,
-    "Language code of the input, e.g. de; refused if the model was not trained on it.",
+    "Language code of the input, e.g. de (or deu, de-AT, deu_Latn); refused if the model was not "
+    "trained on it.",
 )
 _INPUT = flags.DEFINE_multi_string(
     "input",
