@@ -68,14 +68,17 @@ _IRREGULAR = {
 # The member that stands for a macrolanguage, where the macrolanguage's code is the usual one: the
 # member that FLORES and NLLB have, otherwise CLDR's. Other members (`arz`, `ary`, `yue`, `nn`) are
 # languages of their own.
-_MEMBERS = dict(
-    pair.split(":")
-    for pair in (
-        "als:sq arb:ar ayr:ay azj:az cls:sa cmn:zh cwd:cr dik:din ekk:et esk:ik fuv:ff gaz:om"
-        " gug:gn ike:iu khk:mn kmr:ku knc:kr kng:kg kpv:kv lvs:lv npi:ne ojg:oj ory:or pbt:ps"
-        " pes:fa plt:mg quy:qu src:sc swh:sw uzn:uz ydd:yi zsm:ms zyb:za"
-    ).split()
-)
+_MEMBERS: dict[str, str] = {
+    member: macro
+    for member, _, macro in (
+        pair.partition(":")
+        for pair in (
+            "als:sq arb:ar ayr:ay azj:az cls:sa cmn:zh cwd:cr dik:din ekk:et esk:ik fuv:ff gaz:om"
+            " gug:gn ike:iu khk:mn kmr:ku knc:kr kng:kg kpv:kv lvs:lv npi:ne ojg:oj ory:or pbt:ps"
+            " pes:fa plt:mg quy:qu src:sc swh:sw uzn:uz ydd:yi zsm:ms zyb:za"
+        ).split()
+    )
+}
 # Codes that ISO 639 gave up without a successor.
 _RETIRED = {"bh": "bho", "bih": "bho", "eml": "egl", "mo": "ro", "mol": "ro", "sh": "hbs"}
 # Codes of one language that both are in use: which one is meant depends on those that a run has.
