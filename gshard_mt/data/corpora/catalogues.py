@@ -26,6 +26,9 @@ _SUFFIXES = (".po", ".mo")
 _MANY = 5  # every language has its common plural for five; some have duals and paucals for fewer
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PLURAL = re.compile(r"plural\s*=\s*([^;\n]+)")
+_LOCALE_AT_END = re.compile(
+    r".+(?:\.(?=[a-z]{2}$)|[-._](?=[a-z]{2,3}[-_][A-Z]))(?P<locale>[A-Za-z_-]+)"
+)
 _LANGUAGE = re.compile(r"^Language:[ \t]*(\S.*?)[ \t\r]*$", re.MULTILINE)
 
 
@@ -40,8 +43,8 @@ def read_gettext(entry: Entry) -> Iterator[Pair]:
 
     `entry.location` is a file, a glob, a folder, a `.whl`, NAME==VERSION of a wheel to fetch, or
     the name of an installed package. The locale is that of the folder above LC_MESSAGES, else of
-    the header, else of the file's name, else the entry's only language. A catalogue of a locale
-    that is no language is passed over, which is said at the end. An MO file next to its PO
+    the header, else of the file's or folder's name, else the entry's only language. A catalogue of
+    a locale that is no language is passed over, which is said at the end. An MO file next to its PO
     file is skipped, and so are fuzzy and obsolete messages and those without a translation.
 
     Of a plural message, the singular is paired with the form for 1 and the plural with the form
@@ -189,11 +192,16 @@ def _locale_of_header(header: str) -> str | None:
 
 
 def _locale_of_name(path: pathlib.PurePath) -> str | None:
+    """Returns the locale of `de.po`, `messages.de.po`, `plugin-pt_BR.po` or `de/messages.po`."""
     name, folder = _tag(path.stem), _tag(path.parent.name)
+    is_folder = len(re.split("[-_]", folder)[0]) == 2 and is_language(folder)
     # `de/gui.po`: names of programs are codes, too, but hardly with three letters below two.
-    if len(name) == 3 and len(re.split("[-_]", folder)[0]) == 2 and is_language(folder):
-        return folder
-    return name if is_language(name) else None
+    if is_language(name) and not (len(name) == 3 and is_folder):
+        return name
+    end = _LOCALE_AT_END.fullmatch(path.stem)
+    if end and is_language(end["locale"]):
+        return end["locale"]
+    return folder if is_folder else None
 
 
 def _tag(locale: str) -> str:

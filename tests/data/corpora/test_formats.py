@@ -256,6 +256,12 @@ def test_catalogues_of_an_installed_package_are_found(tmp_path, monkeypatch):
         ("po/nl.po", '"Language: LANGUAGE\\n"', ["*"], "nl"),
         ("pt_BR/gui.po", "", ["*"], "pt_BR"),
         ("src/hsb.po", "", ["*"], "hsb"),
+        ("po/messages.de.po", "", ["*"], "de"),
+        ("po/my-plugin-pt_BR.po", "", ["*"], "pt_BR"),
+        ("po/app.zh-Hant.po", "", ["*"], "zh-Hant"),
+        ("de/messages.po", "", ["*"], "de"),
+        ("po/sign-in.po", "", ["de"], "de"),
+        ("po/app.min.po", "", ["de"], "de"),
     ],
 )
 def test_a_catalogue_finds_its_language(tmp_path, name, header, languages, tag):
