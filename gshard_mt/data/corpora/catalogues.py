@@ -196,7 +196,7 @@ def _locale_of_name(path: pathlib.PurePath) -> str | None:
     name, folder = _tag(path.stem), _tag(path.parent.name)
     is_folder = len(re.split("[-_]", folder)[0]) == 2 and is_language(folder)
     # `de/gui.po`: names of programs are codes, too, but hardly with three letters below two.
-    if is_language(name) and not (len(name) == 3 and is_folder):
+    if is_language(path.stem) and not (len(name) == 3 and is_folder):
         return name
     end = _LOCALE_AT_END.fullmatch(path.stem)
     if end and is_language(end["locale"]):
