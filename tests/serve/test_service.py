@@ -218,7 +218,7 @@ def test_a_client_that_does_not_read_is_cut_off():
 
 
 def test_clients_that_leave_are_no_longer_translated_for(translator):
-    with serving(translator) as served:
+    with serving(translator, Limits(probe_seconds=0.05)) as served:
         translator.hold()
         clients = [connect(served.port, post(b'{"texts": ["a", "b"]}')) for _ in range(20)]
         wait_until(lambda: served.batcher.num_waiting >= 32)
