@@ -2,6 +2,7 @@
 
 gshard-prepare-data --config FILE [--config.KEY=VALUE ...] --data_dir DIR
     [--runner=DirectRunner|FlinkRunner|SparkRunner|DataflowRunner] [--beam_options="--a=b --c=d"]
+    [--dry_run]
 
 The recipe is config.data.recipe. If DIR is already prepared with the same settings, nothing is
 done, even if the text behind the recipe has changed, which is said; an interrupted command starts
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Directory to create; finished work in it is reused.", required=True
 )
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run",
+    False,
+    "Print what each filter would drop from a sample of each corpus, with samples; write nothing.",
+)
 _RUNNER = flags.DEFINE_string(
     "runner",
     "",
@@ -40,6 +46,13 @@ cli_flags.define_config()
 def main() -> None:
     """Prepares the data of the config and prints the number of pairs of each language."""
     config = cli_flags.read_config()
+    if _DRY_RUN.value:
+        from gshard_mt.data.prepare.dry_run import dry_run
+        from gshard_mt.data.prepare.prepare import read_recipe
+
+        for line in dry_run(config.data, read_recipe(config.data)):
+            print(line, flush=True)
+        return
     from gshard_mt.data.prepare.changes import describe_changes
     from gshard_mt.data.prepare.prepare import prepare
     from gshard_mt.data.prepare.summary import counts_table

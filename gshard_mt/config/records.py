@@ -45,8 +45,8 @@ class DataConfig:
     recipe: str = option("", "corpus recipe of the data, relative to the working directory", PATH)
     tokenizer: str = option("", "prepared data whose tokenizer is reused; empty: train one", PATH)
     joint_vocabulary: bool = option(False, "one SentencePiece model for both sides")
-    source_vocab_size: int = option(8000, "subwords of the source or joint model", at_least(8))
-    target_vocab_size: int = option(8000, "subwords of the target model", at_least(8))
+    source_vocab_size: int = option(8000, "most subwords of the source or joint model", at_least(8))
+    target_vocab_size: int = option(8000, "most subwords of the target model", at_least(8))
     vocab_temperature: float = option(5.0, "`temperature` of the tokenizers' text", above(0))
     vocab_num_sentences: int = option(
         1_000_000, "most sentences that train a tokenizer", at_least(1)
@@ -58,6 +58,11 @@ class DataConfig:
         64, "tokens of a target row; longer sentences are dropped", at_least(2)
     )
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    max_drop_share: float = option(
+        1.0,
+        "share of a language's or a corpus's pairs dropped for one reason that is an error",
+        Accepted(lambda value: 0 < value <= 1, "more than 0 and at most 1 (never)"),
+    )
     num_dev: int = option(100, "held-out pairs per language if the recipe has no dev", at_least(0))
     num_test: int = option(
         100, "held-out pairs per language if the recipe has no test", at_least(0)

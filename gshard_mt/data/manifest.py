@@ -18,7 +18,7 @@ WORK = ".work"  # temporary files of an unfinished preparation
 _PAIR_FOLDER = re.compile(r"[a-z]{2,3}(_[A-Z][a-z]{3})?-en")
 _DRAFT = re.compile(rf"{re.escape(NAME)}\.\w+\.tmp")  # of `documents.write_whole`
 # Settings that do not change the prepared data.
-_OTHER_KEYS = {"recipe", "temperature", "num_workers"}
+_OTHER_KEYS = {"recipe", "temperature", "num_workers", "max_drop_share"}
 
 
 def read_manifest(data_dir: pathlib.Path) -> dict[str, Any]:

@@ -34,6 +34,14 @@ _GROWING = (range(0x1F000, 0x1FC00), range(0x20000, 0x40000))
 _BROKEN_CLASS = r"[[\p{Co}\p{Cn}\p{Cs}\p{Cc}\N{REPLACEMENT CHARACTER}]--[\t\n\v\f\r]]"
 _BROKEN = regex.compile(rf"(?V1){_BROKEN_CLASS}")
 _DENSE_SCRIPTS = ("Hani", "Hira", "Kana", "Hang", "Bopo", "Yiii")
+# Scripts that languages of today are written in, ISO 15924.
+_LIVING_SCRIPTS = (
+    "Latn Cyrl Arab Deva Beng Grek Hebr Hani Hira Kana Hang Thai Armn Geor Ethi Adlm Bali "
+    "Batk Bopo Bugi Cakm Cans Cham Cher Copt Gong Gonm Gujr Guru Hmng Hmnp Java Kali Khmr "
+    "Knda Lana Laoo Lepc Limb Lisu Mand Mlym Mong Mroo Mtei Mymr Nkoo Olck Orya Osge Plrd "
+    "Rjng Rohg Saur Sinh Sund Sylo Syrc Takr Tale Talu Taml Tavt Telu Tfng Thaa Tibt Vaii "
+    "Wara Wcho Yiii"
+).split()
 
 
 def code_points(text: str) -> np.ndarray:
@@ -68,6 +76,18 @@ def classes_of(scripts: frozenset[str]) -> np.ndarray:
     for script in scripts:
         _mark(table, _letters_of(script), OWN)
     return table
+
+
+def scripts_of_letters(letters: str) -> dict[str, str]:
+    """Returns the script of each of the letters that is in a script of today."""
+    scripts = {}
+    for script in _LIVING_SCRIPTS:
+        if len(scripts) == len(letters):
+            break
+        scripts |= dict.fromkeys(
+            regex.findall(rf"(?V1)[\p{{L}}&&\p{{sc={script}}}]", letters), script
+        )
+    return scripts
 
 
 @functools.cache

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from gshard_mt.config.records import CleaningConfig
+from gshard_mt.data.cleaning.calibration import Calibration, uncalibrated
 from gshard_mt.data.cleaning.characters import BROKEN
 from gshard_mt.data.cleaning.filters import FILTERS
 from gshard_mt.data.cleaning.lines import normalize_lines, read_lines
 from gshard_mt.data.cleaning.pairs import PairBlock, make_side
-from gshard_mt.languages import scripts_of
 
 SHORT_SUBWORDS = 10  # sentences up to this length may have any ratio
 
@@ -28,12 +28,16 @@ class CleaningResult(NamedTuple):
 
 
 def clean(
-    source: list[str], english: list[str], language: str, config: CleaningConfig
+    source: list[str],
+    english: list[str],
+    language: str,
+    config: CleaningConfig,
+    calibration: Calibration | None = None,
 ) -> CleaningResult:
     """Returns a block of pairs normalized, with the reason to drop each.
 
-    The result for a pair depends on that pair alone; a block of a few thousand pairs is much
-    faster than pairs one by one. `language` is a code or a locale.
+    The result for a pair depends on that pair and the calibration alone; a block of a few thousand
+    pairs is much faster than pairs one by one. `language` is a code or a locale.
     """
     is_long = np.zeros(len(source), bool)
     if most := config.max_characters:
@@ -42,12 +46,13 @@ def clean(
         # Length is checked first, so that a long line costs no more than a short one.
         if is_long.any():
             source, english = _cut(source, is_long, most), _cut(english, is_long, most)
-    scripts = scripts_of(language)
+    calibration = calibration or uncalibrated(language)
+    scripts = calibration.scripts
     raw = read_lines(source, scripts), read_lines(english, scripts)
     pairs = PairBlock(
         source=make_side(normalize_lines(raw[0], scripts), scripts),
         english=make_side(normalize_lines(raw[1], scripts), scripts),
-        language=language,
+        calibration=calibration,
         is_long=is_long,
         is_broken=raw[0].has(BROKEN) | raw[1].has(BROKEN),
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import fasttext
 
-from gshard_mt.data.cleaning.confusable_languages import KNOWN, label_of, with_confusable
+from gshard_mt.data.cleaning.confusable_languages import KNOWN, with_confusable
 from gshard_mt.data.cleaning.english import is_surely_english
 from gshard_mt.errors import DataError
 
@@ -28,30 +28,32 @@ _SURE = 0.4
 # these drop 0.4% of correct lines of 20 to 30 letters and 0.1% of longer ones (mean over languages)
 # and find 95% and 98% of wrong ones (mean over pairs of 25 languages, including close ones).
 _DOUBT = 0.02
+_CONFIDENT = 0.95
 _MOST_DOUBT = 0.2
-# For an expected language that the model doesn't know, there is no such limit.
-_SURE_UNKNOWN = 0.9
 
 
 def contradictions(
-    texts: Sequence[str], num_letters: Sequence[int], language: str, rivals: frozenset[str]
+    texts: Sequence[str],
+    num_letters: Sequence[int],
+    own: frozenset[str],
+    rivals: frozenset[str],
+    least: float,
 ) -> list[str]:
-    """Returns for each text the label in `rivals` that it has instead of `language`, or "".
+    """Returns for each text the label in `rivals` that it has instead of one in `own`, or "".
 
-    "" means that the text may be in `language` or is in none of `rivals`. `num_letters` are the
-    texts' letters in Latin equivalents; `language` is a code without script.
+    "" means that the text may be in the expected language, whose labels are `own`, or is in none
+    of `rivals`. `num_letters` are the texts' letters in Latin equivalents. If the model doesn't
+    know the expected language, `own` is empty, and a rival needs the probability `least`.
     """
-    label = label_of(language)
-    own = with_confusable(label) if label else frozenset()
     rivals -= own
     found = []
     for text, letters in zip(texts, num_letters, strict=True):
-        if len(text) > 2 * _GLANCE and _label(_first_words(_line(text)), _LIKELY) in own:
+        if len(text) > 2 * _GLANCE and _guess(_first_words(_line(text)), _LIKELY)[0] in own:
             found.append("")
             continue
-        best = best_label(text)
+        best, probability = guess(text)
         is_sure = best in rivals and (
-            _is_sure(_line(text), letters, best, own)
+            (_is_sure(_line(text), letters, best, own) if own else probability >= least)
             # If the model and the words agree on English, neither has to be sure.
             or (best == "en" and is_surely_english(text))
         )
@@ -59,16 +61,27 @@ def contradictions(
     return found
 
 
+def guess(text: str) -> tuple[str, float]:
+    """Returns the label of the most likely language of a text, "" for an empty one, and its
+    probability."""
+    return _guess(_line(text))
+
+
+def is_confident(text: str) -> bool:
+    """Tells whether the most likely language of a text is hardly ever another one."""
+    return guess(text)[1] >= _CONFIDENT
+
+
 def best_label(text: str) -> str:
     """Returns the label of the most likely language of a text, "" for an empty one."""
-    return _label(_line(text))
+    return guess(text)[0]
 
 
-def _label(line: str, least: float = 0.0) -> str:
-    """Returns the best label, "" if its probability is below `least`."""
+def _guess(line: str, least: float = 0.0) -> tuple[str, float]:
+    """Returns the best label and its probability, "" if that is below `least`."""
     # Bypasses the package's Python wrapper, which takes two microseconds more.
     found = _model().f.predict(line + "\n", 1, least, "strict")
-    return found[0][1][_PREFIX:] if found else ""
+    return (found[0][1][_PREFIX:], found[0][0]) if found else ("", 0.0)
 
 
 def _first_words(line: str) -> str:
@@ -86,8 +99,6 @@ def _is_sure(line: str, letters: int, best: str, own: frozenset[str]) -> bool:
     labels, probabilities = _model().predict(line, k=len(KNOWN))
     names = (label[_PREFIX:] for label in labels)
     shares = dict(zip(names, map(float, probabilities), strict=True))
-    if not own:
-        return shares[best] >= _SURE_UNKNOWN
     doubt = min(_MOST_DOUBT, _DOUBT * (letters / MIN_LETTERS) ** 2)
     if sum(shares.get(label, 0.0) for label in own) > doubt:
         return False

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gshard_mt.data.cleaning.calibration import Calibration
 from gshard_mt.data.cleaning.characters import MARKUP
 from gshard_mt.data.cleaning.fold import fold_lines
 from gshard_mt.data.cleaning.lines import Lines, read_lines
@@ -28,7 +29,7 @@ class PairBlock:
 
     source: Side
     english: Side
-    language: str
+    calibration: Calibration
     is_long: np.ndarray  # bool
     is_broken: np.ndarray  # bool
     # side -> the label of the language that it is in instead, an object array; filled on demand.

@@ -28,6 +28,7 @@ class Entry:
     license: str
     sha256: str  # of a file to fetch; "" if there is none
     folder: pathlib.Path  # relative locations start here
+    cleaning: tuple[tuple[str, bool | int], ...] = ()  # settings other than those of the config
 
     @property
     def path(self) -> pathlib.Path:

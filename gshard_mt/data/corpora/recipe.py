@@ -10,15 +10,22 @@ import tomllib
 from dataclasses import dataclass
 from typing import Any
 
+from gshard_mt.config.records import CleaningConfig
 from gshard_mt.data.corpora.entry import SPLITS, Entry
 from gshard_mt.data.corpora.readers import SCHEMES
 from gshard_mt.errors import DataError, suggest
 from gshard_mt.languages import base_language, plain_tag
 
 _RECIPE_KEYS = {"name", "corpus"}
-_CORPUS_KEYS = {"language", "split", "source", "license", "sha256"}
+_CORPUS_KEYS = {"language", "split", "source", "license", "sha256", "cleaning"}
 # In a source: makes one entry per language, with its tag as written in the recipe.
 _EACH = "{language}"
+# Settings of data.cleaning that a corpus may have for itself; others are about all of a language.
+_CLEANING = {
+    field.name: field.type
+    for field in dataclasses.fields(CleaningConfig)
+    if field.name not in ("max_length_ratio", "duplicates", "near_duplicates")
+}
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -30,6 +37,9 @@ class Recipe:
     def fingerprint(self) -> str:
         """Returns a hash of the recipe's content, independent of its path."""
         entries = [dataclasses.asdict(entry) | {"folder": ""} for entry in self.entries]
+        for entry in entries:
+            if not entry["cleaning"]:  # as in recipes from before there was such a key
+                del entry["cleaning"]
         content = json.dumps([self.name, entries], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
@@ -78,7 +88,8 @@ def _entries(table: dict[str, Any], folder: pathlib.Path, where: str) -> list[En
         )
     is_each = _EACH in location
     languages = _languages(table["language"], SCHEMES[scheme].has_languages or is_each, where)
-    entry = Entry(languages, split, scheme, location, table["license"], sha256, folder)
+    cleaning = _cleaning(table.get("cleaning", {}), f"{where}: cleaning")
+    entry = Entry(languages, split, scheme, location, table["license"], sha256, folder, cleaning)
     if not is_each:
         return [entry]
     if languages == ("*",):
@@ -88,6 +99,17 @@ def _entries(table: dict[str, Any], folder: pathlib.Path, where: str) -> list[En
         dataclasses.replace(entry, languages=(code,), location=location.replace(_EACH, tag))
         for tag, code in zip(tags, languages, strict=True)
     ]
+
+
+def _cleaning(table: Any, where: str) -> tuple[tuple[str, bool | int], ...]:
+    if not isinstance(table, dict):
+        raise DataError(f"{where} is {table!r}; accepted: a table, [corpus.cleaning]")
+    _check_keys(table, set(_CLEANING), where)
+    for key, value in table.items():
+        if type(value) is not _CLEANING[key] or value < 0:
+            accepted = "true, false" if _CLEANING[key] is bool else "a number, 0 or more"
+            raise DataError(f"{where}: {key} is {value!r}; accepted: {accepted}")
+    return tuple(sorted(table.items()))
 
 
 def _languages(value: Any, has_languages: bool, where: str) -> tuple[str, ...]:

@@ -11,13 +11,12 @@ import zstandard
 
 from gshard_mt.data.corpora.entry import Entry, Pair
 from gshard_mt.data.corpora.readers import SCHEMES
-from gshard_mt.data.prepare.keys import KeyedPairs
+from gshard_mt.data.prepare.keys import ENTRY_SHIFT, KeyedPairs
 from gshard_mt.languages import plain_tag
 
 BLOCK_PAIRS = 8192
 _BLOCK_CHARACTERS = 1 << 23  # limits a block of very long lines
 _BUFFER_CHARACTERS = 1 << 26  # limits all languages that are read at once
-_ENTRY_SHIFT = 40  # an id is the number of the corpus in the recipe, then the pair's in the corpus
 
 
 class RawBlock(NamedTuple):
@@ -29,6 +28,11 @@ class RawBlock(NamedTuple):
     source: list[str]
     english: list[str]
 
+    @property
+    def corpus(self) -> int:
+        """The number of the corpus in the recipe."""
+        return int(self.id[0]) >> ENTRY_SHIFT
+
 
 class StoredBlock(NamedTuple):
     """A clean block on disk: `path` with .keys.npy and .text.zst, later .drop.npy."""
@@ -38,6 +42,11 @@ class StoredBlock(NamedTuple):
     path: pathlib.Path
     num_pairs: int
     first_id: int
+
+    @property
+    def corpus(self) -> int:
+        """The number of the corpus in the recipe."""
+        return self.first_id >> ENTRY_SHIFT
 
 
 def read_blocks(entry: Entry, corpus: int) -> Iterator[RawBlock]:
@@ -53,7 +62,7 @@ def cut_blocks(pairs: Iterable[Pair], corpus: int, split: str) -> Iterator[RawBl
 
     def raw_block(tag: str) -> RawBlock:
         rows = buffers.pop(tag)
-        id = np.array([index for index, _ in rows], np.int64) + (corpus << _ENTRY_SHIFT)
+        id = np.array([index for index, _ in rows], np.int64) + (corpus << ENTRY_SHIFT)
         source, english = [pair.source for _, pair in rows], [pair.english for _, pair in rows]
         return RawBlock(tag, split, id, source, english)
 

@@ -6,24 +6,31 @@ import pathlib
 import numpy as np
 
 from gshard_mt.config.records import CleaningConfig
+from gshard_mt.data.cleaning.calibration import Calibration
 from gshard_mt.data.cleaning.clean import REASONS, clean, normalize_all
 from gshard_mt.data.cleaning.fold import fold_all, hash_texts, near_forms
 from gshard_mt.data.cleaning.placeholders import is_testable_all, num_words_all
 from gshard_mt.data.normalization import one_line
 from gshard_mt.data.prepare.blocks import RawBlock, StoredBlock, write_block
-from gshard_mt.data.prepare.drops import NUM_SAMPLES, Drops
+from gshard_mt.data.prepare.drops import NUM_SAMPLES, READ, DropKey, Drops, Tally, dropped_pair
 from gshard_mt.data.prepare.keys import KEYS, KeyedPairs, join_keys
+from gshard_mt.data.prepare.samples import StoredCalibration, load_calibration
 
 
-def clean_rows(raw: RawBlock, config: CleaningConfig) -> tuple[KeyedPairs, Drops]:
+def clean_rows(
+    raw: RawBlock, config: CleaningConfig, calibration: Calibration | None = None
+) -> tuple[KeyedPairs, Drops]:
     """Returns the pairs that pass, and the dropped ones by tag.
 
     Ready-made dev and test pairs are scored as they are, so they are stored as they are: only those
     with an empty side are dropped. Their keys are those of the normalized text.
     """
     drops = Drops()
+    drops.add(DropKey(raw.tag, raw.corpus, READ), Tally(len(raw.source)))
     if raw.split == "train":
-        source, english, reason, folded = clean(raw.source, raw.english, raw.tag, config)
+        source, english, reason, folded = clean(
+            raw.source, raw.english, raw.tag, config, calibration
+        )
         reasons = dict(enumerate(REASONS, 1))
         stored = [source, english]
     else:
@@ -35,8 +42,8 @@ def clean_rows(raw: RawBlock, config: CleaningConfig) -> tuple[KeyedPairs, Drops
     for number, name in reasons.items():
         rows = np.flatnonzero(reason == number)
         if len(rows):
-            samples = [(source[i], english[i]) for i in rows[:NUM_SAMPLES]]
-            drops.add(raw.tag, name, len(rows), samples)
+            samples = [dropped_pair(raw.id[i], source[i], english[i]) for i in rows[:NUM_SAMPLES]]
+            drops.add(DropKey(raw.tag, raw.corpus, name), Tally(len(rows), tuple(samples)))
     sides = [*stored, source, english, *folded]
     kept = np.flatnonzero(reason == 0)
     if len(kept) < len(source):
@@ -45,10 +52,13 @@ def clean_rows(raw: RawBlock, config: CleaningConfig) -> tuple[KeyedPairs, Drops
 
 
 def clean_block(
-    raw: RawBlock, config: CleaningConfig, folder: pathlib.Path
+    raw: RawBlock,
+    config: CleaningConfig,
+    folder: pathlib.Path,
+    stored: StoredCalibration | None = None,
 ) -> tuple[int, StoredBlock | None, Drops]:
     """Cleans a block and writes it to `folder`; returns its number of pairs and what is left."""
-    rows, drops = clean_rows(raw, config)
+    rows, drops = clean_rows(raw, config, load_calibration(stored) if stored else None)
     block = write_block(raw, *rows, folder) if len(rows.keys) else None
     return len(raw.source), block, drops
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gshard_mt.config.records import DataConfig
+from gshard_mt.config.records import CleaningConfig, DataConfig
 from gshard_mt.data.corpora.recipe import Recipe
 from gshard_mt.data.manifest import WORK
 from gshard_mt.data.prepare.drops import Drops, Sentences
@@ -27,6 +27,11 @@ class Job(NamedTuple):
     @property
     def work(self) -> pathlib.Path:
         return self.data_dir / WORK
+
+    def cleaning(self, corpus: int) -> CleaningConfig:
+        """Returns the settings of the recipe's n-th corpus."""
+        own = dict(self.recipe.entries[corpus].cleaning)
+        return dataclasses.replace(self.config.cleaning, **own)
 
     def from_anywhere(self) -> "Job":
         """Returns the job with absolute paths, for processes in other directories."""
@@ -48,6 +53,7 @@ class PipelineOutput(NamedTuple):
     shards: dict[Split, list[Shard]]  # ordered by ids
     references: dict[Split, list[Sentences]]  # dev and test
     drops: Drops
+    notes: list[str]  # of the filters' calibration
 
 
 # There are two with the same output: local.run_locally and beam.pipeline.beam_pipeline.

@@ -6,8 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from gshard_mt.data.permutation import mix
+from gshard_mt.data.prepare.drops import DroppedPair, dropped_pair
 
 Split = tuple[str, str]  # language, split
+
+# An id is the number of the corpus in the recipe, then the pair's in the corpus.
+ENTRY_SHIFT = 40
 
 KEYS = np.dtype(
     [
@@ -30,6 +34,11 @@ class KeyedPairs(NamedTuple):
 
     def sentences(self) -> list[tuple[str, str]]:
         return list(zip(self.source, self.english, strict=True))
+
+    def as_dropped(self) -> tuple[DroppedPair, ...]:
+        """Returns the pairs as samples of dropped ones."""
+        rows = zip(self.keys["id"].tolist(), self.source, self.english, strict=True)
+        return tuple(dropped_pair(*row) for row in rows)
 
     def take(self, number: int) -> "KeyedPairs":
         """Returns the first pairs."""

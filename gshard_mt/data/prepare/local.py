@@ -4,7 +4,7 @@
 import functools
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tqdm import tqdm
@@ -17,6 +17,14 @@ from gshard_mt.data.prepare.clean_rows import clean_block
 from gshard_mt.data.prepare.drops import Drops
 from gshard_mt.data.prepare.job import Job, PipelineOutput
 from gshard_mt.data.prepare.keys import KeyedPairs, Split
+from gshard_mt.data.prepare.samples import (
+    Calibrations,
+    StoredSample,
+    calibrate_sample,
+    draw_samples,
+    lines_of,
+    needs_samples,
+)
 from gshard_mt.data.prepare.selection import (
     choose,
     drop_duplicates,
@@ -40,7 +48,8 @@ def run_locally(job: Job) -> PipelineOutput:
     """Runs a job in `data.num_workers` processes, with a progress bar on standard error."""
     with Workers(job.config.num_workers) as workers:
         drops = Drops()
-        languages, blocks = _clean(job, workers, drops)
+        calibrations = _calibrate(job, workers)
+        languages, blocks = _clean(job, workers, calibrations, drops)
         train = {name: blocks[name, "train"] for name in languages if (name, "train") in blocks}
         held_out = {
             key: join_pairs(map(read_pairs, some))
@@ -50,16 +59,35 @@ def run_locally(job: Job) -> PipelineOutput:
         num_train = _select(job, workers, train, held_out, drops)
         _train_vocabulary(job, workers, train, num_train)
         references = {key: pairs.sentences() for key, pairs in held_out.items()}
-        return PipelineOutput(languages, _write(job, workers, train, held_out), references, drops)
+        shards = _write(job, workers, train, held_out)
+        notes = [(each.corpus, each.tag, each.notes) for each in calibrations.values()]
+        return PipelineOutput(languages, shards, references, drops, lines_of(notes))
 
 
-def _clean(job: Job, workers: Workers, drops: Drops) -> tuple[list[str], Blocks]:
+def _calibrate(job: Job, workers: Workers) -> Calibrations:
+    """Returns how the filters are calibrated for each tag of each corpus."""
+    samples: list[StoredSample] = []
+    entries = job.recipe.entries
+    for number, entry in enumerate(_progress("samples", len(entries), "corpora", entries)):
+        if needs_samples(entry, job.cleaning(number)):
+            samples += draw_samples(entry, number, job.work)
+    tasks = [(sample, samples, job.cleaning(sample.corpus)) for sample in samples]
+    found = _each(workers, "calibration", calibrate_sample, tasks)
+    return {(each.corpus, each.tag): each for each in found}
+
+
+def _clean(
+    job: Job, workers: Workers, calibrations: Calibrations, drops: Drops
+) -> tuple[list[str], Blocks]:
     """Returns the recipe's languages and the clean blocks of each split."""
     blocks: list[StoredBlock] = []
     dropped = Drops()
     tags: set[str] = set()
     with _progress("cleaning") as bar:
-        tasks = ((raw, job.config.cleaning, job.work) for raw in _read(job.recipe, tags, bar))
+        tasks = (
+            (raw, job.cleaning(raw.corpus), job.work, calibrations.get((raw.corpus, raw.tag)))
+            for raw in _read(job.recipe, tags, bar)
+        )
         for num_pairs, block, more in workers.map(clean_block, tasks):
             bar.update(num_pairs)
             dropped.merge(more)
@@ -154,8 +182,11 @@ def _each(workers: Workers, what: str, function, tasks: list[tuple]) -> Iterator
             yield result
 
 
-def _progress(what: str, total: int | None = None, unit: str = "pairs") -> tqdm:
+def _progress(
+    what: str, total: int | None = None, unit: str = "pairs", each: Iterable[Any] | None = None
+) -> tqdm:
     return tqdm(
+        each,
         total=total,
         desc=what,
         unit=f" {unit}",

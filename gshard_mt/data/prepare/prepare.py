@@ -9,6 +9,8 @@ import errno
 import os
 import pathlib
 import shutil
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 from gshard_mt.config.records import DataConfig
@@ -27,6 +29,7 @@ from gshard_mt.data.prepare.decontamination import read_keep_out
 from gshard_mt.data.prepare.drops import Drops
 from gshard_mt.data.prepare.job import Job, Pipeline, PipelineOutput
 from gshard_mt.data.prepare.local import run_locally
+from gshard_mt.data.prepare.losses import find_losses
 from gshard_mt.data.prepare.shards import SplitCounts
 from gshard_mt.data.prepare.subwords import copy_models
 from gshard_mt.data.prepare.summary import write_reports
@@ -48,12 +51,7 @@ def prepare(
     The output is a function of the settings and the text, the same for every pipeline. Raises
     DataError or ConfigError for what the user can fix.
     """
-    if not config.recipe:
-        raise ConfigError(
-            "config.data.recipe: found none, accepted: the path of a corpus recipe "
-            "(--config.data.recipe=FILE.toml)"
-        )
-    recipe = load_recipe(pathlib.Path(config.recipe))
+    recipe = read_recipe(config)
     given = load_tokenizer(pathlib.Path(config.tokenizer)) if config.tokenizer else None
     identity = identity_of(config, recipe.fingerprint(), given.hash if given else "")
     keep_out = read_keep_out(config.keep_out)
@@ -78,6 +76,16 @@ def prepare(
     return read_manifest(data_dir), False
 
 
+def read_recipe(config: DataConfig) -> Recipe:
+    """Returns the recipe that a config names. Raises ConfigError if it names none."""
+    if not config.recipe:
+        raise ConfigError(
+            "config.data.recipe: found none, accepted: the path of a corpus recipe "
+            "(--config.data.recipe=FILE.toml)"
+        )
+    return load_recipe(pathlib.Path(config.recipe))
+
+
 def _finish(job: Job, output: PipelineOutput) -> dict[str, Any]:
     (job.data_dir / "references").mkdir()
     counts: Counts = {}
@@ -97,8 +105,35 @@ def _finish(job: Job, output: PipelineOutput) -> dict[str, Any]:
                 counts[name][split].add(shard.counts)
                 output.drops.merge(shard.drops)
     manifest = _describe(job, counts, output.drops)
-    write_reports(job.data_dir, manifest, output.drops, counts)
+    num_left = {
+        name: sum(each.pairs for each in splits.values()) for name, splits in counts.items()
+    }
+    lines = output.notes + _describe_losses(job, output.drops, num_left) + _small_models(job)
+    for line in lines:
+        print(line, file=sys.stderr)
+    write_reports(job.data_dir, manifest | {"notes": lines}, output.drops, counts)
     return manifest
+
+
+def _describe_losses(job: Job, drops: Drops, num_left: Mapping[str, int]) -> list[str]:
+    """Returns a line for each large loss. Raises DataError if one is more than the user accepts."""
+    sources = [f"{entry.scheme}:{entry.location}" for entry in job.recipe.entries]
+    most = job.config.max_drop_share
+    if most < 1 and (found := find_losses(drops, num_left, sources, most)):
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        raise DataError(f"data.max_drop_share is {most:g}; {found[0].describe()}{more}")
+    return [loss.describe() for loss in find_losses(drops, num_left, sources)]
+
+
+def _small_models(job: Job) -> list[str]:
+    """Returns a line for each tokenizer that has fewer subwords than it may have."""
+    sizes = load_tokenizer(job.data_dir).vocab_sizes
+    keys = ["source_vocab_size", "target_vocab_size"][: 1 if job.config.joint_vocabulary else 2]
+    return [
+        f"data.{key} is {getattr(job.config, key)}; the text gives {size} subwords"
+        for key, size in zip(keys, sizes, strict=False)
+        if size < getattr(job.config, key)
+    ]
 
 
 def _describe(job: Job, counts: Counts, drops: Drops) -> dict[str, Any]:
@@ -124,7 +159,7 @@ def _describe(job: Job, counts: Counts, drops: Drops) -> dict[str, Any]:
                 }
                 for split, each in splits.items()
             }
-            | {"drops": dict(sorted(drops.counts[name].items()))}
+            | {"drops": drops.counts(name)}
             for name, splits in counts.items()
         },
     }

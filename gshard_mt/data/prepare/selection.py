@@ -12,11 +12,10 @@ from gshard_mt.data.prepare.blocks import (
     read_drops,
     read_keys,
     read_pairs,
-    read_text,
     write_drops,
 )
 from gshard_mt.data.prepare.dedup import DUPLICATE, KEPT, NEAR_DUPLICATE, find_duplicates_on_disk
-from gshard_mt.data.prepare.drops import NUM_SAMPLES, Drops
+from gshard_mt.data.prepare.drops import NUM_SAMPLES, DropKey, Drops, Tally
 from gshard_mt.data.prepare.held_out import (
     Candidates,
     Keys,
@@ -192,8 +191,9 @@ def count_drops(language: str, block: StoredBlock, drop: np.ndarray, drops: Drop
     for number, reason in _REASONS.items():
         rows = np.flatnonzero(drop == number)
         if len(rows):
-            samples = []
-            if len(drops.samples.get((language, reason), [])) < NUM_SAMPLES:
-                source, english = read_text(block)
-                samples = [(source[i], english[i]) for i in rows[:NUM_SAMPLES]]
-            drops.add(language, reason, len(rows), samples)
+            key, samples = DropKey(language, block.corpus, reason), ()
+            # Blocks are in the order of ids: those of later ones aren't among the lowest.
+            if len(drops.tallies.get(key, Tally()).samples) < NUM_SAMPLES:
+                pairs = read_pairs(block).rows(rows[:NUM_SAMPLES])
+                samples = pairs.as_dropped()
+            drops.add(key, Tally(len(rows), samples))

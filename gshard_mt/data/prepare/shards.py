@@ -14,8 +14,8 @@ import numpy as np
 from gshard_mt.config.records import DataConfig
 from gshard_mt.data.cleaning.clean import is_ratio_above, normalize_all
 from gshard_mt.data.prepare.blocks import StoredBlock, read_drops
-from gshard_mt.data.prepare.drops import NUM_SAMPLES, Drops
-from gshard_mt.data.prepare.keys import KeyedPairs, Split
+from gshard_mt.data.prepare.drops import NUM_SAMPLES, DropKey, Drops, Tally
+from gshard_mt.data.prepare.keys import ENTRY_SHIFT, KeyedPairs, Split
 from gshard_mt.data.prepare.selection import read_kept
 from gshard_mt.data.records import ShardInfo, serialize, write_shard
 from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer
@@ -101,10 +101,12 @@ def write_pairs(
                 split, _lengths(ids[0]), _lengths(ids[1]), config
             ).items():
                 rows = np.flatnonzero(is_bad & is_kept)
-                if len(rows):
-                    samples = pairs.rows(rows[:NUM_SAMPLES]).sentences()
-                    drops.add(language, reason, len(rows), samples)
-                    is_kept[rows] = False
+                corpora = pairs.keys["id"][rows] >> ENTRY_SHIFT
+                for corpus in np.unique(corpora).tolist():
+                    some = rows[corpora == corpus]
+                    samples = pairs.rows(np.sort(some)[:NUM_SAMPLES]).as_dropped()
+                    drops.add(DropKey(language, corpus, reason), Tally(len(some), samples))
+                is_kept[rows] = False
             if not is_kept.all():
                 kept = np.flatnonzero(is_kept)
                 pairs = pairs.rows(kept)

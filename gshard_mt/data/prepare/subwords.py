@@ -29,9 +29,18 @@ from gshard_mt.data.tokenizer import (
 from gshard_mt.errors import ConfigError
 
 TRAINING_MARK = ".training"  # holds the trainer's process id while it runs
+_MOST = re.compile(r"value <= (\d+)")  # in SentencePiece's error
 _TRAINING_THREADS = 8  # the same on every machine: the order of sums depends on it
 # The names of the models by `joint_vocabulary`, each with the sides that it is trained on.
 _SIDES = {False: {"source": (0,), "target": (1,)}, True: {"joint": (0, 1)}}
+
+
+class _SmallTextError(ConfigError):
+    """The text gives at most so many subwords."""
+
+    def __init__(self, message: str, most: int):
+        super().__init__(message)
+        self.most = most
 
 
 class TextSample(NamedTuple):
@@ -62,6 +71,7 @@ def train_models(
 ) -> None:
     """Trains the models that the config asks for and writes them to `folder`.
 
+    Text that gives fewer subwords than asked for gets a model of all that it gives.
     `read` returns the text of side 0, the sources, and of side 1, the English.
     """
     if config.tokenizer:
@@ -73,13 +83,18 @@ def train_models(
     try:
         for name, sides in _SIDES[config.joint_vocabulary].items():
             key = "target_vocab_size" if name == "target" else "source_vocab_size"
-            model = train_model(
-                itertools.chain.from_iterable(map(read, sides)),
-                getattr(config, key),
-                f"data.{key}",
-                character_coverage=config.character_coverage,
-                user_symbols=symbols,
-            )
+            model, size = None, getattr(config, key)
+            while not model:
+                try:
+                    model = train_model(
+                        itertools.chain.from_iterable(map(read, sides)),
+                        size,
+                        f"data.{key}",
+                        character_coverage=config.character_coverage,
+                        user_symbols=symbols,
+                    )
+                except _SmallTextError as error:
+                    size = error.most
             (folder / f"{name}.model").write_bytes(model)
     finally:
         mark.unlink()
@@ -145,26 +160,30 @@ def train_model(
             minloglevel=3,
         )
     except (RuntimeError, OSError, ValueError) as error:
-        raise ConfigError(f"{key} is {vocab_size}; {_what_fits(str(error))}") from None
+        message = f"{key} is {vocab_size}; {_what_fits(str(error))}"
+        if (match := _MOST.search(str(error))) and int(match[1]) < vocab_size:
+            raise _SmallTextError(message, int(match[1])) from None
+        raise ConfigError(message) from None
     return model.getvalue()
 
 
 def copy_models(
     tokenizer: Tokenizer, config: DataConfig, source: pathlib.Path, target: pathlib.Path
 ) -> None:
-    """Copies the models of other prepared data. Raises ConfigError if their sizes differ."""
+    """Copies the models of other prepared data. Raises ConfigError for ones that are larger."""
     is_joint = tokenizer.source is tokenizer.target
     source_size, target_size = tokenizer.vocab_sizes
     found = {
         "joint_vocabulary": is_joint,
         "source_vocab_size": source_size,
-        "target_vocab_size": config.target_vocab_size if is_joint else target_size,
+        "target_vocab_size": 0 if is_joint else target_size,
     }
     for key, value in found.items():
-        if getattr(config, key) != value:
+        wanted = getattr(config, key)
+        if wanted < value if key.endswith("size") else wanted != value:
             raise ConfigError(
                 f"data.{key} is {getattr(config, key)}, the tokenizer of {source} has {value}; "
-                f"accepted: {value}, or no data.tokenizer"
+                f"accepted: {value}{' or more' * key.endswith('size')}, or no data.tokenizer"
             )
     (target / FOLDER).mkdir()
     for path in model_paths(source):
@@ -172,7 +191,7 @@ def copy_models(
 
 
 def _what_fits(message: str) -> str:
-    if match := re.search(r"value <= (\d+)", message):
+    if match := _MOST.search(message):
         return f"this text gives at most {match[1]} subwords; accepted: at most {match[1]}"
     if match := re.search(r"smaller than required_chars\D*\d+\D+(\d+)", message):
         return f"this text's characters alone need {match[1]}; accepted: more than {match[1]}"

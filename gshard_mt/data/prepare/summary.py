@@ -37,14 +37,17 @@ def write_reports(
         "Target lengths: training pairs by subwords": _lengths(targets),
         "Corpora": _corpora(manifest),
     }
+    sections = [
+        Section(f"table{number}", title, table=table)
+        for number, (title, table) in enumerate(tables.items(), 1)
+    ]
+    if manifest["notes"]:
+        sections.insert(2, Section("notes", "What cleaning noticed", notes=manifest["notes"]))
     page = Page(
         title=f"Prepared data: {manifest['recipe']['name']}",
         lead=f"{total} training pairs, {len(pairs)} languages to English. "
         f"Tokenizer {manifest['tokenizer']['hash'][:16]}.",
-        sections=[
-            Section(f"table{number}", title, table=table)
-            for number, (title, table) in enumerate(tables.items(), 1)
-        ],
+        sections=sections,
     )
     (data_dir / "report.md").write_text(to_markdown(page), encoding="utf-8")
     write_page(page, data_dir / "report.html")
@@ -83,11 +86,12 @@ def _drops(pairs: Mapping[str, Any]) -> Table:
 
 def _samples(drops: Drops) -> Table:
     rows = [
-        [f"{language}-en", reason, source, english]
-        for (language, reason), samples in sorted(drops.samples.items())
-        for source, english in samples
+        [f"{language}-en", reason, str(pair.id), pair.source, pair.english]
+        for language, reasons in drops.by_reason().items()
+        for reason, found in reasons.items()
+        for pair in found.samples
     ]
-    return Table(["pair", "reason", "source", "English"], rows, text_columns=range(4))
+    return Table(["pair", "reason", "id", "source", "English"], rows, text_columns=(0, 1, 3, 4))
 
 
 def _vocabulary(sources: Mapping[str, SideCounts], targets: Mapping[str, SideCounts]) -> Table:

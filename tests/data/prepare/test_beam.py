@@ -16,7 +16,7 @@ from gshard_mt.data.prepare.beam import output as beam_output
 from gshard_mt.data.prepare.beam import steps as beam_steps
 from gshard_mt.data.prepare.beam.pipeline import beam_pipeline
 from gshard_mt.data.prepare.beam.results import ERROR, read_error, write_result
-from gshard_mt.data.prepare.drops import Drops, merge_tallies, tally
+from gshard_mt.data.prepare.drops import Tally, dropped_pair, merge_tallies
 from gshard_mt.data.prepare.prepare import prepare
 from gshard_mt.data.prepare.selection import choose
 from gshard_mt.data.prepare.subwords import sample_rows, sample_sizes
@@ -144,10 +144,10 @@ def test_a_recipe_without_a_usable_pair_is_refused(tmp_path):
 def test_a_full_disk_is_a_user_error_and_a_bug_is_not(tmp_path, monkeypatch):
     config = write_made_up(tmp_path)
 
-    def fill(raw, job):
+    def fill(raw, calibrations, job):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def err(raw, job):
+    def err(raw, calibrations, job):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(beam_steps, "clean", fill)
@@ -175,16 +175,14 @@ def test_unknown_runners_and_options_are_refused(tmp_path):
 def test_the_first_samples_of_drops_are_kept_in_any_order_of_merging():
     parts = []
     for part in range(5):
-        drops = Drops()
-        sentences = [(f"{part} {place}", "x") for place in range(2)]
-        drops.add("de", "empty", 7, sentences)
-        parts += [each for _, each in tally(drops, part)]
+        pairs = [dropped_pair(2 * part + place, f"{part} {place}", "x") for place in range(2)]
+        parts.append(Tally(7, tuple(pairs)))
     forward = merge_tallies(parts)
     random.Random(1).shuffle(parts)
     halves = merge_tallies([merge_tallies(parts[:2]), merge_tallies(parts[2:])])
     assert forward == halves
     assert forward.number == 35
-    assert [source for *_, source, _ in forward.samples] == ["0 0", "0 1", "1 0"]
+    assert [pair.source for pair in forward.samples] == ["0 0", "0 1", "1 0"]
 
 
 @pytest.mark.parametrize(("num_pairs", "num_wanted"), [(10, 0), (10, 3), (10, 10), (7, 23), (1, 5)])

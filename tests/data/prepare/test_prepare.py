@@ -187,11 +187,24 @@ def test_a_joint_vocabulary_is_one_file(tmp_path):
     assert tokenizer.vocab_sizes == (config.source_vocab_size,) * 2
 
 
-@pytest.mark.parametrize(("size", "said"), [(9000, "at most"), (262, "characters alone need")])
-def test_a_vocabulary_that_does_not_fit_the_text_is_refused(tmp_path, size, said):
-    config = dataclasses.replace(write_made_up(tmp_path), source_vocab_size=size)
-    with pytest.raises(ConfigError, match=rf"data.source_vocab_size is {size}; .*{said}.*accepted"):
+def test_a_vocabulary_that_is_too_small_for_the_characters_is_refused(tmp_path):
+    config = dataclasses.replace(write_made_up(tmp_path), source_vocab_size=262)
+    with pytest.raises(
+        ConfigError, match="data.source_vocab_size is 262; .*characters alone need .*accepted"
+    ):
         prepare(config, tmp_path / "data")
+
+
+@pytest.mark.parametrize("is_joint", [False, True])
+def test_a_vocabulary_is_as_large_as_the_text_gives(tmp_path, capsys, is_joint):
+    config = dataclasses.replace(
+        write_made_up(tmp_path), source_vocab_size=9000, joint_vocabulary=is_joint
+    )
+    prepare(config, tmp_path / "data")
+    size, _ = load_tokenizer(tmp_path / "data").vocab_sizes
+    assert 300 < size < 1000
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if "subwords" in each]
+    assert line == f"data.source_vocab_size is 9000; the text gives {size} subwords"
 
 
 def test_a_recipe_without_a_usable_pair_is_refused(tmp_path):
@@ -206,7 +219,7 @@ def test_a_recipe_without_a_usable_pair_is_refused(tmp_path):
 
 
 def test_messages_are_one_line(tmp_path):
-    config = dataclasses.replace(write_made_up(tmp_path), source_vocab_size=9000)
+    config = dataclasses.replace(write_made_up(tmp_path), source_vocab_size=262)
     with pytest.raises(ConfigError) as caught:
         prepare(config, tmp_path / "data")
     assert not re.search(r"\n", str(caught.value))
@@ -271,7 +284,7 @@ def test_the_tokenizer_of_other_data_is_used_again(prepared, config, tmp_path):
     prepare(again, tmp_path / "data")
     assert open_prepared(tmp_path / "data").tokenizer_hash == prepared.tokenizer_hash
     assert prepare(again, tmp_path / "data")[1]
-    with pytest.raises(ConfigError, match="data.source_vocab_size is 331, .* has 330"):
-        prepare(dataclasses.replace(again, source_vocab_size=331), tmp_path / "other")
+    with pytest.raises(ConfigError, match="data.source_vocab_size is 329, .* has 330"):
+        prepare(dataclasses.replace(again, source_vocab_size=329), tmp_path / "other")
     with pytest.raises(DataError, match="none/tokenizer/source.model"):
         prepare(dataclasses.replace(again, tokenizer=f"{tmp_path}/none"), tmp_path / "other")

@@ -26,6 +26,7 @@ from gshard_mt.data.prepare.beam.results import ERROR, read_error, read_results,
 from gshard_mt.data.prepare.drops import merge_tallies
 from gshard_mt.data.prepare.held_out import merge_candidates
 from gshard_mt.data.prepare.job import Job, Pipeline, PipelineOutput
+from gshard_mt.data.prepare.samples import CorpusTag, StoredCalibration
 from gshard_mt.data.prepare.selection import choose, gather_keys, merge_picked
 from gshard_mt.data.prepare.subwords import sample_sizes
 from gshard_mt.documents import in_one_line
@@ -155,13 +156,19 @@ def _build(pipeline: beam.Pipeline, job: Job) -> None:
 
 def _clean(graph: _Graph) -> PValue:
     """Returns (language, block) of all splits."""
-    cleaned = (
+    corpora = (
         graph.pipeline
         | "corpora" >> beam.Create(list(enumerate(graph.job.recipe.entries)))
         | "spread corpora" >> beam.Reshuffle()
+    )
+    samples = corpora | graph.step(steps.sample, graph.job) | "keep samples" >> beam.Reshuffle()
+    calibrations = samples | graph.step(steps.calibrate, AsIter(samples), graph.job)
+    graph.leave("notes", calibrations | "notes of calibrations" >> beam.MapTuple(_notes))
+    cleaned = (
+        corpora
         | graph.step(steps.read)
         | "spread raw blocks" >> beam.Reshuffle()
-        | graph.step(steps.clean, graph.job)
+        | graph.step(steps.clean, _by_key(calibrations), graph.job)
         | "keep clean blocks" >> beam.Reshuffle()  # a runner might clean again for each use
     )
     tags = cleaned | "tags" >> beam.Map(lambda cleaned: cleaned.tag) | beam.Distinct()
@@ -264,6 +271,10 @@ def _encode(graph: _Graph, kept: PValue, held_out: PValue) -> None:
     )
     shards = (train, held_out | graph.step(output.write_held_out, tokenizer, job))
     graph.leave("shards", shards | "shards" >> beam.Flatten())
+
+
+def _notes(key: CorpusTag, stored: StoredCalibration) -> tuple[int, str, list[str]]:
+    return *key, stored.notes
 
 
 def _by_key(values: Any) -> AsDict:

@@ -7,16 +7,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from gshard_mt.data.prepare.drops import Drops, tally
+from gshard_mt.data.prepare.drops import DropKey, DroppedPair, Drops, Tally
 from gshard_mt.data.prepare.job import PipelineOutput
 from gshard_mt.data.prepare.keys import Split
+from gshard_mt.data.prepare.samples import lines_of
 from gshard_mt.data.prepare.shards import Shard, SideCounts, SplitCounts
 from gshard_mt.data.records import ShardInfo
 from gshard_mt.documents import write_json
 from gshard_mt.errors import ConfigError, DataError, UserError
 from gshard_mt.languages import merge_locales
 
-NAMES = ("tags", "clean_drops", "select_drops", "references", "shards")
+NAMES = ("tags", "clean_drops", "select_drops", "references", "shards", "notes")
 ERROR = "error"
 _ERRORS = {kind.__name__: kind for kind in (ConfigError, DataError, UserError)}
 
@@ -28,7 +29,9 @@ def write_result(content: Any, name: str, folder: pathlib.Path) -> None:
 
 def read_results(folder: pathlib.Path) -> PipelineOutput:
     """Returns the output in the results of all NAMES."""
-    tags, clean_drops, select_drops, references, shards = (_read(name, folder) for name in NAMES)
+    tags, clean_drops, select_drops, references, shards, notes = (
+        _read(name, folder) for name in NAMES
+    )
     languages = merge_locales(sorted(tags))
     drops = _decode_drops(select_drops)
     drops.merge(_decode_drops(clean_drops), languages)
@@ -36,7 +39,7 @@ def read_results(folder: pathlib.Path) -> PipelineOutput:
     for key, _, shard in sorted(shards, key=lambda each: each[:2]):
         found[tuple(key)].append(_decode_shard(*shard))
     sentences = {tuple(key): list(map(tuple, pairs)) for key, pairs in references}
-    return PipelineOutput(sorted(set(languages.values())), found, sentences, drops)
+    return PipelineOutput(sorted(set(languages.values())), found, sentences, drops, lines_of(notes))
 
 
 def read_error(folder: pathlib.Path) -> UserError | None:
@@ -58,7 +61,7 @@ def _encode(value: Any) -> Any:
         case SplitCounts() | SideCounts():
             return vars(value)
         case Drops():
-            return list(tally(value, 0))
+            return list(value.tallies.items())
         case UserError():
             return type(value).__name__, str(value)
         case pathlib.Path():
@@ -68,8 +71,9 @@ def _encode(value: Any) -> Any:
 
 def _decode_drops(tallies: Iterable[Any]) -> Drops:
     drops = Drops()
-    for (language, reason), (number, samples) in sorted(tallies):
-        drops.add(language, reason, number, [(source, english) for *_, source, english in samples])
+    for key, (number, samples) in tallies:
+        pairs = tuple(DroppedPair(*sample) for sample in samples)
+        drops.add(DropKey(*key), Tally(number, pairs))
     return drops
 
 

@@ -22,10 +22,19 @@ from gshard_mt.data.prepare.blocks import (
 )
 from gshard_mt.data.prepare.clean_rows import clean_block
 from gshard_mt.data.prepare.dedup import deal, find_duplicates, part_bits
-from gshard_mt.data.prepare.drops import Drops, Tally, tally
+from gshard_mt.data.prepare.drops import DropKey, Drops, Tally
 from gshard_mt.data.prepare.held_out import Candidates, Keys, candidates
 from gshard_mt.data.prepare.job import Job
 from gshard_mt.data.prepare.keys import KeyedPairs, Split
+from gshard_mt.data.prepare.samples import (
+    Calibrations,
+    CorpusTag,
+    StoredCalibration,
+    StoredSample,
+    calibrate_sample,
+    draw_samples,
+    needs_samples,
+)
 from gshard_mt.data.prepare.selection import (
     HeldOutChoice,
     count_drops,
@@ -58,13 +67,30 @@ def read(element: tuple[int, Entry]) -> Iterator[RawBlock]:
     yield from read_blocks(entry, number)
 
 
-def clean(raw: RawBlock, job: Job) -> Iterator[CleanedBlock]:
-    _, block, drops = clean_block(raw, job.config.cleaning, new_folder(job.work))
+def sample(element: tuple[int, Entry], job: Job) -> Iterator[StoredSample]:
+    number, entry = element
+    if needs_samples(entry, job.cleaning(number)):
+        yield from draw_samples(entry, number, new_folder(job.work))
+
+
+def calibrate(
+    sample: StoredSample, samples: Iterable[StoredSample], job: Job
+) -> Iterator[tuple[CorpusTag, StoredCalibration]]:
+    yield (
+        (sample.corpus, sample.tag),
+        calibrate_sample(sample, list(samples), job.cleaning(sample.corpus)),
+    )
+
+
+def clean(raw: RawBlock, calibrations: Calibrations, job: Job) -> Iterator[CleanedBlock]:
+    stored = calibrations.get((raw.corpus, raw.tag))
+    cleaning = job.cleaning(raw.corpus)
+    _, block, drops = clean_block(raw, cleaning, new_folder(job.work), stored)
     yield CleanedBlock(raw.tag, int(raw.id[0]), block, drops)
 
 
-def count_cleaned(cleaned: CleanedBlock) -> Iterator[tuple[tuple[str, str], Tally]]:
-    yield from tally(cleaned.drops, cleaned.first_id)
+def count_cleaned(cleaned: CleanedBlock) -> Iterator[tuple[DropKey, Tally]]:
+    yield from cleaned.drops.tallies.items()
 
 
 def name_blocks(
@@ -142,10 +168,10 @@ def drop_overlap(marked: MarkedBlock, held_out: tuple[Keys, np.ndarray]) -> Iter
     yield marked._replace(drop=drop)
 
 
-def count_selected(marked: MarkedBlock) -> Iterator[tuple[tuple[str, str], Tally]]:
+def count_selected(marked: MarkedBlock) -> Iterator[tuple[DropKey, Tally]]:
     drops = Drops()
     count_drops(marked.language, marked.block, marked.drop, drops)
-    yield from tally(drops, marked.block.first_id)
+    yield from drops.tallies.items()
 
 
 def new_folder(work: pathlib.Path) -> pathlib.Path:
