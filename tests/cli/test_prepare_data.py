@@ -28,10 +28,16 @@ def config(tmp_path_factory) -> pathlib.Path:
     return folder / "config.py"
 
 
-def test_a_runner_prepares_and_says_nothing_of_its_own(config, tmp_path):
+def test_a_runner_prepares_and_says_only_what_the_local_one_does(config, tmp_path):
     flags = ("--runner=DirectRunner", "--beam_options=--direct_num_workers=1")
     done = command("prepare_data", "--config", config, "--data_dir", tmp_path / "data", *flags)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.returncode == 0
+    notes = done.stderr.decode().splitlines()  # what the filters make of text in no language
+    assert [line.split(": ")[0] for line in notes] == [
+        "corpus 1, de",
+        "corpus 2, fr",
+        "corpus 3, lb",
+    ]
     assert done.stdout.decode().splitlines()[-1].endswith("report.md")
 
 

@@ -35,7 +35,7 @@ _MOST = 0.5
 _CONFIDENT = 0.8  # probability of a label, and share of a label's lines that have it
 _FOREIGN = 0.6  # share of a script's lines that are confidently in other languages
 # Share of good lines that may be dropped because of unsure answers, and of confident ones.
-_GOOD_LOSS = 0.006
+_GOOD_LOSS = 0.005
 _FEW_RIVALS = 6  # languages that the model knows in a script, of which its answer tells little
 _CONSISTENT = 0.8  # share of lines that are taken for one other language
 _UNSURE = 0.25  # share of the lines taken for another language that may be unsure
@@ -270,9 +270,9 @@ def _limit(own: np.ndarray, taken: np.ndarray, total: int) -> float:
     """
     if not len(own):
         return float("-inf")
-    num_good = 2 * (1 + int(np.sum(taken > np.median(own))))
-    share = _GOOD_LOSS * total / num_good
-    return float(np.quantile(own, share)) if share < 1 else float("inf")
+    num_good = 2 * (2 + int(np.sum(taken > np.median(own))))
+    share = min(_MOST, _GOOD_LOSS * total / num_good)
+    return float(np.quantile(own, share))
 
 
 def _seed(lines: _Lines) -> np.ndarray:

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from gshard_mt.config.records import DataConfig
+from gshard_mt.config.records import CleaningConfig, DataConfig
 from gshard_mt.data.prepare import blocks, dedup, shards
 from gshard_mt.data.prepare import local as local_pipeline
 from gshard_mt.data.prepare.beam import output as beam_output
@@ -107,7 +107,7 @@ def test_beam_writes_the_same_bytes_as_the_local_pipeline(tmp_path, small_parts)
 @pytest.mark.soak  # what these settings change is code that both pipelines share
 def test_beam_writes_the_same_bytes_with_other_settings(tmp_path, small_parts):
     config = _write_troubled(tmp_path)
-    config.cleaning.near_duplicates = False
+    config.cleaning = CleaningConfig(near_duplicates=False)
     _prepare_both(
         dataclasses.replace(
             config, joint_vocabulary=True, vocab_num_sentences=150, keep_out="", seed=3
