@@ -52,6 +52,7 @@ def clean(
     pairs = PairBlock(
         source=make_side(normalize_lines(raw[0], scripts), scripts),
         english=make_side(normalize_lines(raw[1], scripts), scripts),
+        language=language,
         calibration=calibration,
         is_long=is_long,
         is_broken=raw[0].has(BROKEN) | raw[1].has(BROKEN),

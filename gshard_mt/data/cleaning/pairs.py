@@ -29,6 +29,7 @@ class PairBlock:
 
     source: Side
     english: Side
+    language: str
     calibration: Calibration
     is_long: np.ndarray  # bool
     is_broken: np.ndarray  # bool
