@@ -66,7 +66,7 @@ def test_half_a_file_in_english_or_french_is_found(tag):
         good, planted = mixed(tag, bad, 150)
         found = reasons(tag, good + planted)
         assert sum(map(bool, found[len(good) :])) >= 0.95 * len(planted)
-        assert sum(map(bool, found[: len(good)])) <= MOST_LOST * len(good)
+        assert sum(map(bool, found[: len(good)])) <= 0.06 * len(good)
 
 
 @pytest.mark.parametrize(("tag", "language"), [("nl", "fr"), ("de", "fr"), ("et", "de")])
@@ -110,8 +110,9 @@ def test_a_neighbour_with_a_corpus_of_its_own_is_found_by_comparison():
     found = reasons("fo", good + planted, {"de": lines("de")})
     assert sum(map(bool, found[len(good) :])) >= 28
     assert sum(map(bool, found[: len(good)])) <= MOST_LOST * len(good)
-    named = list(zip(german, ENGLISH, strict=True))  # German under another name
-    assert sum(map(bool, reasons("fo", named, {"de": lines("de")}))) >= 0.9 * len(named)
+    named = list(zip(lines("de"), ENGLISH, strict=True))  # German under another name
+    found = reasons("fo", named[::2], {"de": lines("de")[1::2]})
+    assert sum(map(bool, found)) >= 0.9 * len(found)
 
 
 def test_what_is_not_recognised_is_one_line():
