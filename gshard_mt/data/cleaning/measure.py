@@ -1,7 +1,7 @@
 """Measure: calibrates the script and language filters on a sample of one language of a corpus."""
 # SPDX-License-Identifier: Apache-2.0
 
-from collections import ChainMap, Counter
+from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -103,7 +103,7 @@ def calibrate(
         calibration = calibration._replace(rivals=calibration.rivals - {name})
         lines = lines._replace(label=np.where(lines.label == name, "", lines.label))
     if np.sum(lines.is_long) >= _ENOUGH_LINES:
-        calibration, texts = _weigh(calibration, lines, ChainMap({"en": english}, others))
+        calibration, texts = _weigh(calibration, lines, english, others)
     else:
         is_seldom = lines.share(is_english) <= 1 - _CONFIDENT
         calibration = calibration._replace(rivals=frozenset({"en"} if is_seldom else ()))
@@ -225,15 +225,17 @@ def _identify(side: Side, known: Calibration) -> _Lines:
 
 
 def _weigh(
-    known: Calibration, lines: _Lines, others: Mapping[str, list[str]]
+    known: Calibration, lines: _Lines, english: list[str], samples: Mapping[str, list[str]]
 ) -> tuple[Calibration, EvidenceTexts]:
     """Returns the calibration where identification isn't trusted.
 
     The model of the corpus is first made of lines that most likely are its own, then also of those
     that are like them.
     """
-    taken_for = {label for label in others if lines.share(lines.label == label) >= _REFERENCE}
-    others = {label: others[label] for label in sorted(taken_for | {"en"})}
+    others = {"en": english}
+    for label in sorted(samples):
+        if label != "en" and lines.share(lines.label == label) >= _REFERENCE:
+            others[label] = samples[label]
     is_taken = lines.label != ""
     names = lines.label[is_taken].tolist()
     some = [text for text, taken in zip(lines.texts, is_taken, strict=True) if taken]

@@ -42,7 +42,9 @@ def clean_rows(
     for number, name in reasons.items():
         rows = np.flatnonzero(reason == number)
         if len(rows):
-            samples = [dropped_pair(raw.id[i], source[i], english[i]) for i in rows[:NUM_SAMPLES]]
+            samples = [
+                dropped_pair(int(raw.id[i]), source[i], english[i]) for i in rows[:NUM_SAMPLES]
+            ]
             drops.add(DropKey(raw.tag, raw.corpus, name), Tally(len(rows), tuple(samples)))
     sides = [*stored, source, english, *folded]
     kept = np.flatnonzero(reason == 0)

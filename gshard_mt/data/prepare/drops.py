@@ -74,7 +74,7 @@ class Drops:
 
 def dropped_pair(id: int, source: str, english: str) -> DroppedPair:
     """Returns a sample, cut to a length fit to print."""
-    return DroppedPair(int(id), source[:_SAMPLE_CHARACTERS], english[:_SAMPLE_CHARACTERS])
+    return DroppedPair(id, source[:_SAMPLE_CHARACTERS], english[:_SAMPLE_CHARACTERS])
 
 
 def merge_tallies(tallies: Iterable[Tally]) -> Tally:
