@@ -7,6 +7,8 @@ import os
 import pathlib
 import re
 import shutil
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -30,6 +32,8 @@ from gshard_mt.errors import ConfigError
 
 TRAINING_MARK = ".training"  # holds the trainer's process id while it runs
 _MOST = re.compile(r"value <= (\d+)")  # in SentencePiece's error
+_NEEDED = re.compile(r"smaller than required_chars\D*(\d+)\D+(\d+)")
+_MOST_RARE = 0.1  # of a text that may be spelled as bytes where the vocabulary is too small for it
 _TRAINING_THREADS = 8  # the same on every machine: the order of sums depends on it
 # The names of the models by `joint_vocabulary`, each with the sides that it is trained on.
 _SIDES = {False: {"source": (0,), "target": (1,)}, True: {"joint": (0, 1)}}
@@ -41,6 +45,14 @@ class _SmallTextError(ConfigError):
     def __init__(self, message: str, most: int):
         super().__init__(message)
         self.most = most
+
+
+class _ManyCharactersError(ConfigError):
+    """The characters of the text need more subwords by so many."""
+
+    def __init__(self, message: str, excess: int):
+        super().__init__(message)
+        self.excess = excess
 
 
 class TextSample(NamedTuple):
@@ -83,11 +95,12 @@ def train_models(
     try:
         for name, sides in _SIDES[config.joint_vocabulary].items():
             key = "target_vocab_size" if name == "target" else "source_vocab_size"
-            model, size = None, getattr(config, key)
+            model, size, rare = None, getattr(config, key), {}
             while not model:
+                text = itertools.chain.from_iterable(map(read, sides))
                 try:
                     model = train_model(
-                        itertools.chain.from_iterable(map(read, sides)),
+                        (line.translate(rare) for line in text) if rare else text,
                         size,
                         f"data.{key}",
                         character_coverage=config.character_coverage,
@@ -95,6 +108,14 @@ def train_models(
                     )
                 except _SmallTextError as error:
                     size = error.most
+                except _ManyCharactersError as error:
+                    text = itertools.chain.from_iterable(map(read, sides))
+                    rare = _rare_characters(text, len(rare) + error.excess + 1, error)
+                    print(
+                        f"data.{key} is {size}, too few for all characters: the {len(rare)} rarest "
+                        "are spelled as bytes",
+                        file=sys.stderr,
+                    )
             (folder / f"{name}.model").write_bytes(model)
     finally:
         mark.unlink()
@@ -163,6 +184,8 @@ def train_model(
         message = f"{key} is {vocab_size}; {_what_fits(str(error))}"
         if (match := _MOST.search(str(error))) and int(match[1]) < vocab_size:
             raise _SmallTextError(message, int(match[1])) from None
+        if match := _NEEDED.search(str(error)):
+            raise _ManyCharactersError(message, int(match[2]) - int(match[1])) from None
         raise ConfigError(message) from None
     return model.getvalue()
 
@@ -190,9 +213,26 @@ def copy_models(
         shutil.copyfile(path, target / FOLDER / path.name)
 
 
+def _rare_characters(
+    text: Iterable[str], number: int, error: _ManyCharactersError
+) -> dict[int, None]:
+    """Returns the rarest characters, for `str.translate` to remove.
+
+    Raises the error if they are too large a part of the text.
+    """
+    counts = Counter[str]()
+    for line in text:
+        counts.update(line)
+    ranked = sorted(counts, key=lambda each: (counts[each], each))
+    rare = [each for each in ranked if each != " "][:number]
+    if sum(counts[each] for each in rare) > _MOST_RARE * counts.total():
+        raise ConfigError(str(error)) from None
+    return dict.fromkeys(map(ord, rare))
+
+
 def _what_fits(message: str) -> str:
     if match := _MOST.search(message):
         return f"this text gives at most {match[1]} subwords; accepted: at most {match[1]}"
-    if match := re.search(r"smaller than required_chars\D*\d+\D+(\d+)", message):
-        return f"this text's characters alone need {match[1]}; accepted: more than {match[1]}"
+    if match := _NEEDED.search(message):
+        return f"this text's characters alone need {match[2]}; accepted: more than {match[2]}"
     return f"SentencePiece can't train it: {message.strip()}"

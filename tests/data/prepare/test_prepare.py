@@ -189,10 +189,19 @@ def test_a_joint_vocabulary_is_one_file(tmp_path):
 
 def test_a_vocabulary_that_is_too_small_for_the_characters_is_refused(tmp_path):
     config = dataclasses.replace(write_made_up(tmp_path), source_vocab_size=262)
-    with pytest.raises(
-        ConfigError, match="data.source_vocab_size is 262; .*characters alone need .*accepted"
-    ):
+    said = r"data.source_vocab_size is 262; .*characters alone need (\d+).*accepted"
+    with pytest.raises(ConfigError, match=said):
         prepare(config, tmp_path / "data")
+
+
+def test_a_few_rare_characters_too_many_are_spelled_as_bytes(tmp_path, capsys):
+    config = dataclasses.replace(write_made_up(tmp_path), source_vocab_size=290)
+    with open(tmp_path / "lb.tsv", "a", encoding="utf-8") as file:
+        file.write("".join(f"et gëtt {chr(0x4E00 + n)}\tthere is {n}\n" for n in range(60)))
+    config.cleaning.script = False
+    prepare(config, tmp_path / "data")
+    assert load_tokenizer(tmp_path / "data").vocab_sizes[0] == 290
+    assert "rarest are spelled as bytes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("is_joint", [False, True])
