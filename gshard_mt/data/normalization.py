@@ -19,13 +19,13 @@ _REMOVED = _characters(
     *(0x00AD, 0x061C, 0x200B, 0x200E, 0x200F, range(0x202A, 0x202F), range(0x2060, 0x2065)),
     *(range(0x2066, 0x2070), 0xFEFF),
 )
-# All that can't be seen by itself: Unicode's Default_Ignorable_Code_Point (as far as assigned),
+# All that can't be seen by itself: Unicode's Default_Ignorable_Code_Point,
 # marks of annotations, the blank of Braille. Within a word some are needed, such as the joiners of
 # Persian.
 _HIDDEN = _REMOVED | _characters(
     *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, range(0x180B, 0x1810), 0x200C, 0x200D, 0x2065),
     *(0x2800, 0x3164, range(0xFE00, 0xFE10), 0xFFA0, range(0xFFF0, 0xFFFC)),
-    *(range(0x1BCA0, 0x1BCA4), range(0x1D173, 0x1D17B), range(0xE0000, 0xE0200)),
+    *(range(0x1BCA0, 0x1BCA4), range(0x1D173, 0x1D17B), range(0xE0000, 0xE1000)),
 )
 
 

@@ -26,8 +26,9 @@ HIDDEN = 1024  # can't be seen by itself
 NUM_CODES = 0x110000
 NOTHING = 0xFFFFFFFF  # in a table of code points: the character is removed
 
-# All others are unassigned or private use: unchanged in every table, and BROKEN.
-_ASSIGNED = (range(0x32400), range(0xE0000, 0xE0200))
+# All others are unassigned or private use: unchanged in every table, and BROKEN. The second range
+# can't be seen, whether assigned or not.
+_ASSIGNED = (range(0x32400), range(0xE0000, 0xE1000))
 # New versions of Unicode add emoji and Han here: characters not assigned yet are not BROKEN.
 _GROWING = (range(0x1F000, 0x1FC00), range(0x20000, 0x40000))
 # No letters: private use, unassigned, surrogates, and controls except those that serve as spaces.
