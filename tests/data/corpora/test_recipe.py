@@ -44,6 +44,11 @@ def test_a_recipe_is_read(tmp_path):
         ({"source": '"a.tsv"'}, "has no known scheme"),
         ({"source": "3"}, "source is 3; accepted: a string"),
         ({"sha256": '"12"'}, "sha256 is '12'; accepted: 64"),
+        ({"cleaning": "{langauge = false}"}, "unknown key 'langauge'; did you mean language"),
+        ({"cleaning": "{language = 1}"}, "language is 1; accepted: true, false"),
+        ({"cleaning": "{max_characters = true}"}, "max_characters is True; accepted: a number"),
+        ({"cleaning": "{duplicates = false}"}, "unknown key 'duplicates'"),
+        ({"cleaning": "false"}, "cleaning is False; accepted: a table"),
     ],
 )
 def test_what_a_recipe_cannot_mean_is_refused(tmp_path, changes, said):
