@@ -11,7 +11,7 @@ from gshard_mt.data.cleaning.fold import hash_texts
 _ORDER = 4  # characters of the longest n-gram
 _BITS = 17  # of a row in a table of counts
 _PRIOR = 3.0  # weight of the shorter n-gram's probability, in occurrences
-_CHARACTERS = 256  # an unseen character is as likely as one of so many
+_CHARACTERS = 256  # an unseen character has the probability 1/256
 _FOLDS = 4
 _FNV_PRIME, _GOLDEN = np.uint64(0x100000001B3), np.uint64(0x9E3779B97F4A7C15)  # mix bits
 _LINE = "\n" * (_ORDER - 1)  # between lines, so that no n-gram has letters of two

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from gshard_mt.data.corpora.charsets import codec_of
 
 _HEADER = 20  # bytes: magic, version, number of strings, where their two tables are
-_MORE_HEADER = 28  # where the header of version 0.1 goes on, about system-dependent strings
+_MORE_HEADER = 28  # offset of the header fields that version 0.1 adds, for system-dependent strings
 _LAST_PART = 0xFFFFFFFF
 _MAX_NAME_BYTES = 64  # of a system-dependent part
 _MAGIC = {b"\xde\x12\x04\x95": "<", b"\x95\x04\x12\xde": ">"}

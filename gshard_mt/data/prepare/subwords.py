@@ -40,7 +40,7 @@ _SIDES = {False: {"source": (0,), "target": (1,)}, True: {"joint": (0, 1)}}
 
 
 class _SmallTextError(ConfigError):
-    """The text gives at most so many subwords."""
+    """The text yields fewer subwords than requested; holds the largest possible number."""
 
     def __init__(self, message: str, most: int):
         super().__init__(message)
@@ -48,7 +48,7 @@ class _SmallTextError(ConfigError):
 
 
 class _ManyCharactersError(ConfigError):
-    """The characters of the text need more subwords by so many."""
+    """The characters of the text need more subwords; holds how many more."""
 
     def __init__(self, message: str, excess: int):
         super().__init__(message)
