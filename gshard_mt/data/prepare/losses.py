@@ -16,6 +16,8 @@ _SWITCHES = {
     "row_length": "data.source_length, data.target_length",
     "dev_row_length": "data.source_length, data.target_length",
     "length_ratio": "data.cleaning.max_length_ratio",
+    "duplicate": "data.cleaning.duplicates=false",
+    "near_duplicate": "data.cleaning.near_duplicates=false",
 }
 
 

@@ -52,7 +52,13 @@ def test_a_corpus_is_said_where_its_language_is_not():
 
 @pytest.mark.parametrize(
     ("reason", "switch"),
-    [("too_long", "max_characters"), ("row_length", "source_length"), ("held_out", "num_test")],
+    [
+        ("duplicate", "data.cleaning.duplicates=false"),
+        ("near_duplicate", "data.cleaning.near_duplicates=false"),
+        ("too_long", "max_characters"),
+        ("row_length", "source_length"),
+        ("held_out", "num_test"),
+    ],
 )
 def test_the_switch_is_that_of_the_reason(reason, switch):
     (line,) = _lines({("de", 0, READ): 4, ("de", 0, reason): 1}, {"de": 3})
