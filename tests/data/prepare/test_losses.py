@@ -2,9 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import re
 
 import pytest
 
+from gshard_mt.config.records import CleaningConfig, DataConfig
+from gshard_mt.data.cleaning.clean import REASONS
 from gshard_mt.data.prepare.drops import READ, DropKey, DroppedPair, Drops, Tally
 from gshard_mt.data.prepare.losses import find_losses
 from gshard_mt.data.prepare.prepare import prepare
@@ -63,6 +66,13 @@ def test_a_corpus_is_said_where_its_language_is_not():
 def test_the_switch_is_that_of_the_reason(reason, switch):
     (line,) = _lines({("de", 0, READ): 4, ("de", 0, reason): 1}, {"de": 3})
     assert switch in line
+
+
+@pytest.mark.parametrize("reason", [*REASONS, "duplicate", "near_duplicate", "held_out"])
+def test_every_switch_is_a_field_of_the_config(reason):
+    (line,) = _lines({("de", 0, READ): 4, ("de", 0, reason): 1}, {"de": 3})
+    for name in re.findall(r"data\.(?:cleaning\.)?(\w+)", line):
+        assert hasattr(CleaningConfig(), name) or hasattr(DataConfig(), name)
 
 
 def test_a_preparation_says_what_it_loses_and_may_be_told_to_refuse(tmp_path, capsys):
