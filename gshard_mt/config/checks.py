@@ -1,6 +1,7 @@
 """The rules between the keys of a config, all of them and without JAX."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 
@@ -33,7 +34,13 @@ def check(config: Config, shape: Mapping[str, int] | None = None) -> None:
 
 
 def _model_rules(config: Config) -> Rules:
-    model, train = config.model, config.train
+    model, train, augmentation = config.model, config.train, config.data.augmentation
+    shares = [value for value in dataclasses.astuple(augmentation) if isinstance(value, float)]
+    yield (
+        "data.augmentation",
+        sum(shares) <= 1,
+        "shares that add up to at most 1: a pair is perturbed in one way",
+    )
     yield (
         "model.num_layers",
         not model.moe.num_experts or model.num_layers % 4 == 0,

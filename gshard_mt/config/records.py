@@ -39,6 +39,18 @@ class CleaningConfig:
 
 
 @dataclass(slots=True)
+class AugmentationConfig:
+    """Which share of the training pairs is perturbed, so that unusual input is translated too."""
+
+    upper_case: float = option(0.0, "both sides in capitals", RATE)
+    title_case: float = option(0.0, "a capital at the start of each word of both sides", RATE)
+    typos: float = option(0.0, "misspelled words in the source", RATE)
+    no_final_punctuation: float = option(0.0, "no punctuation at the end of both sides", RATE)
+    placeholders: float = option(0.0, "the same {name}, %s ... in both sides", RATE)
+    languages: str = option("", "source languages, separated by commas; empty: all")
+
+
+@dataclass(slots=True)
 class DataConfig:
     """Which text, how it is cleaned and split into subwords, and how languages are mixed."""
 
@@ -58,6 +70,7 @@ class DataConfig:
         64, "tokens of a target row; longer sentences are dropped", at_least(2)
     )
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     max_drop_share: float = option(
         1.0,
         "share of a language's or a corpus's pairs dropped for one reason that is an error",

@@ -3,13 +3,15 @@
 
 import collections
 import concurrent.futures
+import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gshard_mt.config.records import DataConfig
+from gshard_mt.data.augmentation import Augmentation, make_augmentation
 from gshard_mt.data.packing import Batch, Packing, lay_out, pack
 from gshard_mt.data.permutation import permute
 from gshard_mt.data.position import (
@@ -22,13 +24,14 @@ from gshard_mt.data.position import (
 )
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.data.records import RecordReader, parse_records, record_id
+from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import CheckpointError, ConfigError, DataError
 
 CHUNK_PAIRS = 4096  # packed together; more pairs cost more and fill rows no better
 _BATCHES_AHEAD = 8
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class _Source:
     """What a host needs to read its part of every batch."""
 
@@ -36,6 +39,7 @@ class _Source:
     config: DataConfig
     batch_rows: int
     rows: np.ndarray  # this host's rows of a batch, ascending
+    augmentation: Augmentation | None = None
 
 
 class TrainBatches:
@@ -128,12 +132,16 @@ def train_batches(
     """Returns the training stream: the mixture's chunks, packed, their rows shuffled and batched.
 
     Batches may span chunks. The stream is a function of the prepared data, `temperature`,
-    `source_length`, `target_length`, `seed` and `batch_rows`. A host gets the given `rows` of each
-    batch, ascending, or all: the rows of all hosts make up the batch that one host would get.
+    `source_length`, `target_length`, `augmentation`, `seed` and `batch_rows`. A host gets the given
+    `rows` of each batch, ascending, or all: the rows of all hosts make up the batch that one host
+    would get.
     """
     source = _open_source(prepared, "train", config, batch_rows, rows)
     if not any(source.readers):
         raise DataError(f"{prepared.directory}: no training pairs")
+    load = functools.partial(load_tokenizer, prepared.directory)
+    augmentation = make_augmentation(config, prepared.language_pairs, load)
+    source = dataclasses.replace(source, augmentation=augmentation)
     return TrainBatches(source, first_position(prepared, config, CHUNK_PAIRS))
 
 
@@ -250,8 +258,10 @@ def _pack_chunk(
     chunk: int, contents: list[bytes], pair_of: np.ndarray, source: _Source
 ) -> tuple[Packing, np.ndarray]:
     """Returns a chunk's rows and the order in which to return them."""
-    config = source.config
-    packing = pack(parse_records(contents), pair_of, config.source_length, config.target_length)
+    config, columns = source.config, parse_records(contents)
+    if source.augmentation:
+        columns = source.augmentation.apply(columns, pair_of, chunk)
+    packing = pack(columns, pair_of, config.source_length, config.target_length)
     count = np.full(packing.num_rows, packing.num_rows)
     seed = np.full(packing.num_rows, (config.seed * 1_000_003 + chunk) % (1 << 62))
     return packing, permute(np.arange(packing.num_rows), count, seed)

@@ -17,6 +17,8 @@ WORK = ".work"  # temporary files of an unfinished preparation
 
 _PAIR_FOLDER = re.compile(r"[a-z]{2,3}(_[A-Z][a-z]{3})?-en")
 _DRAFT = re.compile(rf"{re.escape(NAME)}\.\w+\.tmp")  # of `documents.write_whole`
+# Settings of the augmentation that change it: the tokenizers are trained on such text, too.
+VOCABULARY_KEYS = ("upper_case", "title_case")
 # Settings that do not change the prepared data.
 _OTHER_KEYS = {"recipe", "temperature", "num_workers", "max_drop_share"}
 
@@ -69,9 +71,13 @@ def identity_of(config: DataConfig, recipe_fingerprint: str, tokenizer_hash: str
     """Returns everything that prepared data depends on: the relevant settings and the recipe."""
     settings = dataclasses.asdict(config)
     cleaning = {f"cleaning.{key}": value for key, value in settings.pop("cleaning").items()}
+    augmentation = settings.pop("augmentation")
+    cased = {
+        f"augmentation.{name}": augmentation[name] for name in VOCABULARY_KEYS if augmentation[name]
+    }
     settings = {key: value for key, value in settings.items() if key not in _OTHER_KEYS}
     settings["tokenizer"] = tokenizer_hash  # not its path
-    return {**settings, **cleaning, "recipe": recipe_fingerprint}
+    return {**settings, **cleaning, **cased, "recipe": recipe_fingerprint}
 
 
 def _check_same(data_dir: pathlib.Path, found: dict[str, Any], identity: dict[str, Any]) -> None:

@@ -140,6 +140,7 @@ def _describe(job: Job, counts: Counts, drops: Drops) -> dict[str, Any]:
     tokenizer = load_tokenizer(job.data_dir)
     config = dataclasses.asdict(job.config)
     del config["num_workers"]  # does not change the output
+    del config["augmentation"]  # what matters of it is in the identity
     return {
         "format_version": FORMAT_VERSION,
         "finished": True,

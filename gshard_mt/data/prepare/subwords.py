@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import sentencepiece
 
-from gshard_mt.config.records import DataConfig
+from gshard_mt.config.records import AugmentationConfig, DataConfig
 from gshard_mt.data.mixture import temperature_shares
+from gshard_mt.data.perturbations import title_case, upper_case
 from gshard_mt.data.prepare.blocks import StoredBlock, read_drops, read_text
 from gshard_mt.data.prepare.selection import no_training_pair
 from gshard_mt.data.tokenizer import (
@@ -34,6 +35,7 @@ TRAINING_MARK = ".training"  # holds the trainer's process id while it runs
 _MOST = re.compile(r"value <= (\d+)")  # in SentencePiece's error
 _NEEDED = re.compile(r"smaller than required_chars\D*(\d+)\D+(\d+)")
 _MOST_RARE = 0.1  # of a text that may be spelled as bytes where the vocabulary is too small for it
+_GOLDEN_RATIO = 0.6180339887498949
 _TRAINING_THREADS = 8  # the same on every machine: the order of sums depends on it
 # The names of the models by `joint_vocabulary`, each with the sides that it is trained on.
 _SIDES = {False: {"source": (0,), "target": (1,)}, True: {"joint": (0, 1)}}
@@ -97,7 +99,9 @@ def train_models(
             key = "target_vocab_size" if name == "target" else "source_vocab_size"
             model, size, rare = None, getattr(config, key), {}
             while not model:
-                text = itertools.chain.from_iterable(map(read, sides))
+                text = with_capitals(
+                    itertools.chain.from_iterable(map(read, sides)), config.augmentation
+                )
                 try:
                     model = train_model(
                         (line.translate(rare) for line in text) if rare else text,
@@ -119,6 +123,21 @@ def train_models(
             (folder / f"{name}.model").write_bytes(model)
     finally:
         mark.unlink()
+
+
+def with_capitals(lines: Iterable[str], config: AugmentationConfig) -> Iterator[str]:
+    """Yields lines, a share of them in upper and in title case, as often as training will.
+
+    Without such lines a model would spell words in capitals by single letters.
+    """
+    kinds = ((upper_case, config.upper_case), (title_case, config.title_case))
+    for number, line in enumerate(lines):
+        draw = number * _GOLDEN_RATIO % 1  # spread evenly
+        for change, share in kinds:
+            if 0 <= draw < share:
+                line = change(line, "")
+            draw -= share
+        yield line
 
 
 def read_samples(samples: Sequence[TextSample], side: int) -> Iterator[str]:
