@@ -2,6 +2,7 @@
 
 gshard-eval --workdir RUN [--split dev|test] [--baseline RUN2]
 gshard-eval --workdir RUN --testset de-en=news.tsv
+gshard-eval --workdir RUN --perturb upper_case,typos
 
 Translations, tables and a report are written to RUN/eval/STEP/SPLIT.
 """
@@ -46,6 +47,12 @@ _LEAK_CHECK = flags.DEFINE_bool(
 _METRICS = flags.DEFINE_list(
     "metrics", [], "More metrics, e.g. chrf++,ter,spbleu; comet where it is installed."
 )
+_PERTURB = flags.DEFINE_list(
+    "perturb",
+    [],
+    "Also score the same sentences perturbed, each kind beside the plain ones: upper_case, "
+    "title_case, typos, no_final_punctuation, placeholders (docs/evaluation.md).",
+)
 
 
 def main() -> None:
@@ -58,6 +65,8 @@ def main() -> None:
 
     if _BASELINE.value and _BASELINE_HYPS.value:
         raise ConfigError("--baseline_hyps: given with --baseline; accepted: one of them")
+    if _BASELINE_HYPS.value and _PERTURB.value:
+        raise ConfigError("--baseline_hyps: given with --perturb; accepted: one of them")
     other_dir = pathlib.Path(_BASELINE.value) if _BASELINE.value else None
     other = read_run(other_dir) if other_dir else None
 
@@ -67,6 +76,7 @@ def main() -> None:
     from gshard_mt.evaluate import test_sets as testsets
     from gshard_mt.evaluate.evaluate import evaluate, files_as_baseline, run_as_baseline
     from gshard_mt.evaluate.scores import extra_metric
+    from gshard_mt.evaluate.table import beside, to_text
 
     metrics = {name: extra_metric(name) for name in _METRICS.value}
     test = testsets.read_test_set(_TESTSET.value, run.train_pairs) if _TESTSET.value else None
@@ -84,6 +94,7 @@ def main() -> None:
                     f"left out    {pair}: no training pairs; --testset scores it", file=sys.stderr
                 )
 
+    perturbed = [testsets.perturbed(test, name) for name in dict.fromkeys(_PERTURB.value)]
     baseline = (
         files_as_baseline(pathlib.Path(_BASELINE_HYPS.value)) if _BASELINE_HYPS.value else None
     )
@@ -94,7 +105,12 @@ def main() -> None:
     leaks = {}
     if _TESTSET.value and prepared:
         leaks = testsets.find_leaks(test, prepared, translator.tokenizer)
-    print(evaluate(workdir, translator, test, leaks, baseline, metrics), end="")
+    tables = [evaluate(workdir, translator, test, leaks, baseline, metrics)]
+    print(to_text(tables[0]), end="")
+    for each in perturbed:
+        tables.append(evaluate(workdir, translator, each, {}, baseline, metrics))
+    if perturbed:
+        print(f"\n{beside(tables)}", end="")
 
 
 entry = cli_flags.command(main)

@@ -1,7 +1,6 @@
 """The rules between the keys of a config, all of them and without JAX."""
 # SPDX-License-Identifier: Apache-2.0
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 
@@ -11,6 +10,9 @@ from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.axes import PARAMETER_RULES, RULES, names, spec
 from gshard_mt.routing.strategies import DROPLESS, STRATEGIES
 
+_AUGMENTATION = [
+    key for key, each in KEYS.items() if key.startswith("data.augmentation.") and each.type is float
+]
 _AXES = ("data", "expert", "model", "stage")
 
 # A rule: the key it blames, whether it holds, and what would be accepted.
@@ -34,12 +36,13 @@ def check(config: Config, shape: Mapping[str, int] | None = None) -> None:
 
 
 def _model_rules(config: Config) -> Rules:
-    model, train, augmentation = config.model, config.train, config.data.augmentation
-    shares = [value for value in dataclasses.astuple(augmentation) if isinstance(value, float)]
+    model, train = config.model, config.train
+    shares = {key: get_value(config, key) for key in _AUGMENTATION}
     yield (
-        "data.augmentation",
-        sum(shares) <= 1,
-        "shares that add up to at most 1: a pair is perturbed in one way",
+        max(shares, key=lambda key: shares[key]),
+        sum(shares.values()) <= 1,
+        f"less, as all shares of data.augmentation add up to {sum(shares.values()):g}, and a pair "
+        "is perturbed in one way",
     )
     yield (
         "model.num_layers",

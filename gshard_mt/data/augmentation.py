@@ -42,10 +42,8 @@ class Augmentation:
         for row in np.flatnonzero(kinds < len(rates)).tolist():
             if language := self.languages[pair_of[row]]:
                 seed = f"{self.config.seed} {chunk} {row}"
-                ids = self._perturb(
-                    [*rates][kinds[row]], language, seed, sources[row], targets[row]
-                )
-                sources[row], targets[row] = ids
+                name, ids = [*rates][kinds[row]], (sources[row], targets[row])
+                sources[row], targets[row] = self._perturb(name, language, seed, ids)
         return Columns(*_join(sources), *_join(targets))
 
     def _perturb(

@@ -11,7 +11,7 @@ from gshard_mt.data.normalization import normalize
 
 # What case and typos leave alone: placeholders, tags, and words that are addresses or paths.
 _LITERAL = re.compile(
-    r"\{[^{}]*\}|<[^<>]*>|(?<!\S)[^\s{}<>%@\\/]*(?:[{}<>%@\\]|/[^\s/]*/|(?<=\.\w\w)/|(?<=\.\w\w\w)/)\S*"
+    r"\{+[^{}]*\}+|<[^<>]*>|(?<!\S)[^\s{}<>%@\\/]*(?:[{}<>%@\\]|/[^\s/]*/|(?<=\.\w\w)/|(?<=\.\w\w\w)/)\S*"
 )
 _NESTED = re.compile(r"\{[^{}]*[,{]")  # such as {n, plural, one {# file} other {# files}}
 _FIRST_LETTER = re.compile(r"(?<![\w'’])[^\W\d_]")

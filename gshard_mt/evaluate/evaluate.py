@@ -29,11 +29,11 @@ def evaluate(
     leaks: Mapping[str, Leak],
     baseline: Baseline | None,
     metrics: Mapping[str, Metric],
-) -> str:
+) -> table.ScoreTable:
     """Writes `eval/<step>/<test set>/` in the run directory and prints the path of its page.
 
-    Returns the table as text: BLEU, chrF and `metrics` by name, `leaks` by language pair. All
-    languages are translated together, sorted by length.
+    Returns the table: BLEU, chrF and `metrics` by name, `leaks` by language pair. All languages are
+    translated together, sorted by length.
     """
     run = read_run(workdir)
     sources = {pair: [source for source, _ in lines] for pair, lines in test.pairs.items()}
@@ -73,7 +73,7 @@ def evaluate(
     name = pathlib.Path(workdir).resolve().name
     page = report.write(report.Report(name, run, result, history, chosen), folder)
     print(f"report      {page}", file=sys.stderr)
-    return table.to_text(result)
+    return result
 
 
 def translate_all(translator: Translator, sources: Lines, name: str = "translate") -> Lines:

@@ -174,6 +174,18 @@ def to_text(table: ScoreTable) -> str:
     return "\n".join(lines) + "\n"
 
 
+def beside(tables: Sequence[ScoreTable]) -> str:
+    """Returns the averages of several test sets and their differences from the first, as text."""
+    means = [averages(table.rows)["all"] for table in tables]
+    rows = [
+        [table.split, *(f"{mean[name]:.1f}" for name in ("bleu", "chrf"))]
+        + ([f"{mean['bleu'] - means[0]['bleu']:+.1f}"] if number else [""])
+        for number, (table, mean) in enumerate(zip(tables, means, strict=True))
+    ]
+    found = Table(["sentences", "BLEU", "chrF", "difference"], rows, text_columns=(0,))
+    return "\n".join(found.to_text()) + "\n"
+
+
 def differences(rows: Sequence[ScoreRow]) -> list[str]:
     """Returns sentences on which language pairs are better or worse; `[]` without a baseline."""
     compared = [(row.pair, row.comparison) for row in rows if row.comparison]

@@ -15,10 +15,11 @@ from gshard_mt.data.corpora.entry import Entry
 from gshard_mt.data.corpora.readers import SCHEMES
 from gshard_mt.data.corpora.recipe import load_recipe
 from gshard_mt.data.normalization import normalize, one_line
+from gshard_mt.data.perturbations import PERTURBATIONS, Pair, perturb
 from gshard_mt.data.prepare.decontamination import text_keys
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.data.tokenizer import Tokenizer
-from gshard_mt.errors import ConfigError, DataError
+from gshard_mt.errors import ConfigError, DataError, suggest
 from gshard_mt.languages import match_languages, source_language, source_of_pair
 
 NAME = "testset"  # of test sets given as files
@@ -114,6 +115,23 @@ def _read(
     if not found:
         raise DataError("--testset: found no pair with text on both sides; accepted: some")
     return found
+
+
+def perturbed(test: TestSet, name: str) -> TestSet:
+    """Returns a test set with a perturbation of `PERTURBATIONS` in every sentence, always the same.
+
+    Its name is `dev-upper_case` for `dev`. Raises ConfigError for an unknown perturbation.
+    """
+    if name not in PERTURBATIONS:
+        raise ConfigError(f"--perturb: found {name!r}{suggest(name, PERTURBATIONS)}")
+    pairs = {
+        pair: [
+            perturb(name, Pair(source_language(pair), *sentence), f"{pair} {number}")
+            for number, sentence in enumerate(sentences)
+        ]
+        for pair, sentences in test.pairs.items()
+    }
+    return TestSet(f"{test.name}-{name}", pairs)
 
 
 def find_leaks(test: TestSet, prepared: Prepared, tokenizer: Tokenizer) -> dict[str, Leak]:

@@ -117,6 +117,23 @@ def test_eval_compares_with_another_run_and_with_files(home, tmp_path):
     )
 
 
+def test_eval_scores_perturbed_sentences_beside_the_plain_ones(home):
+    run = ("--workdir", home / "run", "--split", "dev", "--perturb", "upper_case,typos")
+    done = call("evaluate", *run)
+    assert done.returncode == 0, done.stderr.decode()
+    beside = done.stdout.decode().split("\n\n")[-1].splitlines()
+    assert beside[0].split() == ["sentences", "BLEU", "chrF", "difference"]
+    assert [line.split()[0] for line in beside[2:]] == ["dev", "dev-upper_case", "dev-typos"]
+    folder = home / "run" / "eval" / "4"
+    references = (folder / "dev-upper_case" / "de-en.ref.txt").read_text(encoding="utf-8")
+    plain = (folder / "dev" / "de-en.ref.txt").read_text(encoding="utf-8")
+    assert references == plain.upper() != plain
+    table = json.loads((folder / "dev-upper_case" / "table.json").read_text())
+    assert beside[3].split()[1] == f"{table['averages']['all']['bleu']:.1f}"
+    assert "--perturb: found 'x'" in refused(call("evaluate", *run, "--perturb", "x"))
+    assert "--baseline_hyps" in refused(call("evaluate", *run, "--baseline_hyps", folder))
+
+
 def test_eval_scores_any_sentences_and_looks_for_them_in_training(home, tmp_path):
     lines = (home / "data" / "references" / "fr-en.test.tsv").read_text(encoding="utf-8")
     (tmp_path / "mine.tsv").write_text(lines, encoding="utf-8")

@@ -16,6 +16,7 @@ from gshard_mt.evaluate.test_sets import (
     TestSet,
     find_leaks,
     held_out,
+    perturbed,
     read_test_set,
     without_training,
 )
@@ -146,3 +147,12 @@ def test_a_bad_line_of_a_test_set_is_named(tmp_path):
     (tmp_path / "a.tsv").write_text("eins\tone\nzwei\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"a.tsv:2: 1 columns"):
         read_test_set([f"de-en={tmp_path / 'a.tsv'}"])
+
+
+def test_a_perturbed_test_set_is_always_the_same():
+    plain = TestSet("dev", {"tr-en": [("iki.", "two."), ("üç", "three")], "fr-en": [("un", "one")]})
+    upper = {"tr-en": [("İKİ.", "TWO."), ("ÜÇ", "THREE")], "fr-en": [("UN", "ONE")]}
+    assert perturbed(plain, "upper_case") == TestSet("dev-upper_case", upper)
+    assert perturbed(plain, "placeholders") == perturbed(plain, "placeholders")
+    with pytest.raises(ConfigError, match="--perturb: found 'uppercase'; did you mean upper_case?"):
+        perturbed(plain, "uppercase")

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from gshard_mt.config.records import AugmentationConfig
 from gshard_mt.data.cleaning.fold import fold_all
 from gshard_mt.data.prepare import clean_rows
 from gshard_mt.data.prepare.prepare import prepare
+from gshard_mt.data.prepare.subwords import with_capitals
 from gshard_mt.data.prepared import open_prepared
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import ConfigError, DataError
@@ -297,3 +299,23 @@ def test_the_tokenizer_of_other_data_is_used_again(prepared, config, tmp_path):
         prepare(dataclasses.replace(again, source_vocab_size=329), tmp_path / "other")
     with pytest.raises(DataError, match="none/tokenizer/source.model"):
         prepare(dataclasses.replace(again, tokenizer=f"{tmp_path}/none"), tmp_path / "other")
+
+
+def test_the_vocabulary_is_trained_on_as_much_capital_text_as_the_model_will_be(config, tmp_path):
+    loud = dataclasses.replace(config, augmentation=AugmentationConfig(upper_case=0.5))
+    lines = ["the cat", "the dog"] * 500
+    found = list(with_capitals(lines, AugmentationConfig(upper_case=0.3, title_case=0.1)))
+    assert abs(sum(line.isupper() for line in found) - 300) <= 2
+    assert abs(sum(line.istitle() for line in found) - 100) <= 2
+    assert list(with_capitals(lines, AugmentationConfig(typos=0.9))) == lines
+    prepare(loud, tmp_path / "loud")
+    prepare(config, tmp_path / "plain")
+    loud_tokens, plain_tokens = (
+        len(load_tokenizer(tmp_path / name).encode_target(["THE DOG SEES THE CAT"])[0])
+        for name in ("loud", "plain")
+    )
+    assert loud_tokens < plain_tokens / 2
+    with pytest.raises(DataError, match="data.augmentation.upper_case None -> 0.5"):
+        prepare(loud, tmp_path / "plain")
+    quiet = AugmentationConfig(typos=0.5)  # changes nothing in the prepared data
+    assert prepare(dataclasses.replace(config, augmentation=quiet), tmp_path / "plain")[1]
