@@ -8,7 +8,7 @@ import numpy as np
 
 from gshard_mt.config.records import AugmentationConfig, DataConfig
 from gshard_mt.data.examples import Columns
-from gshard_mt.data.perturbations import PERTURBATIONS, Pair, perturb
+from gshard_mt.data.perturbations import PERTURBATIONS, Sentence, perturb
 from gshard_mt.data.tokenizer import Tokenizer, unk_id
 from gshard_mt.errors import ConfigError, suggest
 from gshard_mt.languages import find_language, source_language
@@ -53,7 +53,7 @@ class Augmentation:
         if unk_id in source or unk_id in target:
             return source, target
         text = self.tokenizer.decode_sources([source.tolist()])[0]
-        pair = Pair(language, text, self.tokenizer.decode_target(target.tolist()))
+        pair = Sentence(language, text, self.tokenizer.decode_target(target.tolist()))
         source_text, english = perturb(name, pair, seed)
         new_source = self.tokenizer.encode_source([source_text])[0]
         new_target = self.tokenizer.encode_target([english])[0]

@@ -24,7 +24,7 @@ _NAME_OR_NUMBER = re.compile(r"(?<!\S)(?:\d+|[A-Z]\w*)(?=[\s.,!?;:]|$)")
 _PLACEHOLDERS = ("{0}", "{1}", "{name}", "{{ count }}", "%s", "%d", "%1$s", "%(name)s", "${value}")
 
 
-class Pair(NamedTuple):
+class Sentence(NamedTuple):
     """A sentence, its language and its translation."""
 
     language: str
@@ -32,7 +32,7 @@ class Pair(NamedTuple):
     english: str
 
 
-Perturbation = Callable[[Pair, random.Random], tuple[str, str]]
+Perturbation = Callable[[Sentence, random.Random], tuple[str, str]]
 
 
 def upper_case(text: str, language: str) -> str:
@@ -44,6 +44,7 @@ def upper_case(text: str, language: str) -> str:
         part = part.upper()
         if language == "el":  # capitals have no accent, but they keep a diaeresis
             part = unicodedata.normalize("NFD", part).replace("\u0301", "")
+            part = unicodedata.normalize("NFC", part)
         return part
 
     return _outside(_LITERAL, text, lambda part: _outside(_GEORGIAN, part, raised))
@@ -62,13 +63,13 @@ def title_case(text: str, language: str) -> str:
 def _both(change: Callable[[str, str], str]) -> Perturbation:
     """Returns the change of both sides by one function."""
 
-    def changed(pair: Pair, _: random.Random) -> tuple[str, str]:
+    def changed(pair: Sentence, _: random.Random) -> tuple[str, str]:
         return change(pair.source, pair.language), change(pair.english, "en")
 
     return changed
 
 
-def _typos(pair: Pair, draw: random.Random) -> tuple[str, str]:
+def _typos(pair: Sentence, draw: random.Random) -> tuple[str, str]:
     """Misspells some words of the source: letters swapped, left out, doubled, replaced."""
     text = pair.source
     taken = [match.span() for match in _LITERAL.finditer(text)]
@@ -92,7 +93,7 @@ def _misspell(word: str, draw: random.Random) -> str:
     return before + draw.choice(forms)
 
 
-def _no_final_punctuation(pair: Pair, _: random.Random) -> tuple[str, str]:
+def _no_final_punctuation(pair: Sentence, _: random.Random) -> tuple[str, str]:
     source, english = (_without_final_punctuation(side) for side in pair[1:])
     return (source, english) if source and english else (pair.source, pair.english)
 
@@ -103,7 +104,7 @@ def _without_final_punctuation(text: str) -> str:
     return text
 
 
-def _placeholders(pair: Pair, draw: random.Random) -> tuple[str, str]:
+def _placeholders(pair: Sentence, draw: random.Random) -> tuple[str, str]:
     """Puts a placeholder for a name or number that both sides have, else before or after both."""
     found = draw.choice(_PLACEHOLDERS)
     both = [
@@ -131,7 +132,7 @@ PERTURBATIONS: dict[str, Perturbation] = {
 }
 
 
-def perturb(name: str, pair: Pair, seed: str) -> tuple[str, str]:
+def perturb(name: str, pair: Sentence, seed: str) -> tuple[str, str]:
     """Returns source and English after one of `PERTURBATIONS`, normalized: the same for a seed.
 
     A message with variants, whose parts have a syntax of their own, stays as it is.

@@ -15,7 +15,7 @@ from gshard_mt.data.corpora.entry import Entry
 from gshard_mt.data.corpora.readers import SCHEMES
 from gshard_mt.data.corpora.recipe import load_recipe
 from gshard_mt.data.normalization import normalize, one_line
-from gshard_mt.data.perturbations import PERTURBATIONS, Pair, perturb
+from gshard_mt.data.perturbations import PERTURBATIONS, Sentence, perturb
 from gshard_mt.data.prepare.decontamination import text_keys
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.data.tokenizer import Tokenizer
@@ -126,7 +126,7 @@ def perturbed(test: TestSet, name: str) -> TestSet:
         raise ConfigError(f"--perturb: found {name!r}{suggest(name, PERTURBATIONS)}")
     pairs = {
         pair: [
-            perturb(name, Pair(source_language(pair), *sentence), f"{pair} {number}")
+            perturb(name, Sentence(source_language(pair), *sentence), f"{pair} {number}")
             for number, sentence in enumerate(sentences)
         ]
         for pair, sentences in test.pairs.items()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gshard_mt.config.records import AugmentationConfig
 from gshard_mt.data.normalization import normalize
-from gshard_mt.data.perturbations import PERTURBATIONS, Pair, perturb, title_case, upper_case
+from gshard_mt.data.perturbations import PERTURBATIONS, Sentence, perturb, title_case, upper_case
 
 
 def test_the_config_has_a_share_for_each():
@@ -45,7 +45,7 @@ def test_case_is_the_languages_own_and_placeholders_keep_theirs(language, text, 
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_a_message_with_variants_stays_as_it_is(name):
     message = "{n, plural, one {# file} other {# files}} of the disk."
-    pair = Pair("de", message.replace("file", "Datei"), message)
+    pair = Sentence("de", message.replace("file", "Datei"), message)
     assert perturb(name, pair, "0") == tuple(pair[1:])
 
 
@@ -64,17 +64,17 @@ def test_a_message_with_variants_stays_as_it_is(name):
     ],
 )
 def test_final_punctuation_goes_from_both_sides(text, expected):
-    pair = Pair("de", text, "The end.")
+    pair = Sentence("de", text, "The end.")
     assert perturb("no_final_punctuation", pair, "0") == (expected, "The end")
 
 
 def test_text_of_punctuation_alone_keeps_it():
-    assert perturb("no_final_punctuation", Pair("de", "...", "What?"), "0") == ("...", "What?")
+    assert perturb("no_final_punctuation", Sentence("de", "...", "What?"), "0") == ("...", "What?")
 
 
 def test_typos_are_near_the_source_and_leave_english_alone():
     source = "Zwei freundliche Männer zahlen {betrag} unter src/main/zahlen.py an https://zahlen.de"
-    found = {perturb("typos", Pair("de", source, "x"), str(seed)) for seed in range(50)}
+    found = {perturb("typos", Sentence("de", source, "x"), str(seed)) for seed in range(50)}
     assert len(found) > 30 and {english for _, english in found} == {"x"}
     for text, _ in found:
         assert text != source or len(found) > 1
@@ -83,11 +83,11 @@ def test_typos_are_near_the_source_and_leave_english_alone():
         assert words[4] == "{betrag}" and words[6] == "src/main/zahlen.py"
         assert words[8] == "https://zahlen.de"
         assert all(abs(len(a) - len(b)) <= 1 for a, b in zip(words, source.split(" "), strict=True))
-    assert perturb("typos", Pair("zh", "你好", "Hello"), "0") == ("你好", "Hello")
+    assert perturb("typos", Sentence("zh", "你好", "Hello"), "0") == ("你好", "Hello")
 
 
 def test_a_placeholder_takes_the_place_of_a_name_or_number_that_both_sides_have():
-    pair = Pair("de", "Tom hat 25 Katzen, 250 Hunde.", "Tom has 25 cats, 250 dogs.")
+    pair = Sentence("de", "Tom hat 25 Katzen, 250 Hunde.", "Tom has 25 cats, 250 dogs.")
     for seed in range(30):
         found = perturb("placeholders", pair, str(seed))
         gone = [word for word in ("Tom", "25", "250") if not re.search(rf"\b{word}\b", found[0])]
@@ -100,7 +100,7 @@ def test_a_placeholder_takes_the_place_of_a_name_or_number_that_both_sides_have(
 
 def test_without_one_it_stands_at_the_same_end_of_both():
     for seed in range(20):
-        source, english = perturb("placeholders", Pair("de", "eine Katze", "a cat"), str(seed))
+        source, english = perturb("placeholders", Sentence("de", "eine Katze", "a cat"), str(seed))
         before, after = source.split("eine Katze")
         assert english == f"{before}a cat{after}" and bool(before) != bool(after)
 
@@ -108,7 +108,7 @@ def test_without_one_it_stands_at_the_same_end_of_both():
 @settings(deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40), st.sampled_from([*PERTURBATIONS]), st.integers())
 def test_any_text_gives_normalized_text_that_a_seed_repeats(source, english, name, seed):
-    pair = Pair(
+    pair = Sentence(
         random.Random(seed).choice(["de", "tr", "el", "ka"]), *map(normalize, (source, english))
     )
     found = perturb(name, pair, str(seed))
@@ -122,4 +122,4 @@ def test_any_text_gives_normalized_text_that_a_seed_repeats(source, english, nam
 def test_a_long_line_without_spaces_takes_no_time():
     line = "{" * 20_000 + "a/" * 20_000 + "<" * 20_000
     for name in PERTURBATIONS:
-        perturb(name, Pair("de", line, line), "0")
+        perturb(name, Sentence("de", line, line), "0")

@@ -302,6 +302,7 @@ def test_the_tokenizer_of_other_data_is_used_again(prepared, config, tmp_path):
 
 
 def test_the_vocabulary_is_trained_on_as_much_capital_text_as_the_model_will_be(config, tmp_path):
+    config = dataclasses.replace(config, source_vocab_size=400, target_vocab_size=400)
     loud = dataclasses.replace(config, augmentation=AugmentationConfig(upper_case=0.5))
     lines = ["the cat", "the dog"] * 500
     found = list(with_capitals(lines, AugmentationConfig(upper_case=0.3, title_case=0.1)))
@@ -314,7 +315,7 @@ def test_the_vocabulary_is_trained_on_as_much_capital_text_as_the_model_will_be(
         len(load_tokenizer(tmp_path / name).encode_target(["THE DOG SEES THE CAT"])[0])
         for name in ("loud", "plain")
     )
-    assert loud_tokens < plain_tokens / 2
+    assert loud_tokens < 0.7 * plain_tokens
     with pytest.raises(DataError, match="data.augmentation.upper_case None -> 0.5"):
         prepare(loud, tmp_path / "plain")
     quiet = AugmentationConfig(typos=0.5)  # changes nothing in the prepared data
