@@ -15,7 +15,7 @@ from tests.making.made_up import write_made_up, write_recipe
 
 CONFIG = """
 from gshard_mt.config import records as c
-from gshard_mt.config.records import CleaningConfig, DataConfig
+from gshard_mt.config.records import AugmentationConfig, CleaningConfig, DataConfig
 
 def get_config():
     config = c.Config(data={data!r})

@@ -27,7 +27,7 @@ from gshard_mt.data.prepared import Prepared
 
 CONFIG = """
 from gshard_mt.config import records as c
-from gshard_mt.config.records import CleaningConfig, DataConfig
+from gshard_mt.config.records import AugmentationConfig, CleaningConfig, DataConfig
 
 def get_config():
     return c.Config(
