@@ -48,6 +48,7 @@ def texts_of(tokenizer, columns):
 
 def apply(tokenizer, config, pairs, pair_of=None, chunk=0):
     augmentation = make_augmentation(config, PAIRS, lambda: tokenizer)
+    assert augmentation
     numbers = np.zeros(len(pairs), np.int32) if pair_of is None else pair_of
     return texts_of(tokenizer, augmentation.apply(columns_of(tokenizer, pairs), numbers, chunk))
 
