@@ -28,7 +28,8 @@ class Entry:
     license: str
     sha256: str  # of a file to fetch; "" if there is none
     folder: pathlib.Path  # relative locations start here
-    cleaning: tuple[tuple[str, bool | int], ...] = ()  # settings other than those of the config
+    # Settings other than those of the config, such as `script`; `de.script` is for German alone.
+    cleaning: tuple[tuple[str, bool | int], ...] = ()
 
     @property
     def path(self) -> pathlib.Path:

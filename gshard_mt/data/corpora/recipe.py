@@ -102,14 +102,26 @@ def _entries(table: dict[str, Any], folder: pathlib.Path, where: str) -> list[En
 
 
 def _cleaning(table: Any, where: str) -> tuple[tuple[str, bool | int], ...]:
+    """Returns settings by name, those of one language as `de.script`, sorted."""
     if not isinstance(table, dict):
         raise DataError(f"{where} is {table!r}; accepted: a table, [corpus.cleaning]")
+    found: dict[str, bool | int] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            settings = _settings(value, f"{where}: {key}")
+            found |= {f"{_code(key, where)}.{name}": each for name, each in settings.items()}
+        else:
+            found |= _settings({key: value}, where)
+    return tuple(sorted(found.items()))
+
+
+def _settings(table: dict[str, Any], where: str) -> dict[str, bool | int]:
     _check_keys(table, set(_CLEANING), where)
     for key, value in table.items():
         if type(value) is not _CLEANING[key] or value < 0:
             accepted = "true, false" if _CLEANING[key] is bool else "a number, 0 or more"
             raise DataError(f"{where}: {key} is {value!r}; accepted: {accepted}")
-    return tuple(sorted(table.items()))
+    return table
 
 
 def _languages(value: Any, has_languages: bool, where: str) -> tuple[str, ...]:
@@ -120,13 +132,17 @@ def _languages(value: Any, has_languages: bool, where: str) -> tuple[str, ...]:
         raise DataError(f"{where}: language is {value!r}; accepted for this scheme: one code")
     if tags == ["*"]:
         return ("*",)
+    codes = tuple(_code(tag, where) for tag in tags)
+    if any(base_language(code) == "en" for code in codes):
+        raise DataError(f"{where}: language 'en' is the target; accepted: any other")
+    return codes
+
+
+def _code(tag: str, where: str) -> str:
     try:
-        codes = tuple(plain_tag(tag) for tag in tags)
-        if any(base_language(code) == "en" for code in codes):
-            raise DataError("language 'en' is the target; accepted: any other")
+        return plain_tag(tag)
     except DataError as error:
         raise DataError(f"{where}: {error}") from None
-    return codes
 
 
 def _check_keys(table: dict[str, Any], known: set[str], where: str) -> None:

@@ -35,7 +35,7 @@ def dry_run(config: DataConfig, recipe: Recipe) -> Iterator[str]:
         job = Job(config, recipe, pathlib.Path(name), np.zeros(0, np.uint64))
         drawn: list[tuple[RawBlock, StoredSample | None]] = []
         for number, entry in enumerate(recipe.entries):
-            is_measured = needs_samples(entry, job.cleaning(number))
+            is_measured = needs_samples(entry, config.cleaning)
             for raw in draw(entry, number):
                 sample = write_sample(raw, pathlib.Path(name)) if is_measured else None
                 drawn.append((raw, sample))
@@ -47,9 +47,11 @@ def dry_run(config: DataConfig, recipe: Recipe) -> Iterator[str]:
 def _describe(
     job: Job, raw: RawBlock, sample: StoredSample | None, samples: list[StoredSample]
 ) -> Iterator[str]:
-    stored = calibrate_sample(sample, samples, job.cleaning(raw.corpus)) if sample else None
+    stored = (
+        calibrate_sample(sample, samples, job.cleaning(raw.corpus, raw.tag)) if sample else None
+    )
     calibration = load_calibration(stored) if stored else None
-    _, drops = clean_rows(raw, job.cleaning(raw.corpus), calibration)
+    _, drops = clean_rows(raw, job.cleaning(raw.corpus, raw.tag), calibration)
     (tallies,) = drops.by_reason().values()
     entry = job.recipe.entries[raw.corpus]
     number = tallies.pop(READ, Tally()).number

@@ -4,7 +4,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from gshard_mt.data.manifest import WORK
 from gshard_mt.data.prepare.drops import Drops, Sentences
 from gshard_mt.data.prepare.keys import Split
 from gshard_mt.data.prepare.shards import Shard
+from gshard_mt.languages import base_language, plain_tag
 
 
 class Job(NamedTuple):
@@ -28,10 +29,17 @@ class Job(NamedTuple):
     def work(self) -> pathlib.Path:
         return self.data_dir / WORK
 
-    def cleaning(self, corpus: int) -> CleaningConfig:
-        """Returns the settings of the recipe's n-th corpus."""
-        own = dict(self.recipe.entries[corpus].cleaning)
-        return dataclasses.replace(self.config.cleaning, **own)
+    def cleaning(self, corpus: int, tag: str) -> CleaningConfig:
+        """Returns the settings for a language tag in the recipe's n-th corpus."""
+        of_all: dict[str, Any] = {}
+        of_tag: dict[str, Any] = {}
+        for key, value in self.recipe.entries[corpus].cleaning:
+            language, _, name = key.rpartition(".")
+            if not language:
+                of_all[name] = value
+            elif language in (plain_tag(tag), base_language(tag)):
+                of_tag[name] = value
+        return dataclasses.replace(self.config.cleaning, **of_all | of_tag)
 
     def from_anywhere(self) -> "Job":
         """Returns the job with absolute paths, for processes in other directories."""

@@ -69,9 +69,9 @@ def _calibrate(job: Job, workers: Workers) -> Calibrations:
     samples: list[StoredSample] = []
     entries = job.recipe.entries
     for number, entry in enumerate(_progress("samples", len(entries), "corpora", entries)):
-        if needs_samples(entry, job.cleaning(number)):
+        if needs_samples(entry, job.config.cleaning):
             samples += draw_samples(entry, number, job.work)
-    tasks = [(sample, samples, job.cleaning(sample.corpus)) for sample in samples]
+    tasks = [(sample, samples, job.cleaning(sample.corpus, sample.tag)) for sample in samples]
     found = _each(workers, "calibration", calibrate_sample, tasks)
     return {(each.corpus, each.tag): each for each in found}
 
@@ -85,7 +85,12 @@ def _clean(
     tags: set[str] = set()
     with _progress("cleaning") as bar:
         tasks = (
-            (raw, job.cleaning(raw.corpus), job.work, calibrations.get((raw.corpus, raw.tag)))
+            (
+                raw,
+                job.cleaning(raw.corpus, raw.tag),
+                job.work,
+                calibrations.get((raw.corpus, raw.tag)),
+            )
             for raw in _read(job.recipe, tags, bar)
         )
         for num_pairs, block, more in workers.map(clean_block, tasks):

@@ -27,6 +27,7 @@ from gshard_mt.data.prepare.blocks import RawBlock, read_blocks
 from gshard_mt.documents import write_json
 from gshard_mt.languages import base_language
 
+_CALIBRATED = ("swapped", "script", "language")
 # Of a corpus in one language, the sample is of the first blocks; another is read to its end.
 _MOST_BLOCKS = 12
 _MOST_CHARACTERS = 5000  # kept of a side
@@ -56,8 +57,12 @@ Calibrations = Mapping[CorpusTag, StoredCalibration]
 
 
 def needs_samples(entry: Entry, config: CleaningConfig) -> bool:
-    """Tells whether a filter of the corpus is calibrated."""
-    return entry.split == "train" and (config.swapped or config.script or config.language)
+    """Tells whether a filter of the corpus is calibrated; `config` is that of all corpora."""
+    own = {key.rpartition(".")[2] for key, value in entry.cleaning if value}
+    filters = [name for name in _CALIBRATED if getattr(config, name) or name in own]
+    # A setting for a language does not switch a filter off for the others.
+    off = {key for key, value in entry.cleaning if not value} - own
+    return entry.split == "train" and bool(set(filters) - off)
 
 
 def draw(entry: Entry, corpus: int) -> Iterator[RawBlock]:

@@ -49,6 +49,9 @@ def test_a_recipe_is_read(tmp_path):
         ({"cleaning": "{max_characters = true}"}, "max_characters is True; accepted: a number"),
         ({"cleaning": "{duplicates = false}"}, "unknown key 'duplicates'"),
         ({"cleaning": "false"}, "cleaning is False; accepted: a table"),
+        ({"cleaning": "{bho = {langage = false}}"}, "bho: unknown key 'langage'; did you mean lan"),
+        ({"cleaning": "{bho = {script = 1}}"}, "bho: script is 1; accepted: true, false"),
+        ({"cleaning": "{xx = {script = false}}"}, "cleaning: language 'xx' is not in ISO 639"),
     ],
 )
 def test_what_a_recipe_cannot_mean_is_refused(tmp_path, changes, said):
@@ -56,6 +59,11 @@ def test_what_a_recipe_cannot_mean_is_refused(tmp_path, changes, said):
         _load(tmp_path, **changes)
     assert str(caught.value).startswith(str(tmp_path / "recipe.toml"))
     assert "\n" not in str(caught.value)
+
+
+def test_settings_of_one_language_are_kept_by_its_code(tmp_path):
+    (entry,) = _load(tmp_path, cleaning="{html = false, bho_Deva = {script = false}}").entries
+    assert entry.cleaning == (("bho.script", False), ("html", False))
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def read(element: tuple[int, Entry]) -> Iterator[RawBlock]:
 
 def sample(element: tuple[int, Entry], job: Job) -> Iterator[StoredSample]:
     number, entry = element
-    if needs_samples(entry, job.cleaning(number)):
+    if needs_samples(entry, job.config.cleaning):
         yield from draw_samples(entry, number, new_folder(job.work))
 
 
@@ -78,13 +78,13 @@ def calibrate(
 ) -> Iterator[tuple[CorpusTag, StoredCalibration]]:
     yield (
         (sample.corpus, sample.tag),
-        calibrate_sample(sample, list(samples), job.cleaning(sample.corpus)),
+        calibrate_sample(sample, list(samples), job.cleaning(sample.corpus, sample.tag)),
     )
 
 
 def clean(raw: RawBlock, calibrations: Calibrations, job: Job) -> Iterator[CleanedBlock]:
     stored = calibrations.get((raw.corpus, raw.tag))
-    cleaning = job.cleaning(raw.corpus)
+    cleaning = job.cleaning(raw.corpus, raw.tag)
     _, block, drops = clean_block(raw, cleaning, new_folder(job.work), stored)
     yield CleanedBlock(raw.tag, int(raw.id[0]), block, drops)
 
