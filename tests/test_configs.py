@@ -1,6 +1,7 @@
 """Every experiment in configs/ is accepted; arithmetic that a docstring promises holds."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import pathlib
 import runpy
 
@@ -42,6 +43,15 @@ def test_the_papers_ladder_names_its_models(argument):
 def test_the_config_for_own_text_takes_the_devices_there_are():
     assert load("small").mesh.num_cpu_devices == 0
     assert load("small").model == load("smoke").model
+
+
+def test_noise_is_cleaned_by_all_filters_or_none():
+    on, off = load("tatoeba_noise").data, load("tatoeba_noise:off").data
+    assert on.cleaning == Config().data.cleaning
+    switches = dataclasses.asdict(off.cleaning)
+    assert {name for name, value in switches.items() if value} == {"duplicates", "near_duplicates"}
+    with pytest.raises(ConfigError, match="FILTERS: found 'of', accepted: on, off"):
+        load("tatoeba_noise:of")
 
 
 @pytest.mark.parametrize(

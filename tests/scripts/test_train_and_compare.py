@@ -164,7 +164,7 @@ def test_data_is_prepared_before_trainings_within_the_time(
 
 
 @pytest.mark.parametrize(
-    "name", ["gates", "multi30k", "tatoeba", "tatoeba_ablations", "vocabularies"]
+    "name", ["gates", "multi30k", "noise", "tatoeba", "tatoeba_ablations", "vocabularies"]
 )
 def test_our_own_experiments_can_work(script, name, tmp_path):
     experiment = script.read_experiment(ROOT / "configs" / "experiments" / f"{name}.toml", {})
