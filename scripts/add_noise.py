@@ -1,9 +1,9 @@
 """Copies a corpus with noise in a share of its training pairs, to see what cleaning finds.
 
-    python scripts/add_noise.py TATOEBA NOISY --share 0.2 [--kind KIND] [--languages deu,fra]
+    python scripts/add_noise.py CORPUS NOISY --share 0.2 [--kind KIND] [--languages deu,fra]
         [--seed 0]
 
-TATOEBA has files of source TAB English: LANGUAGE-en.train.tsv and, if wanted, LANGUAGE-en.dev.tsv
+CORPUS has files of source TAB English: LANGUAGE-en.train.tsv and, if wanted, LANGUAGE-en.dev.tsv
 and LANGUAGE-en.test.tsv, which stay as they are. NOISY gets
 
     LANGUAGE-en.train.tsv      the pairs in their order, some of them spoiled
@@ -11,9 +11,9 @@ and LANGUAGE-en.test.tsv, which stay as they are. NOISY gets
     recipe.toml                a recipe of these files
 
 Kinds: misaligned (the English of another pair), wrong_language (a source sentence of another
-language's file), copied (one side on both), truncated (one side cut to the first half of its
-words), swapped (the sides change places); mix, the default, is an even mixture of these. The same
-seed gives the same files.
+language's file; --languages doesn't limit these), copied (one side on both), truncated (one side
+cut to the first half of its words), swapped (the sides change places); mix, the default, is an even
+mixture of these. The same seed gives the same files.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -22,7 +22,7 @@ import pathlib
 import random
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from gshard_mt.data.corpora.entry import Entry, Pair
@@ -106,7 +106,7 @@ def spoil(
 
 
 def read_corpus(folder: pathlib.Path, languages: Sequence[str]) -> dict[str, list[Pair]]:
-    """Returns the training pairs of each language, of all that the folder has if none is named."""
+    """Returns the training pairs of all languages of the folder; those named must be among them."""
     end = "-en.train.tsv"
     known = sorted(path.name.removesuffix(end) for path in folder.glob(f"*{end}"))
     if not known:
@@ -114,7 +114,7 @@ def read_corpus(folder: pathlib.Path, languages: Sequence[str]) -> dict[str, lis
     if unknown := [name for name in languages if name not in known]:
         raise ConfigError(f"--languages: found {unknown[0]}, accepted: {' '.join(known)}")
     read = {}
-    for name in languages or known:
+    for name in known:
         file = f"{name}{end}"
         read[name] = list(read_tsv(Entry((name,), "train", "tsv", file, "", "", folder)))
     return read
@@ -134,10 +134,10 @@ def write_corpus(
             shutil.copyfile(source, flags.target / source.name)
 
 
-def recipe_text(folder: pathlib.Path, corpus: Mapping[str, Sequence[Pair]]) -> str:
+def recipe_text(folder: pathlib.Path, languages: Iterable[str]) -> str:
     """Returns a recipe with an entry for each file of the folder."""
     tables = ['name = "noisy"\n']
-    for name in corpus:
+    for name in languages:
         for split in ("train", "dev", "test"):
             file = f"{name}-en.{split}.tsv"
             if (folder / file).is_file():
@@ -154,14 +154,18 @@ def add_noise(flags: argparse.Namespace) -> None:
         raise ConfigError(f"--share: found {flags.share:g}, accepted: 0 to 1")
     if flags.target.exists() and any(flags.target.iterdir()):
         raise ConfigError(f"{flags.target}: not empty; accepted: a new folder")
-    corpus = read_corpus(flags.source, flags.languages.split(",") if flags.languages else [])
+    languages = flags.languages.split(",") if flags.languages else []
+    corpus = read_corpus(flags.source, languages)
     sources = {name: [pair.source for pair in pairs] for name, pairs in corpus.items()}
     flags.target.mkdir(parents=True, exist_ok=True)
-    for name, pairs in corpus.items():
+    for name in languages or corpus:
+        pairs = corpus[name]
         others = [texts for other, texts in sources.items() if other != name and texts]
         seed = f"{flags.seed} {name}"
         write_corpus(flags, name, *spoil(pairs, others, flags.share, flags.kind, seed))
-    (flags.target / "recipe.toml").write_text(recipe_text(flags.target, corpus), encoding="utf-8")
+    (flags.target / "recipe.toml").write_text(
+        recipe_text(flags.target, languages or corpus), encoding="utf-8"
+    )
 
 
 def main() -> None:

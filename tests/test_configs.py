@@ -46,12 +46,12 @@ def test_the_config_for_own_text_takes_the_devices_there_are():
 
 
 def test_noise_is_cleaned_by_all_filters_or_none():
-    on, off = load("tatoeba_noise").data, load("tatoeba_noise:off").data
+    on, off = load("noise").data, load("noise:off").data
     assert on.cleaning == Config().data.cleaning
     switches = dataclasses.asdict(off.cleaning)
     assert {name for name, value in switches.items() if value} == {"duplicates", "near_duplicates"}
     with pytest.raises(ConfigError, match="FILTERS: found 'of', accepted: on, off"):
-        load("tatoeba_noise:of")
+        load("noise:of")
 
 
 @pytest.mark.parametrize(
