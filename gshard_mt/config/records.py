@@ -28,8 +28,9 @@ class CleaningConfig:
     script: bool = option(True, "drop a pair with a side hardly in a script of its language")
     language: bool = option(True, "drop a pair with a side identified as another language")
     max_length_ratio: float = option(
-        4.0,
-        "drop a pair if a side has more than 10 subwords and this many times the other's",
+        3.0,
+        "drop a pair if a side has more than 10 subwords and this many times what is usual "
+        "for the other's",
         at_least(1).or_value(0, "no limit"),
     )
     duplicates: bool = option(True, "drop a pair that has occurred before")

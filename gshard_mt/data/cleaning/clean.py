@@ -13,6 +13,7 @@ from gshard_mt.data.cleaning.lines import normalize_lines, read_lines
 from gshard_mt.data.cleaning.pairs import PairBlock, make_side
 
 SHORT_SUBWORDS = 10  # sentences up to this length may have any ratio
+_MAX_DEVIATIONS = 4  # of a ratio of lengths from the usual one
 
 # Why a pair is not used for training, in the order in which the reasons are checked.
 REASONS: tuple[str, ...] = tuple(FILTERS)
@@ -72,14 +73,34 @@ def normalize_all(texts: list[str]) -> list[str]:
     return normalize_lines(read_lines(texts, none), none).split()
 
 
-def is_ratio_above(length: np.ndarray, other: np.ndarray, max_ratio: float) -> np.ndarray:
-    """Tells whether the longer of two lengths (in subwords) is more than `max_ratio` of the other.
+class UsualRatio(NamedTuple):
+    """The subwords that a language's sources have for one of English."""
 
-    Never true for two short ones, since a single English word may take ten subwords in another
+    median: float = 1.0
+    deviation: float = 0.0  # median of the logarithms' absolute deviations from the median's
+
+
+def usual_ratio(num_source: np.ndarray, num_target: np.ndarray) -> UsualRatio:
+    """Returns the usual ratio of the lengths (in subwords) of some pairs, at least one."""
+    ratios = np.log((num_source + 1) / (num_target + 1))
+    median = np.median(ratios)
+    return UsualRatio(float(np.exp(median)), float(np.median(np.abs(ratios - median))))
+
+
+def is_ratio_above(
+    num_source: np.ndarray, num_target: np.ndarray, max_ratio: float, usual: UsualRatio
+) -> np.ndarray:
+    """Tells which ratios of lengths (in subwords) are more than `max_ratio` times the usual one.
+
+    The same for the inverse. The limit is higher where the ratios of usual pairs vary so much.
+    Never true for two short sides, since a single English word may take ten subwords in another
     language, nor if `max_ratio` is 0, which means no limit.
     """
-    longer, shorter = np.maximum(length, other), np.minimum(length, other)
-    return (max_ratio > 0) & (longer > SHORT_SUBWORDS) & (longer > max_ratio * shorter)
+    scaled = num_source / usual.median
+    longer, shorter = np.maximum(scaled, num_target), np.minimum(scaled, num_target)
+    is_long = np.maximum(num_source, num_target) > SHORT_SUBWORDS
+    limit = max(max_ratio, np.exp(_MAX_DEVIATIONS * usual.deviation))
+    return (max_ratio > 0) & is_long & (longer > limit * shorter)
 
 
 def _cut(texts: list[str], is_long: np.ndarray, most: int) -> list[str]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gshard_mt.config.records import DataConfig
-from gshard_mt.data.cleaning.clean import is_ratio_above, normalize_all
+from gshard_mt.data.cleaning.clean import is_ratio_above, normalize_all, usual_ratio
 from gshard_mt.data.prepare.blocks import StoredBlock, read_drops
 from gshard_mt.data.prepare.drops import NUM_SAMPLES, DropKey, Drops, Tally
 from gshard_mt.data.prepare.keys import ENTRY_SHIFT, KeyedPairs, Split
@@ -57,6 +57,17 @@ class SplitCounts:
         self.target.add(other.target)
 
 
+class Lengths(NamedTuple):
+    """The lengths, in subwords, of the pairs of a shard's blocks so far."""
+
+    source: list[np.ndarray]
+    target: list[np.ndarray]
+
+    def add(self, source: Sequence[Sequence[int]], target: Sequence[Sequence[int]]) -> None:
+        self.source.append(_lengths(source))
+        self.target.append(_lengths(target))
+
+
 class Shard(NamedTuple):
     """One file of a dataset, with the totals of the pairs in it and of those dropped."""
 
@@ -88,7 +99,7 @@ def write_pairs(
 ) -> Shard:
     """Encodes pairs, one part at a time, and writes those that fit in a row; test is kept whole."""
     language, split = language_and_split
-    counts, drops = SplitCounts(), Drops()
+    counts, drops, lengths = SplitCounts(), Drops(), Lengths([], [])
 
     def records() -> Iterator[bytes]:
         for pairs in parts:
@@ -97,9 +108,8 @@ def write_pairs(
                 texts = list(map(normalize_all, texts))
             ids = tokenizer.encode_source(texts[0]), tokenizer.encode_target(texts[1])
             is_kept = np.ones(len(pairs.keys), bool)
-            for reason, is_bad in _why_drop(
-                split, _lengths(ids[0]), _lengths(ids[1]), config
-            ).items():
+            lengths.add(*ids)
+            for reason, is_bad in _why_drop(split, lengths, config).items():
                 rows = np.flatnonzero(is_bad & is_kept)
                 corpora = pairs.keys["id"][rows] >> ENTRY_SHIFT
                 for corpus in np.unique(corpora).tolist():
@@ -127,16 +137,19 @@ def cached_tokenizer(data_dir: pathlib.Path, hash: str) -> Tokenizer:
     return load_tokenizer(data_dir)
 
 
-def _why_drop(
-    split: str, num_source: np.ndarray, num_target: np.ndarray, config: DataConfig
-) -> dict[str, np.ndarray]:
+def _why_drop(split: str, lengths: Lengths, config: DataConfig) -> dict[str, np.ndarray]:
+    """Returns for each reason which pairs of the last block to drop."""
     if split == "test":
         return {}
+    num_source, num_target = lengths.source[-1], lengths.target[-1]
     is_long = (num_source >= config.source_length) | (num_target >= config.target_length)
     if split == "dev":
         return {"dev_row_length": is_long}
-    is_uneven = is_ratio_above(num_source, num_target, config.cleaning.max_length_ratio)
-    return {"row_length": is_long, "length_ratio": is_uneven}
+    reasons = {"row_length": is_long}
+    if (most := config.cleaning.max_length_ratio) and len(num_source):
+        usual = usual_ratio(np.concatenate(lengths.source), np.concatenate(lengths.target))
+        reasons["length_ratio"] = is_ratio_above(num_source, num_target, most, usual)
+    return reasons
 
 
 def _lengths(ids: Sequence[Sequence[int]]) -> np.ndarray:

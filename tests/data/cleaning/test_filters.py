@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gshard_mt.config.records import CleaningConfig
-from gshard_mt.data.cleaning.clean import REASONS, clean, is_ratio_above
+from gshard_mt.data.cleaning.clean import REASONS, UsualRatio, clean, is_ratio_above, usual_ratio
 from gshard_mt.data.cleaning.placeholders import placeholders
 
 # (source, English), language, reason; None is a pair that is kept.
@@ -154,8 +154,42 @@ def test_placeholders_are_found(text, found):
 
 def test_a_ratio_is_asked_of_long_sentences_only():
     length, other = np.array([10, 13, 3, 12]), np.array([1, 3, 13, 3])
-    assert is_ratio_above(length, other, 4.0).tolist() == [False, True, True, False]
-    assert not is_ratio_above(np.array([1000]), np.array([1]), 0).any()
+    usual = UsualRatio()
+    assert is_ratio_above(length, other, 4.0, usual).tolist() == [False, True, True, False]
+    assert not is_ratio_above(np.array([1000]), np.array([1]), 0, usual).any()
+
+
+@pytest.mark.parametrize("usual", [0.25, 1.0, 2.6, 4.0])
+def test_a_ratio_is_compared_with_the_languages_own(usual):
+    target = np.random.default_rng(0).integers(48, 60, 1000)
+    source = np.round(usual * target).astype(int)
+    found = usual_ratio(source, target)
+    assert found.median == pytest.approx(usual, rel=0.1)
+    assert not is_ratio_above(source, target, 3.0, found).any()
+    assert is_ratio_above(source // 4, target, 3.0, found).all()
+    assert is_ratio_above(source, target // 5, 3.0, found).all()
+
+
+def test_half_of_the_pairs_may_be_noise_without_a_change_of_what_is_usual():
+    target = np.full(1000, 12)
+    source = np.full(1000, 36)
+    source[:400] //= 9
+    found = is_ratio_above(source, target, 3.0, usual_ratio(source, target))
+    assert found.tolist() == [True] * 400 + [False] * 600
+
+
+def test_ratios_that_vary_much_have_a_higher_limit():
+    target = np.full(999, 20)
+    source = np.round(20 * np.exp(np.linspace(-1.2, 1.2, 999))).astype(int)
+    usual = usual_ratio(source, target)
+    assert usual.deviation == pytest.approx(0.6, abs=0.05)
+    assert not is_ratio_above(source, target, 3.0, usual).any()
+    assert is_ratio_above(source, target, 3.0, usual._replace(deviation=0.1)).any()
+
+
+def test_a_pair_alone_has_its_own_ratio():
+    source, target = np.array([100]), np.array([2])
+    assert not is_ratio_above(source, target, 3.0, usual_ratio(source, target)).any()
 
 
 def test_a_number_of_any_length_is_read():
