@@ -109,7 +109,7 @@ def write_pairs(
             ids = tokenizer.encode_source(texts[0]), tokenizer.encode_target(texts[1])
             is_kept = np.ones(len(pairs.keys), bool)
             lengths.add(*ids)
-            for reason, is_bad in _why_drop(split, lengths, config).items():
+            for reason, is_bad in why_drop(split, lengths, config).items():
                 rows = np.flatnonzero(is_bad & is_kept)
                 corpora = pairs.keys["id"][rows] >> ENTRY_SHIFT
                 for corpus in np.unique(corpora).tolist():
@@ -137,7 +137,7 @@ def cached_tokenizer(data_dir: pathlib.Path, hash: str) -> Tokenizer:
     return load_tokenizer(data_dir)
 
 
-def _why_drop(split: str, lengths: Lengths, config: DataConfig) -> dict[str, np.ndarray]:
+def why_drop(split: str, lengths: Lengths, config: DataConfig) -> dict[str, np.ndarray]:
     """Returns for each reason which pairs of the last block to drop."""
     if split == "test":
         return {}
