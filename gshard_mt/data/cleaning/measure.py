@@ -37,7 +37,8 @@ _FOREIGN = 0.6  # share of a script's lines that are confidently in other langua
 # Share of good lines that may be dropped because of unsure answers, and of confident ones.
 _GOOD_LOSS = 0.005
 _FEW_RIVALS = 6  # languages that the model knows in a script, of which its answer tells little
-_CONSISTENT = 0.8  # share of lines that are taken for one other language
+# Share of the lines that are taken for one other language: of all of them but for a third of dirt.
+_CONSISTENT = 0.66
 _UNSURE = 0.25  # share of the lines taken for another language that may be unsure
 _FEW_UNSURE = 0.03  # share of lines taken for another language, but not confidently
 _SEED = 0.3  # share of the lines that the first model of a corpus is made of

@@ -60,6 +60,15 @@ def test_lines_of_another_language_are_found_in_one_that_is_not_recognised(other
     assert sum(map(bool, found[: len(good)])) <= MOST_LOST * len(good)
 
 
+@pytest.mark.parametrize(("tag", "neighbour"), [("lad", "es"), ("gag", "ru")])
+def test_a_language_taken_for_its_neighbour_is_kept_whatever_else_is_in_the_file(tag, neighbour):
+    bad = [sentence(number, "fr") for number in OTHER_NUMBERS]
+    good, planted = mixed(neighbour, bad, 90)
+    found = reasons(tag, good + planted)
+    assert sum(map(bool, found[len(good) :])) >= 0.95 * len(planted)
+    assert not any(found[: len(good)])
+
+
 @pytest.mark.parametrize("tag", ["fo", "de"])
 def test_half_a_file_in_english_or_french_is_found(tag):
     for other in ("en", "fr"):
