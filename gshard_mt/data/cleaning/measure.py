@@ -16,7 +16,6 @@ from gshard_mt.data.cleaning.identification import (
     MIN_LETTERS,
     contradictions,
     guess,
-    is_confident,
 )
 from gshard_mt.data.cleaning.language_filters import FEW_LETTERS, LEAST_OF_EVIDENCE, is_in
 from gshard_mt.data.cleaning.lines import normalize_lines, read_lines
@@ -199,8 +198,7 @@ def _is_foreign(texts: list[str], script: str, own: frozenset[str]) -> bool:
     """Tells whether most lines are confidently in languages that are recognised in the script."""
     texts = [text for text in texts if len(text) >= MIN_LETTERS] or texts
     number = 0
-    for text in texts:
-        label, probability = guess(text)
+    for text, label, probability in zip(texts, *guess(texts), strict=True):
         is_known = label not in own and is_recognised(label, script)
         number += (is_known and probability >= _CONFIDENT) or is_surely_english(text)
     return number >= _FOREIGN * len(texts)
@@ -221,8 +219,8 @@ def _identify(side: Side, known: Calibration) -> _Lines:
     label[is_long] = contradictions(
         long, letters[rows][is_long].tolist(), known.own, known.rivals, LEAST_OF_EVIDENCE
     )
-    probability = [guess(text)[1] if name else 0.0 for text, name in zip(texts, label, strict=True)]
-    return _Lines(texts, is_long, label, np.array(probability))
+    probability = np.where(label != "", guess(texts).probabilities, 0.0)
+    return _Lines(texts, is_long, label, probability)
 
 
 def _weigh(
@@ -240,7 +238,7 @@ def _weigh(
     is_taken = lines.label != ""
     names = lines.label[is_taken].tolist()
     some = [text for text, taken in zip(lines.texts, is_taken, strict=True) if taken]
-    is_sure = np.array([is_confident(text) for text in some], bool)
+    is_sure = guess(some).is_confident
     is_weighed = ~np.isin(np.array(names, str), list(others))
     is_other = ~_seed(lines)
     for _ in range(_ROUNDS):
