@@ -3,6 +3,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import pathlib
 import random
@@ -22,6 +23,7 @@ from gshard_mt.data.prepare.selection import choose
 from gshard_mt.data.prepare.subwords import sample_rows, sample_sizes
 from gshard_mt.errors import ConfigError, DataError, UserError
 from tests.making.made_up import english_sentences, translated, write_made_up, write_recipe
+from tests.making.phrases import NUM_SENTENCES, sentence
 
 
 def _files(folder: pathlib.Path) -> dict[str, bytes]:
@@ -102,6 +104,48 @@ def test_beam_writes_the_same_bytes_as_the_local_pipeline(tmp_path, small_parts)
     assert b"one two" in files["references/fr-en.test.tsv"]
     assert manifest["pairs"]["pt-en"]["train"]["pairs"] == 0
     assert manifest["pairs"]["it-en"]["test"]["pairs"] == 1
+
+
+def _write_mixed_languages(folder: pathlib.Path) -> DataConfig:
+    """Writes real languages, one that identification doesn't know, each with others among them."""
+    config = write_made_up(folder)  # its text is replaced
+    numbers = range(0, NUM_SENTENCES, NUM_SENTENCES // 160)
+
+    def lines(language: str, first: int, count: int) -> list[str]:
+        some = [number + first for number in numbers][:count]
+        return [f"{sentence(each, language)}\t{sentence(each, 'en')}" for each in some]
+
+    planted = [*lines("fr", 1, 25), *lines("es", 2, 20)]
+    swapped = ["\t".join(line.split("\t")[::-1]) for line in lines("de", 3, 12)]
+    for language in ("de", "fo"):
+        some = lines(language, 0, 150) + planted + swapped
+        random.Random(0).shuffle(some)
+        _write(folder / f"{language}.tsv", some)
+    rows = []  # of two tags by turns
+    for russian, german in zip(lines("ru", 4, 90), lines("de", 5, 70) + planted[:20], strict=True):
+        for language, line in (("ru", russian), ("de", german)):
+            source, english = line.split("\t")
+            rows.append(json.dumps({"translation": {language: source, "en": english}}))
+    _write(folder / "rows.jsonl", rows)
+    sources = [("de", "tsv:de.tsv"), ("fo", "tsv:fo.tsv"), ("*", "jsonl:rows.jsonl")]
+    corpora = [{"language": each, "source": path, "license": "x"} for each, path in sources]
+    return dataclasses.replace(
+        config,
+        recipe=str(write_recipe(folder, corpora)),
+        source_length=160,
+        target_length=160,
+        cleaning=CleaningConfig(),
+    )
+
+
+def test_beam_writes_the_same_bytes_with_identification(tmp_path, small_parts):
+    config = _write_mixed_languages(tmp_path)
+    assert config.cleaning.language and config.cleaning.swapped
+    manifest, files = _prepare_both(config, tmp_path)
+    for language in ("de", "fo"):
+        assert manifest["pairs"][f"{language}-en"]["drops"]["language"] >= 40
+        assert manifest["pairs"][f"{language}-en"]["drops"]["swapped"] >= 10
+    assert b"does not know the language" in b"".join(files.values())
 
 
 @pytest.mark.soak  # what these settings change is code that both pipelines share
