@@ -7,6 +7,8 @@ https://github.com/facebookresearch/fastText.
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import collections
+import itertools
 import pathlib
 from collections.abc import Sequence
 
@@ -69,9 +71,8 @@ class _Words:
 
     def __init__(self, content: FasttextFile):
         self._content = content
-        self._table = np.zeros((_KEPT_WORDS, content.rows.shape[1] + 1), np.float32)
-        self._table[0] = np.append(content.rows[content.words[END]], 1)
-        self._known = {END: 0}
+        self._end = np.append(content.rows[content.words[END]], np.float32(1))
+        self._forget()
 
     def average(self, lines: Sequence[str]) -> np.ndarray:
         """Returns the mean of all rows of each line, (dim, lines)."""
@@ -79,26 +80,30 @@ class _Words:
         if text.count(END) > len(lines):
             text = f" {END} ".join([*(line.replace(END, " ") for line in lines), ""])
         words = text.split()
-        table, known = self._find(words)
-        places = np.fromiter(map(known.__getitem__, words), np.int64, len(words))
+        places = self._look_up(words)
+        if len(self._known) > _KEPT_WORDS:
+            self._forget()
+            places = self._look_up(words)
         starts = np.append(0, np.flatnonzero(places == 0)[:-1] + 1)
-        sums = np.add.reduceat(table[places], starts, axis=0).T
+        sums = np.add.reduceat(self._table[places], starts, axis=0).T
         return sums[:-1] / sums[-1]
 
-    def _find(self, words: list[str]) -> tuple[np.ndarray, dict[str, int]]:
-        """Returns a table of sums with all the words, and the row of each."""
-        known = self._known
-        if new := list(set(words).difference(known)):
-            if len(known) + len(new) > _KEPT_WORDS:
-                self._known = known = {END: 0}
-                new = list(set(words).difference(known))
-            end = len(known) + len(new)
-            if end > len(self._table):  # of very long lines
-                more = np.zeros((end - len(self._table), self._table.shape[1]), np.float32)
-                self._table = np.concatenate([self._table, more])
-            self._table[len(known) : end] = self._compute(new)
-            known.update(zip(new, range(len(known), end), strict=True))
-        return self._table, known
+    def _forget(self) -> None:
+        self._known = collections.defaultdict(itertools.count(1).__next__, {END: 0})  # word -> row
+        self._table = np.zeros((_KEPT_WORDS, len(self._end)), np.float32)
+        self._table[0] = self._end
+
+    def _look_up(self, words: list[str]) -> np.ndarray:
+        """Returns the row of each word in the table, to which new words are added."""
+        before = len(self._known)
+        places = np.fromiter(map(self._known.__getitem__, words), np.int64, len(words))
+        if num_new := len(self._known) - before:
+            new = list(itertools.islice(reversed(self._known), num_new))[::-1]
+            missing = max(0, len(self._known) - len(self._table))  # of very long lines
+            more = np.zeros((missing, self._table.shape[1]), np.float32)
+            self._table = np.concatenate([self._table, more]) if missing else self._table
+            self._table[before : len(self._known)] = self._compute(new)
+        return places
 
     def _compute(self, words: list[str]) -> np.ndarray:
         rows, place = _ngrams(words, self._content.row_of_bucket)

@@ -32,8 +32,9 @@ def fold_lines(lines: Lines, texts: list[str]) -> list[str]:
     """Returns what `fold_all` does; `texts` are the lines."""
     mapped = np.take(mapping(_fold_alone), lines.codes)
     by_hand = mapped == ord(_BY_HAND)
-    is_mark = (lines.classes & MARK) != 0
-    by_hand[1:] |= is_mark[1:] & is_mark[:-1]  # NFKC may reorder them
+    if lines.present & MARK:
+        is_mark = (lines.classes & MARK) != 0
+        by_hand[1:] |= is_mark[1:] & is_mark[:-1]  # NFKC may reorder them
     folded = _split(mapped)
     rows = _rows_of(by_hand, lines.codes)
     if len(rows):
@@ -52,13 +53,13 @@ def near_forms(folded: list[str]) -> list[str]:
     would be left. Marks are kept: they are vowels in Indic scripts.
     """
     codes = code_points(join_lines(folded))
-    mapped = np.take(mapping(_near), codes)
     near = [each.replace("\n", " ") for each in folded]  # the same object if there is none
-    rows = _rows_of(mapped != codes, codes)
+    rows = _rows_of(np.take(mapping(_near), codes) != codes, codes)
     if len(rows):
-        forms = _split(mapped)
-        for row in rows:
-            near[row] = forms[row] or folded[row]
+        changed = code_points(join_lines([near[row] for row in rows]))
+        forms = _split(np.take(mapping(_near), changed))
+        for row, form in zip(rows, forms, strict=True):
+            near[row] = form or folded[row]
     return near
 
 

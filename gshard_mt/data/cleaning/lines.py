@@ -32,6 +32,8 @@ class Lines(NamedTuple):
     codes: np.ndarray  # uint32
     classes: np.ndarray  # uint16
     starts: np.ndarray  # int64, where each line starts
+    present: int  # the classes that any character has
+    counts: dict[int, np.ndarray]  # what `count` has returned
 
     def split(self) -> list[str]:
         """Returns the lines."""
@@ -39,17 +41,22 @@ class Lines(NamedTuple):
 
     def count(self, kind: int) -> np.ndarray:
         """Returns for each line how many characters are of all the given classes."""
-        if not len(self.starts):
-            return np.zeros(0, np.int64)
-        return np.add.reduceat((self.classes & kind) == kind, self.starts, dtype=np.int64)
+        if kind & self.present != kind:
+            return np.zeros(len(self.starts), np.int64)
+        if kind not in self.counts:
+            is_it = (self.classes & kind) == kind
+            self.counts[kind] = np.add.reduceat(is_it, self.starts, dtype=np.int64)
+        return self.counts[kind]
 
     def weigh(self, kind: int) -> np.ndarray:
         """Returns `count` of letters of a class, in the number of Latin letters they amount to."""
         number = self.count(kind)
-        return number + 2 * self.count(kind | DENSE) if (self.classes & DENSE).any() else number
+        return number + 2 * self.count(kind | DENSE) if self.present & DENSE else number
 
     def has(self, kind: int) -> np.ndarray:
         """Tells for each line whether it has a character of a class; fast if few have."""
+        if not self.present & kind:
+            return np.zeros(len(self.starts), bool)
         return self._at(np.flatnonzero((self.classes & kind) != 0))
 
     def has_inner_dots(self) -> np.ndarray:
@@ -68,6 +75,8 @@ class Lines(NamedTuple):
 
     def is_settled(self) -> np.ndarray:
         """Tells for each line whether it is certainly in NFC, by Unicode's quick check."""
+        if not self.present & (MARK | COMPOSES):
+            return np.ones(len(self.starts), bool)
         is_mark = (self.classes & MARK) != 0
         is_odd = (self.classes & COMPOSES) != 0
         is_odd[1:] |= is_mark[1:] & is_mark[:-1]
@@ -93,13 +102,14 @@ def read_lines(texts: list[str], scripts: frozenset[str]) -> Lines:
     codes = code_points(text)
     ends = np.flatnonzero(codes == _FEED)
     starts = np.concatenate([np.zeros(1, np.int64), ends + 1])[:-1]
-    return Lines(text, codes, np.take(classes_of(scripts), codes), starts)
+    classes = np.take(classes_of(scripts), codes)
+    return Lines(text, codes, classes, starts, int(np.bitwise_or.reduce(classes)), {})
 
 
 def normalize_lines(lines: Lines, scripts: frozenset[str]) -> Lines:
     """Returns the block with what `data.normalization.normalize` makes of each line."""
     text = f"\n{lines.text}"
-    if (lines.classes & CHANGED).any() or any(odd in text for odd in ("  ", "\n ", " \n")):
+    if lines.present & CHANGED or any(odd in text for odd in ("  ", "\n ", " \n")):
         codes = mapping(normalized)[lines.codes]
         texts = to_text(codes[codes != NOTHING]).split("\n")[:-1]
         lines = read_lines([" ".join(text.split()) for text in texts], scripts)

@@ -20,6 +20,8 @@ _PRINTF = (
     r"(?:\d+\$)?[-+#0'I]*(?:\d+(?![iru]))?(?:\.\d+)?(?:hh?|ll?|[qjzt])?[sdifgxru@](?![a-zA-Z])"
 )
 PLACEHOLDER = re.compile(
+    # Where it can't start, nothing else is tried.
+    r"(?=[\[$\{%<&h])(?:"
     r"\[%[^\]]*%\]"  # [%key:common::x%]
     r"|\$t\([^)]*\)"  # $t(key)
     r"|\$?(?<!\{)\{++[^{}]*+\}++"  # {entity} {{ value }} ${name}; possessive: linear in a run of {
@@ -27,15 +29,17 @@ PLACEHOLDER = re.compile(
     r"|(?<!%)%[-+#0']*\d*<PRI\w+>"  # %<PRIu64>
     rf"|{_PRINTF}"  # %s %1$s %.2f
     r"|</?(?!https?://|[^\s<>@]*@)[A-Za-z][^<>]*>|&[a-z]+;"  # <b> &nbsp;
-    rf"|{URL}|{EMAIL}"
+    rf"|{URL})|{EMAIL}"
 )
+_MARK = re.compile(r"[${%<&@]|://")  # every placeholder has one; much faster to find
 _OTHER_ADDRESS = re.compile(f"{HOST}|{HANDLE}")
+_ADDRESS_MARK = re.compile(r"@|\.[A-Za-z0-9-]")  # the same for these
 _NAME = re.compile(r"(\$?\{+)\s*([^{},]*?)\s*(?:,[^{}]*)?(\}+)")
 
 
 def placeholders(text: str) -> frozenset[str]:
     """Returns what a translator copies unchanged: `{entity}`, `%(name)s`, tags, addresses."""
-    return frozenset(PLACEHOLDER.findall(text))
+    return frozenset(_find(text))
 
 
 def comparable_placeholders(text: str) -> frozenset[str]:
@@ -44,13 +48,19 @@ def comparable_placeholders(text: str) -> frozenset[str]:
     `%1$s` and `%s` are the same, `{n}` and `{n, plural, one {# file} other {# files}}`, an address
     with and without a slash at its end. HTML is left out.
     """
-    found = PLACEHOLDER.findall(without_choices(text))
+    found = _find(without_choices(text))
     return frozenset(_comparable(each) for each in found if not is_html(each))
 
 
 def without_placeholders(text: str) -> str:
     """Returns the text with a space for each placeholder and each address of any kind."""
-    return _OTHER_ADDRESS.sub(" ", PLACEHOLDER.sub(" ", without_choices(text)))
+    if _MARK.search(text):
+        text = PLACEHOLDER.sub(" ", without_choices(text))
+    return _OTHER_ADDRESS.sub(" ", text) if _ADDRESS_MARK.search(text) else text
+
+
+def _find(text: str) -> list[str]:
+    return PLACEHOLDER.findall(text) if _MARK.search(text) else []
 
 
 def _comparable(found: str) -> str:
@@ -84,7 +94,7 @@ def is_testable_all(texts: list[str], num_words: np.ndarray) -> np.ndarray:
     found = num_words >= MIN_WORDS
     # Every placeholder has MARKUP, which is faster to find.
     for row in np.flatnonzero(found & read_lines(texts, frozenset()).has(MARKUP)):
-        found[row] = not PLACEHOLDER.search(texts[row])
+        found[row] = not (_MARK.search(texts[row]) and PLACEHOLDER.search(texts[row]))
     return found
 
 

@@ -2,13 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
+import itertools
+import pathlib
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tqdm import tqdm
 
+from gshard_mt.data.corpora.entry import Entry
 from gshard_mt.data.corpora.files import num_bytes_read
 from gshard_mt.data.corpora.readers import num_bytes
 from gshard_mt.data.corpora.recipe import Recipe
@@ -66,14 +69,21 @@ def run_locally(job: Job) -> PipelineOutput:
 
 def _calibrate(job: Job, workers: Workers) -> Calibrations:
     """Returns how the filters are calibrated for each tag of each corpus."""
-    samples: list[StoredSample] = []
-    entries = job.recipe.entries
-    for number, entry in enumerate(_progress("samples", len(entries), "corpora", entries)):
+    # Those with a source in common are drawn by one worker: it may have to be downloaded.
+    sources: dict[tuple[str, str], list[tuple[Entry, int]]] = defaultdict(list)
+    for number, entry in enumerate(job.recipe.entries):
         if needs_samples(entry, job.config.cleaning):
-            samples += draw_samples(entry, number, job.work)
+            sources[entry.scheme, entry.location].append((entry, number))
+    tasks = [(some, job.work) for some in sources.values()]
+    drawn = _each(workers, "samples", _draw_samples, tasks, "sources")
+    samples: list[StoredSample] = sorted(itertools.chain.from_iterable(drawn))
     tasks = [(sample, samples, job.cleaning(sample.corpus, sample.tag)) for sample in samples]
     found = _each(workers, "calibration", calibrate_sample, tasks)
     return {(each.corpus, each.tag): each for each in found}
+
+
+def _draw_samples(entries: Sequence[tuple[Entry, int]], folder: pathlib.Path) -> list[StoredSample]:
+    return [each for entry, number in entries for each in draw_samples(entry, number, folder)]
 
 
 def _clean(
@@ -180,18 +190,17 @@ def _write(
     return shards
 
 
-def _each(workers: Workers, what: str, function, tasks: list[tuple]) -> Iterator[Any]:
-    with _progress(what, len(tasks), "languages") as bar:
+def _each(
+    workers: Workers, what: str, function, tasks: list[tuple], unit: str = "languages"
+) -> Iterator[Any]:
+    with _progress(what, len(tasks), unit) as bar:
         for result in workers.map(function, tasks):
             bar.update()
             yield result
 
 
-def _progress(
-    what: str, total: int | None = None, unit: str = "pairs", each: Iterable[Any] | None = None
-) -> tqdm:
+def _progress(what: str, total: int | None = None, unit: str = "pairs") -> tqdm:
     return tqdm(
-        each,
         total=total,
         desc=what,
         unit=f" {unit}",
