@@ -29,39 +29,42 @@ class Augmentation:
     languages: Sequence[str | None]  # of each language pair's number; None is left alone
 
     def apply(self, columns: Columns, pair_of: np.ndarray, chunk: int) -> Columns:
-        """Returns the pairs of a chunk, some of them changed: a function of seed and chunk.
+        """Returns the pairs of a chunk, some of them perturbed: a function of seed and chunk.
 
         `pair_of` has the number of each one's language pair. A pair stays as it is if it would
         become longer than a row or has tokens of unknown text.
         """
-        rates = rates_of(self.config.augmentation)
+        names, shares = zip(*rates_of(self.config.augmentation).items(), strict=True)
         draws = np.random.default_rng([self.config.seed, chunk]).random(len(pair_of))
-        kinds = np.searchsorted(np.cumsum(list(rates.values())), draws, side="right")
+        kinds = np.searchsorted(np.cumsum(shares), draws, side="right")
         sources = _split(columns.source, columns.source_lengths)
         targets = _split(columns.target, columns.target_lengths)
-        for row in np.flatnonzero(kinds < len(rates)).tolist():
-            if language := self.languages[pair_of[row]]:
-                seed = f"{self.config.seed} {chunk} {row}"
-                name, ids = [*rates][kinds[row]], (sources[row], targets[row])
-                sources[row], targets[row] = self._perturb(name, language, seed, ids)
+        rows = [
+            row
+            for row in np.flatnonzero(kinds < len(names)).tolist()
+            if self.languages[pair_of[row]]
+            if unk_id not in sources[row] and unk_id not in targets[row]
+        ]
+        sentences = [
+            Sentence(self.languages[pair_of[row]] or "", source, english)
+            for row, source, english in zip(
+                rows,
+                self.tokenizer.decode_sources([sources[row].tolist() for row in rows]),
+                self.tokenizer.decode_targets([targets[row].tolist() for row in rows]),
+                strict=True,
+            )
+        ]
+        perturbed = [
+            perturb(names[kinds[row]], sentence, f"{self.config.seed} {chunk} {row}")
+            for row, sentence in zip(rows, sentences, strict=True)
+        ]
+        new_sources = self.tokenizer.encode_source([source for source, _ in perturbed])
+        new_targets = self.tokenizer.encode_target([english for _, english in perturbed])
+        for row, source, target in zip(rows, new_sources, new_targets, strict=True):
+            # A row also has room for EOS.
+            if len(source) < self.config.source_length and len(target) < self.config.target_length:
+                sources[row], targets[row] = np.array(source), np.array(target)
         return Columns(*_join(sources), *_join(targets))
-
-    def _perturb(
-        self, name: str, language: str, seed: str, ids: tuple[np.ndarray, np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        source, target = ids
-        if unk_id in source or unk_id in target:
-            return source, target
-        text = self.tokenizer.decode_sources([source.tolist()])[0]
-        pair = Sentence(language, text, self.tokenizer.decode_target(target.tolist()))
-        source_text, english = perturb(name, pair, seed)
-        new_source = self.tokenizer.encode_source([source_text])[0]
-        new_target = self.tokenizer.encode_target([english])[0]
-        # A row also has room for EOS.
-        fits = len(new_source) < self.config.source_length
-        if not fits or len(new_target) >= self.config.target_length:
-            return source, target
-        return np.array(new_source, np.int32), np.array(new_target, np.int32)
 
 
 def make_augmentation(
@@ -95,5 +98,5 @@ def _split(ids: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
 
 
 def _join(lists: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    ids = np.concatenate([np.zeros(0, np.int32), *lists])
+    ids = np.concatenate([np.zeros(0, np.int32), *lists], dtype=np.int32)
     return ids, np.array([len(each) for each in lists], np.int64)

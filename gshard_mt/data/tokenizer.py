@@ -52,6 +52,10 @@ class Tokenizer:
         """Returns the text of lines of ids without special symbols."""
         return self.source.decode(list(lines)) if lines else []
 
+    def decode_targets(self, lines: Sequence[list[int]]) -> list[str]:
+        """Returns the English text of lines of ids without special symbols."""
+        return self.target.decode(list(lines)) if lines else []
+
     def decode_target(self, ids: Sequence[int]) -> str:
         """Returns the text of ids up to the first EOS; padding and BOS are skipped."""
         ids = [int(each) for each in ids]

@@ -167,5 +167,5 @@ def _training_texts(prepared: Prepared, pair: str, tokenizer: Tokenizer):
         records = reader.read(np.arange(start, min(start + _RECORDS, len(reader))))
         yield (
             tokenizer.decode_sources([record.source.tolist() for record in records]),
-            [tokenizer.decode_target(record.target.tolist()) for record in records],
+            tokenizer.decode_targets([record.target.tolist() for record in records]),
         )
