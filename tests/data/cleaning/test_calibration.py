@@ -79,6 +79,20 @@ def test_half_a_file_in_english_or_french_is_found(tag):
         assert sum(map(bool, found[: len(good)])) <= 0.06 * len(good)
 
 
+@pytest.mark.parametrize("tag", ["fo", "de", "ru"])
+def test_lines_of_another_language_are_found_though_the_sample_has_none(tag):
+    sample = calibrate(tag, lines(tag), ENGLISH, {})
+    evidence = Evidence(sample.texts) if sample.texts else None
+    good = [(sentence(number, tag), sentence(number, "en")) for number in OTHER_NUMBERS]
+    bad = [(sentence(number, "fr"), sentence(number, "en")) for number in OTHER_NUMBERS[::100]]
+    bad += [(sentence(7, "es"), sentence(9, "en")), (sentence(7, "en"), sentence(9, "en"))]
+    source, english = [pair[0] for pair in good + bad], [pair[1] for pair in good + bad]
+    calibration = sample.calibration._replace(evidence=evidence)
+    reason = clean(source, english, tag, CleaningConfig(), calibration).reason
+    assert (reason[len(good) :] > 0).all()
+    assert (reason[: len(good)] > 0).sum() <= MOST_LOST * len(good)
+
+
 @pytest.mark.parametrize(("tag", "language"), [("nl", "fr"), ("de", "fr"), ("et", "de")])
 def test_a_file_under_the_name_of_a_language_that_is_recognised_is_all_dropped(tag, language):
     assert share_dropped(tag, list(zip(lines(language), ENGLISH, strict=True))) >= 0.95
