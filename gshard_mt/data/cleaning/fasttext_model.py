@@ -1,9 +1,9 @@
 """fastText models: the label probabilities of many lines at once, from a model's file.
 
-fastText's own library takes one line at a time and looks up the n-grams of each word anew, which
-takes nearly all of its time. Here the vectors of words are kept. The probabilities are the same but
-for rounding. Follows fastText 0.9: src/dictionary.cc, src/loss.cc, src/productquantizer.cc in
-https://github.com/facebookresearch/fastText.
+fastText's own library takes one line at a time and looks up the n-grams of a word whenever it
+occurs, which takes nearly all of its time. Here the vectors of words are kept. The probabilities
+are the same but for rounding. Follows fastText 0.9: src/dictionary.cc, src/loss.cc,
+src/productquantizer.cc in https://github.com/facebookresearch/fastText.
 """
 # SPDX-License-Identifier: Apache-2.0
 

@@ -99,9 +99,7 @@ def train_models(
             key = "target_vocab_size" if name == "target" else "source_vocab_size"
             model, size, rare = None, getattr(config, key), {}
             while not model:
-                text = with_capitals(
-                    itertools.chain.from_iterable(map(read, sides)), config.augmentation
-                )
+                text = _text(read, sides, config.augmentation)
                 try:
                     model = train_model(
                         (line.translate(rare) for line in text) if rare else text,
@@ -113,7 +111,7 @@ def train_models(
                 except _SmallTextError as error:
                     size = error.most
                 except _ManyCharactersError as error:
-                    text = itertools.chain.from_iterable(map(read, sides))
+                    text = _text(read, sides, config.augmentation)
                     rare = _rare_characters(text, len(rare) + error.excess + 1, error)
                     print(
                         f"data.{key} is {size}, too few for all characters: the {len(rare)} rarest "
@@ -123,6 +121,12 @@ def train_models(
             (folder / f"{name}.model").write_bytes(model)
     finally:
         mark.unlink()
+
+
+def _text(
+    read: Callable[[int], Iterable[str]], sides: Iterable[int], config: AugmentationConfig
+) -> Iterator[str]:
+    return with_capitals(itertools.chain.from_iterable(map(read, sides)), config)
 
 
 def with_capitals(lines: Iterable[str], config: AugmentationConfig) -> Iterator[str]:

@@ -85,3 +85,10 @@ def test_another_kind_of_model_is_refused(path, tmp_path):
     (tmp_path / "model.ftz").write_bytes(content)
     with pytest.raises(DataError, match="ftz: found another kind of fastText model"):
         FasttextModel(tmp_path / "model.ftz")
+
+
+@pytest.mark.parametrize("size", [0, 30, 1000, 500_000])
+def test_a_model_cut_short_is_refused(path, tmp_path, size):
+    (tmp_path / "model.ftz").write_bytes(path.read_bytes()[:size])
+    with pytest.raises(DataError, match=r"model\.ftz: can't be read .*install it again"):
+        FasttextModel(tmp_path / "model.ftz")
