@@ -43,12 +43,14 @@ def read_phrases(num_languages: int) -> dict[str, Phrases]:
     drop are left out: placeholders, tags, differing numbers, untranslated text.
     """
     entry = dataclasses.replace(load_recipe(_WHEEL).entries[0], languages=("*",))
+    pairs = list(read_wheel(entry))
+    sources = normalize_all([pair.source for pair in pairs])
+    english = normalize_all([pair.english for pair in pairs])
+    folded = zip(fold_all(sources), fold_all(english), strict=True)
     phrases: dict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
-    for pair in read_wheel(entry):
-        source, english = normalize_all([pair.source, pair.english])
-        if _is_plain(source, english):
-            (key,) = fold_all([source])
-            phrases[language_code(pair.language)].setdefault(key, (source, english))
+    for pair, *sides, (key, other) in zip(pairs, sources, english, folded, strict=True):
+        if key != other and _is_plain(*sides):
+            phrases[language_code(pair.language)].setdefault(key, (sides[0], sides[1]))
     largest = sorted(phrases, key=lambda language: (-len(phrases[language]), language))
     return {
         language: Phrases(*zip(*phrases[language].values(), strict=True))
@@ -121,10 +123,8 @@ def write_corpus(
 
 def _is_plain(source: str, english: str) -> bool:
     both = source + english
-    folded_source, folded_english = fold_all([source, english])
     return (
         any(character.isalpha() for character in source)
-        and folded_source != folded_english
         and not placeholders(both)
         and not re.search(r"[<>{}\[\]%&@#*_|\\`]|://", both)
         and re.findall(r"\d+", source) == re.findall(r"\d+", english)
