@@ -1,4 +1,4 @@
-"""Languages: one code for each (ISO 639-1, else ISO 639-3), English names, scripts, locales."""
+"""Languages: one code for each (ISO 639-1, else ISO 639-3), English names, locales."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
@@ -8,9 +8,16 @@ from collections.abc import Collection, Iterable
 
 import iso639
 import iso639.exceptions
-from babel.core import get_global
 
 from gshard_mt.errors import DataError
+from gshard_mt.language_scripts import (
+    all_scripts,
+    default_scripts,
+    known_scripts,
+    members,
+    script_code,
+    script_of_modifier,
+)
 
 # A tag of BCP 47 (RFC 5646, section 2.1), with `_` read as `-`. Some write the region before the
 # script (`az-AZ-Latn`).
@@ -30,15 +37,6 @@ _POSIX = re.compile(
     r"(?P<name>[^.@]+)(?:\.(?:utf|iso|koi|cp|euc|gb|big)[a-z\d-]*)?(?:@(?P<modifier>[a-z\d=;-]+))?"
 )
 _MAX_CHARACTERS = 100  # of a tag
-_MODIFIERS = {
-    "latin": "Latn",
-    "ijekavianlatin": "Latn",
-    "iqtelif": "Latn",
-    "cyrillic": "Cyrl",
-    "arabic": "Arab",
-    "devanagari": "Deva",
-    "shaw": "Shaw",
-}
 # Tags that are older than BCP 47's rules, or that Microsoft, MediaWiki and Mozilla made up.
 _IRREGULAR = {
     "art-lojban": "jbo",
@@ -92,71 +90,6 @@ _TWINS = {
     "mhr": "chm",
     "nb": "no",
     "rmy": "rom",
-}
-
-# CLDR's names for languages written in several scripts at once.
-_SCRIPTS = {
-    "Hanb": {"Hani", "Bopo"},
-    "Hrkt": {"Hira", "Kana"},
-    "Jpan": {"Hira", "Kana", "Hani"},
-    "Kore": {"Hang", "Hani"},
-}
-# Forms of a script that Unicode encodes with it: they never make two languages.
-_ONE_SCRIPT = {
-    "Aran": "Arab",
-    "Cyrs": "Cyrl",
-    "Hans": "Hani",
-    "Hant": "Hani",
-    "Latf": "Latn",
-    "Latg": "Latn",
-    "Syre": "Syrc",
-    "Syrj": "Syrc",
-    "Syrn": "Syrc",
-}
-_NO_SCRIPT = ("Zinh", "Zsym", "Zxxx", "Zyyy", "Zzzz")
-# Where corpora mean another script than CLDR by a bare code.
-_DEFAULT_SCRIPTS = {"crh": "Latn"}
-# Scripts of languages that CLDR lacks, and scripts in use that CLDR has no region for.
-_MORE_SCRIPTS = {
-    "ace": {"Arab"},
-    "arq": {"Latn"},
-    "ber": {"Arab", "Latn", "Tfng"},
-    "bjn": {"Arab"},
-    "bm": {"Nkoo"},
-    "bs": {"Cyrl"},
-    "cdo": {"Latn"},
-    "cr": {"Latn"},
-    "crh": {"Latn"},
-    "gag": {"Cyrl"},
-    "grc": {"Grek"},
-    "hak": {"Latn"},
-    "hbs": {"Cyrl", "Latn"},
-    "hoc": {"Latn"},
-    "iu": {"Latn"},
-    "jv": {"Java"},
-    "kaa": {"Latn"},
-    "kk": {"Latn"},
-    "kr": {"Arab"},
-    "ks": {"Deva"},
-    "lad": {"Latn"},
-    "lfn": {"Cyrl"},
-    "mni": {"Latn", "Mtei"},
-    "nah": {"Latn"},
-    "nan": {"Latn"},
-    "nst": {"Latn"},
-    "oj": {"Latn"},
-    "ota": {"Latn"},
-    "rhg": {"Arab", "Latn"},
-    "rom": {"Cyrl"},
-    "sat": {"Beng", "Deva", "Latn", "Orya"},
-    "shi": {"Arab", "Latn"},
-    "taq": {"Tfng"},
-    "tk": {"Cyrl"},
-    "tt": {"Latn"},
-    "tzm": {"Tfng"},
-    "ug": {"Latn"},
-    "vai": {"Latn"},
-    "zgh": {"Latn"},
 }
 
 
@@ -268,13 +201,6 @@ def code_of_name(name: str) -> str | None:
         return None
 
 
-def script_of_modifier(modifier: str) -> str | None:
-    """Returns `Latn` for `latin` in `sr@latin`; None if it isn't about a script."""
-    modifier = modifier.lower()
-    script = modifier.capitalize()
-    return _MODIFIERS.get(modifier, script if script in _known_scripts() else None)
-
-
 @functools.cache
 def scripts_of(tag: str) -> frozenset[str]:
     """Returns the scripts that a language is written in, `{"Cyrl", "Latn"}` for `sr`.
@@ -283,14 +209,10 @@ def scripts_of(tag: str) -> frozenset[str]:
     `ja`. A script in the tag is the only one. Empty if nothing is known about the language.
     """
     language, script = _read(tag)
-    default = _expand(_default_script(language))
-    if script:
-        only = _expand(script)
-        return frozenset(default if only < default else only)
-    scripts = set(_MORE_SCRIPTS.get(language, ()))
-    for likely in _likely_scripts()[_cldr_code(language)]:
-        scripts |= _expand(likely)
-    return frozenset(scripts)
+    if not script:
+        return all_scripts(language)
+    only, default = members(script), default_scripts(language)
+    return default if only < default else only
 
 
 def _read(tag: str) -> tuple[str, str | None]:
@@ -322,13 +244,12 @@ def _parse(tag: str) -> tuple[str, str | None] | str:
     script = (match["script"] or match["late_script"] or "").capitalize()
     hints = [posix["modifier"] or "", *match["variants"].split("-")]  # `sr@latin`, `sr_latin`
     script = script or next(filter(None, map(script_of_modifier, hints)), "")
-    if script and script not in _known_scripts():
+    if script and script not in known_scripts():
         return f"has a script {script!r} that is not in ISO 15924; accepted: like sr_Latn"
     language = _iso_639(code)
     if not language:
         return "is not in ISO 639; accepted: codes like de, deu, pt-BR"
-    script = _ONE_SCRIPT.get(script, script)
-    return _MEMBERS.get(language, language), None if script in ("", *_NO_SCRIPT) else script
+    return _MEMBERS.get(language, language), script_code(script) if script else None
 
 
 def _iso_639(code: str) -> str | None:
@@ -360,39 +281,4 @@ def _twin(code: str) -> str:
 
 
 def _is_default(language: str, script: str | None) -> bool:
-    return script is None or _expand(script) <= _expand(_default_script(language))
-
-
-def _default_script(language: str) -> str:
-    if language in _DEFAULT_SCRIPTS:
-        return _DEFAULT_SCRIPTS[language]
-    likely = get_global("likely_subtags").get(_cldr_code(language))
-    # Nearly all languages that CLDR lacks are written in Latin.
-    return likely.split("_")[1] if likely else "Latn"
-
-
-def _cldr_code(language: str) -> str:
-    """Returns the code by which CLDR knows a language: it has `lah` for `pnb`."""
-    if language in get_global("likely_subtags"):
-        return language
-    return get_global("language_aliases").get(language, language).split("_")[0]
-
-
-def _expand(script: str) -> set[str]:
-    return _SCRIPTS.get(script) or {_ONE_SCRIPT.get(script, script)}
-
-
-@functools.cache
-def _likely_scripts() -> dict[str, set[str]]:
-    """Returns language -> all scripts for which CLDR has a likely region or language."""
-    scripts: dict[str, set[str]] = defaultdict(set)
-    for tag, likely in get_global("likely_subtags").items():
-        scripts[tag.split("_")[0]].add(likely.split("_")[1])
-    return scripts
-
-
-@functools.cache
-def _known_scripts() -> frozenset[str]:
-    """Returns the scripts of CLDR, with forms and mixtures of them and those of ISO for none."""
-    likely = set().union(*_likely_scripts().values())
-    return frozenset({*likely, *_SCRIPTS, *_ONE_SCRIPT, *_NO_SCRIPT, "Piqd"})
+    return script is None or members(script) <= default_scripts(language)

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # A room is a folder or a file right under gshard_mt/. Rooms of one floor don't know each other.
 FLOORS = [
-    {"errors", "documents"},
+    {"errors", "documents", "language_scripts"},
     {"partitioning", "routing", "report", "languages"},
     {"config"},
     {"model", "data", "run"},
@@ -53,6 +53,7 @@ BANNED = {
     "gshard_mt.documents": JAX,
     "gshard_mt.config": JAX,
     "gshard_mt.languages": JAX,
+    "gshard_mt.language_scripts": JAX,
     "gshard_mt.serve": JAX,
     "gshard_mt.partitioning.axes": JAX,
     "gshard_mt.report": JAX,

@@ -18,7 +18,8 @@ from gshard_mt.data.corpora.po import PoSyntaxError, parse_po
 from gshard_mt.data.corpora.tags import ENGLISH, Tags
 from gshard_mt.documents import in_one_line
 from gshard_mt.errors import DataError
-from gshard_mt.languages import code_of_name, is_language, script_of_modifier
+from gshard_mt.language_scripts import script_of_modifier
+from gshard_mt.languages import code_of_name, is_language
 
 MAX_CATALOGUE_BYTES = 64 << 20
 
