@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from gshard_mt.config.records import AugmentationConfig
+from gshard_mt.config.records import AugmentationConfig, DataConfig
 from gshard_mt.data.cleaning.fold import fold_all
 from gshard_mt.data.prepare import clean_rows
 from gshard_mt.data.prepare.prepare import prepare
-from gshard_mt.data.prepare.subwords import with_capitals
+from gshard_mt.data.prepare.subwords import train_models, with_capitals
 from gshard_mt.data.prepared import open_prepared
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import ConfigError, DataError
@@ -204,6 +204,16 @@ def test_a_few_rare_characters_too_many_are_spelled_as_bytes(tmp_path, capsys):
     prepare(config, tmp_path / "data")
     assert load_tokenizer(tmp_path / "data").vocab_sizes[0] == 290
     assert "rarest are spelled as bytes" in capsys.readouterr().err
+
+
+def test_the_rarest_characters_are_those_of_the_text_with_capitals(tmp_path, capsys):
+    capitals = AugmentationConfig(upper_case=0.99)
+    config = DataConfig(source_vocab_size=300, target_vocab_size=300, augmentation=capitals)
+    config.character_coverage = 1.0
+    lines = ["one two three four five"] * 3000 + list("бвгджзийклмнпрстуфхцчшщъыьэюя")
+    train_models(lambda side: lines, config, tmp_path / "tokenizer")
+    assert load_tokenizer(tmp_path).vocab_sizes == (300, 300)
+    assert capsys.readouterr().err.count("rarest are spelled as bytes") == 2  # source, English
 
 
 @pytest.mark.parametrize("is_joint", [False, True])
