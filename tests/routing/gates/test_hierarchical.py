@@ -65,7 +65,7 @@ def test_hierarchical_is_the_slow_one_token_by_token(problem, num_choices, has_k
     logits_GSE, is_token_GS, capacity = problem
     num_parts = SHAPES[(*logits_GSE.shape, capacity)]
     if num_parts < 3:  # fewer programs: all combinations with the largest shape only
-        has_key = num_choices == 2
+        has_key, num_choices = True, num_parts
     rng = np.random.default_rng(seed)
     shape_GSA = (*is_token_GS.shape, num_parts)
     shape_GSAJ = (*shape_GSA, logits_GSE.shape[-1] // num_parts)
@@ -107,11 +107,11 @@ def test_hierarchical_is_the_slow_one_token_by_token(problem, num_choices, has_k
 def test_one_level_with_nothing_to_choose_leaves_the_flat_gate(num_parts):
     rng = np.random.default_rng(0)
     logits_GSE, noise_GSE = rng.normal(size=(2, 2, 10, 4)).astype(np.float32)
-    is_token_GS = jnp.ones((2, 10), bool)
+    is_token_GS = np.ones((2, 10), bool)
     options = (("num_choices", 2),)
     flat = route(noisy_top_k, logits_GSE, is_token_GS, 4, None, options, noise_GSE=noise_GSE)
     # With one group only its experts are chosen among, with groups of one only the groups are.
-    zeros = {1: jnp.zeros((2, 10, 1)), 4: jnp.zeros((2, 10, 4))}[num_parts]
+    zeros = np.zeros((2, 10, num_parts), np.float32)
     is_one = num_parts == 1
     routing = route(
         hierarchical,
@@ -143,13 +143,13 @@ def test_the_weights_of_all_choices_sum_to_one():
 
 def test_gradients_of_weights_and_loss_match_finite_differences():
     rng = np.random.default_rng(1)
-    is_token_GS = jnp.arange(8)[None] < 7
-    cotangent_GSK = jnp.asarray(rng.normal(size=(1, 8, 4)), jnp.float32)
+    is_token_GS = np.arange(8)[None] < 7
+    cotangent_GSK = rng.normal(size=(1, 8, 4)).astype(np.float32)
     inputs = {
         "logits_GSE": separated_logits(0, (1, 8, 3, 3)).reshape(1, 8, 9),
         "primary_GSA": separated_logits(1, (1, 8, 3)),
-        "noise_GSE": jnp.asarray(rng.normal(size=(1, 8, 9)), jnp.float32),
-        "primary_noise_GSA": jnp.asarray(rng.normal(size=(1, 8, 3)), jnp.float32),
+        "noise_GSE": rng.normal(size=(1, 8, 9)).astype(np.float32),
+        "primary_noise_GSA": rng.normal(size=(1, 8, 3)).astype(np.float32),
     }
 
     def scalar(products):

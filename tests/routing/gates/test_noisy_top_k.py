@@ -24,6 +24,8 @@ from tests.routing.problems import (
     squared_variation,
 )
 
+choose = jax.jit(choose_noisy, static_argnums=2)
+
 
 def slow_choice(logits_E, noisy_E, deviation_E, num_choices):
     """Returns the choices of one token, its gates and its P(x, i)."""
@@ -63,6 +65,8 @@ def slow_noisy_top_k(logits_GSE, noise_GSE, draws_GSE, is_token_GS, capacity, nu
 def test_noisy_top_k_is_the_slow_one_token_by_token(problem, has_key, seed):
     logits_GSE, is_token_GS, capacity = problem
     num_choices = {2: 2, 4: 2, 64: 1}[logits_GSE.shape[-1]]
+    if logits_GSE.shape[-1] != 4:  # fewer programs: without a key with one shape only
+        has_key = True
     noise_GSE = np.random.default_rng(seed).normal(size=logits_GSE.shape).astype(np.float32)
     key = jax.random.key(seed) if has_key else None
     draws_GSE = (
@@ -91,15 +95,14 @@ def test_load_is_how_often_an_expert_is_chosen_when_its_own_noise_is_drawn_again
         noisy_RE[:, i] = logits_E[i] + rng.normal(size=40_000) * deviation_E[i]
         rank_R = (noisy_RE > noisy_RE[:, i : i + 1]).sum(-1)
         expected_E.append(np.mean(rank_R < 2))
-    choose = jax.jit(choose_noisy, static_argnums=2)
-    choices = choose(jnp.asarray(logits_E), jnp.asarray(noise_E), 2, key)
+    choices = choose(logits_E.astype(np.float32), noise_E.astype(np.float32), 2, key)
     # 40,000 trials: five standard deviations are at most 0.0125.
     np.testing.assert_allclose(choices.load_E, expected_E, atol=0.0125)
 
 
 def test_weights_of_zero_load_all_experts_alike():
-    zeros_GSE = jnp.zeros((4, 2000, 8))
-    is_token_GS = jnp.ones((4, 2000), bool)
+    zeros_GSE = np.zeros((4, 2000, 8), np.float32)
+    is_token_GS = np.ones((4, 2000), bool)
     options = (("num_choices", 2),)
     routing = route(
         noisy_top_k,
@@ -117,22 +120,22 @@ def test_weights_of_zero_load_all_experts_alike():
 
 
 def test_the_load_of_as_many_choices_as_experts_is_the_number_of_tokens():
-    logits_GSE = jax.random.normal(jax.random.key(0), (1, 5, 3))
-    choices = choose_noisy(logits_GSE, logits_GSE, 3, None)
+    logits_GSE = np.random.default_rng(0).normal(size=(1, 5, 3)).astype(np.float32)
+    choices = choose(logits_GSE, logits_GSE, 3, None)
     np.testing.assert_array_equal(choices.load_E, np.ones((1, 5, 3)))
     np.testing.assert_allclose(choices.gates_E.sum(-1), 1.0, rtol=1e-6)
 
 
 def test_gradients_of_weights_and_loss_match_finite_differences():
     rng = np.random.default_rng(1)
-    cotangent_GSK = jnp.asarray(rng.normal(size=(1, 8, 2)), jnp.float32)
+    cotangent_GSK = rng.normal(size=(1, 8, 2)).astype(np.float32)
     inputs = {
         "logits_GSE": separated_logits(0, (1, 8, 5)),
-        "noise_GSE": jnp.asarray(rng.normal(size=(1, 8, 5)), jnp.float32),
+        "noise_GSE": rng.normal(size=(1, 8, 5)).astype(np.float32),
     }
 
     def scalar(inputs):
-        is_token_GS = jnp.arange(8)[None] < 7
+        is_token_GS = np.arange(8)[None] < 7
         gate = gate_inputs(inputs["logits_GSE"], is_token_GS, 4)
         routing = noisy_top_k(gate, num_choices=2, noise_GSE=inputs["noise_GSE"])
         return jnp.sum(routing.weight_GSK * cotangent_GSK) + routing.aux_loss
@@ -141,12 +144,12 @@ def test_gradients_of_weights_and_loss_match_finite_differences():
 
 
 def test_the_scale_of_the_noise_learns_from_the_weights_of_noisy_choices():
-    logits_GSE = jax.random.normal(jax.random.key(0), (1, 6, 4))
+    logits_GSE = np.random.default_rng(0).normal(size=(1, 6, 4)).astype(np.float32)
 
     def scalar(noise_GSE):
-        is_token_GS = jnp.ones((1, 6), bool)
+        is_token_GS = np.ones((1, 6), bool)
         inputs = gate_inputs(logits_GSE, is_token_GS, 6, jax.random.key(1))
         routing = noisy_top_k(inputs, num_choices=2, noise_GSE=noise_GSE)
         return jnp.sum(routing.weight_GSK[..., 0])
 
-    assert np.any(jax.jit(jax.grad(scalar))(jnp.zeros((1, 6, 4))))
+    assert np.any(jax.jit(jax.grad(scalar))(np.zeros((1, 6, 4), np.float32)))

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,10 @@ from tests.routing.problems import (
     separated_logits,
     to_combine,
 )
+
+SHAPE = (3, 16, 4)  # G, S, E of most tests, which share a program with this capacity
+CAPACITY = 5
+ALL = np.ones(SHAPE[:2], bool)
 
 
 class SlowTop2(NamedTuple):
@@ -72,6 +75,8 @@ def _top_2(gates_E):
 @given(routing_problems(), st.sampled_from(["all", "drawn", "as printed"]), st.integers(0, 1000))
 def test_top2_is_algorithm_1_token_by_token(problem, kind, seed):
     logits_GSE, is_token_GS, capacity = problem
+    if logits_GSE.shape != SHAPE:  # fewer programs: every kind with one shape only
+        kind = "drawn"
     key = None if kind == "all" else jax.random.key(seed)
     count_rejected = kind == "as printed"
     uniform_GS = None if key is None else np.asarray(jax.random.uniform(key, is_token_GS.shape))
@@ -88,69 +93,70 @@ def test_top2_is_algorithm_1_token_by_token(problem, kind, seed):
 
 
 def test_a_group_of_padding_does_not_dilute_the_loss():
-    logits_GSE = np.random.default_rng(0).normal(size=(1, 12, 4)).astype(np.float32)
-    one = route(top2, logits_GSE, np.ones((1, 12), bool), 4)
-    is_token_GS = np.array([[True] * 12, [False] * 12])
-    two = route(top2, np.concatenate([logits_GSE, logits_GSE]), is_token_GS, 4)
-    np.testing.assert_allclose(one.aux_loss, two.aux_loss, rtol=1e-6)
+    logits_SE = np.random.default_rng(0).normal(size=SHAPE[1:]).astype(np.float32)
+    logits_GSE = np.tile(logits_SE, (3, 1, 1))  # the mean over equal groups is that of one
+    three = route(top2, logits_GSE, ALL, CAPACITY)
+    one = route(top2, logits_GSE, ALL & [[True], [False], [False]], CAPACITY)
+    np.testing.assert_allclose(one.aux_loss, three.aux_loss, rtol=1e-6)
 
 
-@pytest.mark.parametrize("num_experts", [1, 64])
-def test_the_loss_is_1_when_routing_is_uniform(num_experts):
+def test_the_loss_is_1_when_routing_is_uniform():
     # Token s prefers expert s mod E by a hair: counts are even, and so are the gates.
-    logits_SE = 1e-4 * np.eye(num_experts, dtype=np.float32)[np.arange(128) % num_experts]
-    routing = route(top2, jnp.asarray(logits_SE)[None], jnp.ones((1, 128), bool), 128)
+    logits_SE = 1e-4 * np.eye(4, dtype=np.float32)[np.arange(16) % 4]
+    routing = route(top2, np.tile(logits_SE, (3, 1, 1)), ALL, CAPACITY)
     np.testing.assert_allclose(routing.aux_loss, 1.0, rtol=1e-5)
 
 
 def test_the_loss_is_e_when_one_expert_gets_everything():
-    logits_GSE = jnp.zeros((1, 8, 4)).at[..., 2].set(100.0)
-    routing = route(top2, logits_GSE, jnp.ones((1, 8), bool), 8)
+    logits_GSE = np.zeros(SHAPE, np.float32)
+    logits_GSE[..., 2] = 100.0
+    routing = route(top2, logits_GSE, ALL, CAPACITY)
     np.testing.assert_allclose(routing.aux_loss, 4.0, rtol=1e-5)
 
 
 def test_equal_gates_go_to_the_lowest_experts():
-    routing = route(top2, jnp.zeros((1, 3, 5)), jnp.ones((1, 3), bool), 3)
-    np.testing.assert_array_equal(routing.expert_GSK[0], [[0, 1]] * 3)
-    np.testing.assert_array_equal(routing.slot_GSK[0], [[0, 0], [1, 1], [2, 2]])
+    routing = route(top2, np.zeros(SHAPE, np.float32), ALL, CAPACITY)
+    np.testing.assert_array_equal(routing.expert_GSK[0], [[0, 1]] * 16)
+    np.testing.assert_array_equal(routing.slot_GSK[0][:3], [[0, 0], [1, 1], [2, 2]])
 
 
 def test_second_choices_come_after_all_first_choices_of_their_expert():
     # Token 0 wants 0 then 1; tokens 1 and 2 want 1 then 0. With two slots, 1 is full before pass 2.
-    logits_GSE = jnp.array([[[2.0, 1.0], [1.0, 2.0], [1.0, 2.0]]])
-    routing = route(top2, logits_GSE, jnp.ones((1, 3), bool), 2)
+    logits_GSE = np.array([[[2, 1], [1, 2], [1, 2]]], np.float32)
+    routing = route(top2, logits_GSE, np.ones((1, 3), bool), 2)
     np.testing.assert_array_equal(routing.weight_GSK[0] > 0, [[1, 0], [1, 1], [1, 0]])
     np.testing.assert_array_equal(routing.is_selected_GSK, np.ones((1, 3, 2)))
 
 
 def test_one_expert_has_no_second_choice():
-    routing = route(top2, jnp.ones((1, 4, 1)), jnp.ones((1, 4), bool), 3)
+    routing = route(top2, np.ones((1, 4, 1), np.float32), np.ones((1, 4), bool), 3)
     np.testing.assert_array_equal(routing.weight_GSK[0], [[1, 0], [1, 0], [1, 0], [0, 0]])
+    np.testing.assert_allclose(routing.aux_loss, 1.0, rtol=1e-5)  # as routing is uniform
 
 
 def test_the_second_expert_is_drawn_with_probability_2_g2():
     gate_2 = 0.3
-    logits_GSE = jnp.broadcast_to(jnp.log(jnp.array([1 - gate_2, gate_2])), (4, 5000, 2))
-    is_token_GS = jnp.ones((4, 5000), bool)
+    logits_GSE = np.tile(np.log(np.array([1 - gate_2, gate_2], np.float32)), (4, 5000, 1))
+    is_token_GS = np.ones((4, 5000), bool)
     routing = route(top2, logits_GSE, is_token_GS, 5000, jax.random.key(0))
-    assert np.all(routing.is_selected_GSK[..., 0])
+    is_selected_GSK = np.asarray(routing.is_selected_GSK)
+    assert np.all(is_selected_GSK[..., 0])
     # 20,000 draws of probability 0.6: five standard deviations are 0.017.
-    assert abs(float(jnp.mean(routing.is_selected_GSK[..., 1])) - 2 * gate_2) < 0.017
+    assert abs(is_selected_GSK[..., 1].mean() - 2 * gate_2) < 0.017
 
 
 def test_every_second_choice_is_selected_by_policy_all():
-    logits_GSE = jax.random.normal(jax.random.key(1), (2, 50, 4))
-    is_token_GS = jnp.ones((2, 50), bool)
+    logits_GSE = np.random.default_rng(1).normal(size=SHAPE).astype(np.float32)
     options = (("second_policy", "all"),)
-    routing = route(top2, logits_GSE, is_token_GS, 50, jax.random.key(0), options)
-    jax.tree.map(np.testing.assert_array_equal, routing, route(top2, logits_GSE, is_token_GS, 50))
-    assert np.all(routing.weight_GSK > 0)
+    routing = route(top2, logits_GSE, ALL, CAPACITY, jax.random.key(0), options)
+    jax.tree.map(np.testing.assert_array_equal, routing, route(top2, logits_GSE, ALL, CAPACITY))
+    assert np.all(routing.is_selected_GSK)
 
 
 def test_gradients_of_weights_and_loss_match_finite_differences():
     rng = np.random.default_rng(1)
-    is_token_GS = jnp.arange(10)[None] < 9
-    cotangent_GSK = jnp.asarray(rng.normal(size=(1, 10, 2)), jnp.float32)
+    is_token_GS = np.arange(10)[None] < 9
+    cotangent_GSK = rng.normal(size=(1, 10, 2)).astype(np.float32)
 
     def scalar(logits_GSE):
         routing = top2(gate_inputs(logits_GSE, is_token_GS, 3, jax.random.key(3)))
