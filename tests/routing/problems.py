@@ -5,6 +5,7 @@ import functools
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
@@ -28,7 +29,7 @@ class SlowRouting(NamedTuple):
 def gate_inputs(logits_GSE, is_token_GS, capacity, key=None, token_id_GS=None) -> GateInputs:
     """Inputs of a gate; subword ids matter to `hashed` only."""
     if token_id_GS is None:
-        token_id_GS = np.zeros(is_token_GS.shape, np.int32)
+        token_id_GS = jnp.asarray(np.zeros(is_token_GS.shape, np.int32))
     return GateInputs(logits_GSE, is_token_GS, token_id_GS, capacity, key)
 
 
