@@ -33,19 +33,30 @@ SPECS = [
 ]
 
 
-def random(seed: int, letters: str) -> jax.Array:
+def random(seed: int, letters: str) -> Any:
     shape = tuple(SIZES[letter] for letter in letters)
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+drop = jax.jit(dropout, static_argnums=1)
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_contract_is_einsum_in_value_and_gradients(spec):
     letters_x, letters_w, letters_y = spec.replace("->", ",").split(",")
     x, w, dy = random(0, letters_x), random(1, letters_w), random(2, letters_y)
-    y, pull_back = jax.vjp(lambda x, w: contract(spec, x, w, jnp.float32), x, w)
-    expected, expected_pull_back = jax.vjp(lambda x, w: jnp.einsum(spec, x, w), x, w)
-    np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6)
-    for found, wanted in zip(pull_back(dy), expected_pull_back(dy), strict=True):
+
+    @jax.jit
+    def values(x, w, dy):
+        y, pull_back = jax.vjp(lambda x, w: contract(spec, x, w, jnp.float32), x, w)
+        return y, *pull_back(dy)
+
+    expected = (
+        np.einsum(spec, x, w),
+        np.einsum(f"{letters_y},{letters_w}->{letters_x}", dy, w),
+        np.einsum(f"{letters_y},{letters_x}->{letters_w}", dy, x),
+    )
+    for found, wanted in zip(values(x, w, dy), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
 
@@ -70,7 +81,7 @@ def test_dropout_keeps_the_expected_fraction_and_mean(rate, shape):
     tolerance = 4 * (rate * (1 - rate) / 100_000) ** 0.5
     masks = []
     for seed in range(3):
-        y = np.asarray(dropout(jnp.ones(shape), rate, jax.random.key(seed)))
+        y = np.asarray(drop(np.ones(shape, np.float32), rate, jax.random.key(seed)))
         np.testing.assert_allclose(np.unique(y), [0.0, 1 / (1 - rate)], rtol=1e-6)
         assert abs((y == 0).mean() - rate) < tolerance
         assert abs(y.mean() - 1) < tolerance / (1 - rate)
@@ -80,7 +91,7 @@ def test_dropout_keeps_the_expected_fraction_and_mean(rate, shape):
 
 
 def test_dropout_is_independent_between_rows_and_between_columns():
-    is_zero = np.asarray(dropout(jnp.ones((400, 250)), 0.5, jax.random.key(1))) == 0
+    is_zero = np.asarray(drop(np.ones((400, 250), np.float32), 0.5, jax.random.key(1))) == 0
     tolerance = 4 * (0.25 * 0.75 / 99_000) ** 0.5
     for shift in (1, 2, 7):
         assert abs((is_zero[shift:] & is_zero[:-shift]).mean() - 0.25) < tolerance
@@ -92,8 +103,8 @@ def test_dropout_is_independent_between_rows_and_between_columns():
 
 def test_dropout_passes_gradients_where_it_keeps():
     x, key = random(0, "BLM"), jax.random.key(0)
-    gradient = jax.grad(lambda x: jnp.sum(dropout(x, 0.5, key)))(x)
-    np.testing.assert_array_equal(gradient, dropout(jnp.ones_like(x), 0.5, key))
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(dropout(x, 0.5, key))))(x)
+    np.testing.assert_array_equal(gradient, drop(np.ones_like(x), 0.5, key))
 
 
 def test_split_key_of_no_key_is_no_keys():
@@ -133,10 +144,11 @@ def test_attention_is_a_softmax_over_the_keys_of_the_mask_head_by_head():
     wq, wk, wv, wo = (
         np.asarray(w[...]) for w in (layer.wq_MND, layer.wk_MND, layer.wv_MND, layer.wo_NDM)
     )
-    x_BTM, memory_BLM = np.asarray(random(0, "BTM")), np.asarray(random(1, "BLM"))
+    x_BTM, memory_BLM = random(0, "BTM"), random(1, "BLM")
     mask_BTL = np.random.default_rng(2).random((2, 3, 5)) < 0.6
     mask_BTL[..., 0] = True
-    y_BTM = layer(x_BTM, memory_BLM, mask_BTL, None)
+    attend = jax.jit(lambda x_BTM, memory_BLM, mask_BTL: layer(x_BTM, memory_BLM, mask_BTL, None))
+    y_BTM = attend(x_BTM, memory_BLM, mask_BTL)
     for b in range(2):
         for t in range(3):
             expected_M = np.zeros(SIZES["M"])
