@@ -3,6 +3,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,12 +22,26 @@ from tests.model import tiny
 DATA_STATE = {"next": 17, "sources": [{"seed": 2**40, "name": "de-en"}], "rest": None}
 
 
+# Parameters like others of a state; the program that sums an array is most of a test's time.
+ALIKE = {"decoder", "decoder_norm", "target_embedding_VM", "wk_MND", "wv_MND", "wo_NDM"}
+
+
+def thin_out(tree: Any) -> Any:
+    """The tree without parameters that are like others."""
+    if isinstance(tree, dict):
+        return {name: thin_out(part) for name, part in tree.items() if name not in ALIKE}
+    if isinstance(tree, tuple | list):
+        parts = map(thin_out, tree)
+        return type(tree)(*parts) if hasattr(tree, "_fields") else type(tree)(parts)
+    return tree
+
+
 @functools.cache
 def shapes_on(mesh, shard_parameters: bool = False):
-    """The state of a tiny MoE model with factored and unfactored experts, on a mesh."""
+    """Most of the state of a tiny MoE model with factored and unfactored arrays, on a mesh."""
     config = dataclasses.replace(tiny.MOE, model_dim=128, ffn_dim=128)
     blueprint = abstract_model(config, tiny.VOCAB_SIZES, mesh, shard_parameters)
-    return abstract_state(blueprint, make_optimizer(TrainConfig(), blueprint.letters))
+    return thin_out(abstract_state(blueprint, make_optimizer(TrainConfig(), blueprint.letters)))
 
 
 def fill(like, seed: int):
@@ -90,17 +105,17 @@ def test_sharded_parameters_are_restored_replicated_and_vice_versa(tmp_path, is_
 
 @functools.cache
 def dense_shapes(stage: int):
-    """The state of a dense model of eight layers per stack, each stage with its own, if any."""
+    """Most of the state of a dense model of eight layers per stack, in stages if there are any."""
     config = Config(model=dataclasses.replace(tiny.DENSE, num_layers=16))
     config.mesh.stage = stage
     mesh = build_mesh(2, 1, 1, 4) if stage > 1 else tiny.one_device()
-    return abstract_training(config, tiny.VOCAB_SIZES, mesh)[2]
+    return thin_out(abstract_training(config, tiny.VOCAB_SIZES, mesh)[2])
 
 
 @pytest.mark.parametrize("stages", [(4, 1), (1, 4)])
 def test_pipeline_stages_are_restored_on_one_device_and_vice_versa(tmp_path, stages):
     split = [leaf for leaf in jax.tree.leaves(dense_shapes(4)) if "stage" in leaf.sharding.spec]
-    assert len(split) > 40
+    assert len(split) > 20
     assert_comes_back(tmp_path, *map(dense_shapes, stages))
 
 
