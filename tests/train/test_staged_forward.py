@@ -22,8 +22,10 @@ BATCH = tiny.pack(ROWS, 16)
 def make_config(stage: int, num_parts: int) -> Config:
     config = Config()
     config.model = dataclasses.replace(
-        tiny.DENSE, num_layers=2 * DEPTH, dropout_rate=0.1, ffn_dropout_rate=0.1, remat="full"
+        tiny.DENSE, num_layers=2 * DEPTH, dropout_rate=0.1, ffn_dropout_rate=0.1
     )
+    config.model.remat = "full" if stage > 1 else "none"  # which changes no value
+    config.train.optimizer = "adamw"
     config.train.accumulation_steps, config.mesh.stage = num_parts, stage
     return config
 
