@@ -33,6 +33,17 @@ def call(name: str, *arguments, input: bytes = b"") -> subprocess.CompletedProce
     )
 
 
+@contextlib.contextmanager
+def first_devices(number: int):
+    """Commands that are called see only JAX's first devices, as if the run simulated so many."""
+    some = sys.modules["jax"].devices()[:number]
+    with (
+        mock.patch("jax.devices", lambda: some),
+        mock.patch("gshard_mt.partitioning.mesh.simulate_cpu_devices"),
+    ):
+        yield
+
+
 def call_main(
     run: Callable[[], object], argv: list[str], input: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:

@@ -13,15 +13,18 @@ import time
 import psutil
 import pytest
 
-from tests.cli.calling import import_command
+from tests.cli.calling import call, first_devices
 from tests.making.made_up import english_sentences, translated
-from tests.making.runs import Runs, finish
+from tests.making.runs import Runs
 
-WINDOW = import_command("translate").WINDOW
+WINDOW = 64  # lines
+# The command, whose own windows are longer.
+SHORT_WINDOWS = f"from gshard_mt.cli import translate; translate.WINDOW = {WINDOW}; "
+COMMAND = [sys.executable, "-c", SHORT_WINDOWS + "translate.entry()"]
 
 TRAIN = (
     *("--config.train.num_steps=4", "--config.decode.beam_size=1"),
-    *("--config.decode.batch_size=512", "--config.decode.max_length_factor=0.5"),
+    *("--config.decode.batch_size=8", "--config.decode.max_length_factor=0.5"),
     "--config.decode.max_source_length=16",  # one program for all
 )
 WEIRD = [
@@ -39,31 +42,49 @@ WEIRD = [
 
 
 @pytest.fixture(scope="module")
-def runs(config, prepared, tmp_path_factory) -> Runs:
-    runs = Runs(tmp_path_factory.mktemp("under_fire"), config, prepared, num_steps=4)
-    finish([runs.start("run", 1, *TRAIN)])
+def runs(config, prepared, tmp_path_factory, soak) -> Runs:
+    folder = tmp_path_factory.mktemp("under_fire")
+    runs = Runs(folder, config, prepared, num_steps=4, optimizer="adamw")
+    many = ("--config.decode.batch_size=512",) if soak else ()
+    done = runs.call("run", 1, *TRAIN, *many)
+    assert done.returncode == 0, done.stderr.decode()
     return runs
 
 
-def start(runs: Runs, **options) -> subprocess.Popen:
-    words = [sys.executable, "-m", "gshard_mt.cli.translate", "--workdir", runs.folder / "run"]
+def start(runs: Runs, command: list[str] = COMMAND) -> subprocess.Popen:
     pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [str(word) for word in words], stdin=pipe, stdout=pipe, stderr=pipe, **options
-    )
+    words = [*command, "--workdir", str(runs.folder / "run")]
+    return subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
-def test_as_many_lines_come_out_as_go_in_and_in_their_order(runs):
-    plain = [translated(text, "de").encode() for text in english_sentences()[:20]]
-    lines = [line for pair in zip(WEIRD, plain, strict=False) for line in pair]
+def ask(process: subprocess.Popen, lines: list[bytes]) -> list[bytes]:
+    """Sends lines, and only then reads as many."""
+    assert process.stdin and process.stdout
+    process.stdin.write(b"".join(line + b"\n" for line in lines))
+    process.stdin.flush()
+    return [process.stdout.readline() for _ in lines]
+
+
+PLAIN = [translated(text, "de").encode() for text in english_sentences()[:20]]
+
+
+@pytest.fixture(scope="module")
+def asked(runs) -> tuple[subprocess.Popen, list[bytes]]:
+    """A process that has translated plain lines, and what it answered."""
+    process = start(runs)
+    return process, ask(process, PLAIN)
+
+
+def test_as_many_lines_come_out_as_go_in_and_in_their_order(runs, asked):
+    lines = [line for pair in zip(WEIRD, PLAIN, strict=False) for line in pair]
     out, errors = start(runs).communicate(b"\n".join(lines))  # the last has no line end
     found = out.split(b"\n")
     assert found.pop() == b"" and len(found) == len(lines), errors
     assert found[0] == found[2] == found[4] == b""  # nothing to translate
     assert "lines are longer than decode.max_source_length=16 and were cut" in errors.decode()
     assert b"Traceback" not in errors and b"Warning" not in errors
-    alone, _ = start(runs).communicate(b"\n".join(plain) + b"\n")
-    assert found[1::2] == alone.split(b"\n")[: len(WEIRD)]
+    alone = [line.removesuffix(b"\n") for line in asked[1]]
+    assert found[1::2] == alone[: len(WEIRD)]
     for line in found:
         line.decode("utf-8")
         assert b"\r" not in line
@@ -71,10 +92,9 @@ def test_as_many_lines_come_out_as_go_in_and_in_their_order(runs):
 
 def evaluate(runs: Runs, data_dir: pathlib.Path) -> tuple[int, str]:
     """Returns the exit status and what is on standard error."""
-    words = ["--workdir", runs.folder / "run", "--data_dir", data_dir]
-    command = [sys.executable, "-m", "gshard_mt.cli.evaluate", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.returncode, done.stderr
+    with first_devices(1):
+        done = call("evaluate", "--workdir", runs.folder / "run", "--data_dir", data_dir)
+    return done.returncode, done.stderr.decode()
 
 
 def test_whatever_the_sentences_are_each_is_scored(runs, prepared, tmp_path):
@@ -122,29 +142,18 @@ def test_a_reader_that_leaves_ends_it_quietly(runs):
     assert b"Traceback" not in errors and b"BrokenPipe" not in errors
 
 
-def test_no_more_than_a_window_of_lines_is_held(runs):
-    """Which is why memory can't grow with the text."""
-    line = translated(english_sentences()[0], "de").encode()
-    process = start(runs)
-    assert process.stdin and process.stdout and process.stderr
+def test_a_program_that_waits_for_each_answer_gets_it(asked):
+    process, _ = asked
+    for line in PLAIN[:3]:
+        (answer,) = ask(process, [line])
+        assert answer.endswith(b"\n")
+    # Which is why memory can't grow with the text: no more than a window of lines is held.
     for _ in range(2):
-        process.stdin.write(b"%s\n" % line * WINDOW)
-        process.stdin.flush()
-        assert len({process.stdout.readline() for _ in range(WINDOW)}) == 1  # without its end
-    assert process.communicate()[0] == b"" and process.returncode == 0
-
-
-def test_a_program_that_waits_for_each_answer_gets_it(runs):
-    process = start(runs)
-    assert process.stdin and process.stdout
-    for text in english_sentences()[:3]:
-        process.stdin.write(translated(text, "de").encode() + b"\n")
-        process.stdin.flush()
-        assert process.stdout.readline().endswith(b"\n")
-    process.stdin.write(b"no UTF-8: \xff\n")
-    out, errors = process.communicate()
+        assert len(set(ask(process, PLAIN[:1] * WINDOW))) == 1
+    number = len(PLAIN) + 3 + 2 * WINDOW + 1
+    out, errors = process.communicate(b"no UTF-8: \xff\n")
     assert process.returncode == 2 and out == b""
-    assert b"error: standard input:4: not UTF-8 at byte 11" in errors
+    assert b"error: standard input:%d: not UTF-8 at byte 11" % number in errors
 
 
 @pytest.mark.soak
@@ -152,7 +161,7 @@ def test_memory_stays_flat_over_a_million_lines(runs, capsys):
     num_lines = 1_000_000
     rng = random.Random(1)
     texts = [translated(text, "de") for text in english_sentences()]
-    process = start(runs)
+    process = start(runs, [sys.executable, "-m", "gshard_mt.cli.translate"])
     assert process.stdin and process.stdout and process.stderr
     stdin, stderr = process.stdin, process.stderr
     shown: list[bytes] = []

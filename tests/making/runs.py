@@ -24,6 +24,7 @@ from gshard_mt.config.records import (
     TrainConfig,
 )
 from gshard_mt.data.prepared import Prepared
+from tests.cli.calling import call, first_devices
 
 CONFIG = """
 from gshard_mt.config import records as c
@@ -79,18 +80,26 @@ class Runs:
 
     def start(self, run: str, devices: int, *flags: str, before: str = "") -> subprocess.Popen:
         """Starts a process; `before` is a line of the shell that it comes after."""
-        words = [sys.executable, "-m", "gshard_mt.cli.train", "--config", self.folder / "config.py"]
-        words += ["--data_dir", self.data_dir, "--workdir", self.folder / run]
-        words += [f"--config.mesh.num_cpu_devices={devices}", *flags]
+        words = [sys.executable, "-m", "gshard_mt.cli.train", *self._flags(run, devices), *flags]
         environment = os.environ | {
             # Half a program, left by a process that was killed, is made anew, with a warning.
             "PYTHONWARNINGS": "ignore:Error reading persistent compilation cache entry",
         }
         pipe = subprocess.PIPE
-        command = [str(word) for word in words]
+        command = words
         if before:
             command = ["bash", "-c", f'{before}; exec "$@"', "bash", *command]
         return subprocess.Popen(command, env=environment, text=True, stdout=pipe, stderr=pipe)
+
+    def call(self, run: str, devices: int, *flags: str) -> subprocess.CompletedProcess[bytes]:
+        """Trains in this process, with the first of its devices."""
+        with first_devices(devices):
+            return call("train", *self._flags(run, devices), *flags)
+
+    def _flags(self, run: str, devices: int) -> list[str]:
+        paths = {"config": self.folder / "config.py", "data_dir": self.data_dir}
+        values = paths | {"workdir": self.folder / run, "config.mesh.num_cpu_devices": devices}
+        return [f"--{name}={value}" for name, value in values.items()]
 
     def start_two(self, run: str, *flags: str, devices: int = 4) -> list[subprocess.Popen]:
         """Starts two processes with `devices` simulated devices each."""
