@@ -1,4 +1,4 @@
-"""Two processes of four devices train like one of eight, and resume its run as it does theirs."""
+"""Two processes of two devices train like one of four, and resume its run as it does theirs."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -14,6 +14,7 @@ from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import read_run
+from tests.cli.test_commands import refused
 from tests.making.runs import Runs, assert_same, finish, free_port
 
 
@@ -21,24 +22,24 @@ from tests.making.runs import Runs, assert_same, finish, free_port
 def home(config, prepared, tmp_path_factory) -> Runs:
     lengths = {"num_steps": 8, "eval_every": 4, "save_every": 2, "max_checkpoints": 9}
     folder = tmp_path_factory.mktemp("home")
-    return Runs(folder, config, prepared, num_experts=8, **lengths)
+    return Runs(folder, config, prepared, num_experts=8, optimizer="adamw", **lengths)
 
 
 @pytest.fixture(scope="module")
 def of_one(home) -> str:
-    """What one process of eight devices prints, which trains to the end."""
-    (printed,) = finish([home.start("one", 8, "--profile_steps=3:4")])
+    """What one process of four devices prints, which trains to the end."""
+    (printed,) = finish([home.start("one", 4, "--profile_steps=3:4")])
     return printed
 
 
 @pytest.fixture(scope="module")
 def of_two(home, of_one) -> list[str]:
-    """What each of two processes of four devices prints, which take over from one at step 2."""
+    """What each of two processes of two devices prints, which take over from one at step 2."""
     run = home.folder / "turns"
     shutil.copytree(home.folder / "one", run)
     for step in (4, 6, 8):
         shutil.rmtree(run / "checkpoints" / str(step))
-    return finish(home.start_two("turns", "--config.train.num_steps=6"))
+    return finish(home.start_two("turns", "--config.train.num_steps=6", devices=2))
 
 
 def test_two_processes_train_like_one(home, of_two):
@@ -54,7 +55,7 @@ def test_only_the_first_process_prints(of_two, of_one):
     assert second == ""
     spoken = first.splitlines()
     (line,) = (line for line in spoken if line.startswith("processes"))
-    assert line.split() == ["processes", "2,", "each", "with", "4", "devices"]
+    assert line.split() == ["processes", "2,", "each", "with", "2", "devices"]
     spoken.remove(line)
     spoken.remove("resuming    from step 2")
     assert spoken.pop().startswith("step 6: dev nll")  # at the end
@@ -91,7 +92,7 @@ def test_two_processes_one_and_two_resume_each_other_without_a_trace(home, of_tw
     shutil.copytree(home.folder / "turns", run)
     with monkeypatch.context() as patch:
         patch.setenv("JAX_DEBUG_LOG_MODULES", "jax._src.compiler")
-        process = home.start("resumed", 8)
+        process = home.start("resumed", 4)
         _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     found = re.findall(r"compilation cache (hit|miss) for 'jit_step'", errors, re.IGNORECASE)
@@ -116,7 +117,7 @@ def test_processes_that_disagree_print_one_line_each_and_write_nothing(home):
     address = f"--coordinator_address=localhost:{free_port()}"
     flags = (address, "--num_processes=2")
     rates = ("--config.model.dropout_rate=0.2", "--config.model.dropout_rate=0.3")
-    processes = [home.start("odd", 4, *flags, f"--process_id={id}", rates[id]) for id in (0, 1)]
+    processes = [home.start("odd", 2, *flags, f"--process_id={id}", rates[id]) for id in (0, 1)]
     for process in processes:
         printed, errors = process.communicate(timeout=300)
         expected = "error: --config: process 1 of 2 differs from process 0; "
@@ -126,7 +127,5 @@ def test_processes_that_disagree_print_one_line_each_and_write_nothing(home):
 
 
 def test_a_flag_that_cannot_work_is_one_line(home):
-    process = home.start("odd", 8, "--profile_steps=1:9")
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 2 and errors.count("\n") == 1, errors
+    assert "--profile_steps" in refused(home.call("odd", 4, "--profile_steps=1:9"))
     assert not (home.folder / "odd").exists()
