@@ -30,6 +30,12 @@ _DATA_DIR = flags.DEFINE_string(
 _WORKDIR = cli_flags.define_workdir(
     "Run directory to create; if it holds an unfinished run, the run is resumed."
 )
+_INIT_FROM = flags.DEFINE_string(
+    "init_from",
+    "",
+    "RUN, RUN@STEP, RUN@best or RUN@average: another run whose parameters a new one begins with. "
+    "Everything else is new: optimizer, schedule, order of the data (docs/fine_tuning.md).",
+)
 _CHANGE_MIXTURE = flags.DEFINE_bool(
     "change_mixture",
     False,
@@ -66,7 +72,7 @@ def main() -> None:
         dev_bleu = make_dev_bleu(config, prepared, build_mesh(*config.mesh.decoding_shape()))
     if is_kept:
         log_line("memory      kept between steps (--nokeep_buffers frees it)")
-    options = Options(_CHANGE_MIXTURE.value, profile_steps, dev_bleu)
+    options = Options(_CHANGE_MIXTURE.value, profile_steps, dev_bleu, _INIT_FROM.value)
     if not train(config, prepared, workdir, mesh, options):
         sys.exit(STOPPED)
 

@@ -271,6 +271,23 @@ class DecodeConfig:
 
 
 @dataclass(slots=True)
+class InitConfig:
+    """How `gshard-train --init_from` fits another model's parameters into a larger one."""
+
+    expert_noise: float = option(
+        0.0, "noise of copied experts, in standard deviations of their weights", at_least(0)
+    )
+    reset_share: float = option(
+        0.0, "dense to experts: share of an expert's hidden units that begin at random", RATE
+    )
+    added_layers: str = option(
+        "identity",
+        "layers that the other model lacks change nothing at first, or repeat those below",
+        one_of("identity", "repeat"),
+    )
+
+
+@dataclass(slots=True)
 class Config:
     """One experiment."""
 
@@ -279,3 +296,4 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
+    init: InitConfig = field(default_factory=InitConfig)

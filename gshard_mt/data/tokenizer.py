@@ -15,6 +15,7 @@ from gshard_mt.errors import DataError
 pad_id, eos_id, bos_id, unk_id = 0, 1, 2, 3
 
 FOLDER = "tokenizer"
+_NO_PIECE = "\ue000"  # private use: in no text
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,25 @@ def load_tokenizer(data_dir: pathlib.Path) -> Tokenizer:
             raise DataError(f"{path}: not a SentencePiece model: {error}") from None
         digest.update(hashlib.sha256(content).digest())
     return Tokenizer(models[0], models[-1], digest.hexdigest())
+
+
+def spell_pieces(new: Tokenizer, old: Tokenizer, side: str) -> list[list[int]]:
+    """Returns for each new subword of a side the old one that is the same, or those that spell it.
+
+    `side` is `source` or `target`.
+    """
+    pieces, speller = getattr(new, side), getattr(old, side)
+    # A text gets a space in front, which pieces inside a word don't have; after a character that
+    # is in no piece they are spelled as they are.
+    before = speller.encode(_NO_PIECE)
+    spelled = []
+    for id in range(pieces.get_piece_size()):
+        piece = pieces.id_to_piece(id)
+        same = speller.piece_to_id(piece)
+        is_known = same != speller.unk_id() or id == pieces.unk_id()
+        text = _NO_PIECE + piece.replace("▁", " ")
+        spelled.append([same] if is_known else speller.encode(text)[len(before) :])
+    return spelled
 
 
 def model_paths(data_dir: pathlib.Path) -> list[pathlib.Path]:

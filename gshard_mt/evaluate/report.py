@@ -51,10 +51,12 @@ def _lead(report: Report) -> str:
     parameters = f"{scores.parameters:,} parameters"
     if scores.active_parameters != scores.parameters:
         parameters += f", {scores.active_parameters:,} of them active for a token"
+    origin = report.run.origin
+    began = f" Began with the parameters of {origin.name}." if origin else ""
     languages = "1 language" if len(scores.rows) == 1 else f"{len(scores.rows)} languages"
     return (
         f"{languages} into English. {model.num_layers} layers of width {model.model_dim}, "
-        f"{experts if model.moe.num_experts else 'dense'}, {parameters}."
+        f"{experts if model.moe.num_experts else 'dense'}, {parameters}.{began}"
     )
 
 

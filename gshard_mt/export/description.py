@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import math
+import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ FORMAT, FORMAT_VERSION = "gshard-mt", 1
 README = """\
 # A gshard-mt translation model
 
-{languages} to English, step {step}, {parameters:,} parameters in {dtype}.
+{languages} to English, step {step}, {parameters:,} parameters in {dtype}.{began}
 Everything needed to run it is here:
 
 - `config.json`: sizes, special ids, gates and the constants in the formulas. It is written last.
@@ -51,13 +52,14 @@ class Export(NamedTuple):
 
 def to_json(export: Export) -> dict[str, Any]:
     """Returns the content of `config.json`, which with the arrays is enough to build the model."""
-    config = keys.to_json(export.run.config)
+    config, origin = keys.to_json(export.run.config), export.run.origin
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "step": export.step,
         "dtype": export.dtype,
         "num_parameters": export.num_parameters,
+        "init_from": origin and origin._asdict() | {"run": pathlib.Path(origin.run).name},
         "vocabulary": dict(zip(("source", "target"), export.vocab_sizes, strict=True)),
         "tokenizer": {
             side: f"tokenizer/{'joint' if config['data']['joint_vocabulary'] else side}.model"
@@ -76,7 +78,9 @@ def to_readme(export: Export) -> str:
     rows = (
         f"| `{name}` | {letters} | {shape} |" for name, letters, shape in describe(export.tensors)
     )
+    origin = export.run.origin
     return README.format(
+        began=f"\nIt began with the parameters of {origin.name}." if origin else "",
         languages=", ".join(source_language(pair) for pair in export.run.train_pairs),
         step=export.step,
         parameters=export.num_parameters,

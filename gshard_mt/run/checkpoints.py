@@ -12,6 +12,7 @@ import pathlib
 import shutil
 import sys
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -93,6 +94,14 @@ class Checkpoints:
                 f"{self.directory}: step {step!r} not found; accepted: latest, best, {accepted}"
             )
         return int(step)
+
+    def params_checksum(self, step: str) -> str:
+        """Returns a checksum of the parameters of a step, or of all that `average` is made of."""
+        steps = self.steps() if step == AVERAGE else [self.choose(step)]
+        sums = [self._read_record(each)["checksums"] for each in steps]
+        names = sorted({name for each in sums for name in each if name.startswith("params/")})
+        values = [[each.get(name) for name in names] for each in sums]
+        return f"{zlib.crc32(repr(values).encode()):08x}"
 
     def save(
         self,

@@ -41,6 +41,22 @@ FIXED_DATA_KEYS = frozenset(
 )
 
 
+class Origin(NamedTuple):
+    """The checkpoint whose parameters a run began with (`gshard-train --init_from`)."""
+
+    run: str  # its directory
+    step: int | str  # `average`: the mean of all that it had
+    checksum: str  # of the parameters
+
+    def __str__(self) -> str:
+        return f"{self.run}@{self.step}"
+
+    @property
+    def name(self) -> str:
+        """The same without the folders that the directory is in, for a page that others read."""
+        return f"{pathlib.Path(self.run).name}@{self.step}"
+
+
 class Run(NamedTuple):
     """What `config.json` of a run directory records."""
 
@@ -48,6 +64,7 @@ class Run(NamedTuple):
     data_dir: pathlib.Path  # of the prepared data, which are identified by the fingerprint
     data_fingerprint: str
     train_pairs: dict[str, int]  # `de-en` -> sentence pairs trained on, of those that have any
+    origin: Origin | None = None  # None: its parameters began at random
 
     def check_language(self, language: str) -> None:
         """Raises ConfigError for a source language the run was not trained on.
@@ -72,7 +89,8 @@ def read_run(workdir: pathlib.Path) -> Run:
     try:
         config, data_dir = from_json(record["config"]), pathlib.Path(record["data_dir"])
         train_pairs = {pair: number for pair, number in record["train_pairs"].items() if number}
-        return Run(config, data_dir, record["data_fingerprint"], train_pairs)
+        origin = Origin(**record["init_from"]) if record.get("init_from") else None
+        return Run(config, data_dir, record["data_fingerprint"], train_pairs, origin)
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: incomplete ({error!r}); restore the file as gshard-train wrote it"
@@ -103,6 +121,7 @@ def start_run(
         "data_dir": str(run.data_dir.resolve()),
         "data_fingerprint": run.data_fingerprint,
         "train_pairs": run.train_pairs,
+        "init_from": run.origin and run.origin._asdict(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     # The run keeps the tokenizer, so that it can translate without its data.

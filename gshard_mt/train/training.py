@@ -7,12 +7,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from gshard_mt.config.keys import to_json
 from gshard_mt.config.records import Config
 from gshard_mt.data.batches import Batch, TrainBatches, check_row_lengths, train_batches
 from gshard_mt.data.prepared import Prepared
+from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import CheckpointError, TrainingError
 from gshard_mt.model.blueprint import Blueprint, count_parameters
 from gshard_mt.model.cost import step_flops
@@ -32,6 +34,7 @@ from gshard_mt.run.directory import Run, lock_run, start_run
 from gshard_mt.run.integrity import check_copies
 from gshard_mt.run.journal import MIXTURES, JsonLines, routing_lines
 from gshard_mt.train.bad_steps import BadStepMonitor, LossStatistics, record_bad_step
+from gshard_mt.train.initialization import find_origin, initial_params
 from gshard_mt.train.metrics import MetricsLog, StepSums, log_line, progress_bar
 from gshard_mt.train.preemption import PreemptionHandler, StopRequest
 from gshard_mt.train.profile import trace_steps
@@ -48,6 +51,7 @@ class Options(NamedTuple):
     change_mixture: bool = False  # resume with other data or another temperature
     profile_steps: range = range(0)  # their trace is written to `profile/`
     dev_bleu: DevBleu | None = None  # measures what `train.bleu_every` asks for
+    init_from: str = ""  # RUN[@STEP]: another run whose parameters a new one begins with
 
 
 class Due(NamedTuple):
@@ -95,8 +99,17 @@ class Training:
         options: Options,
     ):
         check_row_lengths(prepared, config.data)
-        run = Run(config, prepared.directory, prepared.fingerprint, prepared.train_pairs)
-        check_agreement({"--config": str(to_json(config)), "--data_dir": prepared.fingerprint})
+        self.origin = find_origin(options.init_from, workdir)
+        run = Run(
+            config, prepared.directory, prepared.fingerprint, prepared.train_pairs, self.origin
+        )
+        check_agreement(
+            {
+                "--config": str(to_json(config)),
+                "--data_dir": prepared.fingerprint,
+                "--init_from": str(self.origin),
+            }
+        )
         self.config, self.prepared, self.workdir = config, prepared, workdir
         self.mesh, self.options = mesh, options
         train = config.train
@@ -131,7 +144,7 @@ class Training:
         blueprint, optimizer, like = abstract_training(config, self.prepared.vocab_sizes, self.mesh)
         found = self.checkpoints.restore_newest(like.params, like.opt_state, log_line)
         if found is None:
-            self.start, state = 0, initial_state(blueprint, optimizer, config.train.seed)
+            self.start, state = 0, self._begin(blueprint, optimizer)
         else:
             self.start, params, opt_state, saved = found
             scalars = np.int32(self.start), LossStatistics.from_saved(saved["watch"])
@@ -155,7 +168,21 @@ class Training:
         self._resources.enter_context(contextlib.closing(self.metrics_log))
         self.bar = progress_bar(self.start, config.train.num_steps)
         self._resources.enter_context(contextlib.closing(self.bar))
+        if found is None and self.origin:  # a restart before the first checkpoint begins here
+            self.save(0, state)
+            self.checkpoints.wait()
         return state
+
+    def _begin(self, blueprint: Blueprint, optimizer: optax.GradientTransformation) -> TrainState:
+        """Returns the state before the first step: at random, or with another run's parameters."""
+        state = initial_state(blueprint, optimizer, self.config.train.seed)
+        if not self.origin:
+            return state
+        tokenizer = load_tokenizer(self.prepared.directory)
+        params, lines = initial_params(self.origin, self.config, blueprint, tokenizer, state.params)
+        for line in lines:
+            log_line(f"init        {line}")
+        return state._replace(params=params)
 
     def remaining_steps(self) -> range:
         """Returns the steps to take, none if the run ended early before."""

@@ -1,44 +1,38 @@
-"""Subwords lose nothing: what is encoded decodes to itself, characters never seen included."""
+"""Subwords of one vocabulary are spelled by those of another, exactly."""
 # SPDX-License-Identifier: Apache-2.0
 
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+import sentencepiece
 
-from gshard_mt.data import tokenizer as subwords
-from gshard_mt.data.cleaning.clean import normalize_all
-from gshard_mt.data.tokenizer import bos_id, eos_id, load_tokenizer, pad_id
-from gshard_mt.errors import DataError
+from gshard_mt.data.prepare.subwords import train_model
+from gshard_mt.data.tokenizer import Tokenizer, spell_pieces
+from tests.making.made_up import english_sentences, translated
 
-
-@pytest.fixture(scope="module")
-def tokenizer(prepared):
-    return load_tokenizer(prepared.directory)
+ENGLISH = english_sentences()
+GERMAN = [translated(line, "de") for line in ENGLISH]
 
 
-@settings(deadline=None)
-@given(st.text(min_size=1))
-def test_clean_text_decodes_to_itself(tokenizer, text):
-    (clean,) = normalize_all([text])
-    (ids,) = tokenizer.encode_target([clean])
-    assert tokenizer.decode_target(ids) == clean
-    assert subwords.unk_id not in ids
+def tokenizer(lines: list[str], size: int, symbols: list[str]) -> Tokenizer:
+    model = sentencepiece.SentencePieceProcessor(
+        model_proto=train_model(lines, size, "size", user_symbols=symbols)
+    )
+    return Tokenizer(model, model, str(size))
 
 
-def test_decoding_ends_at_eos_and_skips_padding(tokenizer):
-    (ids,) = tokenizer.encode_target(["the cat sees"])
-    decoded = tokenizer.decode_target([bos_id, *ids, eos_id, *ids, pad_id])
-    assert decoded == "the cat sees"
-
-
-def test_special_symbols_have_their_ids(tokenizer):
-    for model in (tokenizer.source, tokenizer.target):
-        found = model.pad_id(), model.eos_id(), model.bos_id(), model.unk_id()
-        assert found == (0, 1, 2, 3)
-
-
-def test_a_broken_model_is_refused(tmp_path):
-    (tmp_path / "tokenizer").mkdir()
-    (tmp_path / "tokenizer" / "joint.model").write_bytes(b"no model")
-    with pytest.raises(DataError, match="joint.model: not a SentencePiece model"):
-        load_tokenizer(tmp_path)
+def test_every_subword_is_the_same_one_or_those_that_spell_it():
+    old = tokenizer(ENGLISH, 310, ["<x>"])
+    new = tokenizer(ENGLISH + GERMAN + ["二 über\tx"] * 90, 340, ["<x>", "<newest>"])
+    spelled = spell_pieces(new, old, "source")
+    assert len(spelled) == 340
+    num_same = 0
+    for id, ids in enumerate(spelled):
+        piece, pieces = new.source.id_to_piece(id), [old.source.id_to_piece(each) for each in ids]
+        if len(ids) == 1 and pieces == [piece]:
+            num_same += 1
+            continue
+        text = b"".join(
+            bytes([int(each[1:-1], 16)]) if old.source.is_byte(number) else each.encode()
+            for number, each in zip(ids, pieces, strict=True)
+        )
+        assert text.decode() == piece
+    assert 270 < num_same < 335
+    assert spell_pieces(old, old, "target") == [[id] for id in range(310)]

@@ -1,0 +1,172 @@
+"""Initialization: a run whose parameters begin as those of another run's checkpoint."""
+# SPDX-License-Identifier: Apache-2.0
+
+import contextlib
+import math
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from gshard_mt.config.keys import differing_keys, get_value
+from gshard_mt.config.records import Config
+from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer, spell_pieces, unk_id
+from gshard_mt.errors import CheckpointError, ConfigError
+from gshard_mt.model.blueprint import Blueprint, abstract_model
+from gshard_mt.model.mapping import PieceMap, map_params
+from gshard_mt.partitioning.axes import names, parameter_rules
+from gshard_mt.partitioning.mesh import build_mesh
+from gshard_mt.partitioning.placement import sharding
+from gshard_mt.run.checkpoints import AVERAGE, Checkpoints
+from gshard_mt.run.directory import Origin, Run, read_run
+
+_MOST_NAMED = 3  # arrays in an error
+_SEED_KEY = 2  # apart from the keys of parameters and of steps
+
+
+def find_origin(init_from: str, workdir: pathlib.Path) -> Origin | None:
+    """Returns where a run began, or for a new one what `--init_from RUN[@STEP]` means.
+
+    A run that has begun does not need the other one. Raises ConfigError if it began elsewhere,
+    CheckpointError if RUN has no such step.
+    """
+    folder, step = _split(init_from)
+    if (workdir / "config.json").exists():
+        origin = read_run(workdir).origin
+        if init_from and (origin is None or pathlib.Path(origin.run) != folder.resolve()):
+            raise ConfigError(
+                f"--init_from: found {init_from}, {workdir} began "
+                f"{f'from {origin}' if origin else 'at random'}; accepted: "
+                f"{f'{origin}, ' if origin else ''}nothing, or another --workdir"
+            )
+        return origin
+    if not init_from:
+        return None
+    with _open(folder) as (_, checkpoints):
+        number = step if step == AVERAGE else checkpoints.choose(step)
+        checksum = checkpoints.params_checksum(str(number))
+    return Origin(str(folder.resolve()), number, checksum)
+
+
+def initial_params(
+    origin: Origin, config: Config, blueprint: Blueprint, tokenizer: Tokenizer, fresh: Any
+) -> tuple[Any, list[str]]:
+    """Returns the parameters that a run begins with, on its mesh, and lines that describe them.
+
+    `fresh` are new ones, for arrays that the other model lacks. Raises ConfigError, naming arrays,
+    if its other ones don't fit; CheckpointError if the checkpoint is damaged or another one.
+    """
+    folder = pathlib.Path(origin.run)
+    with _open(folder) as (run, checkpoints):
+        old_tokenizer = load_tokenizer(folder)
+        like = _abstract_params(
+            run.config, old_tokenizer.vocab_sizes, blueprint.mesh, config.mesh.shard_parameters
+        )
+        pieces, lines = _map_pieces(tokenizer, old_tokenizer)
+        key = jax.random.fold_in(jax.random.key(config.train.seed), _SEED_KEY)
+
+        def map_all(old: Any, fresh: Any) -> Any:
+            return map_params(old, fresh, pieces, config.init, key)
+
+        _check_fit(jax.eval_shape(map_all, like, blueprint.params), blueprint, run, config, origin)
+        if checkpoints.params_checksum(str(origin.step)) != origin.checksum:
+            raise CheckpointError(
+                f"{origin}: not the parameters that this run began with; give another --workdir to "
+                "begin with these"
+            )
+        _, old = checkpoints.restore_params(str(origin.step), like)
+    placed = jax.tree.map(lambda x: x.sharding, blueprint.params)
+    return jax.jit(map_all, out_shardings=placed)(old, fresh), [f"begins from {origin}", *lines]
+
+
+def _split(init_from: str) -> tuple[pathlib.Path, str]:
+    """Returns the folder and the step of `RUN`, `RUN@1000`, `RUN@best` or `RUN@average`."""
+    folder, _, step = init_from.rpartition("@")
+    if folder and (step.isdigit() or step in ("latest", "best", AVERAGE)):
+        return pathlib.Path(folder), step
+    return pathlib.Path(init_from), "latest"
+
+
+@contextlib.contextmanager
+def _open(folder: pathlib.Path) -> Iterator[tuple[Run, Checkpoints]]:
+    run = read_run(folder)
+    checkpoints = Checkpoints(folder, best_by=run.config.train.best_by)
+    with contextlib.closing(checkpoints):
+        yield run, checkpoints
+
+
+def _abstract_params(
+    config: Config, vocab_sizes: tuple[int, int], mesh: Mesh, shard_parameters: bool
+) -> Any:
+    """Returns the shapes of a model, sharded over the mesh along the axes that it divides."""
+    alone = build_mesh(1, 1, devices=[mesh.devices.flat[0]])
+    old = abstract_model(config.model, vocab_sizes, alone)
+
+    def place(path: tuple, like: jax.ShapeDtypeStruct, letters: str) -> jax.ShapeDtypeStruct:
+        axes = "P" + letters if path[0].key in ("encoder", "decoder") else letters
+        rules = parameter_rules(letters, shard_parameters)
+        entries = sharding(mesh, axes, len(like.shape), rules).spec
+        sizes = [math.prod(mesh.shape[name] for name in names(entry)) for entry in entries]
+        kept = [
+            None if length % size else entry
+            for entry, size, length in zip(entries, sizes, like.shape, strict=True)
+        ]
+        placed = NamedSharding(mesh, PartitionSpec(*kept))
+        return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=placed)
+
+    return jax.tree.map_with_path(place, old.params, old.letters)
+
+
+def _map_pieces(new: Tokenizer, old: Tokenizer) -> tuple[dict[str, PieceMap], list[str]]:
+    maps, lines = {}, []
+    if new.hash == old.hash:
+        return maps, lines
+    for side in ("source", "target"):
+        spelled = spell_pieces(new, old, side)
+        maps[side] = _mean_of(spelled)
+        num_same = sum(len(ids) == 1 for ids in spelled)
+        lines.append(
+            f"{side} subwords: {num_same:,} of {len(spelled):,} have a vector, the others begin as "
+            "the mean of those that spell them"
+        )
+    return maps, lines
+
+
+def _mean_of(spelled: Sequence[Sequence[int]]) -> PieceMap:
+    most = max(map(len, spelled))
+    ids = np.zeros((len(spelled), most), np.int32)
+    weights = np.zeros((len(spelled), most), np.float32)
+    for row, each in enumerate(spelled):
+        each = each or [unk_id]
+        ids[row, : len(each)] = each
+        weights[row, : len(each)] = 1 / len(each)
+    return PieceMap(ids, weights)
+
+
+def _check_fit(found: Any, blueprint: Blueprint, run: Run, config: Config, origin: Origin) -> None:
+    """Raises ConfigError if mapped parameters aren't those of the model in names and shapes."""
+    shapes, expected = (
+        {
+            jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape
+            for path, leaf in jax.tree.flatten_with_path(tree)[0]
+        }
+        for tree in (found, blueprint.params)
+    )
+    unfit = [
+        name for name in sorted({*shapes, *expected}) if shapes.get(name) != expected.get(name)
+    ]
+    if not unfit:
+        return
+    some = [
+        f"{name} {shapes.get(name, 'none')}, not {expected.get(name, 'none')}" for name in unfit
+    ]
+    more = f" and {len(unfit) - _MOST_NAMED} more" if len(unfit) > _MOST_NAMED else ""
+    keys = [key for key in differing_keys(run.config, config) if key.startswith("model.")]
+    own = ", ".join(f"{key}={get_value(run.config, key)}" for key in keys)
+    raise ConfigError(
+        f"--init_from: {origin} has other arrays: {'; '.join(some[:_MOST_NAMED])}{more}; accepted: "
+        f"its sizes ({own}), more layers, experts in dense layers, a multiple of its experts"
+    )
