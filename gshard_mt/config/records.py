@@ -206,6 +206,13 @@ class TrainConfig:
     warmup_steps: int = option(100, "steps of rising learning rate (paper: constant)", at_least(0))
     weight_decay: float = option(0.0, "weight decay of the optimizer", at_least(0))
     max_grad_norm: float = option(1.0, "clips the gradient's norm", above(0).or_value(0, "off"))
+    freeze: str = option(
+        "",
+        "parameters that stay as they begin (globs, by commas), such as decoder/*, *_embedding_VM",
+    )
+    rate_scales: str = option(
+        "", "learning rates relative to the others' (globs, by commas), such as */wg_ME=0.1"
+    )
     label_smoothing: float = option(0.1, "probability spread over the vocabulary", RATE)
     bad_steps: str = option(
         "stop",

@@ -1,6 +1,10 @@
 """Learning-rate schedules and optimizers; Adafactor's statistics are kept per matrix."""
 # SPDX-License-Identifier: Apache-2.0
 
+import difflib
+import fnmatch
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from gshard_mt.config.records import TrainConfig
+from gshard_mt.errors import ConfigError
 
 
 def learning_rate_schedule(config: TrainConfig) -> optax.Schedule:
@@ -29,7 +34,31 @@ def learning_rate_schedule(config: TrainConfig) -> optax.Schedule:
 
 
 def make_optimizer(config: TrainConfig, letters: Any) -> optax.GradientTransformation:
-    """Gradient clipping, then `train.optimizer`; `letters` are the axes of each parameter."""
+    """Gradient clipping, then `train.optimizer`; `letters` are the axes of each parameter.
+
+    Frozen parameters have no updates and no state, and don't count for the clipping. Raises
+    ConfigError for a glob of `train.freeze` or `train.rate_scales` that matches no parameter.
+    """
+    is_frozen, scales = _frozen(config, letters), _rate_scales(config, letters)
+    if all(jax.tree.leaves(is_frozen)):
+        raise ConfigError(f"config.train.freeze: found {config.freeze}, accepted: not all")
+    if not any(jax.tree.leaves(is_frozen)):
+        rule = _make_rule(config, letters)
+    else:
+        # optax shows a rule only the parameters that are its own.
+        own = jax.tree.map(lambda axes, no: optax.MaskedNode() if no else axes, letters, is_frozen)
+        rules: dict[Any, optax.GradientTransformation] = {
+            False: _make_rule(config, own),
+            True: optax.set_to_zero(),
+        }
+        rule = optax.partition(rules, is_frozen)
+    if not config.rate_scales:
+        return rule
+    scale = optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, scales))
+    return optax.chain(rule, scale)
+
+
+def _make_rule(config: TrainConfig, letters: Any) -> optax.GradientTransformation:
     schedule = learning_rate_schedule(config)
     clip = [optax.clip_by_global_norm(config.max_grad_norm)] if config.max_grad_norm else []
     if config.optimizer == "adamw":
@@ -39,6 +68,58 @@ def make_optimizer(config: TrainConfig, letters: Any) -> optax.GradientTransform
     # scaled by the parameter's root mean square; all are optax's defaults.
     adafactor = optax.adafactor(weight_decay_rate=config.weight_decay or None)
     return optax.chain(*clip, per_matrix(adafactor, letters), optax.scale_by_schedule(schedule))
+
+
+def _frozen(config: TrainConfig, letters: Any) -> Any:
+    """Returns for each parameter whether `train.freeze` has a glob that matches its name."""
+    globs = _split(config.freeze)
+    _check_globs("train.freeze", globs, letters)
+    return jax.tree.map_with_path(lambda path, _: _matches(path, globs), letters)
+
+
+def _rate_scales(config: TrainConfig, letters: Any) -> Any:
+    """Returns the factor of each parameter: the last one in `train.rate_scales` that matches."""
+    scales = {}
+    for each in _split(config.rate_scales):
+        glob, _, factor = each.rpartition("=")
+        try:
+            scales[glob] = float(factor)
+        except ValueError:
+            scales[glob] = -1.0
+        if not (glob and 0 <= scales[glob] < math.inf):
+            raise ConfigError(
+                f"config.train.rate_scales: found {each!r}, accepted: GLOB=FACTOR, such as "
+                "*/wg_ME=0.1"
+            )
+    _check_globs("train.rate_scales", list(scales), letters)
+
+    def scale(path: tuple, _: Any) -> float:
+        return [1.0, *(scales[glob] for glob in scales if _matches(path, [glob]))][-1]
+
+    return jax.tree.map_with_path(scale, letters)
+
+
+def _split(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]
+
+
+def _matches(path: tuple, globs: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(_name(path), glob) for glob in globs)
+
+
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _check_globs(key: str, globs: Sequence[str], letters: Any) -> None:
+    known = [_name(path) for path, _ in jax.tree.flatten_with_path(letters)[0]]
+    for glob in globs:
+        if not any(fnmatch.fnmatchcase(name, glob) for name in known):
+            (nearest,) = difflib.get_close_matches(glob, known, n=1, cutoff=0)
+            raise ConfigError(
+                f"config.{key}: found {glob!r}, accepted: globs that match a parameter, such as "
+                f"{nearest}"
+            )
 
 
 def per_matrix(rule: optax.GradientTransformation, letters: Any) -> optax.GradientTransformation:

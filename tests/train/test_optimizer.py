@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from gshard_mt.config.records import Config, TrainConfig
+from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.axes import letters_of
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train.optimizer import learning_rate_schedule, make_optimizer, per_matrix
@@ -158,3 +159,63 @@ def test_the_gradient_is_clipped_by_its_global_norm():
 
     for found, expected in zip(moment(clipped, gradient), moment(free, small), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+SMALL = {"encoder": {"wq_MND": (1, 4, 2, 3), "wg_ME": (1, 4, 3)}, "table_VM": (5, 4)}
+
+
+def updates_of(config: TrainConfig, num_steps: int = 3) -> tuple[Any, Any]:
+    """Updates of the last step and the state, for gradients that do not depend on the config."""
+    rng = np.random.default_rng(0)
+    is_shape = {"is_leaf": lambda x: isinstance(x, tuple)}
+    params = jax.tree.map(lambda shape: rng.normal(size=shape).astype("f"), SMALL, **is_shape)
+    letters = jax.tree.map_with_path(lambda path, _: letters_of(path[-1].key), params)
+    rule = make_optimizer(config, letters)
+    state, update, updates = rule.init(params), jax.jit(rule.update), None
+    for _ in range(num_steps):
+        gradient = jax.tree.map(lambda x: rng.normal(size=x.shape).astype("f"), params)
+        updates, state = update(gradient, state, params)
+    return updates, state
+
+
+@pytest.mark.parametrize("name", ["adafactor", "adamw"])
+def test_frozen_parameters_have_no_updates_and_no_state_and_change_nothing_for_the_others(name):
+    config = TrainConfig(optimizer=name, max_grad_norm=0.0, weight_decay=0.01)
+    expected, whole = updates_of(config)
+    updates, state = updates_of(dataclasses.replace(config, freeze="*/wq_*, table_VM"))
+    np.testing.assert_allclose(updates["encoder"]["wg_ME"], expected["encoder"]["wg_ME"], rtol=1e-6)
+    assert not np.any(updates["encoder"]["wq_MND"]) and not np.any(updates["table_VM"])
+    names = [last_name(path) for path, _ in jax.tree.flatten_with_path(state)[0]]
+    assert "wg_ME" in names and not {"wq_MND", "table_VM"} & set(names)
+    assert len(jax.tree.leaves(state)) < len(jax.tree.leaves(whole))
+
+
+@pytest.mark.parametrize("name", ["adafactor", "adamw"])
+def test_a_rate_is_scaled_and_the_last_glob_counts(name):
+    config = TrainConfig(optimizer=name, weight_decay=0.01)
+    expected, _ = updates_of(config)
+    scaled = dataclasses.replace(config, rate_scales="encoder/*=0.5, */wg_ME=0")
+    updates, _ = updates_of(scaled)
+    np.testing.assert_allclose(
+        updates["encoder"]["wq_MND"], 0.5 * expected["encoder"]["wq_MND"], rtol=1e-6
+    )
+    assert not np.any(updates["encoder"]["wg_ME"])
+    np.testing.assert_allclose(updates["table_VM"], expected["table_VM"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"freeze": "decoder/*"}, "train.freeze: found 'decoder/.', accepted: .*such as encoder/w"),
+        ({"freeze": "*/wg_EM"}, "such as encoder/wg_ME"),
+        ({"freeze": "*"}, "train.freeze: found ., accepted: not all"),
+        ({"rate_scales": "*/wg_ME"}, "train.rate_scales: found './wg_ME', accepted: GLOB=FACTOR"),
+        ({"rate_scales": "*=-1"}, "GLOB=FACTOR"),
+        ({"rate_scales": "*=nan"}, "GLOB=FACTOR"),
+        ({"rate_scales": "tabel_VM=2"}, "such as table_VM"),
+    ],
+)
+def test_a_glob_that_matches_nothing_is_one_line(values, message):
+    with pytest.raises(ConfigError, match=message) as raised:
+        updates_of(TrainConfig(**values))
+    assert "\n" not in str(raised.value)
