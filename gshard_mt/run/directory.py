@@ -28,7 +28,8 @@ FREE_KEYS = frozenset(
     | {"model.remat", "train.accumulation_steps"}
 )
 FREE_SECTIONS = ("mesh.", "decode.")
-SCHEDULES_WITHOUT_END = ("inverse_sqrt", "constant", "paper")  # train.num_steps may change, too
+# train.num_steps may change, too; with the others it may grow once the run is finished.
+SCHEDULES_WITHOUT_END = ("inverse_sqrt", "constant", "paper")
 # What a run leaves behind; without its config.json nobody knows which run that was.
 _LEFT_BY_RUNS = ("checkpoints", "damaged", METRICS, ROUTING, MIXTURES, "eval", "tensorboard")
 # Keys of `data` that --change_mixture can't change: lengths, vocabularies, the order of the data.
@@ -176,7 +177,7 @@ def _check_same(path: pathlib.Path, old: Run, new: Run, change_mixture: bool) ->
         for key in differing_keys(old.config, new.config)
         if key not in FREE_KEYS
         and not key.startswith(FREE_SECTIONS)
-        and not (key == "train.num_steps" and new.config.train.schedule in SCHEDULES_WITHOUT_END)
+        and not (key == "train.num_steps" and _may_train_longer(path.parent, old, new))
         and key != "data.recipe"  # the data are compared instead
         and not (change_mixture and _belongs_to_mixture(key))
     ]
@@ -197,6 +198,14 @@ def _check_same(path: pathlib.Path, old: Run, new: Run, change_mixture: bool) ->
                 "another --workdir"
             )
         _check_tokenizer(path.parent / "tokenizer", new.data_dir / "tokenizer")
+
+
+def _may_train_longer(workdir: pathlib.Path, old: Run, new: Run) -> bool:
+    if new.config.train.schedule in SCHEDULES_WITHOUT_END:
+        return True
+    saved = [int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdigit()]
+    is_finished = max(saved, default=0) >= old.config.train.num_steps
+    return is_finished and new.config.train.num_steps > old.config.train.num_steps
 
 
 def _belongs_to_mixture(key: str) -> bool:

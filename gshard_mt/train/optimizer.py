@@ -1,6 +1,7 @@
 """Learning-rate schedules and optimizers; Adafactor's statistics are kept per matrix."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import difflib
 import fnmatch
 import math
@@ -9,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from gshard_mt.config.records import TrainConfig
@@ -31,6 +33,19 @@ def learning_rate_schedule(config: TrainConfig) -> optax.Schedule:
         )
     rise = optax.linear_schedule(peak / warmup, peak, warmup)
     return optax.join_schedules([rise, after[config.schedule]], [warmup])
+
+
+def describe_change(config: TrainConfig, old_steps: int, start: int) -> str:
+    """Returns what happens to the rate of a run of `old_steps` that is resumed after `start`."""
+    old = dataclasses.replace(config, num_steps=old_steps)
+    before, now = (float(np.asarray(learning_rate_schedule(each)(start))) for each in (old, config))
+    text = f"{config.num_steps:,} steps instead of {old_steps:,}: the rate goes on at {now:.3g}"
+    if math.isclose(before, now, rel_tol=1e-6, abs_tol=1e-12):
+        return text
+    return (
+        f"{text}, which {config.schedule} had brought to {before:.3g}; --init_from in another "
+        "--workdir begins a schedule of its own"
+    )
 
 
 def make_optimizer(config: TrainConfig, letters: Any) -> optax.GradientTransformation:

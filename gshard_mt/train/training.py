@@ -30,12 +30,13 @@ from gshard_mt.partitioning.mesh import peak_flops
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.routing.dispatch import choose_dispatch
 from gshard_mt.run.checkpoints import Checkpoints
-from gshard_mt.run.directory import Run, lock_run, start_run
+from gshard_mt.run.directory import Run, lock_run, read_run, start_run
 from gshard_mt.run.integrity import check_copies
 from gshard_mt.run.journal import MIXTURES, JsonLines, routing_lines
 from gshard_mt.train.bad_steps import BadStepMonitor, LossStatistics, record_bad_step
 from gshard_mt.train.initialization import find_origin, initial_params
 from gshard_mt.train.metrics import MetricsLog, StepSums, log_line, progress_bar
+from gshard_mt.train.optimizer import describe_change
 from gshard_mt.train.preemption import PreemptionHandler, StopRequest
 from gshard_mt.train.profile import trace_steps
 from gshard_mt.train.state import TrainState, abstract_training, initial_state
@@ -120,6 +121,7 @@ class Training:
         self.early_stopping = EarlyStopping(train.best_by)
         with contextlib.ExitStack() as stack:
             _lock(workdir, stack)
+            self.old_steps = _num_steps(workdir)
             start_run(workdir, run, options.change_mixture, is_writer())
             stack.enter_context(jax.set_mesh(mesh))
             self.preemption = stack.enter_context(PreemptionHandler(mesh, train.save_minutes))
@@ -153,6 +155,8 @@ class Training:
             resume_batches(self.batches, saved["batches"], self.workdir, self.start)
             self.early_stopping = self.early_stopping.resumed(saved.get("patience", []))
         describe(config, blueprint, self.start)
+        if self.old_steps not in (0, config.train.num_steps):
+            log_line(f"schedule    {describe_change(config.train, self.old_steps, self.start)}")
         self.train_step = trace_steps(
             make_train_step(blueprint, config.train, optimizer, num_pairs),
             self.workdir / "profile",
@@ -288,6 +292,12 @@ class Training:
             for layer in routing_lines(step, self.sums.routing, self.prepared.language_pairs):
                 self.metrics_log.write_routing(layer)
         self.bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tok/s")
+
+
+def _num_steps(workdir: pathlib.Path) -> int:
+    """Returns the steps that the run there was to take, 0 if there is none."""
+    is_run = (workdir / "config.json").exists()
+    return read_run(workdir).config.train.num_steps if is_run else 0
 
 
 def _lock(workdir: pathlib.Path, stack: contextlib.ExitStack) -> None:

@@ -142,6 +142,20 @@ def test_a_schedule_with_an_end_keeps_it(run, workdir, schedule):
         start_run(workdir, changed(run, train__num_steps=5000))
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_finished_run_trains_longer_with_every_schedule(run, workdir, schedule):
+    run = changed(run, train__schedule=schedule)
+    start_run(workdir, run)
+    (workdir / "checkpoints" / "800").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"train\.num_steps: found 5000, the run has 1000"):
+        start_run(workdir, changed(run, train__num_steps=5000))
+    (workdir / "checkpoints" / "1000").mkdir()
+    with pytest.raises(ConfigError, match=r"train\.num_steps: found 900, the run has 1000"):
+        start_run(workdir, changed(run, train__num_steps=900))
+    start_run(workdir, changed(run, train__num_steps=5000))
+    assert read_run(workdir).config.train.num_steps == 5000
+
+
 def test_a_schedule_is_not_changed_by_training_longer(run, workdir):
     start_run(workdir, changed(run, train__schedule="linear"))
     with pytest.raises(ConfigError, match=r"train\.schedule"):
