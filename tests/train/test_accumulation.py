@@ -1,4 +1,4 @@
-"""Micro-batches add up to the batch: loss, gradients, counters, on every mesh."""
+"""Micro-batches add up to the batch: loss, gradients, counters, on a mesh too."""
 # SPDX-License-Identifier: Apache-2.0
 
 import collections
@@ -12,8 +12,10 @@ import pytest
 
 from gshard_mt.config.records import Config
 from gshard_mt.data.batches import Batch
+from gshard_mt.model.layers import dropout
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.train.accumulation import cut_batch, unit_rows
+from gshard_mt.partitioning.placement import sharding
+from gshard_mt.train.accumulation import add_up, cut_batch, unit_rows
 from tests.collectives import find_collectives
 from tests.model import tiny
 from tests.train.one_step import assert_equal, lower
@@ -22,14 +24,10 @@ LENGTH, NUM_ROWS, NUM_PAIRS = 16, 64, 2
 
 
 def make_config(num_parts: int) -> Config:
-    """Too few slots, two rows to a group, and with a key everything random that can be."""
+    """Too few slots, two rows to a group."""
     config = Config()
-    config.model = dataclasses.replace(
-        tiny.with_moe(
-            tiny.MOE, num_experts=8, group_size=32, capacity_factor=1.0, z_loss_weight=0.1
-        ),
-        dropout_rate=0.1,
-        ffn_dropout_rate=0.1,
+    config.model = tiny.with_moe(
+        tiny.MOE, num_experts=8, group_size=32, capacity_factor=1.0, z_loss_weight=0.1
     )
     config.model.moe.aux_loss_weight = 0.5
     config.train.accumulation_steps = num_parts
@@ -51,17 +49,16 @@ def make_mesh(num_devices: int):
 
 
 @functools.cache
-def run(num_devices: int, num_parts: int, is_random: bool):
+def run(num_devices: int, num_parts: int):
     """Returns gradient and sums, and the text of the compiled program."""
-    mesh, key = make_mesh(num_devices), jax.random.key(0) if is_random else None
-    config, batch = make_config(num_parts), make_batch()
-    lowered, arguments = lower(config, mesh, batch, key, NUM_PAIRS, is_updated=False)
+    config, mesh = make_config(num_parts), make_mesh(num_devices)
+    lowered, arguments = lower(config, mesh, make_batch(), None, NUM_PAIRS, is_updated=False)
     compiled = lowered.compile()
     return jax.device_get(compiled(*arguments)), compiled.as_text()
 
 
-def test_four_micro_batches_equal_one_batch():
-    (found, _), (wanted, _) = run(1, 4, False), run(1, 1, False)
+def test_four_micro_batches_on_eight_devices_equal_one_batch_on_one():
+    (found, _), (wanted, _) = run(8, 4), run(1, 1)
     assert_equal(found, wanted)
     token_loss, aux_loss, routing = wanted[1]
     num_target = np.count_nonzero(make_batch().target_segment_BT)
@@ -70,15 +67,33 @@ def test_four_micro_batches_equal_one_batch():
     assert aux_loss > 1
 
 
-def test_randomness_does_not_depend_on_the_mesh():
-    (found, _), (wanted, _) = run(8, 4, True), run(1, 4, True)
-    assert_equal(found, wanted)
-    plain = run(1, 4, False)[0]
-    assert np.any(found[0]["target_embedding_VM"] != plain[0]["target_embedding_VM"])
+def test_every_micro_batch_draws_its_own_numbers_and_they_do_not_depend_on_the_mesh():
+    """That a model's numbers depend on its key alone is in test_step.py."""
+    batch, key = make_batch(), jax.random.key(0)
+
+    def draw(part: Batch, key):
+        return dropout(part.label_BT.astype(jnp.float32), 0.5, key)
+
+    def add(batch: Batch, key):
+        return add_up(draw, cut_batch(batch, 4, unit=2), key)
+
+    found = []
+    for num_devices in (1, 8):
+        mesh = make_mesh(num_devices)
+        with jax.set_mesh(mesh):
+            placed = jax.device_put(batch, sharding(mesh, "BL", 2))
+            found.append(jax.device_get(jax.jit(add)(placed, key)))
+    parts = batch.label_BT.reshape(-1, 4, 2, LENGTH).swapaxes(0, 1).reshape(4, -1, LENGTH)
+    drawn = [
+        np.asarray(draw(batch._replace(label_BT=part), part_key))
+        for part, part_key in zip(parts, jax.random.split(key, 4), strict=True)
+    ]
+    np.testing.assert_array_equal(found[0], sum(drawn))
+    np.testing.assert_array_equal(found[1], found[0])
 
 
 def test_rows_stay_on_their_devices():
-    found = collections.Counter(kind for kind, _ in find_collectives(run(8, 4, True)[1]))
+    found = collections.Counter(kind for kind, _ in find_collectives(run(8, 4)[1]))
     # Tokens go to the experts of the two MoE layers and back, gradients return the same way.
     assert found.pop("all-to-all") == 2 * 4
     assert found.keys() == {"all-reduce"}
