@@ -13,21 +13,10 @@ from tests.making.runs import Runs, assert_same, assert_same_bits, finish, kill,
 
 
 @pytest.fixture(scope="module")
-def runs(config, prepared, tmp_path_factory, soak) -> Runs:
-    """In the long form, experts on eight devices, and room for 50 kills and more."""
-    folder = tmp_path_factory.mktemp("killed")
-    num_experts, num_steps = (8, 200) if soak else (0, 24)
-    return Runs(folder, config, prepared, num_experts, num_steps=num_steps)
-
-
-@pytest.fixture(scope="module")
-def devices(soak) -> int:
-    return 8 if soak else 1
-
-
-@pytest.fixture(scope="module")
-def undisturbed(runs, devices) -> Runs:
-    finish([runs.start("undisturbed", devices)])
+def undisturbed(config, prepared, tmp_path_factory) -> Runs:
+    """A run with experts on eight devices, and room for 50 kills and more."""
+    runs = Runs(tmp_path_factory.mktemp("killed"), config, prepared, 8, num_steps=200)
+    finish([runs.start("undisturbed", 8)])
     return runs
 
 
@@ -75,14 +64,12 @@ def kill_again_and_again(
     return counts
 
 
-def test_a_run_killed_again_and_again_equals_an_undisturbed_one_bit_for_bit(
-    undisturbed, devices, soak, capsys
-):
+@pytest.mark.soak  # its short form is one kill in test_stop.py, of the run that it has
+def test_a_run_killed_again_and_again_equals_an_undisturbed_one_bit_for_bit(undisturbed, capsys):
     runs, run = undisturbed, "killed"
-    in_a_save, elsewhere = (12, 45) if soak else (1, 1)
-    wanted = {"in a save": in_a_save, "at a random moment": elsewhere}
-    counts = kill_again_and_again(runs, run, lambda: [runs.start(run, devices)], wanted)
-    finish([runs.start(run, devices)])
+    wanted = {"in a save": 12, "at a random moment": 45}
+    counts = kill_again_and_again(runs, run, lambda: [runs.start(run, 8)], wanted)
+    finish([runs.start(run, 8)])
     with capsys.disabled():
         print(f"\nkills: {dict(counts)}")
     assert_same_bits(runs.arrays(run, runs.steps), runs.arrays("undisturbed", runs.steps))
