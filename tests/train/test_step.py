@@ -14,14 +14,17 @@ from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.train.optimizer import learning_rate_schedule
 from gshard_mt.train.state import TrainState, abstract_training, initial_state
-from gshard_mt.train.step import make_dev_step, make_train_step
+from gshard_mt.train.step import make_dev_step, make_gradient, make_train_step
 from tests.model import tiny
 
 LENGTH = 16
 
 
 def make_config() -> Config:
-    """With dropout, random second experts and too few slots."""
+    """With dropout, random second experts and too few slots.
+
+    Adafactor takes its steps on eight devices in test_shard_parameters.py.
+    """
     config = Config()
     config.model = dataclasses.replace(
         tiny.with_moe(tiny.MOE, num_experts=8, group_size=16, capacity_factor=1.5),
@@ -29,9 +32,9 @@ def make_config() -> Config:
         ffn_dropout_rate=0.1,
     )
     config.train.schedule = "constant"
-    config.train.learning_rate = 0.05
+    config.train.learning_rate = 0.01
     config.train.warmup_steps = 2
-    config.train.optimizer = "adafactor"
+    config.train.optimizer = "adamw"
     return config
 
 
@@ -207,8 +210,14 @@ def test_training_on_one_batch_learns_it(alone, start):
 def test_a_bfloat16_step_with_experts_has_nearly_the_float32_loss(start, after_three):
     config = make_config()
     config.model.dtype = "bfloat16"
-    low = Trainer(tiny.one_device(), config)
-    state, metrics = low.steps(start, [copy_batch(0)])
+    low, batch = Trainer(tiny.one_device(), config), copy_batch(0)
+    # The step's own forward pass, with its key.
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(config.train.seed), 1), 0)
+    _, (token_loss, _, _) = jax.jit(make_gradient(low.blueprint, config.train))(
+        start.params, batch, key
+    )
     expected = after_three[1][0].token_loss.nll
-    np.testing.assert_allclose(metrics[0].token_loss.nll, expected, rtol=0.02)
-    assert all(array.dtype == np.float32 for _, array in leaves(state.params))
+    np.testing.assert_allclose(token_loss.nll, expected, rtol=0.02)
+    with jax.set_mesh(low.mesh):
+        state, _ = jax.eval_shape(low.train_step, low.like, batch)
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(state.params))
