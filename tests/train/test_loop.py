@@ -24,16 +24,25 @@ from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.train.loop import train
 from gshard_mt.train.training import Options
 from tests.making.less_data import leave_out
+from tests.making.programs import SharedSteps
 from tests.making.runs import saved_arrays, tiny_config
 
 STEPS = 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_steps():
+    """What a process that starts anew computes is compared in tests/faults."""
+    with pytest.MonkeyPatch.context() as patch:
+        SharedSteps().install(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
 def run_config(config) -> Config:
     """With dropout and the random second expert: a restart must draw the same numbers."""
     lengths = {"num_steps": STEPS, "eval_every": 4, "save_every": 4, "max_checkpoints": 9}
-    return tiny_config(config, MeshConfig(1, 8), 8, **lengths)
+    return tiny_config(config, MeshConfig(1, 4), 8, **lengths)
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +53,13 @@ def alone():
 @pytest.fixture(scope="module")
 def dense_config(config) -> Config:
     lengths = {"num_steps": STEPS, "eval_every": 4, "save_every": 4, "max_checkpoints": 9}
-    return tiny_config(config, MeshConfig(1, 1), **lengths)
+    return tiny_config(config, MeshConfig(1, 1), optimizer="adamw", **lengths)
 
 
 def run(config: Config, prepared, workdir, steps: int, mesh=None, change_mixture=False) -> None:
     config.train.num_steps = steps
-    train(config, prepared, workdir, mesh or build_mesh(1, 8), Options(change_mixture))
+    mesh = mesh or build_mesh(1, 4, devices=jax.devices()[:4])
+    train(config, prepared, workdir, mesh, Options(change_mixture))
 
 
 @pytest.mark.soak  # each part is proved by itself: the state, the step, the order of the data
