@@ -55,7 +55,7 @@ def test_every_group_meets_its_own_matrix_and_nothing_else(num_groups, num_rows,
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("sizes", [[96], [10, 0, 80], [0, 0, 3], [24, 24, 24, 24]])
+@pytest.mark.parametrize("sizes", [[96, 0, 0, 0], [10, 0, 80, 0], [0, 0, 0, 3], [24] * 4])
 def test_the_form_of_other_devices_computes_the_same(sizes):
     arguments = make(0, sizes)
     ragged = functools.partial(grouped_product, platform="tpu")

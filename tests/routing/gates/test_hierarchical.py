@@ -64,8 +64,10 @@ def slow_hierarchical(
 def test_hierarchical_is_the_slow_one_token_by_token(problem, num_choices, has_key, seed):
     logits_GSE, is_token_GS, capacity = problem
     num_parts = SHAPES[(*logits_GSE.shape, capacity)]
-    if num_parts < 3:  # fewer programs: all combinations with the largest shape only
+    if num_parts < 3:  # fewer programs: several with the largest shape only
         has_key, num_choices = True, num_parts
+    elif num_choices == 1:
+        has_key = True
     rng = np.random.default_rng(seed)
     shape_GSA = (*is_token_GS.shape, num_parts)
     shape_GSAJ = (*shape_GSA, logits_GSE.shape[-1] // num_parts)
