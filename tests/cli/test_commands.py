@@ -10,6 +10,7 @@ import unicodedata
 import pytest
 
 from gshard_mt.config.records import DataConfig
+from gshard_mt.evaluate import report
 from tests.cli.calling import call
 from tests.making.made_up import write_made_up, write_recipe
 
@@ -19,15 +20,15 @@ from gshard_mt.config.records import AugmentationConfig, CleaningConfig, DataCon
 
 def get_config():
     config = c.Config(data={data!r})
-    config.model = c.ModelConfig(
-        num_layers=4, model_dim=16, ffn_dim=32, num_heads=2, head_dim=8,
-        moe=c.MoeConfig(num_experts=8, group_size=16),
+    config.model = c.ModelConfig(  # without experts it is compiled in a third of the time
+        num_layers=2, model_dim=16, ffn_dim=32, num_heads=2, head_dim=8,
+        moe=c.MoeConfig(num_experts=0, group_size=16),
     )
     config.train = c.TrainConfig(
-        num_steps=4, batch_rows=16, log_every=2, eval_every=2, save_every=2, warmup_steps=2,
+        num_steps=4, batch_rows=16, log_every=2, eval_every=4, save_every=2, warmup_steps=2,
         schedule="constant",
     )
-    config.decode.batch_size = 16
+    config.decode.batch_size = 8
     config.decode.max_source_length = 16  # one program for all
     config.mesh.num_cpu_devices = 8
     return config
@@ -56,12 +57,18 @@ def home(tmp_path_factory) -> pathlib.Path:
     data = write_made_up(folder)
     (folder / "config.py").write_text(CONFIG.format(data=data), encoding="utf-8")
     config, data_dir = folder / "config.py", folder / "data"
-    done = command("prepare_data", "--config", config, "--data_dir", data_dir)
+    done = call("prepare_data", "--config", config, "--data_dir", data_dir)
     assert done.returncode == 0, done.stderr.decode()
-    done = command("train", "--config", config, "--data_dir", data_dir, "--workdir", folder / "run")
+    done = call("train", "--config", config, "--data_dir", data_dir, "--workdir", folder / "run")
     assert done.returncode == 0, done.stderr.decode()
-    assert "parameters" in done.stdout.decode() and "capacity" in done.stdout.decode()
+    assert "parameters" in done.stdout.decode()
     return folder
+
+
+@pytest.fixture
+def no_page(monkeypatch) -> None:
+    """Evaluations draw no pictures, which takes longer than all the rest."""
+    monkeypatch.setattr(report, "write", lambda report, folder: folder / "report.html")
 
 
 @pytest.fixture
@@ -82,17 +89,19 @@ def test_eval_writes_the_table_that_sacrebleu_prints(home):
         assert english.read_text(encoding="utf-8").splitlines() == [
             line.split("\t")[1] for line in lines
         ]
+        assert row["sentences"] == len(lines)
+        if row["pair"] != "de-en":  # one process is enough
+            continue
         words = [sys.executable, "-m", "sacrebleu", english]
         words += ["-i", folder / f"{row['pair']}.hyp.txt"]
         found = subprocess.run([*words, "-m", "bleu", "-b", "-w", "6"], capture_output=True)
         assert float(found.stdout) == pytest.approx(row["bleu"], abs=1e-6)
-        assert row["sentences"] == len(lines)
     assert "average" in done.stdout.decode()
     assert done.stderr.decode().endswith(f"\nreport      {folder / 'report.html'}\n")
     assert (folder / "report.html").exists() and list((folder / "pictures").glob("*.png"))
 
 
-def test_eval_compares_with_another_run_and_with_files(home, tmp_path):
+def test_eval_compares_with_another_run_and_with_files(home, tmp_path, no_page):
     run = ("--workdir", home / "run", "--split", "dev")
     done = call("evaluate", *run, "--baseline", home / "run")
     assert done.returncode == 0, done.stderr.decode()
@@ -117,7 +126,7 @@ def test_eval_compares_with_another_run_and_with_files(home, tmp_path):
     )
 
 
-def test_eval_scores_perturbed_sentences_beside_the_plain_ones(home):
+def test_eval_scores_perturbed_sentences_beside_the_plain_ones(home, no_page):
     run = ("--workdir", home / "run", "--split", "dev", "--perturb", "upper_case,typos")
     done = call("evaluate", *run)
     assert done.returncode == 0, done.stderr.decode()
@@ -134,7 +143,7 @@ def test_eval_scores_perturbed_sentences_beside_the_plain_ones(home):
     assert "--baseline_hyps" in refused(call("evaluate", *run, "--baseline_hyps", folder))
 
 
-def test_eval_scores_any_sentences_and_looks_for_them_in_training(home, tmp_path):
+def test_eval_scores_any_sentences_and_looks_for_them_in_training(home, tmp_path, no_page):
     lines = (home / "data" / "references" / "fr-en.test.tsv").read_text(encoding="utf-8")
     (tmp_path / "mine.tsv").write_text(lines, encoding="utf-8")
     run = ("--workdir", home / "run", "--testset", f"fr-en={tmp_path / 'mine.tsv'}")

@@ -17,6 +17,7 @@ import atexit, json, runpy, sys
 atexit.register(lambda: json.dump(list(sys.modules), open("modules.json", "w")))
 runpy.run_module("gshard_mt.cli." + sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
+EXPERTS = ("--config.model.num_layers=4", "--config.model.moe.num_experts=8")
 JAX = {"jax", "jaxlib", "flax", "optax"}
 STORES = {"orbax", "tensorflow_datasets", "tensorboardX"}
 TEXT = {"pyarrow", "fasttext", "sentencepiece", "babel", "array_record", "numpy"}
@@ -47,7 +48,7 @@ def test_planning_opens_no_checkpoint_and_no_data(tmp_path):
     data = write_made_up(tmp_path)
     (tmp_path / "config.py").write_text(CONFIG.format(data=data), encoding="utf-8")
     # Eight experts on three devices are refused last, after everything has been imported.
-    arguments = ("--config=config.py", "--topology=cpu:3")
+    arguments = ("--config=config.py", "--topology=cpu:3", *EXPERTS)
     found = packages(tmp_path, "plan", *arguments, status=2)
     assert "jax" in found
     assert not found & STORES
