@@ -40,16 +40,17 @@ ZOO: dict[str, Bad] = {
 @pytest.mark.parametrize("what", ZOO)
 def test_a_bad_file_is_refused_in_one_line(tmp_path, what, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    bad = ZOO[what]
-    lay(tmp_path, bad)
-    first = str(tmp_path / next(iter(bad.files), "nothing"))
-    before = sorted(tmp_path.parent.rglob("*"))
+    bad, folder = ZOO[what], tmp_path / "deep" / "down" / "here"  # with places to escape to
+    folder.mkdir(parents=True)
+    lay(folder, bad)
+    first = str(folder / next(iter(bad.files), "nothing"))
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(DataError, match=bad.said.replace("FILE", first)) as caught:
-        read(tmp_path, bad.scheme, bad.location, bad.languages)
+        read(folder, bad.scheme, bad.location, bad.languages)
     assert len(str(caught.value).splitlines()) == 1
     names = [part.strip("*/\0").replace("\n", " ") for part in bad.location.split(",")]
     assert any(name in str(caught.value) for name in names)
-    assert sorted(tmp_path.parent.rglob("*")) == before  # nothing was unpacked anywhere
+    assert sorted(tmp_path.rglob("*")) == before  # nothing was unpacked anywhere
 
 
 def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
