@@ -9,7 +9,7 @@ from gshard_mt.data.corpora import tmx
 from gshard_mt.data.corpora.entry import Pair
 from gshard_mt.errors import DataError
 from tests.data.corpora import samples
-from tests.data.corpora.samples import read
+from tests.data.corpora.samples import GERMAN, read
 
 # declared, as Python calls it, language, text: 表 and 功 have a backslash as their second byte
 ENCODINGS = [
@@ -149,3 +149,35 @@ def test_text_in_an_odd_place_is_not_lost_unsaid(tmp_path, body, said):
     (tmp_path / "a.tmx").write_bytes(samples.tmx(body))
     with pytest.raises(DataError, match=f"a.tmx:{said}"):
         read(tmp_path, "tmx", "a.tmx")
+
+
+def test_a_translation_memory_gives_each_variant_with_its_english(tmp_path):
+    body = (
+        samples.unit(**{"en-US": "colour", "en-GB": "color", "de": "Farbe", "DE-at": "Farb"})
+        + samples.unit(fr="eau", de="Wasser")
+        + samples.unit(en="day", fr="jour")
+    )
+    (tmp_path / "a.tmx").write_bytes(samples.tmx(body))
+    assert read(tmp_path, "tmx", "a.tmx") == [
+        Pair("de", "Farbe", "colour"),
+        Pair("DE-at", "Farb", "colour"),
+    ]
+    assert Pair("fr", "jour", "day") in read(tmp_path, "tmx", "a.tmx", ["*"])
+
+
+def test_markup_of_other_formats_is_no_text_of_a_segment(tmp_path):
+    german = (
+        'Ein <bpt i="1">&lt;b&gt;</bpt>fettes<ept i="1">&lt;/b&gt;</ept> <hi>Wort</hi>'
+        "<ph>&lt;br alt='<sub>nie</sub>'/&gt;</ph>R&amp;D <![CDATA[<]]>&#246;"
+    )
+    (tmp_path / "a.tmx").write_bytes(samples.tmx(samples.unit(de=german, en="A bold word")))
+    (pair,) = read(tmp_path, "tmx", "a.tmx")
+    assert pair.source == "Ein fettes Wort R&D <ö"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "iso-8859-1", "windows-1252"])
+def test_a_translation_memory_says_its_own_encoding(tmp_path, encoding):
+    head = f'<?xml version="1.0" encoding="{encoding}"?><!DOCTYPE tmx SYSTEM "tmx14.dtd">'
+    content = samples.tmx(head=head).decode().encode(encoding)
+    (tmp_path / "a.tmx").write_bytes(content)
+    assert read(tmp_path, "tmx", "a.tmx") == GERMAN
