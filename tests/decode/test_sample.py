@@ -28,7 +28,7 @@ NUM_SAMPLES = 64  # of a sentence
 
 @pytest.fixture(scope="module")
 def case() -> Case:
-    return Case(tiny.with_moe(tiny.MOE), seed=4)
+    return Case(tiny.DENSE, seed=4)
 
 
 @functools.partial(jax.jit, static_argnums=0)

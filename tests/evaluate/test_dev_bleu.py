@@ -10,6 +10,7 @@ import pytest
 from sacrebleu import corpus_bleu
 
 from gshard_mt.config.records import MeshConfig
+from gshard_mt.decode import translate
 from gshard_mt.decode.translate import load_translator
 from gshard_mt.evaluate import dev_bleu, scores
 from gshard_mt.evaluate.dev_bleu import make_dev_bleu
@@ -30,14 +31,14 @@ def test_dev_bleu_is_that_of_the_checkpoint_and_does_not_change_training(
 
     monkeypatch.setattr(dev_bleu, "corpus_bleu", score)
     values = {"num_steps": 4, "eval_every": 4, "save_every": 4, "optimizer": "adamw"}
-    run_config = tiny_config(config, MeshConfig(8, 1, shard_parameters=True), **values)
+    run_config = tiny_config(config, MeshConfig(2, 1, shard_parameters=True), **values)
     run_config.train.learning_rate = 0.1
     run_config.decode.max_source_length = 16  # one program for all
-    mesh = build_mesh(8, 1)
+    mesh = build_mesh(2, 1, devices=jax.devices()[:2])
     train(run_config, prepared, tmp_path / "without", mesh)
     run_config = copy.deepcopy(run_config)
     run_config.train.bleu_every, run_config.train.bleu_sentences = 2, 3
-    alone = build_mesh(1, 1, devices=jax.devices()[:1])  # parameters come from eight devices
+    alone = build_mesh(1, 1, devices=jax.devices()[:1])  # parameters come from two devices
     options = Options(dev_bleu=make_dev_bleu(run_config, prepared, alone))
     train(run_config, prepared, tmp_path / "with", mesh, options)
     assert_same_bits(*(saved_arrays(tmp_path / name, 4) for name in ("with", "without")))
@@ -50,6 +51,7 @@ def test_dev_bleu_is_that_of_the_checkpoint_and_does_not_change_training(
     greedy = dataclasses.replace(
         run_config, decode=dataclasses.replace(run_config.decode, beam_size=1)
     )
+    monkeypatch.setattr(translate, "build_mesh", lambda *shape: alone)
     translator = load_translator(tmp_path / "with", greedy, "4")
     own = zip(
         lines[len(prepared.language_pairs) :], scored[len(prepared.language_pairs) :], strict=True

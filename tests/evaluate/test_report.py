@@ -15,6 +15,7 @@ from gshard_mt.evaluate.report import Report
 from gshard_mt.evaluate.samples import Samples, ScoredSentence
 from gshard_mt.evaluate.scores import Comparison, Score
 from gshard_mt.report import page as pages
+from gshard_mt.report import pictures
 from gshard_mt.run.directory import Run
 from gshard_mt.run.journal import History
 from tests.run.made_lines import dev_lines, routing_line, train_line
@@ -78,6 +79,14 @@ def folder(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("eval") / "20" / "test"
     assert reports.write(make_report(), folder) == folder / "report.html"
     return folder
+
+
+@pytest.fixture
+def quick_pictures(monkeypatch) -> None:
+    """Pictures are chosen, but not painted."""
+    monkeypatch.setattr(
+        pictures, "_render", lambda figure: pictures.Picture(b"<svg/>", b"png", 9, 9)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -165,12 +174,12 @@ def test_averages_and_signatures_are_below(page):
     ],
     ids=["baseline", "routing", "dev", "history", "samples", "languages", "everything"],
 )
-def test_a_section_without_content_is_left_out(report, missing, tmp_path):
+def test_a_section_without_content_is_left_out(report, missing, tmp_path, quick_pictures):
     path = reports.write(report, tmp_path)
     assert Page(path).sections == [name for name in SECTIONS if name not in missing]
 
 
-def test_pictures_of_an_earlier_evaluation_are_deleted(tmp_path):
+def test_pictures_of_an_earlier_evaluation_are_deleted(tmp_path, quick_pictures):
     reports.write(make_report(), tmp_path)
     reports.write(make_report(history=History()), tmp_path)
     names = {path.stem for path in (tmp_path / "pictures").iterdir()}
