@@ -155,7 +155,7 @@ class Training:
             resume_batches(self.batches, saved["batches"], self.workdir, self.start)
             self.early_stopping = self.early_stopping.resumed(saved.get("patience", []))
         describe(config, blueprint, self.start)
-        if self.old_steps not in (0, config.train.num_steps):
+        if 0 < self.old_steps < config.train.num_steps:
             log_line(f"schedule    {describe_change(config.train, self.old_steps, self.start)}")
         self.train_step = trace_steps(
             make_train_step(blueprint, config.train, optimizer, num_pairs),
