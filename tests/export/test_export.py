@@ -21,8 +21,10 @@ from tests.model.tiny import Sentence, pack
 
 MODELS = {
     "dense": ({"num_experts": 0}, {"tie_softmax": False}),
-    "top1": ({"gate": "top1", "num_experts": 4}, {"num_layers": 8}),
-    "top2": ({"gate": "top2", "num_experts": 4, "decoder_gate": "top1"}, {}),
+    "top2 and top1": (
+        {"gate": "top2", "num_experts": 4, "decoder_gate": "top1"},
+        {"num_layers": 8},
+    ),
     "top_k": (
         {"gate": "top_k", "num_choices": 3, "num_experts": 8, "shared_ffn_dim": 12},
         {"tie_embeddings": True},
@@ -45,7 +47,7 @@ def make(tmp_path_factory, config, prepared) -> Callable[[str], Made]:
 
 @pytest.fixture(scope="module")
 def made(make) -> Made:
-    return make("top2")
+    return make("top2 and top1")
 
 
 def sentences(num_source: int, num_target: int) -> list[Sentence]:
@@ -93,15 +95,14 @@ def test_config_and_readme_describe_the_files(made, tmp_path):
         assert content == (made.workdir / "tokenizer" / f"{side}.model").read_bytes()
     readme = (out / "README.md").read_text(encoding="utf-8")
     assert "de, fr to English, step 7" in readme
-    assert "| `encoder.layers.{0}.feed_forward.wi_EMH` | EMH | 4 x 16 x 32 |" in readme
-    assert "| `decoder.layers.{0,1}.cross_attention.wo_NDM` | NDM | 2 x 8 x 16 |" in readme
+    assert "| `encoder.layers.{0,2}.feed_forward.wi_EMH` | EMH | 4 x 16 x 32 |" in readme
+    assert "| `decoder.layers.{0,1,2,3}.cross_attention.wo_NDM` | NDM | 2 x 8 x 16 |" in readme
     assert {path.name for path in out.iterdir()} == {
         *("README.md", "config.json", "model.safetensors", "tokenizer")
     }
 
 
-def test_every_layer_is_a_slice_of_the_scan(tmp_path, make):
-    made = make("top1")
+def test_every_layer_is_a_slice_of_the_scan(tmp_path, made):
     export(made.workdir, tmp_path / "out")
     arrays = plain_model.read(tmp_path / "out").arrays
     for layer in range(4):

@@ -24,6 +24,7 @@ def small(num_experts: int = 8) -> Config:
             num_heads=2,
             head_dim=16,
             moe=MoeConfig(num_experts=num_experts, group_size=32),
+            dropout_rate=0.0,  # whose random bits take long to compile
         ),
         train=TrainConfig(batch_rows=32, optimizer="adamw"),
     )

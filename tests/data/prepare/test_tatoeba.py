@@ -1,7 +1,7 @@
 """137 real languages in one recipe: none is lost, and each is drawn as often as it should be.
 
 Tatoeba is not part of the project; without it these tests are skipped. `make soak` prepares all of
-it, `make test` a tenth.
+it, `make test` a twentieth.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -22,7 +22,7 @@ from tests.making.made_up import write_recipe
 _ARCHIVE = pathlib.Path(__file__).parents[4] / "shared" / "data" / "tatoeba.tar.xz"
 _NUM_LANGUAGES = 137
 _NUM_DRAWS = 100_000
-_MIN_LINES = 200  # of a language, in a tenth of the text
+_MIN_LINES = 100  # of a language, in a twentieth of the text
 _CODES = {"toki": "tok"}  # languages with another code in the archive
 
 pytestmark = pytest.mark.skipif(not _ARCHIVE.exists(), reason=f"needs {_ARCHIVE.name}")
@@ -45,7 +45,7 @@ def tatoeba(tmp_path_factory, soak) -> Tatoeba:
         files[_CODES.get(name, name), split] = path
         if not soak:
             lines = path.read_bytes().splitlines(keepends=True)
-            path.write_bytes(b"".join(lines[: max(_MIN_LINES, len(lines) // 10)]))
+            path.write_bytes(b"".join(lines[: max(_MIN_LINES, len(lines) // 20)]))
     corpora = [
         {"language": code, "split": split, "source": f"tsv:{path}", "license": "CC-BY-2.0-FR"}
         for (code, split), path in files.items()
@@ -54,7 +54,7 @@ def tatoeba(tmp_path_factory, soak) -> Tatoeba:
         recipe=str(write_recipe(folder, corpora)),
         source_vocab_size=8000,
         target_vocab_size=4000,
-        vocab_num_sentences=20_000,
+        vocab_num_sentences=20_000 if soak else 10_000,
         num_test=10,
     )
     prepare(config, folder / "data")

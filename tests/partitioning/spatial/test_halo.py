@@ -149,15 +149,15 @@ def test_images_in_parts_have_the_values_and_gradients_of_whole_ones(width, wind
         return jnp.sum(jnp.sin(pooled / 8)), (hidden, pooled)
 
     def run(*functions):
-        return jax.value_and_grad(loss, (0, 1), has_aux=True)(images, kernel, *functions)
+        return jax.jit(
+            lambda *arrays: jax.value_and_grad(loss, (0, 1), has_aux=True)(*arrays, *functions)
+        )(images, kernel)
 
     with jax.set_mesh(build_mesh(2, 4)):
-        actual = jax.jit(
-            lambda: run(
-                lambda x, k, w: split(convolve_split(x, k, w, 3, mesh_axis), 3, mesh_axis),
-                lambda x, w, o: pool_split(x, w, -1, mesh_axis, o),
-            )
-        )()
+        actual = run(
+            lambda x, k, w: split(convolve_split(x, k, w, 3, mesh_axis), 3, mesh_axis),
+            lambda x, w, o: pool_split(x, w, -1, mesh_axis, o),
+        )
     expected = run(convolve, pool)
     jax.tree.map(np.testing.assert_array_equal, actual[0][1], expected[0][1])
     jax.tree.map(

@@ -30,7 +30,7 @@ def make_array(size, dtype=jnp.float32):
 
 @pytest.mark.parametrize(("mesh_axis", "dtype"), [("expert", jnp.float32), (BOTH, jnp.int32)])
 def test_reductions_over_a_split_dimension_of_any_size_are_the_unsharded_ones(mesh_axis, dtype):
-    arrays = [make_array(size, dtype) for size in SIZES]
+    arrays = [make_array(size, dtype) for size in (1, 3, 13, 16)]
 
     @jax.jit
     def reduce_all(arrays):
@@ -41,7 +41,7 @@ def test_reductions_over_a_split_dimension_of_any_size_are_the_unsharded_ones(me
         results = reduce_all(arrays)
     for x, of_array in zip(arrays, results, strict=True):
         for operation, result in zip(REDUCTIONS, of_array, strict=True):
-            np.testing.assert_array_equal(result, REDUCTIONS[operation](x, axis=1))
+            np.testing.assert_array_equal(result, getattr(np, operation)(x, axis=1))
 
 
 def test_reductions_without_a_mesh_are_the_plain_ones():
@@ -51,15 +51,18 @@ def test_reductions_without_a_mesh_are_the_plain_ones():
 
 
 def test_a_reduction_has_the_gradient_of_the_plain_one():
-    x = jax.random.normal(jax.random.key(0), (4, 13, 2))
-    for operation, reduce in REDUCTIONS.items():
-        with jax.set_mesh(build_mesh(2, 4)):
-            loss = jax.jit(
-                jax.grad(lambda x, o=operation: jnp.sum(jnp.sin(reduce_split(x, 1, BOTH, o))))
-            )
-            actual = loss(x)
-        expected = jax.grad(lambda x, f=reduce: jnp.sum(jnp.sin(f(x, axis=1))))(x)
-        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+    x = np.random.default_rng(0).normal(size=(4, 13, 2)).astype(np.float32)
+
+    def gradients(reductions):
+        """The gradients of all reductions, one program."""
+        losses = [lambda x, f=reduce: jnp.sum(jnp.sin(f(x))) for reduce in reductions]
+        return jax.jit(lambda x: [jax.grad(loss)(x) for loss in losses])(x)
+
+    with jax.set_mesh(build_mesh(2, 4)):
+        actual = gradients([lambda x, o=o: reduce_split(x, 1, BOTH, o) for o in REDUCTIONS])
+    expected = gradients([lambda x, f=f: f(x, axis=1) for f in REDUCTIONS.values()])
+    for one, other in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_a_reduction_is_one_all_reduce_of_the_result():
