@@ -131,6 +131,12 @@ def start_run(
     return is_new
 
 
+def saved_steps(workdir: pathlib.Path) -> list[int]:
+    """Returns the steps whose checkpoints are finished, without reading them."""
+    names = [path.name for path in pathlib.Path(workdir).glob("checkpoints/*")]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
 @contextlib.contextmanager
 def lock_run(workdir: pathlib.Path, log: Callable[[str], None]) -> Iterator[None]:
     """Locks a run directory against other processes that train; the lock ends with the process.
@@ -203,8 +209,7 @@ def _check_same(path: pathlib.Path, old: Run, new: Run, change_mixture: bool) ->
 def _may_train_longer(workdir: pathlib.Path, old: Run, new: Run) -> bool:
     if new.config.train.schedule in SCHEDULES_WITHOUT_END:
         return True
-    saved = [int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdigit()]
-    is_finished = max(saved, default=0) >= old.config.train.num_steps
+    is_finished = max(saved_steps(workdir), default=0) >= old.config.train.num_steps
     return is_finished and new.config.train.num_steps > old.config.train.num_steps
 
 

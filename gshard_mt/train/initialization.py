@@ -4,8 +4,8 @@
 import contextlib
 import math
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -27,15 +27,24 @@ _MOST_NAMED = 3  # arrays in an error
 _SEED_KEY = 2  # apart from the keys of parameters and of steps
 
 
-def find_origin(init_from: str, workdir: pathlib.Path) -> Origin | None:
+class ParameterMapping(NamedTuple):
+    """How the parameters of another run become the first ones of this run."""
+
+    origin: Origin
+    like: Any  # shapes and shardings of the other run's parameters
+    apply: Callable[[Any, Any], Any]  # (the other run's, new ones) -> the first ones
+    lines: list[str]  # that tell the user
+
+
+def find_origin(init_from: str, begun: Run | None, workdir: pathlib.Path) -> Origin | None:
     """Returns where a run began, or for a new one what `--init_from RUN[@STEP]` means.
 
-    A run that has begun does not need the other one. Raises ConfigError if it began elsewhere,
-    CheckpointError if RUN has no such step.
+    `begun` is the run in `workdir`, if there is one; it does not need the other any more. Raises
+    ConfigError if it began elsewhere, CheckpointError if RUN has no such step.
     """
     folder, step = _split(init_from)
-    if (workdir / "config.json").exists():
-        origin = read_run(workdir).origin
+    if begun:
+        origin = begun.origin
         if init_from and (origin is None or pathlib.Path(origin.run) != folder.resolve()):
             raise ConfigError(
                 f"--init_from: found {init_from}, {workdir} began "
@@ -51,35 +60,44 @@ def find_origin(init_from: str, workdir: pathlib.Path) -> Origin | None:
     return Origin(str(folder.resolve()), number, checksum)
 
 
-def initial_params(
-    origin: Origin, config: Config, blueprint: Blueprint, tokenizer: Tokenizer, fresh: Any
-) -> tuple[Any, list[str]]:
-    """Returns the parameters that a run begins with, on its mesh, and lines that describe them.
+def plan_mapping(
+    origin: Origin, config: Config, blueprint: Blueprint, tokenizer: Tokenizer
+) -> ParameterMapping:
+    """Returns how a run begins, without reading an array.
 
-    `fresh` are new ones, for arrays that the other model lacks. Raises ConfigError, naming arrays,
-    if its other ones don't fit; CheckpointError if the checkpoint is damaged or another one.
+    Raises ConfigError, naming arrays, if the other run's don't fit.
     """
     folder = pathlib.Path(origin.run)
-    with _open(folder) as (run, checkpoints):
-        old_tokenizer = load_tokenizer(folder)
-        like = _abstract_params(
-            run.config, old_tokenizer.vocab_sizes, blueprint.mesh, config.mesh.shard_parameters
-        )
-        pieces, lines = _map_pieces(tokenizer, old_tokenizer)
-        key = jax.random.fold_in(jax.random.key(config.train.seed), _SEED_KEY)
+    run, old_tokenizer = read_run(folder), load_tokenizer(folder)
+    like = _abstract_params(
+        run.config, old_tokenizer.vocab_sizes, blueprint.mesh, config.mesh.shard_parameters
+    )
+    pieces, lines = _map_pieces(tokenizer, old_tokenizer)
+    key = jax.random.fold_in(jax.random.key(config.train.seed), _SEED_KEY)
 
-        def map_all(old: Any, fresh: Any) -> Any:
-            return map_params(old, fresh, pieces, config.init, key)
+    def apply(old: Any, fresh: Any) -> Any:
+        return map_params(old, fresh, pieces, config.init, key)
 
-        _check_fit(jax.eval_shape(map_all, like, blueprint.params), blueprint, run, config, origin)
+    _check_fit(jax.eval_shape(apply, like, blueprint.params), blueprint, run, config, origin)
+    return ParameterMapping(origin, like, apply, [f"begins from {origin}", *lines])
+
+
+def initial_params(mapping: ParameterMapping, blueprint: Blueprint, fresh: Any) -> Any:
+    """Returns the parameters that a run begins with, on its mesh.
+
+    `fresh` are new ones, for arrays that the other model lacks. Raises CheckpointError if the
+    checkpoint is damaged or another one than at the run's first start.
+    """
+    origin = mapping.origin
+    with _open(pathlib.Path(origin.run)) as (_, checkpoints):
         if checkpoints.params_checksum(str(origin.step)) != origin.checksum:
             raise CheckpointError(
                 f"{origin}: not the parameters that this run began with; give another --workdir to "
                 "begin with these"
             )
-        _, old = checkpoints.restore_params(str(origin.step), like)
+        _, old = checkpoints.restore_params(str(origin.step), mapping.like)
     placed = jax.tree.map(lambda x: x.sharding, blueprint.params)
-    return jax.jit(map_all, out_shardings=placed)(old, fresh), [f"begins from {origin}", *lines]
+    return jax.jit(mapping.apply, out_shardings=placed)(old, fresh)
 
 
 def _split(init_from: str) -> tuple[pathlib.Path, str]:

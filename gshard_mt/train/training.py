@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
 from gshard_mt.config.keys import to_json
@@ -16,9 +15,7 @@ from gshard_mt.data.batches import Batch, TrainBatches, check_row_lengths, train
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import CheckpointError, TrainingError
-from gshard_mt.model.blueprint import Blueprint, count_parameters
 from gshard_mt.model.cost import step_flops
-from gshard_mt.model.moe import group_capacity, training_groups
 from gshard_mt.partitioning.hosts import (
     all_true,
     check_agreement,
@@ -28,15 +25,14 @@ from gshard_mt.partitioning.hosts import (
 )
 from gshard_mt.partitioning.mesh import peak_flops
 from gshard_mt.partitioning.placement import sharding
-from gshard_mt.routing.dispatch import choose_dispatch
 from gshard_mt.run.checkpoints import Checkpoints
-from gshard_mt.run.directory import Run, lock_run, read_run, start_run
+from gshard_mt.run.directory import Run, lock_run, read_run, saved_steps, start_run
 from gshard_mt.run.integrity import check_copies
 from gshard_mt.run.journal import MIXTURES, JsonLines, routing_lines
 from gshard_mt.train.bad_steps import BadStepMonitor, LossStatistics, record_bad_step
-from gshard_mt.train.initialization import find_origin, initial_params
+from gshard_mt.train.description import describe, describe_change
+from gshard_mt.train.initialization import find_origin, initial_params, plan_mapping
 from gshard_mt.train.metrics import MetricsLog, StepSums, log_line, progress_bar
-from gshard_mt.train.optimizer import describe_change
 from gshard_mt.train.preemption import PreemptionHandler, StopRequest
 from gshard_mt.train.profile import trace_steps
 from gshard_mt.train.state import TrainState, abstract_training, initial_state
@@ -100,7 +96,9 @@ class Training:
         options: Options,
     ):
         check_row_lengths(prepared, config.data)
-        self.origin = find_origin(options.init_from, workdir)
+        begun = read_run(workdir) if (workdir / "config.json").exists() else None
+        self.old_steps = begun.config.train.num_steps if begun else 0
+        self.origin = find_origin(options.init_from, begun, workdir)
         run = Run(
             config, prepared.directory, prepared.fingerprint, prepared.train_pairs, self.origin
         )
@@ -113,6 +111,14 @@ class Training:
         )
         self.config, self.prepared, self.workdir = config, prepared, workdir
         self.mesh, self.options = mesh, options
+        self.blueprint, self.optimizer, self.like = abstract_training(
+            config, prepared.vocab_sizes, mesh
+        )
+        # Before the run directory is made: what doesn't fit must not become a run's config.
+        self.mapping = None
+        if self.origin and not saved_steps(workdir):
+            tokenizer = load_tokenizer(prepared.directory)
+            self.mapping = plan_mapping(self.origin, config, self.blueprint, tokenizer)
         train = config.train
         self.rows = share_rows(sharding(mesh, "BL", 2), train.batch_rows)
         self.bad_steps = BadStepMonitor()
@@ -121,7 +127,6 @@ class Training:
         self.early_stopping = EarlyStopping(train.best_by)
         with contextlib.ExitStack() as stack:
             _lock(workdir, stack)
-            self.old_steps = _num_steps(workdir)
             start_run(workdir, run, options.change_mixture, is_writer())
             stack.enter_context(jax.set_mesh(mesh))
             self.preemption = stack.enter_context(PreemptionHandler(mesh, train.save_minutes))
@@ -143,10 +148,10 @@ class Training:
         Raises CheckpointError if all checkpoints are damaged.
         """
         config, num_pairs = self.config, len(self.prepared.language_pairs)
-        blueprint, optimizer, like = abstract_training(config, self.prepared.vocab_sizes, self.mesh)
+        blueprint, optimizer, like = self.blueprint, self.optimizer, self.like
         found = self.checkpoints.restore_newest(like.params, like.opt_state, log_line)
         if found is None:
-            self.start, state = 0, self._begin(blueprint, optimizer)
+            self.start, state = 0, self._begin()
         else:
             self.start, params, opt_state, saved = found
             scalars = np.int32(self.start), LossStatistics.from_saved(saved["watch"])
@@ -172,21 +177,19 @@ class Training:
         self._resources.enter_context(contextlib.closing(self.metrics_log))
         self.bar = progress_bar(self.start, config.train.num_steps)
         self._resources.enter_context(contextlib.closing(self.bar))
-        if found is None and self.origin:  # a restart before the first checkpoint begins here
+        if self.mapping:  # a restart before the first checkpoint begins here
             self.save(0, state)
             self.checkpoints.wait()
         return state
 
-    def _begin(self, blueprint: Blueprint, optimizer: optax.GradientTransformation) -> TrainState:
+    def _begin(self) -> TrainState:
         """Returns the state before the first step: at random, or with another run's parameters."""
-        state = initial_state(blueprint, optimizer, self.config.train.seed)
-        if not self.origin:
+        state = initial_state(self.blueprint, self.optimizer, self.config.train.seed)
+        if not self.mapping:
             return state
-        tokenizer = load_tokenizer(self.prepared.directory)
-        params, lines = initial_params(self.origin, self.config, blueprint, tokenizer, state.params)
-        for line in lines:
+        for line in self.mapping.lines:
             log_line(f"init        {line}")
-        return state._replace(params=params)
+        return state._replace(params=initial_params(self.mapping, self.blueprint, state.params))
 
     def remaining_steps(self) -> range:
         """Returns the steps to take, none if the run ended early before."""
@@ -294,12 +297,6 @@ class Training:
         self.bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tok/s")
 
 
-def _num_steps(workdir: pathlib.Path) -> int:
-    """Returns the steps that the run there was to take, 0 if there is none."""
-    is_run = (workdir / "config.json").exists()
-    return read_run(workdir).config.train.num_steps if is_run else 0
-
-
 def _lock(workdir: pathlib.Path, stack: contextlib.ExitStack) -> None:
     """Locks the run directory until the stack closes.
 
@@ -330,28 +327,3 @@ def resume_batches(
         else:
             log.write({"step": step, "old": data_state, "new": batches.change_mixture(data_state)})
             log_line(f"mixture     changed after step {step} (mixtures.jsonl has the old one)")
-
-
-def describe(config: Config, blueprint: Blueprint, start: int) -> None:
-    """Prints the numbers derived from the config, before the first step."""
-    mesh = blueprint.mesh
-    total, active = count_parameters(blueprint)
-    grid = " x ".join(f"{name}={size}" for name, size in mesh.shape.items())
-    log_line(f"parameters  {total:,} ({active:,} active per token)")
-    log_line(f"mesh        {grid} ({mesh.devices.flat[0].platform})")
-    if jax.process_count() > 1:
-        log_line(f"processes   {jax.process_count()}, each with {jax.local_device_count()} devices")
-    rows = config.train.batch_rows
-    lengths = {"source": config.data.source_length, "target": config.data.target_length}
-    tokens = ", ".join(f"{rows * length:,} {side} tokens" for side, length in lengths.items())
-    log_line(f"batch       {rows} rows: {tokens}")
-    if config.model.moe.num_experts:
-        moe, size = config.model.moe, config.model.moe.group_size
-        capacity = group_capacity(config.model, training_groups(config.model), size)
-        groups = " and ".join(str(rows * n // size) for n in lengths.values())
-        gates = " and ".join(dict.fromkeys(moe.gate_of(is_dec) for is_dec in (False, True)))
-        dispatch = choose_dispatch(moe.dispatch, mesh.devices.flat[0].platform)
-        log_line(f"experts     {moe.num_experts} in every other layer, {gates}, {dispatch}")
-        log_line(f"groups      {groups} of {size} tokens, capacity {capacity} per expert and group")
-    if start:
-        log_line(f"resuming    from step {start}")

@@ -35,7 +35,7 @@ def call(name: str, *arguments, input: bytes = b"") -> subprocess.CompletedProce
 
 @contextlib.contextmanager
 def first_devices(number: int):
-    """Commands that are called see only JAX's first devices, as if the run simulated so many."""
+    """Commands that are called see only JAX's first devices, as if the run simulated that many."""
     some = sys.modules["jax"].devices()[:number]
     with (
         mock.patch("jax.devices", lambda: some),

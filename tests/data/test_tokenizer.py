@@ -1,17 +1,64 @@
-"""Subwords of one vocabulary are spelled by those of another, exactly."""
+"""Subwords lose nothing, and those of one vocabulary are spelled by those of another."""
 # SPDX-License-Identifier: Apache-2.0
 
+import pytest
 import sentencepiece
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from gshard_mt.data import tokenizer as subwords
+from gshard_mt.data.cleaning.clean import normalize_all
 from gshard_mt.data.prepare.subwords import train_model
-from gshard_mt.data.tokenizer import Tokenizer, spell_pieces
+from gshard_mt.data.tokenizer import (
+    Tokenizer,
+    bos_id,
+    eos_id,
+    load_tokenizer,
+    pad_id,
+    spell_pieces,
+)
+from gshard_mt.errors import DataError
 from tests.making.made_up import english_sentences, translated
+
+
+@pytest.fixture(scope="module")
+def tokenizer(prepared):
+    return load_tokenizer(prepared.directory)
+
+
+@settings(deadline=None)
+@given(st.text(min_size=1))
+def test_clean_text_decodes_to_itself(tokenizer, text):
+    (clean,) = normalize_all([text])
+    (ids,) = tokenizer.encode_target([clean])
+    assert tokenizer.decode_target(ids) == clean
+    assert subwords.unk_id not in ids
+
+
+def test_decoding_ends_at_eos_and_skips_padding(tokenizer):
+    (ids,) = tokenizer.encode_target(["the cat sees"])
+    decoded = tokenizer.decode_target([bos_id, *ids, eos_id, *ids, pad_id])
+    assert decoded == "the cat sees"
+
+
+def test_special_symbols_have_their_ids(tokenizer):
+    for model in (tokenizer.source, tokenizer.target):
+        found = model.pad_id(), model.eos_id(), model.bos_id(), model.unk_id()
+        assert found == (0, 1, 2, 3)
+
+
+def test_a_broken_model_is_refused(tmp_path):
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer" / "joint.model").write_bytes(b"no model")
+    with pytest.raises(DataError, match="joint.model: not a SentencePiece model"):
+        load_tokenizer(tmp_path)
+
 
 ENGLISH = english_sentences()
 GERMAN = [translated(line, "de") for line in ENGLISH]
 
 
-def tokenizer(lines: list[str], size: int, symbols: list[str]) -> Tokenizer:
+def train(lines: list[str], size: int, symbols: list[str]) -> Tokenizer:
     model = sentencepiece.SentencePieceProcessor(
         model_proto=train_model(lines, size, "size", user_symbols=symbols)
     )
@@ -19,8 +66,8 @@ def tokenizer(lines: list[str], size: int, symbols: list[str]) -> Tokenizer:
 
 
 def test_every_subword_is_the_same_one_or_those_that_spell_it():
-    old = tokenizer(ENGLISH, 310, ["<x>"])
-    new = tokenizer(ENGLISH + GERMAN + ["二 über\tx"] * 90, 340, ["<x>", "<newest>"])
+    old = train(ENGLISH, 310, ["<x>"])
+    new = train(ENGLISH + GERMAN + ["二 über\tx"] * 90, 340, ["<x>", "<newest>"])
     spelled = spell_pieces(new, old, "source")
     assert len(spelled) == 340
     num_same = 0

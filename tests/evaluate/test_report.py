@@ -16,7 +16,7 @@ from gshard_mt.evaluate.samples import Samples, ScoredSentence
 from gshard_mt.evaluate.scores import Comparison, Score
 from gshard_mt.report import page as pages
 from gshard_mt.report import pictures
-from gshard_mt.run.directory import Run
+from gshard_mt.run.directory import Origin, Run
 from gshard_mt.run.journal import History
 from tests.run.made_lines import dev_lines, routing_line, train_line
 
@@ -177,6 +177,15 @@ def test_averages_and_signatures_are_below(page):
 def test_a_section_without_content_is_left_out(report, missing, tmp_path, quick_pictures):
     path = reports.write(report, tmp_path)
     assert Page(path).sections == [name for name in SECTIONS if name not in missing]
+
+
+def test_the_page_says_which_checkpoint_the_parameters_began_with(tmp_path, quick_pictures):
+    report = make_report()
+    path = reports.write(report, tmp_path)
+    assert "Began with" not in path.read_text(encoding="utf-8")
+    run = report.run._replace(origin=Origin("/home/someone/parent", "average", "0badcafe"))
+    text = reports.write(report._replace(run=run), tmp_path).read_text(encoding="utf-8")
+    assert "Began with the parameters of parent@average." in text and "/home" not in text
 
 
 def test_pictures_of_an_earlier_evaluation_are_deleted(tmp_path, quick_pictures):

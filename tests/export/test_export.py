@@ -13,8 +13,10 @@ import pytest
 import safetensors
 
 from gshard_mt.errors import CheckpointError, ExportError
+from gshard_mt.export.description import to_json, to_readme
 from gshard_mt.export.folder import UNFINISHED, export
 from gshard_mt.export.tensors import split
+from gshard_mt.run.directory import Origin
 from tests.export import plain_model
 from tests.export.made_run import Made, make_run
 from tests.model.tiny import Sentence, pack
@@ -100,6 +102,16 @@ def test_config_and_readme_describe_the_files(made, tmp_path):
     assert {path.name for path in out.iterdir()} == {
         *("README.md", "config.json", "model.safetensors", "tokenizer")
     }
+
+
+def test_an_export_says_which_checkpoint_its_parameters_began_with(made, tmp_path):
+    exported = export(made.workdir, tmp_path / "out")
+    assert to_json(exported)["init_from"] is None and "began" not in to_readme(exported)
+    run = exported.run._replace(origin=Origin("/home/someone/parent", 300, "0badcafe"))
+    content = to_json(exported._replace(run=run))
+    assert content["init_from"] == {"run": "parent", "step": 300, "checksum": "0badcafe"}
+    readme = to_readme(exported._replace(run=run))
+    assert "It began with the parameters of parent@300." in readme and "/home" not in readme
 
 
 def test_every_layer_is_a_slice_of_the_scan(tmp_path, made):

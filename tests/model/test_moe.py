@@ -302,9 +302,10 @@ def test_the_form_with_slots_equals_the_einsum_form():
     assert_near((slots[:2], slots_gradients), (einsum[:2], einsum_gradients))
 
 
-def test_dropless_equals_the_einsum_form_with_room_for_all():
-    dropless, dropless_gradients = one_device("top2", dispatch="dropless", **ROOM_FOR_ALL)
-    einsum, einsum_gradients = one_device("top2", dispatch="einsum", **ROOM_FOR_ALL)
+@pytest.mark.parametrize("gate", ["top2", "hierarchical"])
+def test_dropless_equals_the_einsum_form_with_room_for_all(gate):
+    dropless, dropless_gradients = one_device(gate, dispatch="dropless", **ROOM_FOR_ALL)
+    einsum, einsum_gradients = one_device(gate, dispatch="einsum", **ROOM_FOR_ALL)
     assert_near((dropless[:2], dropless_gradients), (einsum[:2], einsum_gradients))
 
 

@@ -14,9 +14,8 @@ from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import CheckpointError, ConfigError
 from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.run.checkpoints import Checkpoints
-from gshard_mt.run.directory import read_run
-from gshard_mt.train.initialization import find_origin, initial_params
+from gshard_mt.run.directory import Run, read_run, start_run
+from gshard_mt.train.initialization import find_origin, initial_params, plan_mapping
 from gshard_mt.train.loop import train
 from gshard_mt.train.training import Options
 from tests.making.runs import saved_arrays, tiny_config
@@ -70,9 +69,9 @@ def test_a_run_begins_with_the_parameters_of_another_and_never_again(
     assert read_run(workdir).origin == origin
 
     with pytest.raises(ConfigError, match=f"--init_from: found {run}, .* began from {source}"):
-        find_origin(str(run), workdir)
+        find_origin(str(run), read_run(workdir), workdir)
     with pytest.raises(ConfigError, match=f"--init_from: found {source}, .* began at random"):
-        find_origin(str(source), run)
+        find_origin(str(source), read_run(run), run)
 
 
 MESHES = {"one": ((1, 1, 1), False), "eight": ((1, 8, 1), False), "all": ((2, 2, 2), True)}
@@ -82,7 +81,7 @@ def test_a_larger_model_begins_alike_on_every_mesh(config, prepared, run):
     tokenizer = load_tokenizer(prepared.directory)
     experts = tiny_config(config, MeshConfig(), 8, num_steps=2, **LENGTHS)
     experts.init.expert_noise = 0.1
-    origin, found = find_origin(f"{run}@latest", run / "none"), {}
+    origin, found = find_origin(f"{run}@latest", None, run / "none"), {}
     assert origin
     for name, (shape, is_sharded) in MESHES.items():
         mesh = build_mesh(*shape, devices=jax.devices()[: np.prod(shape)])
@@ -96,7 +95,8 @@ def test_a_larger_model_begins_alike_on_every_mesh(config, prepared, run):
                 ),
                 blueprint.params,
             )
-            began, _ = initial_params(origin, experts, blueprint, tokenizer, fresh)
+            mapping = plan_mapping(origin, experts, blueprint, tokenizer)
+            began = initial_params(mapping, blueprint, fresh)
         assert jax.tree.all(
             jax.tree.map(lambda x, like: x.sharding == like.sharding, began, blueprint.params)
         )
@@ -116,20 +116,34 @@ def test_what_does_not_fit_is_one_line(config, prepared, alone, run, tmp_path):
     with pytest.raises(ConfigError, match=message) as raised:
         train(wide, prepared, tmp_path / "wide", alone, Options(init_from=str(run)))
     assert "\n" not in str(raised.value)
+    frozen = tiny_config(config, MeshConfig(1, 1), num_steps=2, freeze="decoder/*/q", **LENGTHS)
+    with pytest.raises(ConfigError, match="train.freeze: found"):
+        train(frozen, prepared, tmp_path / "wide", alone)
+    assert not (tmp_path / "wide").exists()  # so that the right command isn't refused
     for init_from, message in (
         (f"{run}@7", "step '7' not found; accepted: latest, best, 2"),
         (str(tmp_path / "none"), "is .*none a run directory"),
     ):
         with pytest.raises(CheckpointError, match=message):
-            find_origin(init_from, tmp_path / "new")
+            find_origin(init_from, None, tmp_path / "new")
 
 
-def test_a_damaged_or_replaced_checkpoint_is_not_begun_from(dense, prepared, run, tmp_path):
-    source = shutil.copytree(run, tmp_path / "source")
+def test_a_damaged_or_replaced_checkpoint_is_not_begun_from(dense, prepared, alone, run, tmp_path):
+    source, workdir = shutil.copytree(run, tmp_path / "source"), tmp_path / "new"
+    config = dataclasses.replace(dense, train=dataclasses.replace(dense.train, seed=5))
+    origin = find_origin(str(source), None, workdir)
+    assert origin
+    # Killed before its first checkpoint was whole, and then the other run was made again.
+    start_run(workdir, record_of(config, prepared, origin._replace(checksum="0" * 8)))
+    with pytest.raises(CheckpointError, match="not the parameters that this run began with"):
+        train(config, prepared, workdir, alone)
     record = source / "checkpoints" / "2" / "state" / "metadata"
     content = json.loads(record.read_bytes())
     content["record"]["checksums"]["params/encoder_norm/scale_M"] ^= 1
     record.write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match="metadata: not what was saved"):
-        find_origin(str(source), tmp_path / "new")
-    assert Checkpoints(run).params_checksum("2") == Checkpoints(run).params_checksum("average")
+        find_origin(str(source), None, tmp_path / "other")
+
+
+def record_of(config: Config, prepared, origin) -> Run:
+    return Run(config, prepared.directory, prepared.fingerprint, prepared.train_pairs, origin)

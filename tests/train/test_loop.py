@@ -32,7 +32,7 @@ STEPS = 8
 
 @pytest.fixture(scope="module", autouse=True)
 def shared_steps():
-    """What a process that starts anew computes is compared in tests/faults."""
+    """Runs share compiled steps; tests/faults compares what a fresh process computes."""
     with pytest.MonkeyPatch.context() as patch:
         SharedSteps().install(patch)
         yield

@@ -16,7 +16,6 @@ from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.axes import letters_of
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train.optimizer import (
-    describe_change,
     learning_rate_schedule,
     make_optimizer,
     per_matrix,
@@ -57,15 +56,6 @@ def test_without_warmup_the_first_step_has_the_peak(schedule):
     found = rates([0, 1], schedule=schedule, learning_rate=0.2, warmup_steps=0, num_steps=100)
     np.testing.assert_allclose(found[0], 0.2, rtol=1e-6)
     assert np.all(np.isfinite(found))
-
-
-def test_what_happens_to_the_rate_of_a_finished_run_is_said():
-    config = TrainConfig(learning_rate=0.2, warmup_steps=10, num_steps=200, schedule="linear")
-    said = describe_change(config, 100, 100)
-    assert said.startswith("200 steps instead of 100: the rate goes on at 0.105, which linear had")
-    assert "brought to 0; --init_from" in said
-    constant = dataclasses.replace(config, schedule="constant")
-    assert describe_change(constant, 100, 100).endswith("the rate goes on at 0.2")
 
 
 # Names tell how a leaf is stacked; matrices of 128 x 128 or more are factored.

@@ -1,9 +1,11 @@
-"""What a run says of itself before its first step."""
+"""What a run prints about itself before its first step."""
 # SPDX-License-Identifier: Apache-2.0
 
-from gshard_mt.config.records import Config, DataConfig
+import dataclasses
+
+from gshard_mt.config.records import Config, DataConfig, TrainConfig
 from gshard_mt.model.blueprint import abstract_model
-from gshard_mt.train.training import describe
+from gshard_mt.train.description import describe, describe_change
 from tests.model import tiny
 
 
@@ -16,3 +18,14 @@ def test_a_run_says_how_its_tokens_are_grouped_and_how_many_of_a_group_an_expert
     assert lines["experts"].startswith("4 in every other layer, top2, ")
     # Of 24 tokens at 4 experts: 24 / 4 times the capacity factor, 4.
     assert lines["groups"] == "32 and 16 of 24 tokens, capacity 24 per expert and group"
+
+
+def test_what_happens_to_the_rate_of_a_finished_run_is_said():
+    config = TrainConfig(learning_rate=0.2, warmup_steps=10, num_steps=200, schedule="linear")
+    said = describe_change(config, 100, 100)
+    assert said.startswith(
+        "200 steps instead of 100: the rate continues at 0.105, which linear had"
+    )
+    assert "brought to 0; --init_from" in said
+    constant = dataclasses.replace(config, schedule="constant")
+    assert describe_change(constant, 100, 100).endswith("the rate continues at 0.2")

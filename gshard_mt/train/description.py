@@ -1,0 +1,56 @@
+"""Descriptions: what a run prints about itself before its first step."""
+# SPDX-License-Identifier: Apache-2.0
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+
+from gshard_mt.config.records import Config, TrainConfig
+from gshard_mt.model.blueprint import Blueprint, count_parameters
+from gshard_mt.model.moe import group_capacity, training_groups
+from gshard_mt.routing.dispatch import choose_dispatch
+from gshard_mt.train.metrics import log_line
+from gshard_mt.train.optimizer import learning_rate_schedule
+
+
+def describe(config: Config, blueprint: Blueprint, start: int) -> None:
+    """Prints the numbers derived from the config, before the first step."""
+    mesh = blueprint.mesh
+    total, active = count_parameters(blueprint)
+    grid = " x ".join(f"{name}={size}" for name, size in mesh.shape.items())
+    log_line(f"parameters  {total:,} ({active:,} active per token)")
+    log_line(f"mesh        {grid} ({mesh.devices.flat[0].platform})")
+    if jax.process_count() > 1:
+        log_line(f"processes   {jax.process_count()}, each with {jax.local_device_count()} devices")
+    rows = config.train.batch_rows
+    lengths = {"source": config.data.source_length, "target": config.data.target_length}
+    tokens = ", ".join(f"{rows * length:,} {side} tokens" for side, length in lengths.items())
+    log_line(f"batch       {rows} rows: {tokens}")
+    if config.model.moe.num_experts:
+        moe, size = config.model.moe, config.model.moe.group_size
+        capacity = group_capacity(config.model, training_groups(config.model), size)
+        groups = " and ".join(str(rows * n // size) for n in lengths.values())
+        gates = " and ".join(dict.fromkeys(moe.gate_of(is_dec) for is_dec in (False, True)))
+        dispatch = choose_dispatch(moe.dispatch, mesh.devices.flat[0].platform)
+        log_line(f"experts     {moe.num_experts} in every other layer, {gates}, {dispatch}")
+        log_line(f"groups      {groups} of {size} tokens, capacity {capacity} per expert and group")
+    if start:
+        log_line(f"resuming    from step {start}")
+
+
+def describe_change(config: TrainConfig, old_steps: int, start: int) -> str:
+    """Returns what happens to the learning rate of a run that is resumed to train longer.
+
+    It was to take `old_steps` and has taken `start`.
+    """
+    old = dataclasses.replace(config, num_steps=old_steps)
+    before, now = (float(np.asarray(learning_rate_schedule(each)(start))) for each in (old, config))
+    text = f"{config.num_steps:,} steps instead of {old_steps:,}: the rate continues at {now:.3g}"
+    if math.isclose(before, now, rel_tol=1e-6, abs_tol=1e-12):
+        return text
+    return (
+        f"{text}, which {config.schedule} had brought to {before:.3g}; --init_from in another "
+        "--workdir begins a schedule of its own"
+    )
