@@ -92,6 +92,9 @@ class DataConfig:
         Accepted(lambda value: 0 < value <= 1, "more than 0 and at most 1"),
     )
     user_symbols: str = option("", "pieces that are never split, separated by spaces")
+    case_marks: bool = option(
+        False, "words in capitals share the subwords of small letters, between marks"
+    )
     num_workers: int = option(0, "preparing processes", at_least(1).or_value(0, "one per core"))
 
 

@@ -77,6 +77,8 @@ def identity_of(config: DataConfig, recipe_fingerprint: str, tokenizer_hash: str
     }
     settings = {key: value for key, value in settings.items() if key not in _OTHER_KEYS}
     settings["tokenizer"] = tokenizer_hash  # not its path
+    if not settings["case_marks"]:  # as in data from before there was such a key
+        del settings["case_marks"]
     return {**settings, **cleaning, **cased, "recipe": recipe_fingerprint}
 
 

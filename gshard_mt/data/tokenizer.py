@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import sentencepiece
 
+from gshard_mt.data import case_marks
 from gshard_mt.errors import DataError
 
 pad_id, eos_id, bos_id, unk_id = 0, 1, 2, 3
@@ -31,6 +32,11 @@ class Tokenizer:
         """Subwords of source and target, special symbols included."""
         return self.source.get_piece_size(), self.target.get_piece_size()
 
+    @property
+    def has_case_marks(self) -> bool:
+        """Whether words in capitals are encoded as small letters between marks."""
+        return _has_case_marks(self.target)
+
     @functools.cached_property
     def starts_unknown_source(self) -> np.ndarray:
         """Whether each id begins a character unknown to the source model: bool per id."""
@@ -51,18 +57,18 @@ class Tokenizer:
 
     def decode_sources(self, lines: Sequence[list[int]]) -> list[str]:
         """Returns the text of lines of ids without special symbols."""
-        return self.source.decode(list(lines)) if lines else []
+        return _decode(self.source, lines)
 
     def decode_targets(self, lines: Sequence[list[int]]) -> list[str]:
         """Returns the English text of lines of ids without special symbols."""
-        return self.target.decode(list(lines)) if lines else []
+        return _decode(self.target, lines)
 
     def decode_target(self, ids: Sequence[int]) -> str:
         """Returns the text of ids up to the first EOS; padding and BOS are skipped."""
         ids = [int(each) for each in ids]
         if eos_id in ids:
             ids = ids[: ids.index(eos_id)]
-        return self.target.decode([each for each in ids if each not in (pad_id, bos_id)])
+        return _decode(self.target, [[each for each in ids if each not in (pad_id, bos_id)]])[0]
 
 
 def load_tokenizer(data_dir: pathlib.Path) -> Tokenizer:
@@ -106,7 +112,18 @@ def model_paths(data_dir: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _encode(model: sentencepiece.SentencePieceProcessor, lines: Sequence[str]) -> list[list[int]]:
+    if _has_case_marks(model):
+        lines = list(map(case_marks.mark_case, lines))
     return model.encode(list(lines), num_threads=1) if lines else []
+
+
+def _decode(model: sentencepiece.SentencePieceProcessor, lines: Sequence[list[int]]) -> list[str]:
+    texts = model.decode(list(lines)) if lines else []
+    return list(map(case_marks.unmark_case, texts)) if _has_case_marks(model) else texts
+
+
+def _has_case_marks(model: sentencepiece.SentencePieceProcessor) -> bool:
+    return all(model.piece_to_id(piece) != unk_id for piece in case_marks.PIECES)
 
 
 def _starts_unknown(model: sentencepiece.SentencePieceProcessor) -> np.ndarray:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from gshard_mt.config import keys
 from gshard_mt.config.records import ModelConfig
-from gshard_mt.data.tokenizer import bos_id, eos_id, pad_id, unk_id
+from gshard_mt.data.case_marks import NORMAL, UPPER
+from gshard_mt.data.tokenizer import Tokenizer, bos_id, eos_id, pad_id, unk_id
 from gshard_mt.export.layout import Tensor, describe
 from gshard_mt.languages import source_language
 from gshard_mt.model.layers import NORM_EPSILON, POSITION_BASE
@@ -25,7 +26,7 @@ Everything needed to run it is here:
 - `config.json`: sizes, special ids, gates and the constants in the formulas. It is written last.
 - `model.safetensors`, or several files with `model.safetensors.index.json`.
 - `tokenizer/`: SentencePiece models. A source is its ids and `eos`; the decoder starts with `bos`.
-
+{case_marks}
 `docs/export.md` of gshard-mt describes the forward pass step by step. Names end in the letters of
 the axes: M model width, H hidden width, N heads, D width of a head, E experts, V vocabulary. All
 arrays multiply from the right: `q_ND = x_M · wq_MND`. Layers are counted from 0.
@@ -36,13 +37,18 @@ arrays multiply from the right: `q_ND = x_M · wq_MND`. Layers are counted from 
 """
 
 
+CASE_MARKS = """\
+  Words in capitals are given to them in small letters, from the word U+000E to the word U+000F.
+"""
+
+
 class Export(NamedTuple):
     """Everything about an export but the values of its parameters."""
 
     run: Run
     step: int
     dtype: str  # of the arrays in the files
-    vocab_sizes: tuple[int, int]  # of source and target
+    tokenizer: Tokenizer
     tensors: Sequence[Tensor]
 
     @property
@@ -60,11 +66,14 @@ def to_json(export: Export) -> dict[str, Any]:
         "dtype": export.dtype,
         "num_parameters": export.num_parameters,
         "init_from": origin and origin._asdict() | {"run": pathlib.Path(origin.run).name},
-        "vocabulary": dict(zip(("source", "target"), export.vocab_sizes, strict=True)),
+        "vocabulary": dict(zip(("source", "target"), export.tokenizer.vocab_sizes, strict=True)),
         "tokenizer": {
             side: f"tokenizer/{'joint' if config['data']['joint_vocabulary'] else side}.model"
             for side in ("source", "target")
         },
+        "case_marks": {"upper": UPPER, "normal": NORMAL}
+        if export.tokenizer.has_case_marks
+        else None,
         "special_ids": {"pad": pad_id, "eos": eos_id, "bos": bos_id, "unk": unk_id},
         "languages": [source_language(pair) for pair in export.run.train_pairs],
         "formulas": _formulas(export.run.config.model),
@@ -81,6 +90,7 @@ def to_readme(export: Export) -> str:
     origin = export.run.origin
     return README.format(
         began=f"\nIt began with the parameters of {origin.name}." if origin else "",
+        case_marks=CASE_MARKS if export.tokenizer.has_case_marks else "",
         languages=", ".join(source_language(pair) for pair in export.run.train_pairs),
         step=export.step,
         parameters=export.num_parameters,

@@ -45,8 +45,9 @@ def export(
     checkpoints = Checkpoints(workdir, best_by=run.config.train.best_by)
     number = checkpoints.choose(step)
     grid = build_mesh(1, 1, devices=jax.devices("cpu")[:1])
-    blueprint = abstract_model(run.config.model, load_tokenizer(workdir).vocab_sizes, grid)
-    made = Export(run, number, dtype, blueprint.vocab_sizes, lay_out(blueprint))
+    tokenizer = load_tokenizer(workdir)
+    blueprint = abstract_model(run.config.model, tokenizer.vocab_sizes, grid)
+    made = Export(run, number, dtype, tokenizer, lay_out(blueprint))
 
     itemsize = jnp.dtype(dtype).itemsize
     sizes = {tensor.name: itemsize * math.prod(tensor.shape) for tensor in made.tensors}

@@ -37,7 +37,7 @@ FIXED_DATA_KEYS = frozenset(
     f"data.{name}"
     for name in (
         *("source_length", "target_length", "seed"),
-        *("joint_vocabulary", "source_vocab_size", "target_vocab_size"),
+        *("joint_vocabulary", "source_vocab_size", "target_vocab_size", "case_marks"),
     )
 )
 

@@ -6,9 +6,10 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gshard_mt.config.records import DataConfig
 from gshard_mt.data import tokenizer as subwords
 from gshard_mt.data.cleaning.clean import normalize_all
-from gshard_mt.data.prepare.subwords import train_model
+from gshard_mt.data.prepare.subwords import copy_models, train_model, train_models
 from gshard_mt.data.tokenizer import (
     Tokenizer,
     bos_id,
@@ -17,7 +18,7 @@ from gshard_mt.data.tokenizer import (
     pad_id,
     spell_pieces,
 )
-from gshard_mt.errors import DataError
+from gshard_mt.errors import ConfigError, DataError
 from tests.making.made_up import english_sentences, translated
 
 
@@ -63,6 +64,27 @@ def train(lines: list[str], size: int, symbols: list[str]) -> Tokenizer:
         model_proto=train_model(lines, size, "size", user_symbols=symbols)
     )
     return Tokenizer(model, model, str(size))
+
+
+def test_with_case_marks_capitals_have_the_subwords_of_small_letters(tmp_path):
+    lines = english_sentences()
+    config = DataConfig(source_vocab_size=330, joint_vocabulary=True, case_marks=True)
+    train_models(lambda side: lines, config, tmp_path / "tokenizer")
+    tokenizer = load_tokenizer(tmp_path)
+    assert tokenizer.has_case_marks
+    for line in lines[::20]:
+        ids, capitals = tokenizer.encode_target([line, line.upper()])
+        assert len(capitals) == len(ids) + 1
+        assert capitals[1:] == ids
+        assert tokenizer.decode_targets([ids, capitals]) == [line, line.upper()]
+        assert tokenizer.decode_target([*capitals, eos_id]) == line.upper()
+    with pytest.raises(ConfigError, match="case_marks is False, the tokenizer of .* has True"):
+        copy_models(
+            tokenizer,
+            DataConfig(source_vocab_size=330, target_vocab_size=0, joint_vocabulary=True),
+            tmp_path,
+            tmp_path / "new",
+        )
 
 
 def test_every_subword_is_the_same_one_or_those_that_spell_it():

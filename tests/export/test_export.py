@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import safetensors
 
+from gshard_mt.config.records import DataConfig
+from gshard_mt.data.prepare.subwords import train_models
+from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import CheckpointError, ExportError
 from gshard_mt.export.description import to_json, to_readme
 from gshard_mt.export.folder import UNFINISHED, export
@@ -19,6 +22,7 @@ from gshard_mt.export.tensors import split
 from gshard_mt.run.directory import Origin
 from tests.export import plain_model
 from tests.export.made_run import Made, make_run
+from tests.making.made_up import english_sentences
 from tests.model.tiny import Sentence, pack
 
 MODELS = {
@@ -112,6 +116,16 @@ def test_an_export_says_which_checkpoint_its_parameters_began_with(made, tmp_pat
     assert content["init_from"] == {"run": "parent", "step": 300, "checksum": "0badcafe"}
     readme = to_readme(exported._replace(run=run))
     assert "It began with the parameters of parent@300." in readme and "/home" not in readme
+
+
+def test_an_export_says_that_its_tokenizer_marks_capitals(made, tmp_path):
+    exported = export(made.workdir, tmp_path / "out")
+    assert to_json(exported)["case_marks"] is None and "capitals" not in to_readme(exported)
+    data = DataConfig(source_vocab_size=290, joint_vocabulary=True, case_marks=True)
+    train_models(lambda side: english_sentences(), data, tmp_path / "tokenizer")
+    exported = exported._replace(tokenizer=load_tokenizer(tmp_path))
+    assert to_json(exported)["case_marks"] == {"upper": "\x0e", "normal": "\x0f"}
+    assert "Words in capitals" in to_readme(exported)
 
 
 def test_every_layer_is_a_slice_of_the_scan(tmp_path, made):

@@ -16,6 +16,7 @@ import numpy as np
 import sentencepiece
 
 from gshard_mt.config.records import AugmentationConfig, DataConfig
+from gshard_mt.data.case_marks import PIECES, mark_case
 from gshard_mt.data.mixture import temperature_shares
 from gshard_mt.data.perturbations import title_case, upper_case
 from gshard_mt.data.prepare.blocks import StoredBlock, read_drops, read_text
@@ -93,13 +94,13 @@ def train_models(
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / TRAINING_MARK
     mark.write_text(str(os.getpid()))
-    symbols = config.user_symbols.split()
+    symbols = [*config.user_symbols.split(), *(PIECES if config.case_marks else ())]
     try:
         for name, sides in _SIDES[config.joint_vocabulary].items():
             key = "target_vocab_size" if name == "target" else "source_vocab_size"
             model, size, rare = None, getattr(config, key), {}
             while not model:
-                text = _text(read, sides, config.augmentation)
+                text = _text(read, sides, config)
                 try:
                     model = train_model(
                         (line.translate(rare) for line in text) if rare else text,
@@ -111,7 +112,7 @@ def train_models(
                 except _SmallTextError as error:
                     size = error.most
                 except _ManyCharactersError as error:
-                    text = _text(read, sides, config.augmentation)
+                    text = _text(read, sides, config)
                     rare = _rare_characters(text, len(rare) + error.excess + 1, error)
                     print(
                         f"data.{key} is {size}, too few for all characters: the {len(rare)} rarest "
@@ -124,9 +125,10 @@ def train_models(
 
 
 def _text(
-    read: Callable[[int], Iterable[str]], sides: Iterable[int], config: AugmentationConfig
+    read: Callable[[int], Iterable[str]], sides: Iterable[int], config: DataConfig
 ) -> Iterator[str]:
-    return with_capitals(itertools.chain.from_iterable(map(read, sides)), config)
+    lines = with_capitals(itertools.chain.from_iterable(map(read, sides)), config.augmentation)
+    return map(mark_case, lines) if config.case_marks else lines
 
 
 def with_capitals(lines: Iterable[str], config: AugmentationConfig) -> Iterator[str]:
@@ -223,6 +225,7 @@ def copy_models(
         "joint_vocabulary": is_joint,
         "source_vocab_size": source_size,
         "target_vocab_size": 0 if is_joint else target_size,
+        "case_marks": tokenizer.has_case_marks,
     }
     for key, value in found.items():
         wanted = getattr(config, key)
