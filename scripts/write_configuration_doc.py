@@ -1,9 +1,11 @@
 """Writes docs/configuration.md: every key with its type, default, accepted values and meaning."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import pathlib
 
-from gshard_mt.config.keys import KEYS, RENAMED, SECTIONS
+from gshard_mt.config.keys import KEYS, RENAMED, SECTIONS, Key
+from gshard_mt.config.stages import StageConfig
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TARGET = ROOT / "docs" / "configuration.md"
@@ -39,22 +41,32 @@ def text() -> str:
     """Returns the whole page."""
     parts = [HEAD]
     for section, record in SECTIONS.items():
-        lines = [
-            f"## {section}",
-            "",
-            (record.__doc__ or "").strip(),
-            "",
-            "| key | type | default | accepted | meaning |",
-            "| --- | --- | --- | --- | --- |",
-        ]
-        for name, key in KEYS.items():
-            if name.rpartition(".")[0] == section:
-                default = f"`{key.default}`" if key.default != "" else "(empty)"
-                cells = (f"`{name}`", key.type.__name__, default, key.accepted.words, key.meaning)
-                lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
-        parts.append("\n".join(lines) + "\n")
+        keys = {name: key for name, key in KEYS.items() if name.rpartition(".")[0] == section}
+        parts.append(_section(section, record, keys))
+    default = StageConfig()
+    keys = {
+        field.name: Key(field.type, getattr(default, field.name), **field.metadata)
+        for field in dataclasses.fields(StageConfig)
+    }
+    parts.append(_section("StageConfig", StageConfig, keys))
     renamed = (f"| `{old}` | `{new}` |\n" for old, new in RENAMED.items())
     return "\n".join(parts) + RENAMED_HEAD + "".join(renamed)
+
+
+def _section(title: str, record: type, keys: dict[str, Key]) -> str:
+    lines = [
+        f"## {title}",
+        "",
+        " ".join((record.__doc__ or "").split()),
+        "",
+        "| key | type | default | accepted | meaning |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, key in keys.items():
+        default = f"`{key.default}`" if key.default != "" else "(empty)"
+        cells = (f"`{name}`", key.type.__name__, default, key.accepted.words, key.meaning)
+        lines.append(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from gshard_mt.config.keys import KEYS, check_values, get_value
 from gshard_mt.config.records import Config
+from gshard_mt.config.stages import check_stages
 from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.axes import PARAMETER_RULES, RULES, names, spec
 from gshard_mt.routing.strategies import DROPLESS, STRATEGIES
@@ -26,6 +27,7 @@ def check(config: Config, shape: Mapping[str, int] | None = None) -> None:
     counts as 1: to be checked again once the devices are known.
     """
     check_values(config)
+    check_stages(config.train.stages, config.train.num_steps)
     if shape is None:
         shape = {name: max(1, getattr(config.mesh, name)) for name in _AXES}
     for rules in (_model_rules(config), _moe_rules(config), _mesh_rules(config, shape)):

@@ -9,12 +9,19 @@ from typing import Any, NamedTuple
 
 from gshard_mt.config.options import Accepted
 from gshard_mt.config.records import Config
+from gshard_mt.config.stages import read_stages
 from gshard_mt.errors import ConfigError, suggest
 
 # Old key -> new key. Old ones are refused in configs and overrides, translated in saved runs.
 RENAMED = {"model.expert_dropout_rate": "model.ffn_dropout_rate"}
 
-TYPE_WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
+TYPE_WORDS = {
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    tuple: "a tuple",
+}
 _TRUE_OR_FALSE = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 _UNKNOWN_ATTRIBUTE = re.compile(
     r"'(\w+)' object has no attribute '(\w+)'"
@@ -98,6 +105,8 @@ def parse_value(key: str, text: str | None) -> Any:
     """Returns the value that an override gives as text. Raises ConfigError."""
     refuse_unknown_key(key)
     kind = KEYS[key].type
+    if kind is tuple:
+        raise ConfigError(f"config.{key}: found on the command line; set it in the config file")
     try:
         if text is None:
             raise ValueError("no value follows")
@@ -151,4 +160,4 @@ def _fill(config: Config, values: Any, prefix: str) -> None:
             _fill(config, value, f"{key}.")
         else:
             refuse_unknown_key(key)
-            set_value(config, key, value)
+            set_value(config, key, read_stages(value) if key == "train.stages" else value)

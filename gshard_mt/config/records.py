@@ -6,6 +6,7 @@
 from dataclasses import dataclass, field
 
 from gshard_mt.config.options import PATH, RATE, Accepted, above, at_least, one_of, option
+from gshard_mt.config.stages import StageConfig
 from gshard_mt.routing.strategies import DISPATCH_NAMES, STRATEGIES
 
 _AXIS_SIZE = at_least(1).or_value(-1, "the remaining devices")
@@ -207,6 +208,15 @@ class TrainConfig:
         one_of("inverse_sqrt", "linear", "cosine", "constant", "paper"),
     )
     warmup_steps: int = option(100, "steps of rising learning rate (paper: constant)", at_least(0))
+    stages: tuple = option(
+        (),
+        "parts of the training with weights of corpora, temperature and rate of their own, such as "
+        "(StageConfig(until=500), StageConfig(rate=0.1))",
+        Accepted(
+            lambda value: all(isinstance(each, StageConfig) for each in value),
+            "StageConfigs in ascending order, set in the config file",
+        ),
+    )
     weight_decay: float = option(0.0, "weight decay of the optimizer", at_least(0))
     max_grad_norm: float = option(1.0, "clips the gradient's norm", above(0).or_value(0, "off"))
     freeze: str = option(

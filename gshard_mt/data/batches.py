@@ -5,25 +5,29 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from gshard_mt.config.records import DataConfig
+from gshard_mt.config.stages import StageConfig
 from gshard_mt.data.augmentation import Augmentation, make_augmentation
+from gshard_mt.data.mixture import language_pair_of
 from gshard_mt.data.packing import Batch, Packing, lay_out, pack
 from gshard_mt.data.permutation import permute
 from gshard_mt.data.position import (
     StreamPosition,
     change_mixture,
-    first_position,
     from_json,
     mixture_of,
     to_json,
 )
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.data.records import RecordReader, parse_records, record_id
+from gshard_mt.data.stages import DataStage, begin_stage, plan_stages, stage_after
+from gshard_mt.data.streams import Stream, list_streams
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import CheckpointError, ConfigError, DataError
 
@@ -35,18 +39,20 @@ _BATCHES_AHEAD = 8
 class _Source:
     """What a host needs to read its part of every batch."""
 
-    readers: Sequence[RecordReader | None]
+    readers: Sequence[RecordReader | None]  # of each language pair
+    streams: Sequence[Stream]
     config: DataConfig
     batch_rows: int
     rows: np.ndarray  # this host's rows of a batch, ascending
     augmentation: Augmentation | None = None
+    stages: Sequence[DataStage] = ()  # of the training stream, at least one
 
 
 class TrainBatches:
     """An endless stream of this host's rows; a thread prepares batches ahead until `close`."""
 
-    def __init__(self, source: _Source, position: StreamPosition):
-        self._source, self._position = source, position
+    def __init__(self, source: _Source):
+        self._source, self._position = source, source.stages[0].beginning
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "batches")
         self._ahead: collections.deque[concurrent.futures.Future] = collections.deque()
         self._made: Iterator[tuple[Batch, StreamPosition]] | None = None
@@ -70,8 +76,10 @@ class TrainBatches:
         return to_json(self._position)
 
     def has_mixture_of(self, state: dict[str, Any]) -> bool:
-        """Tells whether a state was saved with the data and temperature of this stream."""
-        return self._position.has_same_mixture(from_json(state))
+        """Tells whether a state was saved with the data and the mixture that this stream has."""
+        saved = from_json(state)
+        stage = stage_after(self._source.stages, saved.step or 0)
+        return stage.beginning.has_same_mixture(saved)
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continues from a state of any host: the same batches follow, bit for bit.
@@ -82,12 +90,16 @@ class TrainBatches:
             raise CheckpointError("the saved position is one in other data; see `change_mixture`")
         self._go_to(from_json(state))
 
-    def change_mixture(self, state: dict[str, Any]) -> dict[str, Any]:
+    def change_mixture(self, state: dict[str, Any], step: int = 0) -> dict[str, Any]:
         """Continues with this stream's mixture after a position in another; returns the new state.
 
-        `position.change_mixture` defines where each language continues.
+        `position.change_mixture` defines where each language continues. `step` batches came before,
+        which stages need to know.
         """
-        self._go_to(change_mixture(from_json(state), self._position, self._source.config.seed))
+        new = stage_after(self._source.stages, step).beginning
+        if new.step is not None:
+            new = new._replace(step=step)
+        self._go_to(change_mixture(from_json(state), new, self._source.config.seed))
         return self.get_state()
 
     def list_records(self, state: dict[str, Any]) -> list[tuple[str, int]]:
@@ -95,12 +107,13 @@ class TrainBatches:
 
         `state` is what `get_state` returned before the batch.
         """
-        position = from_json(state)
-        mixture, pairs = mixture_of(position, self._source.config.seed), list(position.pairs)
+        position = begin_stage(self._source.stages, from_json(state), self._source.config.seed)
+        mixture = mixture_of(position, self._source.config.seed)
+        pairs = {stream.pair: language_pair_of(stream.name) for stream in self._source.streams}
         found: list[tuple[str, int]] = []
         num_left = self._source.batch_rows
         while num_left:
-            contents, pair_of = _read(self._source.readers, mixture.indices(position.chunk))
+            contents, pair_of = _read(self._source, mixture.indices(position.chunk))
             packing, order = _pack_chunk(position.chunk, contents, pair_of, self._source)
             rows = order[position.row : position.row + num_left]
             for number in np.flatnonzero(np.isin(packing.row_of, rows)).tolist():
@@ -128,21 +141,25 @@ def train_batches(
     config: DataConfig,
     batch_rows: int,
     rows: Sequence[int] | np.ndarray | None = None,
+    stages: tuple[StageConfig, ...] = (),
 ) -> TrainBatches:
     """Returns the training stream: the mixture's chunks, packed, their rows shuffled and batched.
 
-    Batches may span chunks. The stream is a function of the prepared data, `temperature`,
-    `source_length`, `target_length`, `augmentation`, `seed` and `batch_rows`. A host gets the given
-    `rows` of each batch, ascending, or all: the rows of all hosts make up the batch that one host
-    would get.
+    Batches may span chunks, but not stages. The stream is a function of the prepared data,
+    `temperature`, `source_length`, `target_length`, `augmentation`, `seed`, `batch_rows` and
+    `stages`. A host gets the given `rows` of each batch, ascending, or all: the rows of all hosts
+    make up the batch that one host would get.
     """
     source = _open_source(prepared, "train", config, batch_rows, rows)
     if not any(source.readers):
         raise DataError(f"{prepared.directory}: no training pairs")
     load = functools.partial(load_tokenizer, prepared.directory)
     augmentation = make_augmentation(config, prepared.language_pairs, load)
-    source = dataclasses.replace(source, augmentation=augmentation)
-    return TrainBatches(source, first_position(prepared, config, CHUNK_PAIRS))
+    planned = plan_stages(prepared, config, stages, CHUNK_PAIRS)
+    streams = list_streams(prepared, planned[0].has_corpora)
+    return TrainBatches(
+        dataclasses.replace(source, augmentation=augmentation, stages=planned, streams=streams)
+    )
 
 
 def split_batches(
@@ -164,7 +181,7 @@ def split_batches(
     held: list[Batch] = []
     for chunk in range(num_chunks):
         indices = [np.arange(n * chunk // num_chunks, n * (chunk + 1) // num_chunks) for n in sizes]
-        contents, pair_of = _read(source.readers, indices)
+        contents, pair_of = _read(source, indices)
         packing, order = _pack_chunk(chunk, contents, pair_of, source)
         packed = _join([*held, lay_out(packing, order, *lengths)])
         num_full = len(packed.source_BL) // batch_rows * batch_rows
@@ -191,7 +208,23 @@ def check_row_lengths(prepared: Prepared, config: DataConfig) -> None:
 def _make_batches(
     source: _Source, position: StreamPosition
 ) -> Iterator[tuple[Batch, StreamPosition]]:
-    """Yields this host's rows of every batch from a position on, and the position after it.
+    """Yields this host's rows of every batch from a position on, and the position after it."""
+    while True:
+        position = begin_stage(source.stages, position, source.config.seed)
+        step = position.step or 0
+        until = stage_after(source.stages, step + 1).until
+        num_left = None if until is None else until - step
+        batches = itertools.islice(_read_mixture(source, position), num_left)
+        for number, (batch, position) in enumerate(batches, 1):
+            if position.step is not None:
+                position = position._replace(step=step + number)
+            yield batch, position
+
+
+def _read_mixture(
+    source: _Source, position: StreamPosition
+) -> Iterator[tuple[Batch, StreamPosition]]:
+    """Does the same for one stage, without counting steps.
 
     All sentences of a chunk are read, because the row of each depends on all of them; only this
     host's rows are laid out.
@@ -200,7 +233,7 @@ def _make_batches(
     parts: list[Batch] = []
     num_rows = 0  # of the unfinished batch, on all hosts
     while True:
-        contents, pair_of = _read(source.readers, mixture.indices(position.chunk))
+        contents, pair_of = _read(source, mixture.indices(position.chunk))
         packing, order = _pack_chunk(position.chunk, contents, pair_of, source)
         order = order[position.row :]
         row_in_batch = (num_rows + np.arange(len(order))) % source.batch_rows
@@ -238,20 +271,21 @@ def _open_source(
         for pair in prepared.language_pairs
     ]
     own = np.arange(batch_rows) if rows is None else np.asarray(rows)
-    return _Source(readers, config, batch_rows, own)
+    return _Source(readers, list_streams(prepared, has_corpora=False), config, batch_rows, own)
 
 
-def _read(
-    readers: Sequence[RecordReader | None], indices_of: Sequence[np.ndarray]
-) -> tuple[list[bytes], np.ndarray]:
-    """Returns the records at some indices of each reader, and each one's language pair number."""
+def _read(source: _Source, indices_of: Sequence[np.ndarray]) -> tuple[list[bytes], np.ndarray]:
+    """Returns the records at some indices of each stream, and each one's language pair number."""
     contents: list[bytes] = []
     numbers = []
-    for reader, indices in zip(readers, indices_of, strict=True):
+    for stream, indices in zip(source.streams, indices_of, strict=True):
+        reader = source.readers[stream.pair]
         if reader is not None:
-            contents += reader.read_contents(np.sort(indices))  # in the order on disk
+            # In the order on disk.
+            contents += reader.read_contents(stream.first_record + np.sort(indices))
         numbers.append(len(contents))
-    return contents, np.repeat(np.arange(len(numbers), dtype=np.int32), np.diff(numbers, prepend=0))
+    pairs = np.array([stream.pair for stream in source.streams], np.int32)
+    return contents, np.repeat(pairs, np.diff(numbers, prepend=0))
 
 
 def _pack_chunk(

@@ -5,11 +5,21 @@ import hashlib
 import json
 import pathlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gshard_mt.data.manifest import NAME, read_manifest
 from gshard_mt.data.records import RecordReader
 from gshard_mt.errors import DataError
+
+
+class Corpus(NamedTuple):
+    """The part of a language pair's training records that is of one corpus: contiguous records."""
+
+    name: str
+    weight: float
+    pairs: int
+    source_tokens: int
+    target_tokens: int
 
 
 @dataclass(frozen=True)
@@ -20,6 +30,8 @@ class Prepared:
     language_pairs: tuple[str, ...]  # such as "de-en"
     num_examples: dict[str, dict[str, int]]  # language pair -> split -> sentence pairs
     num_tokens: dict[str, dict[str, tuple[int, int]]]  # language pair -> split -> source, target
+    # language pair -> corpora in the order of its training records; none in data of old versions
+    corpora: dict[str, tuple[Corpus, ...]]
     vocab_sizes: tuple[int, int]  # subwords of source and target, special symbols included
     tokenizer_hash: str
     source_length: int  # every source has fewer subwords
@@ -91,6 +103,10 @@ def open_prepared(data_dir: pathlib.Path) -> Prepared:
                     split: (counts["source_tokens"], counts["target_tokens"])
                     for split, counts in info.items()
                 }
+                for pair, info in splits.items()
+            },
+            corpora={
+                pair: tuple(Corpus(**each) for each in info["train"].get("corpora", ()))
                 for pair, info in splits.items()
             },
             vocab_sizes=(

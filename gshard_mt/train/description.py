@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from gshard_mt.config.records import Config, TrainConfig
+from gshard_mt.config.stages import stage_number
 from gshard_mt.model.blueprint import Blueprint, count_parameters
 from gshard_mt.model.moe import group_capacity, training_groups
 from gshard_mt.routing.dispatch import choose_dispatch
@@ -38,6 +39,28 @@ def describe(config: Config, blueprint: Blueprint, start: int) -> None:
         log_line(f"groups      {groups} of {size} tokens, capacity {capacity} per expert and group")
     if start:
         log_line(f"resuming    from step {start}")
+
+
+def describe_stage(config: TrainConfig, num_taken: int | None, start: int) -> str:
+    """Returns what the next step's stage is if it begins there, or if the run resumes there.
+
+    The run has taken `num_taken` steps, the first of them after `start`; it has no stages if that
+    is None.
+    """
+    if num_taken is None:
+        return ""
+    number = stage_number(config.stages, num_taken + 1)
+    first = config.stages[number - 1].until + 1 if number else 1
+    if num_taken + 1 not in (first, start + 1):
+        return ""
+    stage, is_last = config.stages[number], number == len(config.stages) - 1
+    last = config.num_steps if is_last else stage.until
+    text = f"{number + 1} of {len(config.stages)}, steps {first:,} to {last:,}"
+    text += f": learning rate x {stage.rate:g}"
+    if stage.temperature:
+        text += f", temperature {stage.temperature:g}"
+    weights = ", ".join(f"{name} {weight:g}" for name, weight in stage.weights.items())
+    return text + (f", weights {weights}" if weights else "")
 
 
 def describe_change(config: TrainConfig, old_steps: int, start: int) -> str:

@@ -13,7 +13,16 @@ from gshard_mt.train.globs import find_frozen, find_rate_scales
 
 
 def learning_rate_schedule(config: TrainConfig) -> optax.Schedule:
-    """Step (from 0) -> learning rate, whose peak is `train.learning_rate`."""
+    """Step (from 0) -> learning rate, whose peak is `train.learning_rate` times a stage's rate."""
+    schedule = _schedule_without_stages(config)
+    if all(stage.rate == 1 for stage in config.stages):
+        return schedule
+    rates = jnp.array([stage.rate for stage in config.stages], jnp.float32)
+    borders = jnp.array([stage.until for stage in config.stages[:-1]], jnp.int32)
+    return lambda step: schedule(step) * rates[jnp.sum(step >= borders)]
+
+
+def _schedule_without_stages(config: TrainConfig) -> optax.Schedule:
     peak, warmup = config.learning_rate, max(config.warmup_steps, 1)
     rest = max(config.num_steps - warmup, 1)
     after = {

@@ -11,8 +11,16 @@ from jax.sharding import Mesh
 
 from gshard_mt.config.keys import to_json
 from gshard_mt.config.records import Config
-from gshard_mt.data.batches import Batch, TrainBatches, check_row_lengths, train_batches
+from gshard_mt.config.stages import stage_number
+from gshard_mt.data.batches import (
+    CHUNK_PAIRS,
+    Batch,
+    TrainBatches,
+    check_row_lengths,
+    train_batches,
+)
 from gshard_mt.data.prepared import Prepared
+from gshard_mt.data.stages import plan_stages
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import CheckpointError, TrainingError
 from gshard_mt.model.cost import step_flops
@@ -30,7 +38,7 @@ from gshard_mt.run.directory import Run, lock_run, read_run, saved_steps, start_
 from gshard_mt.run.integrity import check_copies
 from gshard_mt.run.journal import MIXTURES, JsonLines, routing_lines
 from gshard_mt.train.bad_steps import BadStepMonitor, LossStatistics, record_bad_step
-from gshard_mt.train.description import describe, describe_change
+from gshard_mt.train.description import describe, describe_change, describe_stage
 from gshard_mt.train.initialization import find_origin, initial_params, plan_mapping
 from gshard_mt.train.metrics import MetricsLog, StepSums, log_line, progress_bar
 from gshard_mt.train.preemption import PreemptionHandler, StopRequest
@@ -96,6 +104,7 @@ class Training:
         options: Options,
     ):
         check_row_lengths(prepared, config.data)
+        plan_stages(prepared, config.data, config.train.stages, CHUNK_PAIRS)  # refuses bad weights
         begun = read_run(workdir) if (workdir / "config.json").exists() else None
         self.old_steps = begun.config.train.num_steps if begun else 0
         self.origin = find_origin(options.init_from, begun, workdir)
@@ -132,7 +141,9 @@ class Training:
             self.preemption = stack.enter_context(PreemptionHandler(mesh, train.save_minutes))
             self.checkpoints = Checkpoints(workdir, train.max_checkpoints, train.best_by)
             stack.enter_context(contextlib.closing(self.checkpoints))
-            self.batches = train_batches(prepared, config.data, self.rows.num_rows, self.rows.own)
+            self.batches = train_batches(
+                prepared, config.data, self.rows.num_rows, self.rows.own, train.stages
+            )
             stack.enter_context(contextlib.closing(self.batches))
             self._resources = stack.pop_all()
 
@@ -201,6 +212,8 @@ class Training:
     def next_batch(self) -> Batch:
         """Returns the next batch, on the devices."""
         self.position = self.batches.get_state()
+        if stage := describe_stage(self.config.train, self.position.get("step"), self.start):
+            log_line(f"stage       {stage}")
         return make_global(self.sums.wait_for(self.batches), self.rows)
 
     def due_after(self, step: int, metrics: StepMetrics) -> Due:
@@ -249,6 +262,9 @@ class Training:
             self.metrics_log.write({"step": step, **line})
         self.dev_metrics = mean_metrics(lines)
         self.early_stopping = self.early_stopping.after(self.dev_metrics)
+        stages = self.config.train.stages
+        if stage_number(stages, step) < len(stages) - 1:  # it waits for the last stage
+            self.early_stopping = self.early_stopping._replace(since=0)
         if self.dev_metrics:
             values = ", ".join(FORMATS[name] % value for name, value in self.dev_metrics.items())
             log_line(f"step {step}: {values}")
@@ -325,5 +341,7 @@ def resume_batches(
         if batches.has_mixture_of(data_state):
             batches.set_state(data_state)
         else:
-            log.write({"step": step, "old": data_state, "new": batches.change_mixture(data_state)})
+            log.write(
+                {"step": step, "old": data_state, "new": batches.change_mixture(data_state, step)}
+            )
             log_line(f"mixture     changed after step {step} (mixtures.jsonl has the old one)")

@@ -110,6 +110,8 @@ def test_overrides_reach_the_config_and_nothing_is_said_on_stderr(folder):
         (["--config.model.num_layers=6"],
          "config.model.num_layers: found 6, accepted: a multiple of 4 (encoder and decoder are "
          "two equal stacks of [MoE, dense] blocks)"),
+        (["--config.train.stages=()"],
+         "config.train.stages: found on the command line; set it in the config file"),
         (["--work_dir=run"], "--work_dir: unknown flag; did you mean --workdir?"),
         (["--fail=sometimes"],
          "flag --fail=sometimes: value should be one of <no|user|bug|interrupt|closed>"),

@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import itertools
+import json
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gshard_mt.config.records import CleaningConfig, DataConfig
 
@@ -33,10 +36,10 @@ def translated(sentence: str, language: str) -> str:
     return sentence.translate(_LETTERS[language]) + " " + language
 
 
-def write_recipe(folder: pathlib.Path, corpora: list[dict[str, str]]) -> pathlib.Path:
+def write_recipe(folder: pathlib.Path, corpora: Sequence[Mapping[str, Any]]) -> pathlib.Path:
     lines = ['name = "made-up"']
     for corpus in corpora:
-        lines += ["[[corpus]]", *(f'{key} = "{value}"' for key, value in corpus.items())]
+        lines += ["[[corpus]]", *(f"{key} = {json.dumps(value)}" for key, value in corpus.items())]
     path = folder / "recipe.toml"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

@@ -17,6 +17,7 @@ from gshard_mt.config.records import (
     ModelConfig,
     TrainConfig,
 )
+from gshard_mt.config.stages import StageConfig
 from gshard_mt.data.batches import train_batches
 from gshard_mt.errors import CheckpointError, ConfigError
 from gshard_mt.partitioning.mesh import build_mesh
@@ -212,6 +213,71 @@ def test_a_run_ends_early_after_evaluations_without_improvement(
     config.train.num_steps = 10  # the schedule is constant
     train(config, prepared, tmp_path, mesh, options)
     assert Checkpoints(tmp_path, best_by="bleu").choose("best") == 10
+
+
+@pytest.fixture(scope="module")
+def staged(dense_config, prepared, alone, tmp_path_factory):
+    """A config with a border after step 4, and its run, whose checkpoints are all kept."""
+    config, workdir = copy.deepcopy(dense_config), tmp_path_factory.mktemp("staged")
+    config.train.log_every = config.train.save_every = 1
+    weights = {"*": 1.0, "fr": 0.0}
+    config.train.stages = (
+        StageConfig(until=4, weights=weights, rate=0.5),
+        StageConfig(weights={"fr": 3}, temperature=1.0),
+    )
+    run(config, prepared, workdir, STEPS, alone)
+    return config, workdir
+
+
+@pytest.mark.parametrize("step", [3, 4, 5])
+def test_a_run_resumed_around_the_border_of_a_stage_equals_an_undisturbed_one_bit_for_bit(
+    staged, prepared, alone, tmp_path, step, capsys
+):
+    config, undisturbed = staged
+    workdir = shutil.copytree(undisturbed, tmp_path / "run")
+    for later in range(step + 1, STEPS + 1):
+        shutil.rmtree(workdir / "checkpoints" / str(later))
+    run(config, prepared, workdir, STEPS, alone)
+    expected, found = saved_arrays(undisturbed, STEPS), saved_arrays(workdir, STEPS)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    assert metrics(workdir) == metrics(undisturbed)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("stage ")]
+    first = "stage       1 of 2, steps 1 to 4: learning rate x 0.5, weights * 1, fr 0"
+    second = "stage       2 of 2, steps 5 to 8: learning rate x 1, temperature 1, weights fr 3"
+    assert said == ([first, second] if step == 3 else [second])
+
+
+def test_a_stage_scales_the_learning_rate(staged):
+    config, workdir = staged
+    peak = config.train.learning_rate
+    rates = [line["learning_rate"] for line in metrics(workdir) if line["split"] == "train"]
+    assert rates[2:] == pytest.approx([peak / 2] * 2 + [peak] * 4)
+
+
+def test_a_run_with_other_stages_is_another_run(staged, prepared, alone):
+    config, workdir = staged
+    other = copy.deepcopy(config)
+    other.train.stages = other.train.stages[1:]
+    with pytest.raises(ConfigError, match=r"train\.stages"):
+        run(other, prepared, workdir, STEPS, alone)
+
+
+def test_early_stopping_waits_for_the_last_stage(dense_config, prepared, alone, tmp_path):
+    bleu = iter([9.0, 8.0, 7.0, 6.0, 5.0, 4.0])
+    config = copy.deepcopy(dense_config)
+    config.train.num_steps, config.train.stages = 12, (StageConfig(until=5), StageConfig())
+    config.train.bleu_every, config.train.best_by, config.train.stop_after = 2, "bleu", 2
+    train(config, prepared, tmp_path, alone, Options(dev_bleu=lambda _: {"de-en": next(bleu)}))
+    assert max(line["step"] for line in metrics(tmp_path)) == 8  # without stages it would be 6
+
+
+def test_weights_of_an_unknown_corpus_leave_no_run_behind(dense_config, prepared, alone, tmp_path):
+    config = copy.deepcopy(dense_config)
+    config.train.stages = (StageConfig(weights={"frr": 3}),)
+    with pytest.raises(ConfigError, match="did you mean fr"):
+        run(config, prepared, tmp_path / "run", STEPS, alone)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_model_learns(undisturbed):

@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from gshard_mt.config.records import Config, TrainConfig
+from gshard_mt.config.stages import StageConfig
 from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.axes import letters_of
 from gshard_mt.partitioning.mesh import build_mesh
@@ -49,6 +50,14 @@ def test_a_schedule_warms_up_to_its_peak_and_decays_from_there(schedule, expecte
     values = {"learning_rate": 0.2, "warmup_steps": 4, "num_steps": 24, "schedule": schedule}
     np.testing.assert_allclose(rates(range(4), **values), [0.05, 0.0875, 0.125, 0.1625], rtol=1e-6)
     np.testing.assert_allclose(rates([4, 14, 24, 400], **values), expected, rtol=1e-5, atol=1e-8)
+
+
+def test_a_stage_scales_the_rate_of_its_steps_and_of_no_other():
+    values = {"learning_rate": 0.2, "warmup_steps": 4, "num_steps": 24, "schedule": "cosine"}
+    stages = (StageConfig(until=10, rate=0.5), StageConfig(until=11), StageConfig(rate=3))
+    factors = [0.5] * 10 + [1.0] + [3.0] * 13  # of the steps 1 to 24, which optax counts from 0
+    expected = np.multiply(rates(range(24), **values), factors)
+    np.testing.assert_allclose(rates(range(24), **values, stages=stages), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "inverse_sqrt", "linear", "cosine", "paper"])

@@ -30,6 +30,15 @@ class Entry:
     folder: pathlib.Path  # relative locations start here
     # Settings other than those of the config, such as `script`; `de.script` is for German alone.
     cleaning: tuple[tuple[str, bool | int], ...] = ()
+    name: str = ""  # given in the recipe
+    default_name: str = ""
+    weight: float = 1.0  # of its training pairs within their language
+    max_pairs: int = 0  # most training pairs of each language; 0: all
+
+    @property
+    def corpus_name(self) -> str:
+        """What the corpus is called where it is given another weight."""
+        return self.name or self.default_name
 
     @property
     def path(self) -> pathlib.Path:

@@ -4,9 +4,12 @@
 import dataclasses
 import hashlib
 import json
+import math
 import pathlib
 import re
 import tomllib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +21,7 @@ from gshard_mt.languages import base_language, plain_tag
 
 _RECIPE_KEYS = {"name", "corpus"}
 _CORPUS_KEYS = {"language", "split", "source", "license", "sha256", "cleaning"}
+_CORPUS_KEYS |= {"name", "weight", "max_pairs"}
 # In a source: makes one entry per language, with its tag as written in the recipe.
 _EACH = "{language}"
 # Settings of data.cleaning that a corpus may have for itself; others are about all of a language.
@@ -27,6 +31,9 @@ _CLEANING = {
     if field.name not in ("max_length_ratio", "duplicates", "near_duplicates")
 }
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_NAME = re.compile(r"[^\s,=/*?\[\]{}]+")  # what weights refer to, by globs
+# Keys that recipes from before there were such keys lack, with what their absence means.
+_LATER = {"cleaning": (), "name": "", "weight": 1.0, "max_pairs": 0}
 
 
 @dataclass(frozen=True)
@@ -38,10 +45,15 @@ class Recipe:
         """Returns a hash of the recipe's content, independent of its path."""
         entries = [dataclasses.asdict(entry) | {"folder": ""} for entry in self.entries]
         for entry in entries:
-            if not entry["cleaning"]:  # as in recipes from before there was such a key
-                del entry["cleaning"]
+            del entry["default_name"]  # follows from the rest
+            for key in [key for key, value in _LATER.items() if entry[key] == value]:
+                del entry[key]
         content = json.dumps([self.name, entries], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
+
+    def max_pairs(self) -> dict[int, int]:
+        """Returns the most training pairs of each language, by number, of corpora with a limit."""
+        return {n: entry.max_pairs for n, entry in enumerate(self.entries) if entry.max_pairs}
 
 
 def load_recipe(path: pathlib.Path) -> Recipe:
@@ -56,15 +68,14 @@ def load_recipe(path: pathlib.Path) -> Recipe:
     tables = content.get("corpus")
     if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
         raise DataError(f"{path}: no [[corpus]] table; accepted: one or more")
-    entries = [
-        entry
+    of_tables = [
+        _entries(table, path.parent, f"{path}: corpus {number}")
         for number, table in enumerate(tables, start=1)
-        for entry in _entries(table, path.parent, f"{path}: corpus {number}")
     ]
     name = content.get("name", path.stem)
     if not isinstance(name, str):
         raise DataError(f"{path}: name is {name!r}; accepted: a string")
-    return Recipe(name, tuple(entries))
+    return Recipe(name, tuple(_with_default_names(of_tables, tables)))
 
 
 def _entries(table: dict[str, Any], folder: pathlib.Path, where: str) -> list[Entry]:
@@ -90,6 +101,7 @@ def _entries(table: dict[str, Any], folder: pathlib.Path, where: str) -> list[En
     languages = _languages(table["language"], SCHEMES[scheme].has_languages or is_each, where)
     cleaning = _cleaning(table.get("cleaning", {}), f"{where}: cleaning")
     entry = Entry(languages, split, scheme, location, table["license"], sha256, folder, cleaning)
+    entry = dataclasses.replace(entry, **_mixing(table, split, where))
     if not is_each:
         return [entry]
     if languages == ("*",):
@@ -99,6 +111,52 @@ def _entries(table: dict[str, Any], folder: pathlib.Path, where: str) -> list[En
         dataclasses.replace(entry, languages=(code,), location=location.replace(_EACH, tag))
         for tag, code in zip(tags, languages, strict=True)
     ]
+
+
+def _mixing(table: dict[str, Any], split: str, where: str) -> dict[str, Any]:
+    """Returns what a table says of its part in the mixture: `name`, `weight`, `max_pairs`."""
+    name = table.get("name")
+    if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
+        accepted = "text without spaces and without , = / * ? [ ] { }"
+        raise DataError(f"{where}: name is {name!r}; accepted: {accepted}")
+    found = {key: table[key] for key in ("weight", "max_pairs") if key in table}
+    for key, value in found.items():
+        if split != "train":
+            raise DataError(f"{where}: {key} is {value!r}; accepted: none, as split is {split}")
+    weight, most = found.get("weight", 1.0), found.get("max_pairs", 1)
+    if type(weight) not in (int, float) or not 0 <= weight < math.inf:
+        raise DataError(f"{where}: weight is {weight!r}; accepted: a number, 0 or more")
+    if type(most) is not int or most < 1:
+        raise DataError(f"{where}: max_pairs is {most!r}; accepted: an integer, 1 or more")
+    return {"name": name or "", **found}
+
+
+def _with_default_names(
+    of_tables: Sequence[list[Entry]], tables: Sequence[dict[str, Any]]
+) -> list[Entry]:
+    """Returns all entries, with a name for each table that has none.
+
+    If several tables would have the same one, the table's number is added.
+    """
+    names = [table.get("name") or _default_name(*table["source"].split(":", 1)) for table in tables]
+    counts = Counter(names)
+    return [
+        dataclasses.replace(
+            entry, default_name=names[i] if counts[names[i]] == 1 else f"{names[i]}-{i + 1}"
+        )
+        for i, entries in enumerate(of_tables)
+        for entry in entries
+    ]
+
+
+def _default_name(scheme: str, location: str) -> str:
+    """Returns the last part of a source without wildcards, up to a dot, version or configuration.
+
+    That is `europarl` for tsv:europarl/*.tsv.gz and for tsv:europarl.de-en.tsv.
+    """
+    parts = re.split(r"[:,]|==", location)[0].split("/")
+    stems = [part.partition(".")[0] for part in reversed(parts)]
+    return next((stem for stem in stems if _NAME.fullmatch(stem)), scheme)
 
 
 def _cleaning(table: Any, where: str) -> tuple[tuple[str, bool | int], ...]:

@@ -148,7 +148,8 @@ def _select(
     for name, picked in zip(train, each_picked, strict=True):
         held_out |= {(name, split): pairs for split, pairs in picked.items()}
     sentences, ids = gather_keys((pairs.keys for pairs in held_out.values()), choice, job.keep_out)
-    tasks = [(name, blocks, sentences, ids) for name, blocks in train.items()]
+    most = job.recipe.max_pairs()
+    tasks = [(name, blocks, sentences, ids, most) for name, blocks in train.items()]
     num_train = {}
     each_left = _each(workers, "overlap with it", drop_held_out, tasks)
     for name, (number, dropped) in zip(train, each_left, strict=True):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from gshard_mt.data.prepare.drops import READ, Drops, Tally
 
 MUCH = 0.2  # share of the pairs read
+_WANTED = "max_pairs"  # no loss: the recipe asks for it
 
 # How to keep what is dropped for a reason. The other reasons are switches of data.cleaning.
 _SWITCHES = {
@@ -74,7 +75,7 @@ def find_losses(
 
 def _large(name: str, tallies: Mapping[str, Tally], is_none_left: bool, most: float) -> list[Loss]:
     num_read = tallies.get(READ, Tally()).number
-    reasons = sorted(set(tallies) - {READ}, key=lambda reason: -tallies[reason].number)
+    reasons = sorted(set(tallies) - {READ, _WANTED}, key=lambda reason: -tallies[reason].number)
     return [
         Loss(name, reason, tallies[reason], num_read, is_none_left)
         for place, reason in enumerate(reasons)

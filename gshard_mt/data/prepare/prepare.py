@@ -158,6 +158,7 @@ def _describe(job: Job, counts: Counts, drops: Drops) -> dict[str, Any]:
                     "source_tokens": each.source.tokens,
                     "target_tokens": each.target.tokens,
                 }
+                | ({"corpora": _corpora(job.recipe, each)} if split == "train" else {})
                 for split, each in splits.items()
             }
             | {"drops": drops.counts(name)}
@@ -166,9 +167,22 @@ def _describe(job: Job, counts: Counts, drops: Drops) -> dict[str, Any]:
     }
 
 
+def _corpora(recipe: Recipe, counts: SplitCounts) -> list[dict]:
+    """Returns the corpora of a language's training pairs, in the order of their records."""
+    return [
+        {
+            "name": recipe.entries[corpus].corpus_name,
+            "weight": recipe.entries[corpus].weight,
+            **each._asdict(),
+        }
+        for corpus, each in sorted(counts.corpora.items())
+    ]
+
+
 def _sources(recipe: Recipe) -> list[dict]:
     return [
         {
+            "name": entry.corpus_name,
             "languages": list(entry.languages),
             "split": entry.split,
             "source": f"{entry.scheme}:{os.path.basename(entry.location)}",

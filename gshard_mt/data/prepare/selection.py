@@ -1,6 +1,7 @@
 """Selection: decides by their keys which clean pairs of a language are training pairs."""
 # SPDX-License-Identifier: Apache-2.0
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -28,8 +29,9 @@ from gshard_mt.data.prepare.keys import KEYS, KeyedPairs, Split, is_among
 from gshard_mt.errors import DataError
 
 # Numbers of write_drops, after KEPT, DUPLICATE and NEAR_DUPLICATE.
-HELD_OUT, _IS_HELD_OUT = 3, 4
+HELD_OUT, _IS_HELD_OUT, _MAX_PAIRS = 3, 4, 5
 _REASONS = {DUPLICATE: "duplicate", NEAR_DUPLICATE: "near_duplicate", HELD_OUT: "held_out"}
+_REASONS |= {_MAX_PAIRS: "max_pairs"}
 
 _MERGE_PARTS = 16  # blocks whose candidates are merged at once
 
@@ -142,16 +144,30 @@ def gather_keys(
 
 
 def drop_held_out(
-    language: str, blocks: Sequence[StoredBlock], held_out: Keys, ids: np.ndarray
+    language: str,
+    blocks: Sequence[StoredBlock],
+    held_out: Keys,
+    ids: np.ndarray,
+    most: Mapping[int, int],
 ) -> tuple[int, Drops]:
-    """Marks pairs that share a sentence with held-out text.
+    """Marks pairs that share a sentence with held-out text, and what is over a corpus's `most`.
 
     Returns how many are left, and those dropped for all reasons of this file.
     """
-    drops, num_pairs = Drops(), 0
+    num_kept: Counter[int] = Counter()  # of each corpus
     for block in blocks:
         drop = mark_held_out(read_keys(block), read_drops(block), held_out, ids)
         write_drops(block, drop)
+        num_kept[block.corpus] += int(np.sum(drop == KEPT))
+    drops, num_pairs = Drops(), 0
+    num_before: Counter[int] = Counter()
+    for block in blocks:
+        drop, corpus = read_drops(block), block.corpus
+        if corpus in most:
+            counts = num_before[corpus], num_kept[corpus]
+            num_before[corpus] += int(np.sum(drop == KEPT))
+            drop = mark_surplus(drop, *counts, most[corpus])
+            write_drops(block, drop)
         count_drops(language, block, drop, drops)
         num_pairs += int(np.sum(drop == KEPT))
     return num_pairs, drops
@@ -167,6 +183,19 @@ def mark_held_out(
     is_held_out = is_among(keys["source"], held_out) | is_among(keys["english"], held_out)
     number = np.where(is_among(keys["id"], ids), _IS_HELD_OUT, HELD_OUT)
     return np.where(is_held_out & (drop == KEPT), number, drop).astype(np.uint8)
+
+
+def mark_surplus(drop: np.ndarray, num_before: int, num_kept: int, most: int) -> np.ndarray:
+    """Returns `drop` with all but `most` of a corpus's kept pairs marked, evenly spread over it.
+
+    The corpus has `num_kept` of them, `num_before` in blocks before this one.
+    """
+    rows = np.flatnonzero(drop == KEPT)
+    place = num_before + np.arange(len(rows))
+    is_over = (place + 1) * most // num_kept == place * most // num_kept if num_kept > most else []
+    drop = drop.copy()
+    drop[rows[np.flatnonzero(is_over)]] = _MAX_PAIRS
+    return drop
 
 
 def read_kept(block: StoredBlock, drop: np.ndarray) -> KeyedPairs:

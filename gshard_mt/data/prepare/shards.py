@@ -43,6 +43,14 @@ class SideCounts:
         self.lengths += other.lengths
 
 
+class CorpusCounts(NamedTuple):
+    """Totals of the pairs of one corpus."""
+
+    pairs: int = 0
+    source_tokens: int = 0
+    target_tokens: int = 0
+
+
 @dataclass
 class SplitCounts:
     """Totals of a split or of one shard."""
@@ -50,9 +58,13 @@ class SplitCounts:
     pairs: int = 0
     source: SideCounts = field(default_factory=SideCounts)
     target: SideCounts = field(default_factory=SideCounts)
+    corpora: dict[int, CorpusCounts] = field(default_factory=dict)  # by number in the recipe
 
     def add(self, other: "SplitCounts") -> None:
         self.pairs += other.pairs
+        for corpus, more in other.corpora.items():
+            sums = zip(self.corpora.get(corpus, CorpusCounts()), more, strict=True)
+            self.corpora[corpus] = CorpusCounts(*map(sum, sums))
         self.source.add(other.source)
         self.target.add(other.target)
 
@@ -124,7 +136,8 @@ def write_pairs(
                 ids = [ids[0][i] for i in kept], [ids[1][i] for i in kept]
             source = _count(texts[0], ids[0], tokenizer.starts_unknown_source)
             target = _count(texts[1], ids[1], tokenizer.starts_unknown_target)
-            counts.add(SplitCounts(len(pairs.keys), source, target))
+            corpora = _count_corpora(pairs.keys["id"] >> ENTRY_SHIFT, *map(_lengths, ids))
+            counts.add(SplitCounts(len(pairs.keys), source, target, corpora))
             yield from map(serialize, pairs.keys["id"].tolist(), *ids)
 
     return Shard(write_shard(path, records()), counts, drops)
@@ -150,6 +163,18 @@ def why_drop(split: str, lengths: Lengths, config: DataConfig) -> dict[str, np.n
         usual = usual_ratio(np.concatenate(lengths.source), np.concatenate(lengths.target))
         reasons["length_ratio"] = is_ratio_above(num_source, num_target, most, usual)
     return reasons
+
+
+def _count_corpora(
+    corpus_of: np.ndarray, source_lengths: np.ndarray, target_lengths: np.ndarray
+) -> dict[int, CorpusCounts]:
+    """Returns the totals by corpus of pairs, each with its corpus and lengths."""
+    found = {}
+    for corpus in np.unique(corpus_of).tolist():
+        rows = corpus_of == corpus
+        tokens = int(source_lengths[rows].sum()), int(target_lengths[rows].sum())
+        found[corpus] = CorpusCounts(int(rows.sum()), *tokens)
+    return found
 
 
 def _lengths(ids: Sequence[Sequence[int]]) -> np.ndarray:

@@ -35,6 +35,7 @@ def write_reports(
         ),
         "Source lengths: training pairs by subwords": _lengths(sources),
         "Target lengths: training pairs by subwords": _lengths(targets),
+        "Training pairs by corpus": _training_corpora(pairs),
         "Corpora": _corpora(manifest),
     }
     sections = [
@@ -133,11 +134,21 @@ def _lengths(sides: Mapping[str, SideCounts]) -> Table:
 
 
 def _corpora(manifest: Mapping[str, Any]) -> Table:
+    keys = ["name", "source", "split", "license"]
     rows = [
-        [corpus["source"], " ".join(corpus["languages"]), corpus["split"], corpus["license"]]
+        [*(corpus[key] for key in keys), " ".join(corpus["languages"])]
         for corpus in manifest["recipe"]["corpora"]
     ]
-    return Table(["source", "languages", "split", "license"], rows, text_columns=range(4))
+    return Table([*keys, "languages"], rows, text_columns=range(5))
+
+
+def _training_corpora(pairs: Mapping[str, Any]) -> Table:
+    rows = [
+        [pair, corpus["name"], f"{corpus['pairs']}", f"{corpus['weight']:g}"]
+        for pair, info in pairs.items()
+        for corpus in info["train"]["corpora"]
+    ]
+    return Table(["pair", "corpus", "training pairs", "weight"], rows, text_columns=(0, 1))
 
 
 def _ratio(value: int, total: int) -> str:

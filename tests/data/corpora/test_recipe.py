@@ -44,6 +44,14 @@ def test_a_recipe_is_read(tmp_path):
         ({"source": '"a.tsv"'}, "has no known scheme"),
         ({"source": "3"}, "source is 3; accepted: a string"),
         ({"sha256": '"12"'}, "sha256 is '12'; accepted: 64"),
+        ({"name": '"a b"'}, "name is 'a b'; accepted: text without"),
+        ({"name": "3"}, "name is 3; accepted: text without"),
+        ({"weight": "-1"}, "weight is -1; accepted: a number, 0 or more"),
+        ({"weight": "inf"}, "weight is inf; accepted: a number, 0 or more"),
+        ({"weight": "true"}, "weight is True; accepted: a number, 0 or more"),
+        ({"max_pairs": "0"}, "max_pairs is 0; accepted: an integer, 1 or more"),
+        ({"max_pairs": "1.5"}, "max_pairs is 1.5; accepted: an integer, 1 or more"),
+        ({"split": '"dev"', "weight": "2"}, "weight is 2; accepted: none, as split is dev"),
         ({"cleaning": "{langauge = false}"}, "unknown key 'langauge'; did you mean language"),
         ({"cleaning": "{language = 1}"}, "language is 1; accepted: true, false"),
         ({"cleaning": "{max_characters = true}"}, "max_characters is True; accepted: a number"),
@@ -59,6 +67,35 @@ def test_what_a_recipe_cannot_mean_is_refused(tmp_path, changes, said):
         _load(tmp_path, **changes)
     assert str(caught.value).startswith(str(tmp_path / "recipe.toml"))
     assert "\n" not in str(caught.value)
+
+
+def test_new_keys_leave_the_fingerprint_of_an_old_recipe_as_it_was(tmp_path):
+    plain = _load(tmp_path).fingerprint()
+    # Written down before there were names, weights and limits.
+    assert plain == "da81f407dfe2bfce49a7ea4af3e78819a168d28f57e7e55d88dd1ca03eeb7a5b"
+    assert _load(tmp_path, weight="1.0").fingerprint() == plain
+    for changes in ({"name": '"mined"'}, {"weight": "2"}, {"max_pairs": "9"}):
+        assert _load(tmp_path, **changes).fingerprint() != plain
+
+
+@pytest.mark.parametrize(
+    ("tables", "names"),
+    [
+        (['"tsv:europarl/*.tsv.gz"', '"tsv:/data/europarl.de-en.tsv"'],
+         ["europarl-1", "europarl-2"]),
+        (['"wheel:homeassistant==2025.1"', '"tfds:opus/medical:de-en"'],
+         ["homeassistant", "medical"]),
+        (['"tsv:*.tsv"', '"tsv:**/a.tsv"', '"moses:b/train.de,b/train.en"'], ["tsv", "a", "train"]),
+        (['"tsv:one.tsv"\nname = "mine"', '"tsv:two.tsv"\nname = "mine"'], ["mine", "mine"]),
+        (['"tsv:mined.tsv"', '"tsv:x.tsv"\nname = "mined"'], ["mined-1", "mined"]),
+        (['"moses:{language}-en/a.{language},b.en"', '"tsv:{language}.tsv"'], ["a", "tsv"]),
+    ],
+)  # fmt: skip
+def test_a_corpus_without_a_name_has_that_of_its_source(tmp_path, tables, names):
+    lines = [f'[[corpus]]\nlanguage = "de"\nlicense = "x"\nsource = {each}' for each in tables]
+    (tmp_path / "recipe.toml").write_text("\n".join(lines), encoding="utf-8")
+    entries = load_recipe(tmp_path / "recipe.toml").entries
+    assert [entry.corpus_name for entry in entries] == names
 
 
 def test_settings_of_one_language_are_kept_by_its_code(tmp_path):

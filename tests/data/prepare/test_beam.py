@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import random
+from typing import Any
 
 import pytest
 
@@ -65,13 +66,12 @@ def _write_troubled(folder: pathlib.Path) -> DataConfig:
     corpora += [("de-CH", "de.tsv", "train"), ("fr", "fr.tsv", "train")]
     corpora += [("fra", "fr_test.tsv", "test"), ("lb", "lb.tsv", "train")]
     corpora += [("es", "es.tsv", "train"), ("it", "it.tsv", "test"), ("pt", "pt.tsv", "train")]
-    write_recipe(
-        folder,
-        [
-            {"language": language, "source": f"tsv:{file}", "split": split, "license": "x"}
-            for language, file, split in corpora
-        ],
-    )
+    tables: list[dict[str, Any]] = [
+        {"language": language, "source": f"tsv:{file}", "split": split, "license": "x"}
+        for language, file, split in corpora
+    ]
+    tables[1] |= {"max_pairs": 60, "weight": 2}
+    write_recipe(folder, tables)
     return dataclasses.replace(config, keep_out=str(folder / "mine.txt"))
 
 
@@ -99,6 +99,7 @@ def test_beam_writes_the_same_bytes_as_the_local_pipeline(tmp_path, small_parts)
     # The text has all kinds of trouble and many parts; otherwise equality would prove little.
     drops = manifest["pairs"]["de-en"]["drops"]
     expected = {"duplicate", "near_duplicate", "held_out", "empty", "copied", "row_length"}
+    expected |= {"max_pairs"}
     assert expected <= set(drops)
     assert [name for name in files if "de_en-train" in name and "00001-of" in name]
     assert b"one two" in files["references/fr-en.test.tsv"]

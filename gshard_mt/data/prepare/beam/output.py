@@ -9,8 +9,8 @@ import numpy as np
 from gshard_mt.data.prepare.beam.steps import MarkedBlock, new_folder
 from gshard_mt.data.prepare.blocks import read_text
 from gshard_mt.data.prepare.job import Job
-from gshard_mt.data.prepare.keys import KeyedPairs, Split
-from gshard_mt.data.prepare.selection import read_kept
+from gshard_mt.data.prepare.keys import ENTRY_SHIFT, KeyedPairs, Split
+from gshard_mt.data.prepare.selection import mark_surplus, read_kept
 from gshard_mt.data.prepare.shards import SHARD_BLOCKS, Shard, cached_tokenizer, write_pairs
 from gshard_mt.data.prepare.subwords import sample_rows, train_models
 from gshard_mt.data.tokenizer import load_tokenizer
@@ -42,6 +42,21 @@ def lay_out(element: tuple[str, Iterable[tuple[int, int]]]) -> Iterator[tuple[st
     language, blocks = element
     first_ids, kept = np.array(sorted(blocks), np.int64).T
     yield language, Layout(first_ids, np.cumsum(kept) - kept, int(kept.sum()))
+
+
+def drop_surplus(
+    marked: MarkedBlock, layouts: Mapping[str, Layout], most: Mapping[int, int]
+) -> Iterator[MarkedBlock]:
+    """Marks what is over `max_pairs`; the layouts are those before that."""
+    corpus, layout = marked.block.corpus, layouts[marked.language]
+    if corpus in most:
+        starts = np.append(layout.starts, layout.num_pairs)
+        corpora = layout.first_ids >> ENTRY_SHIFT
+        first, stop = np.searchsorted(corpora, [corpus, corpus + 1])
+        num_before = int(starts[_number(marked, layout)] - starts[first])
+        num_kept = int(starts[stop] - starts[first])
+        marked = marked._replace(drop=mark_surplus(marked.drop, num_before, num_kept, most[corpus]))
+    yield marked
 
 
 def sample_text(

@@ -235,9 +235,23 @@ def _hold_out(graph: _Graph, blocks: PValue, marked: PValue) -> tuple[PValue, PV
     graph.leave("references", sentences)
     held_out_keys = AsIter(held_out | "held-out keys" >> beam.Map(lambda each: each[1].keys))
     keys = graph.once("gather keys", gather_keys, held_out_keys, choice, graph.keep_out)
-    kept = marked | graph.step(steps.drop_overlap, keys)
+    kept = _limit(graph, marked | graph.step(steps.drop_overlap, keys))
     graph.leave("select_drops", _sum_drops("select", kept | graph.step(steps.count_selected)))
     return kept, held_out
+
+
+def _limit(graph: _Graph, marked: PValue) -> PValue:
+    """Returns the MarkedBlocks with those pairs marked that are over a corpus's `max_pairs`."""
+    most = graph.job.recipe.max_pairs()
+    if not most:
+        return marked
+    layouts = _by_key(
+        marked
+        | "count before max_pairs" >> graph.step(output.count_kept)
+        | "blocks before max_pairs" >> beam.GroupByKey()
+        | "lay out before max_pairs" >> graph.step(output.lay_out)
+    )
+    return marked | graph.step(output.drop_surplus, layouts, most)
 
 
 def _encode(graph: _Graph, kept: PValue, held_out: PValue) -> None:

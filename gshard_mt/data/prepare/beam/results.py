@@ -11,7 +11,7 @@ from gshard_mt.data.prepare.drops import DropKey, DroppedPair, Drops, Tally
 from gshard_mt.data.prepare.job import PipelineOutput
 from gshard_mt.data.prepare.keys import Split
 from gshard_mt.data.prepare.samples import lines_of
-from gshard_mt.data.prepare.shards import Shard, SideCounts, SplitCounts
+from gshard_mt.data.prepare.shards import CorpusCounts, Shard, SideCounts, SplitCounts
 from gshard_mt.data.records import ShardInfo
 from gshard_mt.documents import write_json
 from gshard_mt.errors import ConfigError, DataError, UserError
@@ -82,5 +82,7 @@ def _decode_shard(info: list, counts: dict[str, Any], drops: list) -> Shard:
     for side in ("source", "target"):
         lengths = Counter({int(bin): number for bin, number in counts[side]["lengths"].items()})
         counts[side] = SideCounts(**counts[side] | {"lengths": lengths})
+    corpora = {int(corpus): CorpusCounts(*each) for corpus, each in counts["corpora"].items()}
+    counts["corpora"] = corpora
     shard_info = ShardInfo(pathlib.Path(path), num_records, num_bytes)
     return Shard(shard_info, SplitCounts(**counts), _decode_drops(drops))
