@@ -62,6 +62,12 @@ def _model_rules(config: Config) -> Rules:
         f"a divisor of train.batch_rows={train.batch_rows}",
     )
     yield (
+        "train.l2_sp",
+        train.l2_sp * train.learning_rate <= 1,
+        f"at most {1 / train.learning_rate:g}, 1 / train.learning_rate (a step would pull a "
+        "parameter beyond where it began)",
+    )
+    yield (
         "train.save_every",
         train.save_every % train.log_every == 0,
         f"a multiple of train.log_every={train.log_every} (else a restart would split a line of "

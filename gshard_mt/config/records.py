@@ -218,6 +218,9 @@ class TrainConfig:
         ),
     )
     weight_decay: float = option(0.0, "weight decay of the optimizer", at_least(0))
+    l2_sp: float = option(
+        0.0, "weight decay towards the parameters of --init_from (L2-SP)", at_least(0)
+    )
     max_grad_norm: float = option(1.0, "clips the gradient's norm", above(0).or_value(0, "off"))
     freeze: str = option(
         "",

@@ -16,8 +16,11 @@ from gshard_mt.train.metrics import log_line
 from gshard_mt.train.optimizer import learning_rate_schedule
 
 
-def describe(config: Config, blueprint: Blueprint, start: int) -> None:
-    """Prints the numbers derived from the config, before the first step."""
+def describe(config: Config, blueprint: Blueprint, resumed: int | None) -> None:
+    """Prints the numbers derived from the config, before the first step.
+
+    `resumed` is the step of the checkpoint that the run continues from, if it does.
+    """
     mesh = blueprint.mesh
     total, active = count_parameters(blueprint)
     grid = " x ".join(f"{name}={size}" for name, size in mesh.shape.items())
@@ -37,8 +40,8 @@ def describe(config: Config, blueprint: Blueprint, start: int) -> None:
         dispatch = choose_dispatch(moe.dispatch, mesh.devices.flat[0].platform)
         log_line(f"experts     {moe.num_experts} in every other layer, {gates}, {dispatch}")
         log_line(f"groups      {groups} of {size} tokens, capacity {capacity} per expert and group")
-    if start:
-        log_line(f"resuming    from step {start}")
+    if resumed is not None:
+        log_line(f"resuming    from step {resumed}")
 
 
 def describe_stage(config: TrainConfig, num_taken: int | None, start: int) -> str:

@@ -1,7 +1,7 @@
-"""Learning-rate schedules and optimizers; Adafactor's statistics are kept per matrix."""
+"""Learning-rate schedules and optimizers; Adafactor per matrix; L2-SP towards a starting point."""
 # SPDX-License-Identifier: Apache-2.0
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -67,13 +67,45 @@ def make_optimizer(config: TrainConfig, letters: Any) -> optax.GradientTransform
 def _make_rule(config: TrainConfig, letters: Any) -> optax.GradientTransformation:
     schedule = learning_rate_schedule(config)
     clip = [optax.clip_by_global_norm(config.max_grad_norm)] if config.max_grad_norm else []
+    l2_sp = [decay_to_start(schedule, config.l2_sp)] if config.l2_sp else []
     if config.optimizer == "adamw":
         rule = optax.adamw(schedule, b2=0.98, weight_decay=config.weight_decay)
-        return optax.chain(*clip, rule)
+        return optax.chain(*clip, rule, *l2_sp)
     # A.2: factored second moment, no first moment, decay 1 - t^-0.8, updates clipped at 1 and
     # scaled by the parameter's root mean square; all are optax's defaults.
     adafactor = optax.adafactor(weight_decay_rate=config.weight_decay or None)
-    return optax.chain(*clip, per_matrix(adafactor, letters), optax.scale_by_schedule(schedule))
+    adafactor = per_matrix(adafactor, letters)
+    return optax.chain(*clip, adafactor, optax.scale_by_schedule(schedule), *l2_sp)
+
+
+class StartState(NamedTuple):
+    """The state of `decay_to_start`."""
+
+    count: Any  # int32: steps done
+    start: Any  # a tree like the parameters: what they were at step 0
+
+
+def decay_to_start(schedule: optax.Schedule, weight: float) -> optax.GradientTransformation:
+    """Adds -rate * weight * (parameter - its first value) to updates: L2-SP, Li et al. 2018.
+
+    That is the gradient of weight / 2 times the squared distance, kept out of the optimizer's
+    moments and of the clipping like AdamW's weight decay (RecAdam, Chen et al. 2020). In the loss,
+    Adam and Adafactor would divide it by the size of the task's gradient. The first values are
+    those that `init` is given; they are saved with the state, so that a resumed run has them.
+    """
+
+    def init(params):
+        # A copy: a step is given parameters and state to overwrite, which can't be one buffer.
+        return StartState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, params))
+
+    def update(updates, state, params=None):
+        rate = weight * schedule(state.count)
+        updates = jax.tree.map(
+            lambda change, now, start: change - rate * (now - start), updates, params, state.start
+        )
+        return updates, StartState(state.count + 1, state.start)
+
+    return optax.GradientTransformation(init, update)
 
 
 def per_matrix(rule: optax.GradientTransformation, letters: Any) -> optax.GradientTransformation:

@@ -61,6 +61,15 @@ def initial_state(
     return jax.jit(init, out_shardings=shardings)()
 
 
+def initial_opt_state(
+    blueprint: Blueprint, optimizer: optax.GradientTransformation, params: Any
+) -> Any:
+    """The optimizer state of a run that begins with these parameters."""
+    like = abstract_state(blueprint, optimizer).opt_state
+    shardings = jax.tree.map(lambda x: x.sharding, like)
+    return jax.jit(optimizer.init, out_shardings=shardings)(params)
+
+
 def _shard_like_params(opt_state: Any, params: Any, mesh: Mesh) -> Any:
     """Shards optimizer arrays like the parameter of the same name, on the axes that both have.
 

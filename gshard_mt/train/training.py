@@ -22,7 +22,7 @@ from gshard_mt.data.batches import (
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.data.stages import plan_stages
 from gshard_mt.data.tokenizer import load_tokenizer
-from gshard_mt.errors import CheckpointError, TrainingError
+from gshard_mt.errors import CheckpointError, ConfigError, TrainingError
 from gshard_mt.model.cost import step_flops
 from gshard_mt.partitioning.hosts import (
     all_true,
@@ -43,7 +43,12 @@ from gshard_mt.train.initialization import find_origin, initial_params, plan_map
 from gshard_mt.train.metrics import MetricsLog, StepSums, log_line, progress_bar
 from gshard_mt.train.preemption import PreemptionHandler, StopRequest
 from gshard_mt.train.profile import trace_steps
-from gshard_mt.train.state import TrainState, abstract_training, initial_state
+from gshard_mt.train.state import (
+    TrainState,
+    abstract_training,
+    initial_opt_state,
+    initial_state,
+)
 from gshard_mt.train.step import StepMetrics, make_dev_step, make_train_step
 from gshard_mt.train.validation import DevBleu, EarlyStopping, Validation, mean_metrics
 
@@ -124,6 +129,11 @@ class Training:
             config, prepared.vocab_sizes, mesh
         )
         # Before the run directory is made: what doesn't fit must not become a run's config.
+        if config.train.l2_sp and not self.origin:
+            raise ConfigError(
+                f"config.train.l2_sp: found {config.train.l2_sp}, accepted: 0 in a run that begins "
+                "at random (with --init_from RUN it begins with another's parameters)"
+            )
         self.mapping = None
         if self.origin and not saved_steps(workdir):
             tokenizer = load_tokenizer(prepared.directory)
@@ -170,7 +180,7 @@ class Training:
             state = TrainState(step, params, opt_state, statistics)
             resume_batches(self.batches, saved["batches"], self.workdir, self.start)
             self.early_stopping = self.early_stopping.resumed(saved.get("patience", []))
-        describe(config, blueprint, self.start)
+        describe(config, blueprint, self.start if found else None)
         if 0 < self.old_steps < config.train.num_steps:
             log_line(f"schedule    {describe_change(config.train, self.old_steps, self.start)}")
         self.train_step = trace_steps(
@@ -200,7 +210,10 @@ class Training:
             return state
         for line in self.mapping.lines:
             log_line(f"init        {line}")
-        return state._replace(params=initial_params(self.mapping, self.blueprint, state.params))
+        state = state._replace(opt_state=None)  # it is of the parameters that are replaced
+        params = initial_params(self.mapping, self.blueprint, state.params)
+        opt_state = initial_opt_state(self.blueprint, self.optimizer, params)
+        return state._replace(params=params, opt_state=opt_state)
 
     def remaining_steps(self) -> range:
         """Returns the steps to take, none if the run ended early before."""

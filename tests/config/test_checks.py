@@ -26,7 +26,7 @@ def test_the_defaults_are_accepted():
         {"model__tie_embeddings": True, "data__joint_vocabulary": True},
         {"mesh__data": -1, "mesh__expert": 8},
         {"mesh__stage": 2, "model__moe__num_experts": 0},
-        {"train__learning_rate": 1},
+        {"train__learning_rate": 1, "train__l2_sp": 1.0},
         {"train__max_grad_norm": 0.0, "train__warmup_steps": 0},
         {"train__save_minutes": 0.5, "train__spike_sigmas": 6},
         *(
@@ -67,6 +67,8 @@ def test_values_that_work_are_accepted(values):
         ({"train__learning_rate": float("nan")}, "accepted: more than 0"),
         ({"train__best_by": "bleu"}, "config.train.best_by: found 'bleu', accepted: nll"),
         ({"train__save_every": 15}, "found 15, accepted: a multiple of train.log_every=10"),
+        ({"train__l2_sp": 200},
+         "config.train.l2_sp: found 200, accepted: at most 100, 1 / train.learning_rate"),
         ({"data__temperature": 0}, "config.data.temperature: found 0, accepted: more than 0"),
         ({"data__cleaning__max_length_ratio": 0.5},
          "found 0.5, accepted: 0 (no limit), or 1 or more"),

@@ -18,9 +18,9 @@ from gshard_mt.run.directory import Run, read_run, start_run
 from gshard_mt.train.initialization import find_origin, initial_params, plan_mapping
 from gshard_mt.train.loop import train
 from gshard_mt.train.training import Options
-from tests.making.runs import saved_arrays, tiny_config
+from tests.making.runs import assert_same_bits, saved_arrays, tiny_config
 
-LENGTHS = {"eval_every": 9, "save_every": 2, "max_checkpoints": 9}
+LENGTHS = {"eval_every": 9, "save_every": 2, "max_checkpoints": 9, "optimizer": "adamw"}
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +50,16 @@ def test_a_run_begins_with_the_parameters_of_another_and_never_again(
     dense, prepared, alone, run, tmp_path
 ):
     source, workdir = shutil.copytree(run, tmp_path / "source"), tmp_path / "new"
-    config = dataclasses.replace(dense, train=dataclasses.replace(dense.train, seed=5))
+    config = dataclasses.replace(dense, train=dataclasses.replace(dense.train, seed=5, l2_sp=5.0))
+    with pytest.raises(
+        ConfigError, match=r"train\.l2_sp: found 5\.0, accepted: 0 in a run that beg"
+    ):
+        train(config, prepared, workdir, alone)
+    assert not workdir.exists()
     train(config, prepared, workdir, alone, Options(init_from=f"{source}@2"))
     origin = read_run(workdir).origin
     assert origin and (origin.run, origin.step) == (str(source.resolve()), 2)
-    expected, begun, trained = params(run, 2), params(workdir, 0), params(workdir, 2)
+    expected, begun, trained = params(run, 2), params(workdir, 0), saved_arrays(workdir, 2)
     for name, array in expected.items():
         np.testing.assert_array_equal(begun[name], array, err_msg=name)
     assert any((trained[name] != array).any() for name, array in expected.items())
@@ -64,8 +69,12 @@ def test_a_run_begins_with_the_parameters_of_another_and_never_again(
     shutil.rmtree(workdir / "checkpoints" / "2")
     for init_from in ("", str(source)):
         train(config, prepared, workdir, alone, Options(init_from=init_from))
-    for name, array in params(workdir, 2).items():
-        np.testing.assert_array_equal(array, trained[name], err_msg=name)
+    assert_same_bits(saved_arrays(workdir, 2), trained)
+    for name, array in expected.items():  # what train.l2_sp pulls to
+        (start,) = (
+            key for key in trained if key.endswith("['start']" + name.removeprefix("params"))
+        )
+        np.testing.assert_array_equal(trained[start], array, err_msg=name)
     assert read_run(workdir).origin == origin
 
     with pytest.raises(ConfigError, match=f"--init_from: found {run}, .* began from {source}"):

@@ -21,7 +21,7 @@ from gshard_mt.train.optimizer import (
     make_optimizer,
     per_matrix,
 )
-from gshard_mt.train.state import abstract_training
+from gshard_mt.train.state import abstract_training, initial_opt_state
 from tests.model import tiny
 
 
@@ -214,6 +214,72 @@ def test_a_rate_is_scaled_and_the_last_glob_counts(name):
     )
     assert not np.any(updates["encoder"]["wg_ME"])
     np.testing.assert_allclose(updates["table_VM"], expected["table_VM"], rtol=1e-6)
+
+
+def test_l2_sp_pulls_every_parameter_that_learns_to_where_it_began_as_in_numpy():
+    config = TrainConfig(optimizer="adamw", learning_rate=0.1, warmup_steps=2, max_grad_norm=0.0)
+    config = dataclasses.replace(config, weight_decay=0.3, l2_sp=2.0)
+    config = dataclasses.replace(config, rate_scales="slow_M=0.5", freeze="frozen_M")
+    rates = {"free_M": 1.0, "slow_M": 0.5, "frozen_M": 0.0}
+    draw = np.random.default_rng(0).normal
+    start = {name: draw(size=5) for name in rates}
+    gradients = [{name: draw(size=5) for name in rates} for _ in range(4)]
+
+    rule = make_optimizer(config, dict.fromkeys(rates, "M"))
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start)
+    state, update = rule.init(params), jax.jit(rule.update)
+    for gradient in gradients:
+        updates, state = update(jax.tree.map(jnp.float32, gradient), state, params)
+        params = optax.apply_updates(params, updates)
+
+    schedule = learning_rate_schedule(config)
+    for name, scale in rates.items():
+        now, mean, square = start[name], 0.0, 0.0
+        for step, gradient in enumerate(gradients, 1):
+            mean = 0.9 * mean + 0.1 * gradient[name]
+            square = 0.98 * square + 0.02 * gradient[name] ** 2
+            adam = mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.98**step)) + 1e-8)
+            pull = 0.3 * now + 2.0 * (now - start[name])
+            now = now - scale * float(schedule(step - 1)) * (adam + pull)
+        np.testing.assert_allclose(params[name], now, rtol=1e-5, atol=1e-6)
+    kept = [last_name(path) for path, _ in jax.tree.flatten_with_path(state)[0]]
+    assert "slow_M" in kept and "frozen_M" not in kept
+
+
+def test_l2_sp_is_added_to_what_adafactor_does():
+    config = TrainConfig(learning_rate=0.1, warmup_steps=0, schedule="constant")
+    letters = {"wg_ME": "ME", "scale_M": "M"}
+    shapes, draw = {"wg_ME": (4, 3), "scale_M": (4,)}, np.random.default_rng(0).normal
+    start, gradient = (
+        {name: draw(size=shape).astype("f") for name, shape in shapes.items()} for _ in range(2)
+    )
+    found = []
+    for l2_sp in (0.0, 2.0):
+        rule = make_optimizer(dataclasses.replace(config, l2_sp=l2_sp), letters)
+        params = jax.tree.map(lambda x: np.float32(1.5) * x, start)
+        found.append(jax.jit(rule.update)(gradient, rule.init(start), params)[0])
+    for name, array in start.items():
+        np.testing.assert_allclose(
+            found[1][name], found[0][name] - 0.1 * 2.0 * 0.5 * array, rtol=1e-5, atol=1e-6
+        )
+
+
+def test_the_start_is_sharded_like_parameters_and_pulls_alike_on_every_mesh():
+    config = Config(model=tiny.DENSE, train=TrainConfig(optimizer="adamw", l2_sp=2.0))
+    arrays, found = tiny.make(config.model).params, []
+    for shape in ((1, 1, 1), (2, 2, 2)):
+        mesh = build_mesh(*shape, devices=jax.devices()[: np.prod(shape)])
+        config.mesh.shard_parameters = mesh.size > 1
+        blueprint, rule, like = abstract_training(config, tiny.VOCAB_SIZES, mesh)
+        placed = jax.tree.map(lambda x: x.sharding, (blueprint.params, like.opt_state))
+        start = jax.device_put(arrays, placed[0])
+        state = initial_opt_state(blueprint, rule, start)
+        kept = state[-1].start
+        assert jax.tree.map(lambda x: x.sharding, (kept, state)) == placed
+        params = jax.tree.map(lambda x: jax.device_put(1.5 * np.asarray(x), x.sharding), start)
+        updates, _ = jax.jit(rule.update)(start, state, params)
+        found.append(updates)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-8), *found)
 
 
 @pytest.mark.parametrize(
