@@ -8,19 +8,31 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import sentencepiece
 
-from gshard_mt.config.records import Config, MeshConfig
-from gshard_mt.data.tokenizer import load_tokenizer
+from gshard_mt.config.records import Config, InitConfig, MeshConfig
+from gshard_mt.data.prepare.subwords import train_model
+from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer
 from gshard_mt.errors import CheckpointError, ConfigError
 from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.partitioning.mesh import build_mesh
+from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import Run, read_run, start_run
 from gshard_mt.train.initialization import find_origin, initial_params, plan_mapping
 from gshard_mt.train.loop import train
 from gshard_mt.train.training import Options
+from tests.making.made_up import english_sentences
+from tests.making.programs import SharedSteps
 from tests.making.runs import assert_same_bits, saved_arrays, tiny_config
 
 LENGTHS = {"eval_every": 9, "save_every": 2, "max_checkpoints": 9, "optimizer": "adamw"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shared_steps():
+    with pytest.MonkeyPatch.context() as patch:
+        SharedSteps().install(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -86,36 +98,64 @@ def test_a_run_begins_with_the_parameters_of_another_and_never_again(
 MESHES = {"one": ((1, 1, 1), False), "eight": ((1, 8, 1), False), "all": ((2, 2, 2), True)}
 
 
-def test_a_larger_model_begins_alike_on_every_mesh(config, prepared, run):
-    tokenizer = load_tokenizer(prepared.directory)
-    experts = tiny_config(config, MeshConfig(), 8, num_steps=2, **LENGTHS)
-    experts.init.expert_noise = 0.1
-    origin, found = find_origin(f"{run}@latest", None, run / "none"), {}
+@pytest.fixture(scope="module")
+def experts_run(config, prepared, tmp_path_factory):
+    """A run with four experts, as its first checkpoint leaves it."""
+    workdir = tmp_path_factory.mktemp("experts")
+    experts = tiny_config(config, MeshConfig(), 4, num_steps=2, **LENGTHS)
+    start_run(workdir, record_of(experts, prepared, None))
+    mesh = build_mesh(2, 4)
+    blueprint = abstract_model(experts.model, prepared.vocab_sizes, mesh, shard_parameters=True)
+    checkpoints = Checkpoints(workdir, max_checkpoints=1)
+    params = draw_like(blueprint.params, seed=1)
+    checkpoints.save(2, params, params["encoder_norm"], {}, {})
+    checkpoints.close()
+    return workdir
+
+
+def draw_like(params, seed: int):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda like: jax.device_put(rng.normal(size=like.shape).astype("f"), like.sharding), params
+    )
+
+
+def begin_on_every_mesh(run, config: Config, tokenizer) -> None:
+    """Asserts that a new run begins with the same parameters on each, sharded as it should be."""
+    origin, found = find_origin(f"{run}@latest", None, run / "none"), []
     assert origin
-    for name, (shape, is_sharded) in MESHES.items():
+    for shape, is_sharded in MESHES.values():
         mesh = build_mesh(*shape, devices=jax.devices()[: np.prod(shape)])
-        experts.mesh.shard_parameters = is_sharded
+        config.mesh.shard_parameters = is_sharded
         with jax.set_mesh(mesh):
-            blueprint = abstract_model(experts.model, tokenizer.vocab_sizes, mesh, is_sharded)
-            rng = np.random.default_rng(0)
-            fresh = jax.tree.map(
-                lambda like, rng=rng: jax.device_put(
-                    rng.normal(size=like.shape).astype(np.float32), like.sharding
-                ),
-                blueprint.params,
-            )
-            mapping = plan_mapping(origin, experts, blueprint, tokenizer)
-            began = initial_params(mapping, blueprint, fresh)
+            blueprint = abstract_model(config.model, tokenizer.vocab_sizes, mesh, is_sharded)
+            mapping = plan_mapping(origin, config, blueprint, tokenizer)
+            began = initial_params(mapping, blueprint, draw_like(blueprint.params, seed=0))
         assert jax.tree.all(
             jax.tree.map(lambda x, like: x.sharding == like.sharding, began, blueprint.params)
         )
-        found[name] = jax.tree.map(np.asarray, began)
-    for name in ("eight", "all"):
+        found.append(jax.tree.map(np.asarray, began))
+    for other in found[1:]:
         jax.tree.map(
-            lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-6),
-            found[name],
-            found["one"],
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-6), other, found[0]
         )
+
+
+def test_a_dense_model_becomes_experts_and_deeper_alike_on_every_mesh(config, prepared, run):
+    experts = tiny_config(config, MeshConfig(), 8, num_steps=2, **LENGTHS)
+    experts.model.moe.shared_ffn_dim = 16
+    experts.init = InitConfig(expert_noise=0.1, reset_share=0.5)
+    begin_on_every_mesh(run, experts, load_tokenizer(prepared.directory))
+
+
+def test_experts_layers_and_subwords_become_more_alike_on_every_mesh(config, experts_run):
+    more = tiny_config(config, MeshConfig(), 8, num_steps=2, **LENGTHS)
+    more.model.num_layers = 8
+    more.init = InitConfig(expert_noise=0.1, added_layers="repeat")
+    model = sentencepiece.SentencePieceProcessor(
+        model_proto=train_model(english_sentences(), 310, "size", user_symbols=["<x>"])
+    )
+    begin_on_every_mesh(experts_run, more, Tokenizer(model, model, "another"))
 
 
 def test_what_does_not_fit_is_one_line(config, prepared, alone, run, tmp_path):

@@ -226,7 +226,7 @@ def test_l2_sp_pulls_every_parameter_that_learns_to_where_it_began_as_in_numpy()
     gradients = [{name: draw(size=5) for name in rates} for _ in range(4)]
 
     rule = make_optimizer(config, dict.fromkeys(rates, "M"))
-    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start)
+    params: Any = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), start)
     state, update = rule.init(params), jax.jit(rule.update)
     for gradient in gradients:
         updates, state = update(jax.tree.map(jnp.float32, gradient), state, params)
@@ -240,7 +240,7 @@ def test_l2_sp_pulls_every_parameter_that_learns_to_where_it_began_as_in_numpy()
             square = 0.98 * square + 0.02 * gradient[name] ** 2
             adam = mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.98**step)) + 1e-8)
             pull = 0.3 * now + 2.0 * (now - start[name])
-            now = now - scale * float(schedule(step - 1)) * (adam + pull)
+            now = now - scale * float(np.asarray(schedule(step - 1))) * (adam + pull)
         np.testing.assert_allclose(params[name], now, rtol=1e-5, atol=1e-6)
     kept = [last_name(path) for path, _ in jax.tree.flatten_with_path(state)[0]]
     assert "slow_M" in kept and "frozen_M" not in kept
