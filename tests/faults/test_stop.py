@@ -32,22 +32,36 @@ STEPS = 40
 def runs(config, prepared, tmp_path_factory, soak) -> Runs:
     folder = tmp_path_factory.mktemp("stopped")
     lengths = {"num_steps": 200 if soak else STEPS, "save_every": 8}
-    return Runs(folder, config, prepared, optimizer="adamw", **lengths)
+    return Runs(folder, config, prepared, optimizer="adamw", l2_sp=5.0, **lengths)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(runs) -> Runs:
-    finish([runs.start("undisturbed", 1)])
+    """It begins with the parameters of another run, of eight devices."""
+    flags = ("--config.train.num_steps=1", "--config.train.l2_sp=0", "--config.train.seed=5")
+    done = runs.call("other", 8, *flags)
+    assert done.returncode == 0, done.stderr.decode()
+    finish([runs.start("undisturbed", 1, f"--init_from={runs.folder / 'other'}")])
     return runs
 
 
-def test_a_signal_ends_a_run_after_the_step_with_a_checkpoint_and_nothing_is_lost(
+def test_a_run_that_is_killed_and_signalled_loses_nothing_and_never_begins_again(
     undisturbed, soak, capsys
 ):
-    """Before it, kill -9 in the middle of a save: in the end the run is the undisturbed one."""
-    runs, run = undisturbed, "signalled"
-    rng, cuts, stops = random.Random(9), set(), 0
-    kills = kill_again_and_again(runs, run, lambda: [runs.start(run, 1)], {"in a save": 1})
+    """A kill after its first step, signals, a kill in a save: in the end it is the undisturbed one.
+
+    The run that it begins from is gone after the first step.
+    """
+    runs, run, other = undisturbed, "signalled", undisturbed.folder / "gone"
+    shutil.copytree(runs.folder / "other", other)
+    long = [f"--config.train.{name}=100000" for name in ("num_steps", "eval_every", "save_every")]
+    processes = [runs.start(run, 1, f"--init_from={other}", *long)]
+    assert wait_until(lambda: runs.last_step(run) >= 1, processes)
+    kill(processes)
+    assert [path.name for path in runs.checkpoints(run).iterdir()] == ["0"]
+    shutil.rmtree(other)
+    (runs.folder / run / "metrics.jsonl").unlink()  # the next process counts from 1
+    rng, cuts, stops, said = random.Random(9), set(), 0, []
     while stops < (20 if soak else 1):
         goal = runs.last_step(run) + rng.randrange(1, 6)
         number = rng.choice([signal.SIGTERM, signal.SIGTERM, signal.SIGINT])  # SIGINT comes first
@@ -61,7 +75,10 @@ def test_a_signal_ends_a_run_after_the_step_with_a_checkpoint_and_nothing_is_los
         assert number.name in errors and "Traceback" not in errors
         assert (runs.checkpoints(run) / step).is_dir()
         cuts.add(int(step))
+        said.append(printed)
         stops += 1
+    assert "resuming    from step 0" in said[0] and "init  " not in said[0]
+    kills = kill_again_and_again(runs, run, lambda: [runs.start(run, 1)], {"in a save": 1})
     finish([runs.start(run, 1)])
     with capsys.disabled():
         print(f"\nkills: {dict(kills)}, signals: {stops}")
@@ -71,8 +88,9 @@ def test_a_signal_ends_a_run_after_the_step_with_a_checkpoint_and_nothing_is_los
 
 
 def test_one_process_of_two_gets_a_signal_and_both_save_and_end(undisturbed):
+    """They begin from the run of another mesh and another number of processes."""
     runs, run = undisturbed, "signalled_two"
-    processes = runs.start_two(run, devices=1)
+    processes = runs.start_two(run, f"--init_from={runs.folder / 'other'}", devices=1)
     assert wait_until(lambda: runs.last_step(run) >= 2, processes)
     processes[1].send_signal(signal.SIGTERM)
     said = [process.communicate(timeout=120) for process in processes]
@@ -84,7 +102,7 @@ def test_one_process_of_two_gets_a_signal_and_both_save_and_end(undisturbed):
 
 
 def test_a_second_signal_ends_at_once(runs):
-    processes = [runs.start("twice", 1, "--config.train.eval_every=1")]
+    processes = [runs.start("twice", 1, "--config.train.eval_every=1", "--config.train.l2_sp=0")]
     assert wait_until(lambda: runs.last_step("twice") >= 1, processes)
     processes[0].send_signal(signal.SIGTERM)
     for line in processes[0].stderr:  # it is said that the first has come
