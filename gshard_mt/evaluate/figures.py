@@ -88,10 +88,10 @@ def _by_language(run: Run, nll: Mapping[str, float]) -> Iterator[Figure]:
     if len(pairs) > 1:
         counts = [run.train_pairs[pair] for pair in pairs]
         temperature = run.config.data.temperature
-        series = {
-            "in the data": temperature_shares(counts, 1.0),
-            f"as sampled (T = {temperature:g})": temperature_shares(counts, temperature),
-        }
+        series = {"in the data": temperature_shares(counts, 1.0)}
+        if not run.config.train.stages:  # each may have its own
+            name = f"as sampled (T = {temperature:g})"
+            series[name] = temperature_shares(counts, temperature)
         title = "Shares of the training pairs"
         picture = pictures.dots(_names(pairs), {title: series}, "share", is_log=True)
         yield Figure("languages", "sampling_shares", title, picture)
