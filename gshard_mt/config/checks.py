@@ -47,6 +47,11 @@ def _model_rules(config: Config) -> Rules:
         "is perturbed in one way",
     )
     yield (
+        "data.extend_tokenizer",
+        not config.data.extend_tokenizer or not config.data.tokenizer,
+        f"nothing with data.tokenizer={config.data.tokenizer}, which keeps a tokenizer as it is",
+    )
+    yield (
         "model.num_layers",
         not model.moe.num_experts or model.num_layers % 4 == 0,
         "a multiple of 4 (encoder and decoder are two equal stacks of [MoE, dense] blocks)",

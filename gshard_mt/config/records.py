@@ -58,6 +58,9 @@ class DataConfig:
 
     recipe: str = option("", "corpus recipe of the data, relative to the working directory", PATH)
     tokenizer: str = option("", "prepared data whose tokenizer is reused; empty: train one", PATH)
+    extend_tokenizer: str = option(
+        "", "prepared data whose tokenizer is reused with more subwords, for new text", PATH
+    )
     joint_vocabulary: bool = option(False, "one SentencePiece model for both sides")
     source_vocab_size: int = option(8000, "most subwords of the source or joint model", at_least(8))
     target_vocab_size: int = option(8000, "most subwords of the target model", at_least(8))

@@ -68,7 +68,10 @@ def claim_directory(data_dir: pathlib.Path, identity: dict[str, Any]) -> bool:
 
 
 def identity_of(config: DataConfig, recipe_fingerprint: str, tokenizer_hash: str) -> dict[str, Any]:
-    """Returns everything that prepared data depends on: the relevant settings and the recipe."""
+    """Returns everything that prepared data depends on: the relevant settings and the recipe.
+
+    `tokenizer_hash` is of the other data whose tokenizer is reused or extended, if any.
+    """
     settings = dataclasses.asdict(config)
     cleaning = {f"cleaning.{key}": value for key, value in settings.pop("cleaning").items()}
     augmentation = settings.pop("augmentation")
@@ -76,9 +79,11 @@ def identity_of(config: DataConfig, recipe_fingerprint: str, tokenizer_hash: str
         f"augmentation.{name}": augmentation[name] for name in VOCABULARY_KEYS if augmentation[name]
     }
     settings = {key: value for key, value in settings.items() if key not in _OTHER_KEYS}
-    settings["tokenizer"] = tokenizer_hash  # not its path
-    if not settings["case_marks"]:  # as in data from before there was such a key
-        del settings["case_marks"]
+    for key in ("tokenizer", "extend_tokenizer"):
+        settings[key] = tokenizer_hash if settings[key] else ""  # not its path
+    for key in ("case_marks", "extend_tokenizer"):
+        if not settings[key]:  # as in data from before there was such a key
+            del settings[key]
     return {**settings, **cleaning, **cased, "recipe": recipe_fingerprint}
 
 

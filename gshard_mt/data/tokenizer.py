@@ -78,29 +78,32 @@ def load_tokenizer(data_dir: pathlib.Path) -> Tokenizer:
     for path in model_paths(data_dir):
         try:
             content = path.read_bytes()
-            models.append(sentencepiece.SentencePieceProcessor(model_proto=content))
+            models.append(load_model(content))
         except (OSError, RuntimeError) as error:
             raise DataError(f"{path}: not a SentencePiece model: {error}") from None
         digest.update(hashlib.sha256(content).digest())
     return Tokenizer(models[0], models[-1], digest.hexdigest())
 
 
-def spell_pieces(new: Tokenizer, old: Tokenizer, side: str) -> list[list[int]]:
-    """Returns for each new subword of a side the old one that is the same, or those that spell it.
+def load_model(content: bytes) -> sentencepiece.SentencePieceProcessor:
+    """Loads a SentencePiece model. Raises RuntimeError if it is none."""
+    return sentencepiece.SentencePieceProcessor(model_proto=content)
 
-    `side` is `source` or `target`.
-    """
-    pieces, speller = getattr(new, side), getattr(old, side)
+
+def spell_pieces(
+    new: sentencepiece.SentencePieceProcessor, old: sentencepiece.SentencePieceProcessor
+) -> list[list[int]]:
+    """Returns for each subword of a model the old one that is the same, or those that spell it."""
     # A text gets a space in front, which pieces inside a word don't have; after a character that
     # is in no piece they are spelled as they are.
-    before = speller.encode(_NO_PIECE)
+    before = old.encode(_NO_PIECE)
     spelled = []
-    for id in range(pieces.get_piece_size()):
-        piece = pieces.id_to_piece(id)
-        same = speller.piece_to_id(piece)
-        is_known = same != speller.unk_id() or id == pieces.unk_id()
+    for id in range(new.get_piece_size()):
+        piece = new.id_to_piece(id)
+        same = old.piece_to_id(piece)
+        is_known = same != old.unk_id() or id == new.unk_id()
         text = _NO_PIECE + piece.replace("▁", " ")
-        spelled.append([same] if is_known else speller.encode(text)[len(before) :])
+        spelled.append([same] if is_known else old.encode(text)[len(before) :])
     return spelled
 
 

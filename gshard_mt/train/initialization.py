@@ -143,7 +143,7 @@ def _map_pieces(new: Tokenizer, old: Tokenizer) -> tuple[dict[str, PieceMap], li
     if new.hash == old.hash:
         return maps, lines
     for side in ("source", "target"):
-        spelled = spell_pieces(new, old, side)
+        spelled = spell_pieces(getattr(new, side), getattr(old, side))
         maps[side] = _mean_of(spelled)
         num_same = sum(len(ids) == 1 for ids in spelled)
         lines.append(

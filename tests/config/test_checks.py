@@ -57,6 +57,8 @@ def test_values_that_work_are_accepted(values):
         ({"model__dropout_rate": 1.0}, "config.model.dropout_rate: found 1.0, accepted: at least"),
         ({"model__dtype": "float16"}, "found 'float16', accepted: float32, bfloat16"),
         ({"model__tie_embeddings": True}, "accepted: False with two vocabularies"),
+        ({"data__tokenizer": "old", "data__extend_tokenizer": "older"},
+         "config.data.extend_tokenizer: found 'older', accepted: nothing with data.tokenizer=old"),
         ({"model__remat": "some"}, "found 'some', accepted: none, full, experts"),
         ({"model__moe": 4}, "config.model.moe: found 4, accepted: a MoeConfig"),
         ({"train__optimizer": "sgd"}, "found 'sgd', accepted: adafactor, adamw"),

@@ -122,7 +122,7 @@ def test_an_export_says_that_its_tokenizer_marks_capitals(made, tmp_path):
     exported = export(made.workdir, tmp_path / "out")
     assert to_json(exported)["case_marks"] is None and "capitals" not in to_readme(exported)
     data = DataConfig(source_vocab_size=290, joint_vocabulary=True, case_marks=True)
-    train_models(lambda side: english_sentences(), data, tmp_path / "tokenizer")
+    train_models(lambda side: english_sentences(), data, tmp_path)
     exported = exported._replace(tokenizer=load_tokenizer(tmp_path))
     assert to_json(exported)["case_marks"] == {"upper": "\x0e", "normal": "\x0f"}
     assert "Words in capitals" in to_readme(exported)

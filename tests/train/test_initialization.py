@@ -11,19 +11,24 @@ import pytest
 import sentencepiece
 
 from gshard_mt.config.records import Config, InitConfig, MeshConfig
+from gshard_mt.data.prepare.prepare import prepare
 from gshard_mt.data.prepare.subwords import train_model
-from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer
+from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer, spell_pieces
 from gshard_mt.errors import CheckpointError, ConfigError
 from gshard_mt.model.blueprint import abstract_model
+from gshard_mt.model.moe import evaluation_groups
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import Run, read_run, start_run
 from gshard_mt.train.initialization import find_origin, initial_params, plan_mapping
 from gshard_mt.train.loop import train
+from gshard_mt.train.step import sides
 from gshard_mt.train.training import Options
-from tests.making.made_up import english_sentences
+from tests.making.made_up import english_sentences, write_made_up, write_recipe
+from tests.making.phrases import sentence
 from tests.making.programs import SharedSteps
 from tests.making.runs import assert_same_bits, saved_arrays, tiny_config
+from tests.model.tiny import Sentence, pack
 
 LENGTHS = {"eval_every": 9, "save_every": 2, "max_checkpoints": 9, "optimizer": "adamw"}
 
@@ -156,6 +161,58 @@ def test_experts_layers_and_subwords_become_more_alike_on_every_mesh(config, exp
         model_proto=train_model(english_sentences(), 310, "size", user_symbols=["<x>"])
     )
     begin_on_every_mesh(experts_run, more, Tokenizer(model, model, "another"))
+
+
+def test_old_vectors_and_logits_stay_when_the_tokenizer_is_extended(
+    dense, prepared, alone, run, tmp_path
+):
+    data = write_made_up(tmp_path)
+    lines = [f"{sentence(number, 'es')}\t{sentence(number, 'en')}\n" for number in range(300)]
+    (tmp_path / "es.tsv").write_text("".join(lines), encoding="utf-8")
+    write_recipe(tmp_path, [{"language": "es", "source": "tsv:es.tsv", "license": "x"}])
+    data.source_length, data.target_length = 150, 150
+    data.extend_tokenizer = str(prepared.directory)
+    data.source_vocab_size, data.target_vocab_size = 360, 310
+    prepare(data, tmp_path / "data")
+    old, new = load_tokenizer(prepared.directory), load_tokenizer(tmp_path / "data")
+    assert (old.vocab_sizes, new.vocab_sizes) == ((330, 290), (360, 310))
+    # Old text whose ids stay.
+    source, english = zip(*prepared.references("de-en", "test"), strict=True)
+    ids = [(each.encode_source(source), each.encode_target(english)) for each in (old, new)]
+    before, after = ([*zip(*each, strict=True)] for each in ids)
+    same = [x for x, y in zip(before, after, strict=True) if x == y]
+    assert len(same) > 2
+    batch = pack([[Sentence(*map(np.array, each))] for each in same], 64)
+
+    found, params = {}, {}
+    for name, tokenizer in (("old", old), ("new", new)):
+        with jax.set_mesh(alone):
+            blueprint = abstract_model(dense.model, tokenizer.vocab_sizes, alone)
+            fresh = jax.tree.map(lambda like: np.full(like.shape, 9.0), blueprint.params)
+            origin = find_origin(str(run), None, tmp_path / "none")
+            assert origin
+            mapping = plan_mapping(origin, dense, blueprint, tokenizer)
+            params[name] = initial_params(mapping, blueprint, fresh)
+            found[name] = logits(blueprint, dense, params[name], batch)
+    for side, size in (("source", 330), ("target", 290)):
+        before, after = (
+            np.asarray(params[each][f"{side}_embedding_VM"]) for each in ("old", "new")
+        )
+        np.testing.assert_array_equal(after[:size], before)
+        spelled = spell_pieces(getattr(new, side), getattr(old, side))[size:]
+        means = [before[ids].mean(axis=0) for ids in spelled]
+        np.testing.assert_allclose(after[size:], means, rtol=1e-5, atol=1e-7)
+    np.testing.assert_array_equal(found["new"][..., :290], found["old"])
+
+
+def logits(blueprint, config: Config, params, batch) -> np.ndarray:
+    def run(params, batch):
+        model, groups = blueprint.build(params), evaluation_groups(config.model)
+        source, target = sides(batch)
+        memory_BLM, _ = model.encode(source, groups)
+        return model.logits(model.decode(memory_BLM, source.segment_BL, target, groups)[0])
+
+    return np.asarray(jax.jit(run)(params, batch))[batch.target_segment_BT != 0]
 
 
 def test_what_does_not_fit_is_one_line(config, prepared, alone, run, tmp_path):

@@ -166,7 +166,7 @@ def _train_vocabulary(
     run = run_alone if workers.num > 1 else lambda function, *task: function(*task)
     with _progress("training subwords", 1, "vocabulary") as bar:
         read = functools.partial(read_samples, samples)
-        run(train_models, read, job.config, job.data_dir / "tokenizer")
+        run(train_models, read, job.config, job.data_dir)
         bar.update()
 
 

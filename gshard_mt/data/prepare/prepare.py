@@ -34,7 +34,7 @@ from gshard_mt.data.prepare.shards import SplitCounts
 from gshard_mt.data.prepare.subwords import copy_models
 from gshard_mt.data.prepare.summary import write_reports
 from gshard_mt.data.records import write_dataset
-from gshard_mt.data.tokenizer import load_tokenizer
+from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer
 from gshard_mt.errors import ConfigError, DataError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -52,7 +52,8 @@ def prepare(
     DataError or ConfigError for what the user can fix.
     """
     recipe = read_recipe(config)
-    given = load_tokenizer(pathlib.Path(config.tokenizer)) if config.tokenizer else None
+    source = config.tokenizer or config.extend_tokenizer
+    given = load_tokenizer(pathlib.Path(source)) if source else None
     identity = identity_of(config, recipe.fingerprint(), given.hash if given else "")
     keep_out = read_keep_out(config.keep_out)
     if not claim_directory(data_dir, identity):
@@ -61,8 +62,8 @@ def prepare(
     try:
         job.work.mkdir()
         if given:
-            copy_models(given, config, pathlib.Path(config.tokenizer), data_dir)
-        manifest = _finish(job, run(job))
+            copy_models(given, config, data_dir)
+        manifest = _finish(job, run(job), given)
         write_manifest(data_dir, manifest | {"identity": identity})
     except OSError as error:
         if error.errno not in _NO_SPACE:
@@ -86,7 +87,7 @@ def read_recipe(config: DataConfig) -> Recipe:
     return load_recipe(pathlib.Path(config.recipe))
 
 
-def _finish(job: Job, output: PipelineOutput) -> dict[str, Any]:
+def _finish(job: Job, output: PipelineOutput, given: Tokenizer | None) -> dict[str, Any]:
     (job.data_dir / "references").mkdir()
     counts: Counts = {}
     for name in output.languages:
@@ -105,6 +106,8 @@ def _finish(job: Job, output: PipelineOutput) -> dict[str, Any]:
                 counts[name][split].add(shard.counts)
                 output.drops.merge(shard.drops)
     manifest = _describe(job, counts, output.drops)
+    if given and job.config.extend_tokenizer:
+        manifest["tokenizer"]["extended_from"] = _describe_tokenizer(given)
     num_left = {
         name: sum(each.pairs for each in splits.values()) for name, splits in counts.items()
     }
@@ -141,16 +144,14 @@ def _describe(job: Job, counts: Counts, drops: Drops) -> dict[str, Any]:
     config = dataclasses.asdict(job.config)
     del config["num_workers"]  # does not change the output
     del config["augmentation"]  # what matters of it is in the identity
+    if not config["extend_tokenizer"]:
+        del config["extend_tokenizer"]  # as in data from before there was such a key
     return {
         "format_version": FORMAT_VERSION,
         "finished": True,
         "recipe": {"name": job.recipe.name, "corpora": _sources(job.recipe)},
         "config": config,
-        "tokenizer": {
-            "hash": tokenizer.hash,
-            "source_size": tokenizer.vocab_sizes[0],
-            "target_size": tokenizer.vocab_sizes[1],
-        },
+        "tokenizer": _describe_tokenizer(tokenizer),
         "pairs": {
             f"{name}-en": {
                 split: {
@@ -177,6 +178,11 @@ def _corpora(recipe: Recipe, counts: SplitCounts) -> list[dict]:
         }
         for corpus, each in sorted(counts.corpora.items())
     ]
+
+
+def _describe_tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
+    source_size, target_size = tokenizer.vocab_sizes
+    return {"hash": tokenizer.hash, "source_size": source_size, "target_size": target_size}
 
 
 def _sources(recipe: Recipe) -> list[dict]:

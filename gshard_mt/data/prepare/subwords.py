@@ -1,6 +1,7 @@
 """Subwords: trains SentencePiece on a bounded sample of the text, drawn by temperature."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 import io
 import itertools
 import os
@@ -17,9 +18,11 @@ import sentencepiece
 
 from gshard_mt.config.records import AugmentationConfig, DataConfig
 from gshard_mt.data.case_marks import PIECES, mark_case
+from gshard_mt.data.manifest import WORK
 from gshard_mt.data.mixture import temperature_shares
 from gshard_mt.data.perturbations import title_case, upper_case
 from gshard_mt.data.prepare.blocks import StoredBlock, read_drops, read_text
+from gshard_mt.data.prepare.extension import extend_model, piece_count, user_pieces
 from gshard_mt.data.prepare.selection import no_training_pair
 from gshard_mt.data.tokenizer import (
     FOLDER,
@@ -82,46 +85,73 @@ def sample_sizes(num_train: Mapping[str, int], config: DataConfig) -> dict[str, 
 
 
 def train_models(
-    read: Callable[[int], Iterable[str]], config: DataConfig, folder: pathlib.Path
+    read: Callable[[int], Iterable[str]], config: DataConfig, data_dir: pathlib.Path
 ) -> None:
-    """Trains the models that the config asks for and writes them to `folder`.
+    """Trains the models that the config asks for and writes them to a data directory.
 
     Text that gives fewer subwords than asked for gets a model of all that it gives.
     `read` returns the text of side 0, the sources, and of side 1, the English.
     """
     if config.tokenizer:
         return  # `copy_models` has copied it
+    folder = data_dir / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / TRAINING_MARK
     mark.write_text(str(os.getpid()))
     symbols = [*config.user_symbols.split(), *(PIECES if config.case_marks else ())]
     try:
         for name, sides in _SIDES[config.joint_vocabulary].items():
+            text = functools.partial(_text, read, sides, config)
             key = "target_vocab_size" if name == "target" else "source_vocab_size"
-            model, size, rare = None, getattr(config, key), {}
-            while not model:
-                text = _text(read, sides, config)
-                try:
-                    model = train_model(
-                        (line.translate(rare) for line in text) if rare else text,
-                        size,
-                        f"data.{key}",
-                        character_coverage=config.character_coverage,
-                        user_symbols=symbols,
-                    )
-                except _SmallTextError as error:
-                    size = error.most
-                except _ManyCharactersError as error:
-                    text = _text(read, sides, config)
-                    rare = _rare_characters(text, len(rare) + error.excess + 1, error)
-                    print(
-                        f"data.{key} is {size}, too few for all characters: the {len(rare)} rarest "
-                        "are spelled as bytes",
-                        file=sys.stderr,
-                    )
+            if config.extend_tokenizer:
+                old = (data_dir / WORK / FOLDER / f"{name}.model").read_bytes()
+                model = _train_extended(text, config, key, symbols, old)
+            else:
+                model = _train_largest(text, config, key, symbols)
             (folder / f"{name}.model").write_bytes(model)
     finally:
         mark.unlink()
+
+
+def _train_extended(
+    text: Callable[[], Iterator[str]],
+    config: DataConfig,
+    key: str,
+    symbols: Sequence[str],
+    old: bytes,
+) -> bytes:
+    """Returns an old model with as many subwords of the text as there is room for."""
+    size = getattr(config, key)
+    if piece_count(old) == size:
+        return old
+    symbols = list(dict.fromkeys([*user_pieces(old), *symbols]))
+    return extend_model(old, _train_largest(text, config, key, symbols), size)
+
+
+def _train_largest(
+    text: Callable[[], Iterator[str]], config: DataConfig, key: str, symbols: Sequence[str]
+) -> bytes:
+    """Returns a model of the size that the key asks for, or of all that the text gives."""
+    size, rare = getattr(config, key), {}
+    while True:
+        lines = text()
+        try:
+            return train_model(
+                (line.translate(rare) for line in lines) if rare else lines,
+                size,
+                f"data.{key}",
+                character_coverage=config.character_coverage,
+                user_symbols=symbols,
+            )
+        except _SmallTextError as error:
+            size = error.most
+        except _ManyCharactersError as error:
+            rare = _rare_characters(text(), len(rare) + error.excess + 1, error)
+            print(
+                f"data.{key} is {size}, too few for all characters: the {len(rare)} rarest "
+                "are spelled as bytes",
+                file=sys.stderr,
+            )
 
 
 def _text(
@@ -215,10 +245,14 @@ def train_model(
     return model.getvalue()
 
 
-def copy_models(
-    tokenizer: Tokenizer, config: DataConfig, source: pathlib.Path, target: pathlib.Path
-) -> None:
-    """Copies the models of other prepared data. Raises ConfigError for ones that are larger."""
+def copy_models(tokenizer: Tokenizer, config: DataConfig, data_dir: pathlib.Path) -> None:
+    """Copies the models of the other prepared data that the config names.
+
+    Those to extend go to where `train_models` finds them. Raises ConfigError for models that are
+    larger or of another kind.
+    """
+    key_of_path = "tokenizer" if config.tokenizer else "extend_tokenizer"
+    source = pathlib.Path(getattr(config, key_of_path))
     is_joint = tokenizer.source is tokenizer.target
     source_size, target_size = tokenizer.vocab_sizes
     found = {
@@ -232,11 +266,12 @@ def copy_models(
         if wanted < value if key.endswith("size") else wanted != value:
             raise ConfigError(
                 f"data.{key} is {getattr(config, key)}, the tokenizer of {source} has {value}; "
-                f"accepted: {value}{' or more' * key.endswith('size')}, or no data.tokenizer"
+                f"accepted: {value}{' or more' * key.endswith('size')}, or no data.{key_of_path}"
             )
-    (target / FOLDER).mkdir()
+    folder = data_dir / FOLDER if config.tokenizer else data_dir / WORK / FOLDER
+    folder.mkdir()
     for path in model_paths(source):
-        shutil.copyfile(path, target / FOLDER / path.name)
+        shutil.copyfile(path, folder / path.name)
 
 
 def _rare_characters(

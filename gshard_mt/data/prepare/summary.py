@@ -47,7 +47,7 @@ def write_reports(
     page = Page(
         title=f"Prepared data: {manifest['recipe']['name']}",
         lead=f"{total} training pairs, {len(pairs)} languages to English. "
-        f"Tokenizer {manifest['tokenizer']['hash'][:16]}.",
+        f"{_describe_tokenizer(manifest['tokenizer'])}.",
         sections=sections,
     )
     (data_dir / "report.md").write_text(to_markdown(page), encoding="utf-8")
@@ -59,6 +59,16 @@ def counts_table(pairs: Mapping[str, Any]) -> str:
     table = _pairs(pairs)
     table = table._replace(head=table.head[:5], rows=[row[:5] for row in table.rows])
     return "\n".join(table.to_text())
+
+
+def _describe_tokenizer(tokenizer: Mapping[str, Any]) -> str:
+    text = f"Tokenizer {tokenizer['hash'][:16]}"
+    if old := tokenizer.get("extended_from"):
+        text += f", made of {old['hash'][:16]}, which has " + " and ".join(
+            f"{old[f'{side}_size']:,} of the {tokenizer[f'{side}_size']:,} {side} subwords"
+            for side in ("source", "target")
+        )
+    return text
 
 
 def _pairs(pairs: Mapping[str, Any]) -> Table:

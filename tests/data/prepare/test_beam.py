@@ -139,14 +139,17 @@ def _write_mixed_languages(folder: pathlib.Path) -> DataConfig:
     )
 
 
-def test_beam_writes_the_same_bytes_with_identification(tmp_path, small_parts):
+def test_beam_writes_the_same_bytes_with_identification(prepared, tmp_path, small_parts):
     config = _write_mixed_languages(tmp_path)
+    config.extend_tokenizer, config.source_vocab_size = str(prepared.directory), 360
     assert config.cleaning.language and config.cleaning.swapped
     manifest, files = _prepare_both(config, tmp_path)
     for language in ("de", "fo"):
         assert manifest["pairs"][f"{language}-en"]["drops"]["language"] >= 40
         assert manifest["pairs"][f"{language}-en"]["drops"]["swapped"] >= 10
     assert b"does not know the language" in b"".join(files.values())
+    assert manifest["tokenizer"]["source_size"] == 360
+    assert manifest["tokenizer"]["extended_from"]["hash"] == prepared.tokenizer_hash
 
 
 @pytest.mark.soak  # what these settings change is code that both pipelines share

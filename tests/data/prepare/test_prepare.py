@@ -23,6 +23,7 @@ from gshard_mt.data.prepared import open_prepared
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import ConfigError, DataError
 from tests.making.made_up import translated, write_made_up, write_recipe
+from tests.making.phrases import sentence
 
 
 def _decoded(prepared, pair, split):
@@ -211,7 +212,7 @@ def test_the_rarest_characters_are_those_of_the_text_with_capitals(tmp_path, cap
     config = DataConfig(source_vocab_size=300, target_vocab_size=300, augmentation=capitals)
     config.character_coverage = 1.0
     lines = ["one two three four five"] * 3000 + list("бвгджзийклмнпрстуфхцчшщъыьэюя")
-    train_models(lambda side: lines, config, tmp_path / "tokenizer")
+    train_models(lambda side: lines, config, tmp_path)
     assert load_tokenizer(tmp_path).vocab_sizes == (300, 300)
     assert capsys.readouterr().err.count("rarest are spelled as bytes") == 2  # source, English
 
@@ -309,6 +310,61 @@ def test_the_tokenizer_of_other_data_is_used_again(prepared, config, tmp_path):
         prepare(dataclasses.replace(again, source_vocab_size=329), tmp_path / "other")
     with pytest.raises(DataError, match="none/tokenizer/source.model"):
         prepare(dataclasses.replace(again, tokenizer=f"{tmp_path}/none"), tmp_path / "other")
+
+
+def test_the_tokenizer_of_other_data_is_extended(prepared, tmp_path):
+    config = dataclasses.replace(write_made_up(tmp_path), extend_tokenizer=str(prepared.directory))
+    pairs = [(number, sentence(number, "ru"), sentence(number, "en")) for number in range(400)]
+    content = "".join(f"{russian}\t{english}\n" for _, russian, english in pairs)
+    (tmp_path / "ru.tsv").write_text(content, encoding="utf-8")
+    write_recipe(tmp_path, [{"language": "ru", "source": "tsv:ru.tsv", "license": "x"}])
+    config.source_length = config.target_length = 150
+    config.source_vocab_size = 400  # of the target model, none are added
+    manifest, _ = prepare(config, tmp_path / "data")
+    old, new = load_tokenizer(prepared.directory), load_tokenizer(tmp_path / "data")
+    record = {"hash": old.hash, "source_size": 330, "target_size": 290}
+    assert manifest["tokenizer"] == {
+        **{"hash": new.hash, "source_size": 400, "target_size": 290},
+        "extended_from": record,
+    }
+    report = (tmp_path / "data" / "report.md").read_text(encoding="utf-8")
+    assert f"made of {old.hash[:16]}, which has 330 of the 400 source subwords and 290" in report
+    for id in range(330):
+        assert new.source.id_to_piece(id) == old.source.id_to_piece(id)
+    names = [
+        folder / "tokenizer" / "target.model" for folder in (prepared.directory, tmp_path / "data")
+    ]
+    assert names[0].read_bytes() == names[1].read_bytes()
+    german = [german for german, _ in prepared.references("de-en", "test")]
+    assert new.encode_source(german) == old.encode_source(german)
+    before, after = (each.encode_source([pair[1] for pair in pairs]) for each in (old, new))
+    assert sum(map(len, after)) < 0.5 * sum(map(len, before))
+    assert prepare(config, tmp_path / "data")[1]
+    for changes, error in (
+        (
+            {"source_vocab_size": 329},
+            "data.source_vocab_size is 329, .* or no data.extend_tokenizer",
+        ),
+        ({"joint_vocabulary": True}, "data.joint_vocabulary is True, .* has False"),
+        ({"case_marks": True}, "data.case_marks is True, .* has False"),
+    ):
+        with pytest.raises(ConfigError, match=error):
+            prepare(dataclasses.replace(config, **changes), tmp_path / "other")
+    with pytest.raises(DataError, match=f"data.extend_tokenizer {old.hash} -> {new.hash}"):
+        extended = dataclasses.replace(config, extend_tokenizer=str(tmp_path / "data"))
+        prepare(extended, tmp_path / "data")
+
+
+def test_joint_models_and_case_marks_are_extended(tmp_path):
+    config = dataclasses.replace(write_made_up(tmp_path), joint_vocabulary=True, case_marks=True)
+    prepare(config, tmp_path / "old")
+    larger = dataclasses.replace(config, extend_tokenizer=f"{tmp_path}/old", source_vocab_size=345)
+    prepare(larger, tmp_path / "new")
+    old, new = (load_tokenizer(tmp_path / name) for name in ("old", "new"))
+    assert (new.source is new.target, new.has_case_marks) == (True, True)
+    assert old.vocab_sizes == (330, 330) and 330 < new.vocab_sizes[0] <= 345
+    (ids,) = new.encode_target(["the CAT sees"])
+    assert new.decode_target(ids) == "the CAT sees"
 
 
 def test_the_vocabulary_is_trained_on_as_much_capital_text_as_the_model_will_be(config, tmp_path):

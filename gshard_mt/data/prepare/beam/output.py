@@ -79,7 +79,7 @@ def train(element: tuple[None, Iterable[BlockSample]], job: Job) -> Iterator[str
     train_models(
         lambda side: (line for each in samples for line in (each.source, each.english)[side]),
         job.config,
-        job.data_dir / "tokenizer",
+        job.data_dir,
     )
     yield load_tokenizer(job.data_dir).hash
 
