@@ -40,8 +40,8 @@ _CHANGE_MIXTURE = flags.DEFINE_bool(
     "change_mixture",
     False,
     "Resume with other prepared data (made with the same tokenizer) or with another "
-    "data.temperature. Languages that stay continue where they were, new ones start from their "
-    "beginning.",
+    "data.temperature or other train.stages. Languages that stay continue where they were, new "
+    "ones start from their beginning.",
 )
 _PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps", "", "FIRST:LAST, e.g. 10:15: write a trace of these steps to WORKDIR/profile."

@@ -91,3 +91,21 @@ def stage_number(stages: tuple, step: int) -> int:
     """
     borders = [stage.until for stage in stages[:-1]]
     return sum(step > border for border in borders)
+
+
+def have_same_past(old: tuple, new: tuple, step: int) -> bool:
+    """Tells whether two lists of stages are the same up to a step; those after it may differ.
+
+    They are not if one of them is empty, or has weights and the other hasn't: the data then have
+    other streams.
+    """
+    if bool(old) != bool(new) or any(s.weights for s in old) != any(s.weights for s in new):
+        return False
+    borders = {stage.until for stage in (*old[:-1], *new[:-1])}
+    firsts = {1} | {border + 1 for border in borders if border < step}
+    return all(
+        dataclasses.replace(old[stage_number(old, first)], until=0)
+        == dataclasses.replace(new[stage_number(new, first)], until=0)
+        for first in firsts
+        if old
+    )

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from gshard_mt.config.keys import differing_keys, from_json, get_value, to_json
 from gshard_mt.config.records import Config
+from gshard_mt.config.stages import have_same_past
 from gshard_mt.documents import read_json, write_json
 from gshard_mt.errors import CheckpointError, ConfigError, suggest
 from gshard_mt.languages import find_language, source_language
@@ -184,6 +185,7 @@ def _check_same(path: pathlib.Path, old: Run, new: Run, change_mixture: bool) ->
         if key not in FREE_KEYS
         and not key.startswith(FREE_SECTIONS)
         and not (key == "train.num_steps" and _may_train_longer(path.parent, old, new))
+        and not (key == "train.stages" and _may_change_stages(path.parent, old, new))
         and key != "data.recipe"  # the data are compared instead
         and not (change_mixture and _belongs_to_mixture(key))
     ]
@@ -213,8 +215,13 @@ def _may_train_longer(workdir: pathlib.Path, old: Run, new: Run) -> bool:
     return is_finished and new.config.train.num_steps > old.config.train.num_steps
 
 
+def _may_change_stages(workdir: pathlib.Path, old: Run, new: Run) -> bool:
+    last = max(saved_steps(workdir), default=0)
+    return have_same_past(old.config.train.stages, new.config.train.stages, last)
+
+
 def _belongs_to_mixture(key: str) -> bool:
-    return key.startswith("data.") and key not in FIXED_DATA_KEYS
+    return key == "train.stages" or (key.startswith("data.") and key not in FIXED_DATA_KEYS)
 
 
 def _check_tokenizer(own: pathlib.Path, other: pathlib.Path) -> None:

@@ -179,7 +179,8 @@ class Training:
             step, statistics = jax.device_put(scalars, like.step.sharding)
             state = TrainState(step, params, opt_state, statistics)
             resume_batches(self.batches, saved["batches"], self.workdir, self.start)
-            self.early_stopping = self.early_stopping.resumed(saved.get("patience", []))
+            patience = self.early_stopping.resumed(saved.get("patience", []))
+            self.early_stopping = self._wait_for_last_stage(patience, self.start)
         describe(config, blueprint, self.start if found else None)
         if 0 < self.old_steps < config.train.num_steps:
             log_line(f"schedule    {describe_change(config.train, self.old_steps, self.start)}")
@@ -274,10 +275,8 @@ class Training:
         for line in lines:
             self.metrics_log.write({"step": step, **line})
         self.dev_metrics = mean_metrics(lines)
-        self.early_stopping = self.early_stopping.after(self.dev_metrics)
-        stages = self.config.train.stages
-        if stage_number(stages, step) < len(stages) - 1:  # it waits for the last stage
-            self.early_stopping = self.early_stopping._replace(since=0)
+        patience = self.early_stopping.after(self.dev_metrics)
+        self.early_stopping = self._wait_for_last_stage(patience, step)
         if self.dev_metrics:
             values = ", ".join(FORMATS[name] % value for name, value in self.dev_metrics.items())
             log_line(f"step {step}: {values}")
@@ -309,6 +308,12 @@ class Training:
         self.checkpoints.wait()
         log_line(f"stopped     after step {step}, which is saved; the same command resumes")
         return False
+
+    def _wait_for_last_stage(self, patience: EarlyStopping, step: int) -> EarlyStopping:
+        """Returns the state of early stopping after a step: it counts in the last stage only."""
+        stages = self.config.train.stages
+        is_before = stage_number(stages, step) < len(stages) - 1
+        return patience._replace(since=0) if is_before else patience
 
     def ends_early(self) -> bool:
         """Returns whether `train.stop_after` evaluations brought no improvement."""

@@ -9,7 +9,7 @@ import pytest
 from gshard_mt.config.checks import check
 from gshard_mt.config.keys import differing_keys, from_json, parse_value, to_json
 from gshard_mt.config.records import Config
-from gshard_mt.config.stages import StageConfig, stage_number
+from gshard_mt.config.stages import StageConfig, have_same_past, stage_number
 from gshard_mt.errors import ConfigError
 
 STAGES = (
@@ -87,3 +87,16 @@ def test_a_stage_ends_with_the_step_that_it_names():
     numbers = [stage_number(STAGES, step) for step in (1, 500, 501, 800, 801, 10**6)]
     assert numbers == [0, 0, 1, 1, 2, 2]
     assert stage_number((), 5) == 0
+
+
+def test_stages_have_the_same_past_if_no_step_so_far_was_of_another_kind():
+    first, *rest = STAGES
+    moved = (StageConfig(until=600, weights=first.weights), *rest)
+    assert have_same_past(STAGES, moved, 500) and not have_same_past(STAGES, moved, 501)
+    added = (*STAGES[:2], StageConfig(until=900, rate=0.1), StageConfig(rate=0.01))
+    assert have_same_past(STAGES, added, 900) and not have_same_past(STAGES, added, 901)
+    split = (StageConfig(until=100, weights=first.weights), *STAGES)
+    assert have_same_past(STAGES, split, 10**6)
+    # Without weights languages have one stream each, and without stages no steps are counted.
+    assert not have_same_past((StageConfig(),), (StageConfig(until=9), first), 5)
+    assert not have_same_past((), (StageConfig(),), 0) and have_same_past((), (), 9)

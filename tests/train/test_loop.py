@@ -255,12 +255,30 @@ def test_a_stage_scales_the_learning_rate(staged):
     assert rates[2:] == pytest.approx([peak / 2] * 2 + [peak] * 4)
 
 
-def test_a_run_with_other_stages_is_another_run(staged, prepared, alone):
-    config, workdir = staged
-    other = copy.deepcopy(config)
+def test_stages_that_have_begun_change_with_the_mixture_only(staged, prepared, alone, tmp_path):
+    config, undisturbed = staged
+    workdir, other = shutil.copytree(undisturbed, tmp_path / "run"), copy.deepcopy(config)
     other.train.stages = other.train.stages[1:]
-    with pytest.raises(ConfigError, match=r"train\.stages"):
+    with pytest.raises(ConfigError, match=r"train\.stages .* own values, --change_mixture or an"):
         run(other, prepared, workdir, STEPS, alone)
+    for later in range(4, STEPS + 1):
+        shutil.rmtree(workdir / "checkpoints" / str(later))
+    run(other, prepared, workdir, STEPS, alone, change_mixture=True)
+    (line,) = map(json.loads, (workdir / "mixtures.jsonl").read_text().splitlines())
+    assert (line["step"], line["new"]["step"], line["new"]["temperature"]) == (3, 3, 1.0)
+    assert line["new"]["pairs"]["fr-en/fr"]["weight"] == 3
+
+
+def test_a_finished_run_goes_on_with_another_stage(staged, prepared, alone, tmp_path):
+    config, undisturbed = staged
+    workdir, other = shutil.copytree(undisturbed, tmp_path / "run"), copy.deepcopy(config)
+    first, last = config.train.stages
+    third = StageConfig(weights={"*": 0, "lb": 1}, rate=0.1)
+    other.train.stages = (first, dataclasses.replace(last, until=STEPS), third)
+    run(other, prepared, workdir, STEPS + 2, alone)
+    assert not (workdir / "mixtures.jsonl").exists() or not (workdir / "mixtures.jsonl").read_text()
+    rates = [line["learning_rate"] for line in metrics(workdir) if line["split"] == "train"]
+    assert rates[-3:] == pytest.approx(np.multiply([1, 0.1, 0.1], config.train.learning_rate))
 
 
 def test_early_stopping_waits_for_the_last_stage(dense_config, prepared, alone, tmp_path):
