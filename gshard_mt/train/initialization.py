@@ -14,14 +14,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from gshard_mt.config.keys import differing_keys, get_value
 from gshard_mt.config.records import Config
 from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer, spell_pieces, unk_id
-from gshard_mt.errors import CheckpointError, ConfigError
+from gshard_mt.errors import CheckpointError, ConfigError, DamagedError
 from gshard_mt.model.blueprint import Blueprint, abstract_model
 from gshard_mt.model.mapping import PieceMap, map_params
 from gshard_mt.partitioning.axes import names, parameter_rules
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.run.checkpoints import AVERAGE, Checkpoints
-from gshard_mt.run.directory import Origin, Run, read_run
+from gshard_mt.run.directory import Origin, Run, read_run, saved_steps
 
 _MOST_NAMED = 3  # arrays in an error
 _SEED_KEY = 2  # apart from the keys of parameters and of steps
@@ -39,11 +39,12 @@ class ParameterMapping(NamedTuple):
 def find_origin(init_from: str, begun: Run | None, workdir: pathlib.Path) -> Origin | None:
     """Returns where a run began, or for a new one what `--init_from RUN[@STEP]` means.
 
-    `begun` is the run in `workdir`, if there is one; it does not need the other any more. Raises
-    ConfigError if it began elsewhere, CheckpointError if RUN has no such step.
+    `begun` is the run in `workdir`, if there is one. Once it has a checkpoint it does not need the
+    other any more; until then `--init_from` may name another. Raises ConfigError if it began
+    elsewhere, CheckpointError if RUN has no such step.
     """
     folder, step = _split(init_from)
-    if begun:
+    if begun and (saved_steps(workdir) or not init_from):
         origin = begun.origin
         if init_from and (origin is None or pathlib.Path(origin.run) != folder.resolve()):
             raise ConfigError(
@@ -92,8 +93,8 @@ def initial_params(mapping: ParameterMapping, blueprint: Blueprint, fresh: Any) 
     with _open(pathlib.Path(origin.run)) as (_, checkpoints):
         if checkpoints.params_checksum(str(origin.step)) != origin.checksum:
             raise CheckpointError(
-                f"{origin}: not the parameters that this run began with; give another --workdir to "
-                "begin with these"
+                f"{origin}: not the parameters that this run began with; give --init_from again to "
+                "begin with these, or with another run's"
             )
         _, old = checkpoints.restore_params(str(origin.step), mapping.like)
     placed = jax.tree.map(lambda x: x.sharding, blueprint.params)
@@ -113,7 +114,13 @@ def _open(folder: pathlib.Path) -> Iterator[tuple[Run, Checkpoints]]:
     run = read_run(folder)
     checkpoints = Checkpoints(folder, best_by=run.config.train.best_by)
     with contextlib.closing(checkpoints):
-        yield run, checkpoints
+        try:
+            yield run, checkpoints
+        except DamagedError as error:
+            raise DamagedError(
+                f"{error}; accepted: --init_from {folder}@STEP with a whole checkpoint "
+                f"(gshard-verify --workdir {folder} lists them)"
+            ) from error
 
 
 def _abstract_params(

@@ -3,6 +3,7 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import unicodedata
@@ -322,6 +323,41 @@ def test_a_run_directory_of_another_config_is_refused_with_the_key(home, train_f
     flag = "--config.model.dropout_rate=0.5"
     line = refused(call("train", *train_flags, "--workdir", home / "run", flag))
     assert "model.dropout_rate: found 0.5, the run has 0.1" in line
+
+
+def test_what_a_run_cannot_begin_with_is_one_line_and_the_right_command_then_works(
+    home, train_flags, tmp_path
+):
+    run, damaged, new = home / "run", tmp_path / "damaged", tmp_path / "new"
+
+    def train(init_from, *values: str) -> subprocess.CompletedProcess:
+        given = [f"--config.{value}" for value in values]
+        return call("train", *train_flags, "--workdir", new, "--init_from", init_from, *given)
+
+    for init_from, value, expected in (
+        (
+            run,
+            "model.ffn_dim=48",
+            "encoder/layers/0/feed_forward/wi_MH (1, 16, 32), not (1, 16, 48)",
+        ),
+        (run, "model.ffn_dim=48", "accepted: its sizes (model.ffn_dim=32), more layers"),
+        (f"{run}@3", "train.seed=1", "step '3' not found; accepted: latest, best, 2, 4"),
+        (home / "data", "train.seed=1", f"is {home / 'data'} a run directory?"),
+        (run, "train.freeze=encoder/*,*/wq", "train.freeze: found '*/wq', accepted: globs"),
+        (run, "train.rate_scales=decodr/*=2", "train.rate_scales: found 'decodr/*', accepted"),
+        ("", "train.l2_sp=1", "train.l2_sp: found 1.0, accepted: 0 in a run that begins at"),
+    ):
+        assert expected in refused(train(init_from, value))
+        assert not new.exists()
+
+    shutil.copytree(run, damaged)
+    for path in (damaged / "checkpoints" / "4" / "params").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[:-99])
+    line = refused(train(damaged))
+    assert "checkpoints/4: " in line and f"accepted: --init_from {damaged}@STEP with a who" in line
+    done = train(f"{damaged}@2")
+    assert done.returncode == 0, done.stderr.decode()
+    assert f"begins from {damaged}@2" in done.stdout.decode()
 
 
 def test_missing_files_are_named(home, tmp_path):
