@@ -4,24 +4,24 @@
 import contextlib
 import math
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gshard_mt.config.keys import differing_keys, get_value
 from gshard_mt.config.records import Config
-from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer, spell_pieces, unk_id
+from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer
 from gshard_mt.errors import CheckpointError, ConfigError, DamagedError
 from gshard_mt.model.blueprint import Blueprint, abstract_model
-from gshard_mt.model.mapping import PieceMap, map_params
+from gshard_mt.model.mapping import map_params
 from gshard_mt.partitioning.axes import names, parameter_rules
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.run.checkpoints import AVERAGE, Checkpoints
 from gshard_mt.run.directory import Origin, Run, read_run, saved_steps
+from gshard_mt.train.subwords import map_subwords
 
 _MOST_NAMED = 3  # arrays in an error
 _SEED_KEY = 2  # apart from the keys of parameters and of steps
@@ -66,14 +66,14 @@ def plan_mapping(
 ) -> ParameterMapping:
     """Returns how a run begins, without reading an array.
 
-    Raises ConfigError, naming arrays, if the other run's don't fit.
+    Raises ConfigError, naming arrays, if the other run's don't fit, or its subwords.
     """
     folder = pathlib.Path(origin.run)
     run, old_tokenizer = read_run(folder), load_tokenizer(folder)
     like = _abstract_params(
         run.config, old_tokenizer.vocab_sizes, blueprint.mesh, config.mesh.shard_parameters
     )
-    pieces, lines = _map_pieces(tokenizer, old_tokenizer)
+    pieces, lines = map_subwords(tokenizer, old_tokenizer, str(origin), origin.run)
     key = jax.random.fold_in(jax.random.key(config.train.seed), _SEED_KEY)
 
     def apply(old: Any, fresh: Any) -> Any:
@@ -143,32 +143,6 @@ def _abstract_params(
         return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=placed)
 
     return jax.tree.map_with_path(place, old.params, old.letters)
-
-
-def _map_pieces(new: Tokenizer, old: Tokenizer) -> tuple[dict[str, PieceMap], list[str]]:
-    maps, lines = {}, []
-    if new.hash == old.hash:
-        return maps, lines
-    for side in ("source", "target"):
-        spelled = spell_pieces(getattr(new, side), getattr(old, side))
-        maps[side] = _mean_of(spelled)
-        num_same = sum(len(ids) == 1 for ids in spelled)
-        lines.append(
-            f"{side} subwords: {num_same:,} of {len(spelled):,} have a vector, the others begin as "
-            "the mean of those that spell them"
-        )
-    return maps, lines
-
-
-def _mean_of(spelled: Sequence[Sequence[int]]) -> PieceMap:
-    most = max(map(len, spelled))
-    ids = np.zeros((len(spelled), most), np.int32)
-    weights = np.zeros((len(spelled), most), np.float32)
-    for row, each in enumerate(spelled):
-        each = each or [unk_id]
-        ids[row, : len(each)] = each
-        weights[row, : len(each)] = 1 / len(each)
-    return PieceMap(ids, weights)
 
 
 def _check_fit(found: Any, blueprint: Blueprint, run: Run, config: Config, origin: Origin) -> None:
