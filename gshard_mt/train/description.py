@@ -12,6 +12,7 @@ from gshard_mt.config.stages import stage_number
 from gshard_mt.model.blueprint import Blueprint, count_parameters
 from gshard_mt.model.moe import group_capacity, training_groups
 from gshard_mt.routing.dispatch import choose_dispatch
+from gshard_mt.train.globs import find_frozen
 from gshard_mt.train.metrics import log_line
 from gshard_mt.train.optimizer import learning_rate_schedule
 
@@ -25,6 +26,11 @@ def describe(config: Config, blueprint: Blueprint, resumed: int | None) -> None:
     total, active = count_parameters(blueprint)
     grid = " x ".join(f"{name}={size}" for name, size in mesh.shape.items())
     log_line(f"parameters  {total:,} ({active:,} active per token)")
+    if config.train.freeze:
+        is_frozen = jax.tree.leaves(find_frozen(config.train, blueprint.params))
+        sizes = [x.size for x in jax.tree.leaves(blueprint.params)]
+        num_frozen = sum(size for size, no in zip(sizes, is_frozen, strict=True) if no)
+        log_line(f"frozen      {num_frozen:,} of them, in {sum(is_frozen)} arrays")
     log_line(f"mesh        {grid} ({mesh.devices.flat[0].platform})")
     if jax.process_count() > 1:
         log_line(f"processes   {jax.process_count()}, each with {jax.local_device_count()} devices")

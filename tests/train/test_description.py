@@ -11,9 +11,11 @@ from tests.model import tiny
 
 def test_a_run_says_how_its_tokens_are_grouped_and_how_many_of_a_group_an_expert_takes(capsys):
     config = Config(DataConfig(source_length=48, target_length=24), tiny.MOE)
-    config.train.batch_rows = 16
+    config.train.batch_rows, config.train.freeze = 16, "*_embedding_VM"
     describe(config, abstract_model(config.model, tiny.VOCAB_SIZES, tiny.one_device()), None)
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    num_frozen = sum(tiny.VOCAB_SIZES) * tiny.MOE.model_dim
+    assert lines["frozen"] == f"{num_frozen:,} of them, in 2 arrays"
     assert lines["batch"] == "16 rows: 768 source tokens, 384 target tokens"
     assert lines["experts"].startswith("4 in every other layer, top2, ")
     # Of 24 tokens at 4 experts: 24 / 4 times the capacity factor, 4.
