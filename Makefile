@@ -40,7 +40,7 @@ soak: $(INSTALLED) ## the long form: kills, signals, corruptions, a million line
 
 check: $(INSTALLED) ## lint (ruff), types (pyright), import floors
 	$(BIN)/ruff check .
-	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --pythonpath $(BIN)/python --threads
 	$(BIN)/python -m pytest tests/test_floors.py
 
 bench: $(INSTALLED) ## run the benchmarks; JSON rows on standard output

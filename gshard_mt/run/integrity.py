@@ -117,6 +117,7 @@ def _sum_shards(arrays: list[jax.Array], specs: tuple[PartitionSpec, ...], mesh:
     return jax.lax.with_sharding_constraint(run(*arrays), whole)
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2))  # traced once for arrays of the same shape
 def _sum_part(part: jax.Array, spec: PartitionSpec, mesh: Mesh) -> jax.Array:
     entries = (*spec, *(None for _ in range(part.ndim - len(spec))))
     index = jnp.zeros(part.shape, jnp.uint32)  # in the whole array, in row-major order

@@ -6,7 +6,6 @@ import pathlib
 import random
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -99,13 +98,6 @@ def test_empty_hypotheses_score_0():
 def test_empty_lists_and_lists_of_different_length_are_refused(sides):
     with pytest.raises(ValueError):
         scores.score(*sides)
-
-
-def test_500_sentences_take_less_than_two_seconds():
-    hypotheses, references = make_corpus(500)
-    started = time.perf_counter()
-    scores.score(hypotheses, references)
-    assert time.perf_counter() - started < 2
 
 
 @pytest.mark.parametrize("change", [0.1, 0.12, 0.2])
