@@ -6,14 +6,16 @@ import re
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gshard_mt.data.prepared import open_prepared
+from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import read_run
+from gshard_mt.train.initialization import find_origin, initial_params, plan_mapping
 from tests.cli.test_commands import refused
 from tests.making.runs import Runs, assert_same, finish, free_port
 
@@ -71,9 +73,11 @@ def test_only_the_first_process_writes(home, of_two):
     assert layers == [[step, stack, 0] for step in (4, 6) for stack in ("decoder", "encoder")]
 
 
-def test_a_checkpoint_of_two_processes_is_read_whole_on_eight_devices_and_on_one(home, of_two):
-    run = read_run(home.folder / "turns")
-    vocab_sizes = open_prepared(run.data_dir).vocab_sizes
+def test_a_checkpoint_of_two_processes_is_read_whole_on_any_mesh_and_begins_another_run(
+    home, of_two
+):
+    run, tokenizer = read_run(home.folder / "turns"), load_tokenizer(home.folder / "turns")
+    vocab_sizes = tokenizer.vocab_sizes
     checkpoints, read = Checkpoints(home.folder / "turns"), []
     for size in (8, 1):
         mesh = build_mesh(1, size, devices=jax.devices()[:size])
@@ -84,6 +88,17 @@ def test_a_checkpoint_of_two_processes_is_read_whole_on_eight_devices_and_on_one
     checkpoints.close()
     jax.tree.map(np.testing.assert_array_equal, *read)
     assert all(np.abs(leaf).sum() > 0 for leaf in jax.tree.leaves(read[0]))
+    origin = find_origin(f"{home.folder / 'turns'}@6", None, home.folder / "none")
+    assert origin
+    run.config.mesh.shard_parameters = True
+    mesh = build_mesh(2, 2, 2)
+    with jax.set_mesh(mesh):
+        blueprint = abstract_model(run.config.model, vocab_sizes, mesh, shard_parameters=True)
+        fresh = jax.tree.map(lambda x: jnp.zeros(x.shape, device=x.sharding), blueprint.params)
+        mapping = plan_mapping(origin, run.config, blueprint, tokenizer)
+        jax.tree.map(
+            np.testing.assert_array_equal, initial_params(mapping, blueprint, fresh), read[0]
+        )
 
 
 def test_two_processes_one_and_two_resume_each_other_without_a_trace(home, of_two, monkeypatch):
