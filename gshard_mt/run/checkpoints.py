@@ -31,7 +31,7 @@ logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 _ITEMS = ("params", "optimizer", "state")
 _SAVE_ERRORS = (OSError, ValueError, RuntimeError)  # what Orbax raises for a full disk, say
-AVERAGE = "average"  # instead of a step: the mean of all that are kept
+AVERAGE = "average"  # instead of a step: the mean of all that are kept but step 0
 
 
 class Checkpoints:
@@ -97,7 +97,7 @@ class Checkpoints:
 
     def params_checksum(self, step: str) -> str:
         """Returns a checksum of the parameters of a step, or of all that `average` is made of."""
-        steps = self.steps() if step == AVERAGE else [self.choose(step)]
+        steps = self._averaged() if step == AVERAGE else [self.choose(step)]
         sums = [self._read_record(each)["checksums"] for each in steps]
         names = sorted({name for each in sums for name in each if name.startswith("params/")})
         values = [[each.get(name) for name in names] for each in sums]
@@ -172,7 +172,8 @@ class Checkpoints:
         """Returns a step and its parameters, for inference.
 
         `latest` skips damaged checkpoints with a line on standard error; for any other step they
-        raise DamagedError. `average` is the mean over all that are kept, with the last one's step.
+        raise DamagedError. `average` is the mean over all that are kept but step 0, with the last
+        one's step.
         """
         if step == AVERAGE:
             return self._average(abstract_params)
@@ -189,13 +190,18 @@ class Checkpoints:
 
     def _average(self, abstract_params: Any) -> tuple[int, Any]:
         last = self.choose("latest")
-        saved, total = self.steps(), None
+        saved, total = self._averaged(), None
         add = jax.jit(functools.partial(jax.tree.map, jnp.add), donate_argnums=0)
         for step in saved:
             params = self._restore(step, {"params": abstract_params})[0]["params"]
             total = params if total is None else add(total, params)
         divide = jax.jit(lambda tree: jax.tree.map(lambda x: x / len(saved), tree))
         return last, divide(total)
+
+    def _averaged(self) -> list[int]:
+        """Returns the steps of `average`: without step 0, which another run has trained."""
+        steps = self.steps()
+        return [step for step in steps if step] or steps
 
     def read_params(self, step: int, abstract_params: Any) -> Iterator[jax.Array]:
         """Yields a step's parameters one by one, in the order of the tree's leaves.

@@ -173,7 +173,7 @@ def test_the_best_by_bleu_is_the_highest_and_kept(tmp_path, small):
         Checkpoints(tmp_path).choose("best")
 
 
-def test_the_average_is_the_mean_of_all_that_are_kept(tmp_path):
+def test_the_average_is_the_mean_of_all_that_the_run_has_trained(tmp_path):
     mesh = build_mesh(2, 4)
     like = {
         f"w_{letters}": jax.ShapeDtypeStruct(
@@ -182,12 +182,12 @@ def test_the_average_is_the_mean_of_all_that_are_kept(tmp_path):
         for letters in ("EMH", "M")
     }
     trees = [fill(like, seed) for seed in range(4)]
-    checkpoints = Checkpoints(tmp_path, max_checkpoints=3)
+    checkpoints = Checkpoints(tmp_path, max_checkpoints=4)
     for number, params in enumerate(trees):
         checkpoints.save(number, params, params, DATA_STATE, {"nll": float(number == 0)})
     checkpoints.close()
     step, found = Checkpoints(tmp_path).restore_params("average", like)
-    assert step == 3 and Checkpoints(tmp_path).steps() == [1, 2, 3]
+    assert step == 3 and Checkpoints(tmp_path).steps() == [0, 1, 2, 3]
     for name, array in found.items():
         mean = np.mean([np.asarray(params[name], np.float64) for params in trees[1:]], axis=0)
         np.testing.assert_allclose(array, mean, rtol=1e-5, atol=1e-4)
