@@ -97,7 +97,7 @@ class DataConfig:
     )
     user_symbols: str = option("", "pieces that are never split, separated by spaces")
     case_marks: bool = option(
-        False, "words in capitals share the subwords of small letters, between marks"
+        False, "words in capitals share the subwords of other text, between marks"
     )
     num_workers: int = option(0, "preparing processes", at_least(1).or_value(0, "one per core"))
 

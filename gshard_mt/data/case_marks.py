@@ -1,9 +1,10 @@
-"""Case marks: words in capitals written in small letters, between two marks that are words, too."""
+"""Case marks: words in capitals written as in other text, between two marks that are words, too."""
 # SPDX-License-Identifier: Apache-2.0
 
 import itertools
 import re
 import unicodedata
+from collections.abc import Callable
 
 # Shift out and shift in: normalized text has no control characters.
 UPPER, NORMAL = "\x0e", "\x0f"
@@ -11,11 +12,12 @@ PIECES = (f"▁{UPPER}", f"▁{NORMAL}")  # in a SentencePiece model
 _MARK = re.compile(f" *([{UPPER}{NORMAL}]) *")
 
 
-def mark_case(line: str) -> str:
-    """Returns a normalized line with its words in capitals in small letters, between marks.
+def mark_case(line: str, spell: Callable[[str], str] = str.lower) -> str:
+    """Returns a normalized line with its words in capitals in another spelling, between marks.
 
     That is two or more words of several letters in a row, and single ones where most letters of the
-    line are capitals; abbreviations in other text stay as they are. `unmark_case` undoes it.
+    line are capitals; abbreviations in other text stay as they are. `spell` returns one of
+    `spellings`. `unmark_case` undoes it.
     """
     words = line.split(" ")
     if not any(len(word) > 1 and word.isupper() for word in words):
@@ -29,9 +31,16 @@ def mark_case(line: str) -> str:
             marked += run
             continue
         first, stop = cased[0], cased[-1] + 1  # numbers and signs around them need no mark
-        capitals = [word.lower() for word in run[first:stop]]
-        marked += [*run[:first], UPPER, *capitals, NORMAL, *run[stop:]]
+        marked += [*run[:first], UPPER, *map(spell, run[first:stop]), NORMAL, *run[stop:]]
     return " ".join(marked[:-1] if marked[-1] == NORMAL else marked)
+
+
+def spellings(word: str) -> list[str]:
+    """Returns a word in capitals in small letters, and with a capital in front if it can be."""
+    small = word.lower()
+    first = next((number for number, letter in enumerate(small) if letter.isalpha()), 0)
+    title = small[:first] + small[first : first + 1].title() + small[first + 1 :]
+    return [small, title] if _raise(title) == word else [small]
 
 
 def unmark_case(line: str) -> str:

@@ -34,7 +34,7 @@ class Tokenizer:
 
     @property
     def has_case_marks(self) -> bool:
-        """Whether words in capitals are encoded as small letters between marks."""
+        """Whether words in capitals are encoded as in other text, between marks."""
         return _has_case_marks(self.target)
 
     @functools.cached_property
@@ -116,13 +116,27 @@ def model_paths(data_dir: pathlib.Path) -> list[pathlib.Path]:
 
 def _encode(model: sentencepiece.SentencePieceProcessor, lines: Sequence[str]) -> list[list[int]]:
     if _has_case_marks(model):
-        lines = list(map(case_marks.mark_case, lines))
+        spell = functools.partial(_spell_capitals, model)
+        lines = [case_marks.mark_case(line, spell) for line in lines]
     return model.encode(list(lines), num_threads=1) if lines else []
 
 
 def _decode(model: sentencepiece.SentencePieceProcessor, lines: Sequence[list[int]]) -> list[str]:
     texts = model.decode(list(lines)) if lines else []
     return list(map(case_marks.unmark_case, texts)) if _has_case_marks(model) else texts
+
+
+def _spell_capitals(model: sentencepiece.SentencePieceProcessor, word: str) -> str:
+    """Returns the spelling of a word in capitals with the fewest subwords, or the likelier one.
+
+    One that needs bytes comes last.
+    """
+
+    def rank(spelling: str) -> tuple[bool, int, float]:
+        ids = model.encode(spelling)
+        return any(map(model.is_byte, ids)), len(ids), -sum(map(model.get_score, ids))
+
+    return min(case_marks.spellings(word), key=rank)
 
 
 def _has_case_marks(model: sentencepiece.SentencePieceProcessor) -> bool:

@@ -37,7 +37,8 @@ arrays multiply from the right: `q_ND = x_M · wq_MND`. Layers are counted from 
 
 
 CASE_MARKS = """\
-  Words in capitals are given to them in small letters, from the word U+000E to the word U+000F.
+  Words in capitals are given to them in small letters, or with a capital in front if that takes
+  fewer subwords, from the word U+000E to the word U+000F.
 """
 
 

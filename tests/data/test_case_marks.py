@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gshard_mt.data.case_marks import mark_case, unmark_case
+from gshard_mt.data.case_marks import mark_case, spellings, unmark_case
 from gshard_mt.data.normalization import normalize
 
 _CASES = st.sampled_from([str, str.upper, str.title])
@@ -47,9 +47,18 @@ def test_what_small_letters_would_change_stays_as_it_is(line):
     assert unmark_case(mark_case(line)) == line
 
 
+@pytest.mark.parametrize(
+    "word, found",
+    [("HUND", ["hund", "Hund"]), ("«ÇA!»", ["«ça!»", "«Ça!»"]), ("7", ["7"]), ("ΟΣ", ["ος", "Ος"])],
+)
+def test_a_word_in_capitals_has_other_spellings(word, found):
+    assert list(dict.fromkeys(spellings(word))) == found
+
+
 @given(st.lists(_WORDS).map(lambda words: normalize(" ".join(words))))
 def test_marks_lose_nothing(line):
     assert unmark_case(mark_case(line)) == line
+    assert unmark_case(mark_case(line, lambda word: spellings(word)[-1])) == line
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,12 @@ def test_with_case_marks_capitals_have_the_subwords_of_small_letters(tmp_path):
         assert tokenizer.decode_target([*capitals, eos_id]) == line.upper()
     other = DataConfig(source_vocab_size=330, target_vocab_size=0, joint_vocabulary=True)
     other.tokenizer = str(tmp_path)
+    german = ["Der Hund sieht den Ball", "den Ball sieht der Hund"] * 20
+    train_models(lambda side: german, config, tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    ids, capitals = tokenizer.encode_target(["der Hund sieht den Ball", "DER HUND SIEHT DEN BALL"])
+    assert capitals[1:] == ids  # nouns as text has them
+    assert tokenizer.decode_targets([capitals]) == ["DER HUND SIEHT DEN BALL"]
     with pytest.raises(ConfigError, match="case_marks is False, the tokenizer of .* has True"):
         copy_models(tokenizer, other, tmp_path / "new")
 

@@ -1,6 +1,7 @@
 """Subwords: trains SentencePiece on a bounded sample of the text, drawn by temperature."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import functools
 import io
 import itertools
@@ -157,8 +158,11 @@ def _train_largest(
 def _text(
     read: Callable[[int], Iterable[str]], sides: Iterable[int], config: DataConfig
 ) -> Iterator[str]:
-    lines = with_capitals(itertools.chain.from_iterable(map(read, sides)), config.augmentation)
-    return map(mark_case, lines) if config.case_marks else lines
+    lines, augmentation = itertools.chain.from_iterable(map(read, sides)), config.augmentation
+    if config.case_marks:  # other text says how a word in capitals is best spelled
+        augmentation = dataclasses.replace(augmentation, upper_case=0.0)
+        lines = map(mark_case, lines)
+    return with_capitals(lines, augmentation)
 
 
 def with_capitals(lines: Iterable[str], config: AugmentationConfig) -> Iterator[str]:
