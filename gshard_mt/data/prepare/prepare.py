@@ -30,6 +30,7 @@ from gshard_mt.data.prepare.drops import Drops
 from gshard_mt.data.prepare.job import Job, Pipeline, PipelineOutput
 from gshard_mt.data.prepare.local import run_locally
 from gshard_mt.data.prepare.losses import find_losses
+from gshard_mt.data.prepare.selection import no_training_pair
 from gshard_mt.data.prepare.shards import SplitCounts
 from gshard_mt.data.prepare.subwords import copy_models
 from gshard_mt.data.prepare.summary import write_reports
@@ -114,6 +115,8 @@ def _finish(job: Job, output: PipelineOutput, given: Tokenizer | None) -> dict[s
     lines = output.notes + _describe_losses(job, output.drops, num_left) + _small_models(job)
     for line in lines:
         print(line, file=sys.stderr)
+    if not any(splits["train"].pairs for splits in counts.values()):
+        raise no_training_pair(job.config)  # the lines say why
     write_reports(job.data_dir, manifest | {"notes": lines}, output.drops, counts)
     return manifest
 

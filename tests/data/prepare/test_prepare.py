@@ -240,6 +240,15 @@ def test_a_recipe_without_a_usable_pair_is_refused(tmp_path):
         prepare(config, tmp_path / "data")
 
 
+def test_a_recipe_whose_pairs_are_all_too_long_is_refused_and_says_why(tmp_path, capsys):
+    config = dataclasses.replace(write_made_up(tmp_path), source_length=4)
+    with pytest.raises(DataError, match="no training pair is left"):
+        prepare(config, tmp_path / "data")
+    assert "row_length" in capsys.readouterr().err
+    config.source_length = 40
+    prepare(config, tmp_path / "data")  # the remains are replaced
+
+
 def test_messages_are_one_line(tmp_path):
     config = dataclasses.replace(write_made_up(tmp_path), source_vocab_size=262)
     with pytest.raises(ConfigError) as caught:
