@@ -97,7 +97,8 @@ def plan_mapping(
 
     _check_fit(jax.eval_shape(apply, like, blueprint.params), blueprint, old_config, config, origin)
     rounded = f", an export in {model.dtype}" if model and model.dtype != "float32" else ""
-    return ParameterMapping(origin, like, apply, [f"begins from {origin}{rounded}", *lines])
+    lines = [f"begins from {origin}{rounded}", *_describe_growth(old_config, config), *lines]
+    return ParameterMapping(origin, like, apply, lines)
 
 
 def initial_params(mapping: ParameterMapping, blueprint: Blueprint, fresh: Any) -> Any:
@@ -186,6 +187,18 @@ def _abstract_params(
         return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=placed)
 
     return jax.tree.map_with_path(place, old.params, old.letters)
+
+
+def _describe_growth(old: Config, new: Config) -> list[str]:
+    """Returns a line for each size of the model that the other one hadn't."""
+    lines = []
+    if (had := old.model.num_layers) != (has := new.model.num_layers):
+        kind = "change nothing at first" if new.init.added_layers == "identity" else "repeat others"
+        lines.append(f"{has - had} layers are added to {had} and {kind}")
+    if (had := old.model.moe.num_experts) != (has := new.model.moe.num_experts):
+        of_each = "each expert" if had else "every other dense feed-forward"
+        lines.append(f"{of_each} becomes {has // max(1, had)} experts")
+    return lines
 
 
 def _check_fit(

@@ -126,9 +126,12 @@ def draw_like(params, seed: int):
     )
 
 
-def begin_on_every_mesh(run, config: Config, tokenizer) -> None:
-    """Asserts that a new run begins with the same parameters on each, sharded as it should be."""
-    origin, found = find_origin(f"{run}@latest", None, run / "none"), []
+def begin_on_every_mesh(run, config: Config, tokenizer) -> list[str]:
+    """Asserts that a new run begins with the same parameters on each, sharded as it should be.
+
+    Returns what is printed.
+    """
+    origin, found, lines = find_origin(f"{run}@latest", None, run / "none"), [], []
     assert origin
     for shape, is_sharded in MESHES.values():
         mesh = build_mesh(*shape, devices=jax.devices()[: np.prod(shape)])
@@ -136,6 +139,7 @@ def begin_on_every_mesh(run, config: Config, tokenizer) -> None:
         with jax.set_mesh(mesh):
             blueprint = abstract_model(config.model, tokenizer.vocab_sizes, mesh, is_sharded)
             mapping = plan_mapping(origin, config, blueprint, tokenizer)
+            lines = mapping.lines
             began = initial_params(mapping, blueprint, draw_like(blueprint.params, seed=0))
         assert jax.tree.all(
             jax.tree.map(lambda x, like: x.sharding == like.sharding, began, blueprint.params)
@@ -145,13 +149,18 @@ def begin_on_every_mesh(run, config: Config, tokenizer) -> None:
         jax.tree.map(
             lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-6), other, found[0]
         )
+    return lines
 
 
 def test_a_dense_model_becomes_experts_and_deeper_alike_on_every_mesh(config, prepared, run):
     experts = tiny_config(config, MeshConfig(), 8, num_steps=2, **LENGTHS)
     experts.model.moe.shared_ffn_dim = 16
     experts.init = InitConfig(expert_noise=0.1, reset_share=0.5)
-    begin_on_every_mesh(run, experts, load_tokenizer(prepared.directory))
+    lines = begin_on_every_mesh(run, experts, load_tokenizer(prepared.directory))
+    assert lines[1:] == [
+        "2 layers are added to 2 and change nothing at first",
+        "every other dense feed-forward becomes 8 experts",
+    ]
 
 
 def test_experts_layers_and_subwords_become_more_alike_on_every_mesh(config, experts_run):
@@ -161,7 +170,11 @@ def test_experts_layers_and_subwords_become_more_alike_on_every_mesh(config, exp
     model = sentencepiece.SentencePieceProcessor(
         model_proto=train_model(english_sentences(), 310, "size", user_symbols=["<x>"])
     )
-    begin_on_every_mesh(experts_run, more, Tokenizer(model, model, "another"))
+    lines = begin_on_every_mesh(experts_run, more, Tokenizer(model, model, "another"))
+    assert lines[1:3] == [
+        "4 layers are added to 4 and repeat others",
+        "each expert becomes 2 experts",
+    ]
 
 
 def test_old_vectors_and_logits_stay_when_the_tokenizer_is_extended(
@@ -238,7 +251,7 @@ def test_an_export_is_begun_from_as_the_run_that_it_was_made_of(
     for array, same, rounded in zip(found["run"], found["float32"], found["bfloat16"], strict=True):
         np.testing.assert_array_equal(same, array)
         np.testing.assert_allclose(rounded, array, rtol=2**-8)
-    assert lines["bfloat16"] == [f"begins from {tmp_path}/bfloat16@2, an export in bfloat16"]
+    assert lines["bfloat16"][0] == f"begins from {tmp_path}/bfloat16@2, an export in bfloat16"
 
     with pytest.raises(CheckpointError, match="an export of step 2; accepted: "):
         find_origin(f"{tmp_path}/float32@best", None, tmp_path / "none")
