@@ -13,9 +13,10 @@ from gshard_mt.errors import ConfigError, suggest
 
 
 def _are_weights(value: dict) -> bool:
-    numbers = (each for each in value.values() if type(each) in (int, float))
-    are_fit = [0 <= number < math.inf for number in numbers]
-    return all(are_fit) and len(are_fit) == len(value) == sum(type(k) is str for k in value)
+    return all(
+        type(name) is str and type(weight) in (int, float) and 0 <= weight < math.inf
+        for name, weight in value.items()
+    )
 
 
 @dataclasses.dataclass(slots=True)

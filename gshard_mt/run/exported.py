@@ -21,7 +21,7 @@ _REMEDY = "export the run again"
 
 
 class ExportedModel(NamedTuple):
-    """What `config.json` of an exported model says; the tokenizer lies beside it."""
+    """What `config.json` of an exported model says; the tokenizer is next to it."""
 
     folder: pathlib.Path
     config: Config  # of the run, as far as it is recorded: `model`, `decode`

@@ -16,7 +16,7 @@ class Limits:
     client_seconds: float = 10.0  # for a client to send its request, and to read the answer
     idle_seconds: int = 30  # an open connection without a request
     request_seconds: float = 60.0  # from entering the queue to the last translation
-    probe_seconds: float = 60.0  # between two looks whether a client that sends no more still reads
+    probe_seconds: float = 20.0  # between two looks whether a client that sends no more still reads
     gather_seconds: float = 0.005  # how long a batch waits for more sentences
     stop_seconds: float = 5.0  # for shutting down, in addition to the pending answers
 
