@@ -147,8 +147,6 @@ def _describe(job: Job, counts: Counts, drops: Drops) -> dict[str, Any]:
     config = dataclasses.asdict(job.config)
     del config["num_workers"]  # does not change the output
     del config["augmentation"]  # what matters of it is in the identity
-    if not config["extend_tokenizer"]:
-        del config["extend_tokenizer"]  # as in data from before there was such a key
     return {
         "format_version": FORMAT_VERSION,
         "finished": True,

@@ -190,11 +190,13 @@ def mark_surplus(drop: np.ndarray, num_before: int, num_kept: int, most: int) ->
 
     The corpus has `num_kept` of them, `num_before` in blocks before this one.
     """
+    if num_kept <= most:
+        return drop
     rows = np.flatnonzero(drop == KEPT)
-    place = num_before + np.arange(len(rows))
-    is_over = (place + 1) * most // num_kept == place * most // num_kept if num_kept > most else []
+    number = num_before + np.arange(len(rows))  # in the corpus
+    is_over = (number + 1) * most // num_kept == number * most // num_kept
     drop = drop.copy()
-    drop[rows[np.flatnonzero(is_over)]] = _MAX_PAIRS
+    drop[rows[is_over]] = _MAX_PAIRS
     return drop
 
 
