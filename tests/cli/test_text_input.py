@@ -62,9 +62,7 @@ def test_a_pipe_that_never_pauses_waits_for_a_short_time_only(pipe):
     thread = threading.Thread(target=write)
     thread.start()
     try:
-        since = time.monotonic()
-        assert 1 < len(next(read_windows([source], 1_000_000)))
-        assert time.monotonic() - since < 10
+        assert 1 < len(next(read_windows([source], 1_000_000))) < 1_000_000
     finally:
         is_over.set()
         thread.join()

@@ -1,8 +1,6 @@
 """Placeholders and addresses: what must be the same on both sides and holds no words."""
 # SPDX-License-Identifier: Apache-2.0
 
-import time
-
 import pytest
 
 from gshard_mt.config.records import CleaningConfig
@@ -163,22 +161,21 @@ def test_addresses_count_nowhere_in_identification(source, english, language):
 
 
 @pytest.mark.parametrize(
-    "text",
+    "text, num_placeholders",
     [
-        "https://" + "(" * 20_000,
-        "https://" + "." * 20_000,
-        "https://" + "(.)" * 7_000 + "!",
-        "a" * 20_000 + "@",
-        "a@" + "b." * 10_000,
-        "www." + "a-" * 10_000,
-        "{n, plural, one {" * 2_000,
-        "{n,plural,a{" * 2_000 + "}}" * 2_000,
-        "%" * 20_000,
-        "<" * 20_000,
+        ("https://" + "(" * 1_000_000, 0),
+        ("https://" + "." * 1_000_000, 0),
+        ("https://" + "(.)" * 300_000 + "!", 1),
+        ("a" * 1_000_000 + "@", 0),
+        ("a@" + "b." * 500_000, 0),
+        ("www." + "a-" * 500_000, 0),
+        ("{n, plural, one {" * 60_000, 0),
+        ("{n,plural,a{" * 60_000 + "}}" * 60_000, 2),
+        ("%" * 1_000_000, 0),
+        ("<" * 1_000_000, 0),
     ],
 )
-def test_hostile_text_takes_no_time(text):
-    start = time.perf_counter()
-    comparable_placeholders(text)
-    without_placeholders(text)
-    assert time.perf_counter() - start < 2
+def test_hostile_text_is_searched_once(text, num_placeholders):
+    """A search that takes the square of a million steps would not end."""
+    assert len(comparable_placeholders(text)) == num_placeholders
+    assert len(without_placeholders(text)) <= len(text)
