@@ -12,7 +12,7 @@ import pytest
 
 from gshard_mt.config.records import DataConfig
 from gshard_mt.evaluate import report
-from tests.cli.calling import call
+from tests.cli.calling import call, command, refused
 from tests.making.made_up import write_made_up, write_recipe
 
 CONFIG = """
@@ -34,21 +34,6 @@ def get_config():
     config.mesh.num_cpu_devices = 8
     return config
 """
-
-
-def command(name: str, *arguments, **options) -> subprocess.CompletedProcess:
-    """Runs a command in a process of its own; `call` is cheaper where that proves the same."""
-    words = [sys.executable, "-m", f"gshard_mt.cli.{name}", *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, timeout=300, **options)
-
-
-def refused(done: subprocess.CompletedProcess) -> str:
-    """The one line that a user reads; exit status 2 and nothing else."""
-    error = done.stderr.decode()
-    assert done.returncode == 2, error
-    assert len(error.strip().splitlines()) == 1, error
-    assert error.startswith("error: ")
-    return error
 
 
 @pytest.fixture(scope="module")

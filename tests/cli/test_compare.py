@@ -1,8 +1,7 @@
 """gshard-compare as a user types it."""
 # SPDX-License-Identifier: Apache-2.0
 
-from tests.cli.calling import call
-from tests.cli.test_commands import refused
+from tests.cli.calling import call, refused
 from tests.evaluate.made_evaluations import REFERENCES, leave
 
 

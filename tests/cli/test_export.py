@@ -11,8 +11,7 @@ import time
 import pytest
 
 from gshard_mt.export.folder import UNFINISHED
-from tests.cli.calling import call
-from tests.cli.test_commands import command, refused
+from tests.cli.calling import call, command, refused
 from tests.export import plain_model
 from tests.export.made_run import make_run
 

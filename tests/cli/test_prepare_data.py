@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from tests.cli.calling import call
-from tests.cli.test_commands import command, refused
+from tests.cli.calling import call, command, refused
 from tests.making.made_up import write_made_up
 
 _CONFIG = """

@@ -19,8 +19,7 @@ from gshard_mt.errors import CheckpointError, TrainingError
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import lock_run
-from tests.cli.calling import call, first_devices
-from tests.cli.test_commands import refused
+from tests.cli.calling import call, first_devices, refused
 from tests.faults.test_kill import kill_again_and_again
 from tests.making.runs import Runs, assert_same, assert_same_bits, finish, kill, wait_until
 from tests.run.test_checkpoints import fill, shapes_on

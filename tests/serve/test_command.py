@@ -12,8 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.calling import call
-from tests.cli.test_commands import refused
+from tests.cli.calling import call, refused
 from tests.making.made_up import english_sentences, translated
 from tests.making.runs import Runs, finish
 from tests.serve.serving import SECONDS, Answer, ask, connect, in_threads, post, receive, wait_until

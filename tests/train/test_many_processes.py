@@ -16,7 +16,7 @@ from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import read_run
 from gshard_mt.train.initialization import find_origin, initial_params, plan_mapping
-from tests.cli.test_commands import refused
+from tests.cli.calling import refused
 from tests.making.runs import Runs, assert_same, finish, free_port
 
 

@@ -9,8 +9,7 @@ import pytest
 from gshard_mt.data.corpora import files
 from gshard_mt.data.corpora.recipe import load_recipe
 from gshard_mt.errors import DataError
-from tests.cli.calling import call
-from tests.cli.test_commands import command, refused
+from tests.cli.calling import call, command, refused
 from tests.data.corpora import samples
 from tests.data.corpora.samples import read
 from tests.data.corpora.zoo.archives import BAD_ARCHIVES
