@@ -216,7 +216,8 @@ def test_old_vectors_and_logits_stay_when_the_tokenizer_is_extended(
         spelled = spell_pieces(getattr(new, side), getattr(old, side))[size:]
         means = [before[ids].mean(axis=0) for ids in spelled]
         np.testing.assert_allclose(after[size:], means, rtol=1e-5, atol=1e-7)
-    np.testing.assert_array_equal(found["new"][..., :290], found["old"])
+    # A matrix product of another width may add in another order.
+    np.testing.assert_allclose(found["new"][..., :290], found["old"], rtol=0, atol=1e-5)
 
 
 def logits(blueprint, config: Config, params, batch) -> np.ndarray:
