@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gshard_mt.partitioning.axes import letters_of
 from gshard_mt.routing.gating import GATES
 from gshard_mt.routing.strategies import STRATEGIES
-from tests.routing.problems import route, routing_problems, to_combine
+from tests.routing.problems import call_gate, route, routing_problems, to_combine
 
 NAMES = sorted(STRATEGIES)
 NUM_EXPERT_GROUPS = 2
@@ -128,7 +128,7 @@ def test_groups_do_not_affect_each_others_choices(name, problem):
 def test_no_key_means_no_randomness(name, problem):
     logits_GSE, is_token_GS = problem
     program = jax.make_jaxpr(
-        lambda logits_GSE, extra: route(
+        lambda logits_GSE, extra: call_gate(
             GATES[name], logits_GSE, is_token_GS, 4, None, options(name), **extra
         )
     )(logits_GSE, arrays(name, logits_GSE))
