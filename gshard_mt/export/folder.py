@@ -6,7 +6,7 @@ import math
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,25 @@ from gshard_mt.run.directory import read_run
 from gshard_mt.run.exported import FORMAT, FORMAT_VERSION
 
 UNFINISHED = ".unfinished"  # subfolder for files of an export in progress
-_CONFIG = "config.json"
+_LAST = ("config.json", "model.bin")  # without the last file of its format, a folder is no export
+
+# Writes arrays, which come in the order of the export's tensors, and whatever describes them.
+Writer = Callable[[pathlib.Path, Export, Iterator[np.ndarray]], None]
+
+
+def write_safetensors(
+    folder: pathlib.Path,
+    made: Export,
+    arrays: Iterator[np.ndarray],
+    max_bytes: int = MAX_BYTES,
+) -> None:
+    """Writes files of at most `max_bytes` of arrays, `config.json`, the tokenizer and a README."""
+    step = str(made.step)
+    metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "step": step}
+    write_tensors(folder, _sizes(made), arrays, metadata, max_bytes)
+    shutil.copytree(made.run_folder / "tokenizer", folder / "tokenizer")
+    (folder / "README.md").write_text(to_readme(made), encoding="utf-8")
+    write_json(folder / "config.json", to_json(made), indent=2)
 
 
 def export(
@@ -33,13 +51,12 @@ def export(
     out: pathlib.Path,
     step: str = "latest",
     dtype: str = "float32",
-    max_bytes: int = MAX_BYTES,
+    write: Writer = write_safetensors,
 ) -> Export:
     """Writes a checkpoint (`latest`, `best` or a number) to `out`, an empty or new folder.
 
-    Parameters are read one at a time onto one CPU device, whatever mesh saved them, and files hold
-    at most `max_bytes` of arrays. Without `config.json`, which appears last, a folder is no export.
-    Raises ExportError, CheckpointError or DataError.
+    Parameters are read one at a time onto one CPU device, whatever mesh saved them, and given to
+    `write` as `dtype`. Raises ExportError, CheckpointError or DataError.
     """
     _check_empty(out)
     run = read_run(workdir)
@@ -48,23 +65,16 @@ def export(
     grid = build_mesh(1, 1, devices=jax.devices("cpu")[:1])
     tokenizer = load_tokenizer(workdir)
     blueprint = abstract_model(run.config.model, tokenizer.vocab_sizes, grid)
-    made = Export(run, number, dtype, tokenizer, lay_out(blueprint.params))
+    made = Export(workdir, run, number, dtype, tokenizer, lay_out(blueprint.params))
 
-    itemsize = jnp.dtype(dtype).itemsize
-    sizes = {tensor.name: itemsize * math.prod(tensor.shape) for tensor in made.tensors}
     out.mkdir(parents=True, exist_ok=True)
     draft = out / UNFINISHED
     shutil.rmtree(draft, ignore_errors=True)  # left by an export that was killed
-    _check_free_space(out, sum(sizes.values()))
+    _check_free_space(out, sum(_sizes(made).values()))
     draft.mkdir()
     try:
-        metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "step": str(number)}
-        arrays = _read(checkpoints, made, blueprint)
-        write_tensors(draft, sizes, arrays, metadata, max_bytes)
-        shutil.copytree(workdir / "tokenizer", draft / "tokenizer")
-        (draft / "README.md").write_text(to_readme(made), encoding="utf-8")
-        write_json(draft / _CONFIG, to_json(made), indent=2)
-        for path in sorted(draft.iterdir(), key=lambda path: path.name == _CONFIG):
+        write(draft, made, _read(checkpoints, made, blueprint))
+        for path in sorted(draft.iterdir(), key=lambda path: (path.name in _LAST, path.name)):
             os.replace(path, out / path.name)
     except DamagedError as error:
         others = ", ".join(str(other) for other in checkpoints.steps() if other != number)
@@ -73,6 +83,12 @@ def export(
         shutil.rmtree(draft, ignore_errors=True)
         checkpoints.close()
     return made
+
+
+def _sizes(made: Export) -> dict[str, int]:
+    """Returns the bytes of each array."""
+    itemsize = jnp.dtype(made.dtype).itemsize
+    return {tensor.name: itemsize * math.prod(tensor.shape) for tensor in made.tensors}
 
 
 def _check_empty(out: pathlib.Path) -> None:

@@ -53,7 +53,7 @@ def first_devices(number: int):
     """Commands that are called see only JAX's first devices, as if the run simulated that many."""
     some = sys.modules["jax"].devices()[:number]
     with (
-        mock.patch("jax.devices", lambda: some),
+        mock.patch("jax.devices", lambda *_: some),
         mock.patch("gshard_mt.partitioning.mesh.simulate_cpu_devices"),
     ):
         yield

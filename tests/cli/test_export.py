@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 
+import ctranslate2
 import pytest
 
 from gshard_mt.export.folder import UNFINISHED
-from tests.cli.calling import call, command, refused
+from tests.cli.calling import call, command, first_devices, refused
 from tests.export import plain_model
 from tests.export.made_run import make_run
 
@@ -21,6 +22,13 @@ def workdir(tmp_path_factory, config, prepared) -> pathlib.Path:
     data = dataclasses.replace(config)
     folder = tmp_path_factory.mktemp("home")
     return make_run(folder, data, prepared, {"gate": "top1"}, ffn_dim=256).workdir
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory, config, prepared) -> pathlib.Path:
+    data = dataclasses.replace(config)
+    folder = tmp_path_factory.mktemp("dense")
+    return make_run(folder, data, prepared, {"num_experts": 0}, ffn_dim=256).workdir
 
 
 def test_a_run_becomes_a_folder(workdir, tmp_path):
@@ -43,6 +51,42 @@ def test_a_bad_flag_is_one_line(workdir, tmp_path):
     line = refused(call("export", *flags, "--out", tmp_path / "out", "--dtype=float16"))
     assert "dtype" in line and "float32" in line
     assert "--out: missing" in refused(call("export", *flags))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dense_run_becomes_a_model_of_another_engine(dense, tmp_path):
+    found = {}
+    for numbers in ("float32", "int8"):
+        out = tmp_path / numbers
+        flags = ("--workdir", dense, "--out", out, "--format=ctranslate2")
+        with first_devices(1):
+            done = call("export", *flags, f"--quantization={numbers}")
+        assert (done.returncode, done.stderr) == (0, b"")
+        said = done.stdout.decode()
+        assert said.startswith("step 7: ") and f" in {numbers}, " in said
+        translator = ctranslate2.Translator(str(out), compute_type=numbers)
+        found[numbers] = translator.translate_batch([["▁der", "▁man"]], beam_size=1)
+        assert 'Translator(".")' in (out / "README.md").read_text(encoding="utf-8")
+    sizes = [(tmp_path / numbers / "model.bin").stat().st_size for numbers in found]
+    assert sizes[1] < sizes[0] / 2
+    assert all(result.hypotheses for results in found.values() for result in results)
+
+
+def test_what_ctranslate2_cannot_run_is_one_line(workdir, dense, tmp_path, monkeypatch):
+    def refuse(run, *flags) -> str:
+        with first_devices(1):
+            return refused(call("export", "--workdir", run, "--out", tmp_path / "out", *flags))
+
+    line = refuse(workdir, "--format=ctranslate2")
+    assert "experts" in line and "safetensors" in line and "dense" in line
+    line = refuse(dense, "--format=ctranslate2", "--quantization=int4")
+    assert "quantization" in line and "int8_float32" in line
+    line = refuse(dense, "--format=ctranslate2", "--dtype=bfloat16")
+    assert "--dtype" in line and "--quantization" in line
+    line = refuse(dense, "--quantization=int8")
+    assert "--quantization" in line and "--dtype" in line
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    assert "pip install 'gshard-mt[export]'" in refuse(dense, "--format=ctranslate2")
     assert not (tmp_path / "out").exists()
 
 

@@ -17,7 +17,7 @@ from gshard_mt.data.prepare.subwords import train_models
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import CheckpointError, ExportError
 from gshard_mt.export.description import to_json, to_readme
-from gshard_mt.export.folder import UNFINISHED, export
+from gshard_mt.export.folder import UNFINISHED, export, write_safetensors
 from gshard_mt.export.tensors import split
 from gshard_mt.run.directory import Origin
 from tests.export import plain_model
@@ -141,7 +141,8 @@ def test_every_layer_is_a_slice_of_the_scan(tmp_path, made):
 
 def test_a_large_model_is_in_several_files_with_an_index(made, tmp_path):
     export(made.workdir, tmp_path / "one")
-    export(made.workdir, tmp_path / "many", max_bytes=20_000)
+    write = functools.partial(write_safetensors, max_bytes=20_000)
+    export(made.workdir, tmp_path / "many", write=write)
     one, many = (plain_model.read(tmp_path / name) for name in ("one", "many"))
     index = json.loads((tmp_path / "many" / plain_model.INDEX).read_text(encoding="utf-8"))
     files = sorted(path.name for path in (tmp_path / "many").glob("*.safetensors"))

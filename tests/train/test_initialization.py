@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -15,7 +16,7 @@ from gshard_mt.data.prepare.prepare import prepare
 from gshard_mt.data.prepare.subwords import train_model
 from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer, spell_pieces
 from gshard_mt.errors import CheckpointError, ConfigError
-from gshard_mt.export.folder import export
+from gshard_mt.export.folder import export, write_safetensors
 from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.model.moe import evaluation_groups
 from gshard_mt.partitioning.mesh import build_mesh
@@ -238,7 +239,8 @@ def test_an_export_is_begun_from_as_the_run_that_it_was_made_of(
     exported = {"run": experts_run}
     for dtype in ("float32", "bfloat16"):
         exported[dtype] = tmp_path / dtype
-        export(experts_run, tmp_path / dtype, dtype=dtype, max_bytes=20_000)
+        write = functools.partial(write_safetensors, max_bytes=20_000)
+        export(experts_run, tmp_path / dtype, dtype=dtype, write=write)
     found, lines = {}, {}
     with jax.set_mesh(mesh):
         blueprint = abstract_model(experts.model, tokenizer.vocab_sizes, mesh)

@@ -1,0 +1,167 @@
+"""Exports a dense model as CTranslate2 reads it: `ctranslate2.Translator(FOLDER)`.
+
+Its Transformer has pre-norm, RMS norms, ReLU and embeddings times sqrt(M) as ours does; only the
+position encodings differ, and a model may bring its own.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from gshard_mt.config.records import ModelConfig
+from gshard_mt.data.tokenizer import bos_id, eos_id, model_paths, unk_id
+from gshard_mt.errors import ExportError
+from gshard_mt.export.description import Export
+from gshard_mt.languages import source_language
+from gshard_mt.model.layers import NORM_EPSILON, POSITION_BASE
+
+README = """\
+# A translation model for CTranslate2
+
+{languages} to English, step {step} of a gshard-mt run, {parameters:,} parameters in {quantization}.
+
+    import ctranslate2, sentencepiece
+
+    source = sentencepiece.SentencePieceProcessor(model_file="{source}")
+    target = sentencepiece.SentencePieceProcessor(model_file="{target}")
+    translator = ctranslate2.Translator(".")
+    pieces = source.encode(["Guten Morgen!"], out_type=str)
+    for result in translator.translate_batch(pieces, beam_size=4):
+        print(target.decode(result.hypotheses[0]))
+
+- A sentence has at most {positions:,} subwords.
+- gshard-mt normalizes text before it is split: canonical composition (NFC), plain single spaces, no
+  invisible characters. Text that is written so anyway needs nothing.
+{case_marks}"""
+
+CASE_MARKS = """\
+- Words in capitals are not in the vocabulary. gshard-mt writes them as in other text, from a word
+  U+000E to a word U+000F, and undoes that in the translation.
+"""
+
+# The longest sentence, in subwords. CTranslate2's own table of positions counts from 1.
+MAX_POSITIONS = 1024
+
+
+# Of a layer: our name, CTranslate2's, and the weights that it wants next to each other.
+_ATTENTION = (
+    ("self_attention", "self_attention", ("qkv", "o")),
+    ("cross_attention", "attention", ("q", "kv", "o")),
+)
+
+
+def check(model: ModelConfig) -> None:
+    """Raises ExportError if CTranslate2 can't run such a model or isn't installed."""
+    if model.moe.num_experts:
+        raise ExportError(
+            f"--format: found ctranslate2 for a model of {model.moe.num_experts} experts, which "
+            "CTranslate2 can't run; accepted: safetensors, or a dense model"
+        )
+    try:
+        import ctranslate2  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ImportError:
+        raise ExportError(
+            "--format: ctranslate2 is not installed; pip install 'gshard-mt[export]'"
+        ) from None
+
+
+def write(
+    folder: pathlib.Path, made: Export, arrays: Iterator[np.ndarray], quantization: str = "float32"
+) -> None:
+    """Writes `model.bin`, its `config.json` and vocabularies, the SentencePiece models, a README.
+
+    `arrays` are float32, in the order of `made.tensors`; all are held at once.
+    """
+    named = {tensor.name: array for tensor, array in zip(made.tensors, arrays, strict=True)}
+    spec = _specify(made.run.config.model, named)
+    source, target = made.tokenizer.pieces
+    spec.register_source_vocabulary(source)
+    spec.register_target_vocabulary(target)
+    spec.config.unk_token = target[unk_id]
+    spec.config.eos_token = target[eos_id]
+    spec.config.bos_token = target[bos_id]
+    spec.config.decoder_start_token = spec.config.bos_token
+    spec.config.add_source_eos = True
+    spec.config.layer_norm_epsilon = NORM_EPSILON
+    spec.validate()
+    spec.optimize(quantization=quantization)
+    spec.save(str(folder))
+    models = model_paths(made.run_folder)
+    for path in models:
+        shutil.copyfile(path, folder / path.name)
+    readme = README.format(
+        languages=", ".join(source_language(pair) for pair in made.run.train_pairs),
+        step=made.step,
+        parameters=made.num_parameters,
+        quantization=quantization,
+        positions=MAX_POSITIONS,
+        source=models[0].name,
+        target=models[-1].name,
+        case_marks=CASE_MARKS if made.tokenizer.has_case_marks else "",
+    )
+    (folder / "README.md").write_text(readme, encoding="utf-8")
+
+
+def _specify(model: ModelConfig, named: Mapping[str, np.ndarray]) -> Any:
+    from ctranslate2.specs import transformer_spec
+
+    shape = {
+        "num_layers": model.num_layers // 2,
+        "num_heads": model.num_heads,
+        "head_dim": model.head_dim,
+        "rms_norm": True,
+    }
+    encoder: Any = transformer_spec.TransformerEncoderSpec(**shape)  # its attributes are None
+    decoder: Any = transformer_spec.TransformerDecoderSpec(**shape)
+    positions = _positions(model.model_dim)
+    target = named["target_embedding_VM"]
+    # Copies, because a table that is used twice is quantized twice, in place.
+    encoder.embeddings[0].weight = np.array(named.get("source_embedding_VM", target))
+    decoder.embeddings.weight = np.array(target)
+    decoder.projection.weight = np.array(named.get("softmax_VM", target))
+    for stack, name in ((encoder, "encoder"), (decoder, "decoder")):
+        stack.position_encodings.encodings = positions
+        stack.layer_norm.gamma = named[f"{name}_norm.scale_M"]
+        for number, layer in enumerate(stack.layer):
+            _fill(layer, named, f"{name}.layers.{number}")
+    return transformer_spec.TransformerSpec(encoder, decoder)
+
+
+def _fill(layer: Any, named: Mapping[str, np.ndarray], prefix: str) -> None:
+    """Sets the weights of a layer. CTranslate2's matrices are [out, in], ours [in, out]."""
+    for part, attribute, products in _ATTENTION:
+        attention = getattr(layer, attribute, None)
+        if attention is None:
+            continue
+        weights = {
+            letter: _product(named[f"{prefix}.{part}.w{letter}_{axes}"], axes)
+            for letter, axes in (("q", "MND"), ("k", "MND"), ("v", "MND"), ("o", "NDM"))
+        }
+        attention.layer_norm.gamma = named[f"{prefix}.{part}_norm.scale_M"]
+        for linear, letters in zip(attention.linear, products, strict=True):
+            linear.weight = np.concatenate([weights[letter] for letter in letters])
+    layer.ffn.layer_norm.gamma = named[f"{prefix}.feed_forward_norm.scale_M"]
+    layer.ffn.linear_0.weight = _product(named[f"{prefix}.feed_forward.wi_MH"], "MH")
+    layer.ffn.linear_1.weight = _product(named[f"{prefix}.feed_forward.wo_HM"], "HM")
+
+
+def _product(weight: np.ndarray, letters: str) -> np.ndarray:
+    """Returns the matrix [out, in] of a weight whose letters begin or end with the model width M.
+
+    Heads and their widths become one axis.
+    """
+    width = weight.shape[letters.index("M")]
+    matrix = weight.reshape(width, -1) if letters[0] == "M" else weight.reshape(-1, width)
+    return np.array(matrix.T, order="C")
+
+
+def _positions(width: int) -> np.ndarray:
+    """Returns the position encodings from position 0 on, [MAX_POSITIONS, M]."""
+    half = width // 2
+    frequency_M = POSITION_BASE ** (-np.arange(half) / max(half - 1, 1))
+    angle_LM = np.arange(MAX_POSITIONS)[:, None] * frequency_M
+    return np.concatenate([np.sin(angle_LM), np.cos(angle_LM)], axis=1).astype(np.float32)
