@@ -4,7 +4,7 @@
         --workdir RUNS
 
 configs/noise.py:off switches off all filters but those of duplicates. The experiment says how its
-corpora are made. A model takes about four minutes of one CPU core.
+corpora are made. A model takes three to four minutes of one CPU core.
 """
 # SPDX-License-Identifier: Apache-2.0
 
