@@ -90,7 +90,7 @@ def write(
     spec.validate()
     spec.optimize(quantization=quantization)
     spec.save(str(folder))
-    models = model_paths(made.run_folder)
+    models = model_paths(made.workdir)
     for path in models:
         shutil.copyfile(path, folder / path.name)
     readme = README.format(

@@ -45,7 +45,7 @@ CASE_MARKS = """\
 class Export(NamedTuple):
     """Everything about an export but the values of its parameters."""
 
-    run_folder: pathlib.Path
+    workdir: pathlib.Path
     run: Run
     step: int
     dtype: str  # of the arrays in the files

@@ -41,7 +41,7 @@ def write_safetensors(
     step = str(made.step)
     metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "step": step}
     write_tensors(folder, _sizes(made), arrays, metadata, max_bytes)
-    shutil.copytree(made.run_folder / "tokenizer", folder / "tokenizer")
+    shutil.copytree(made.workdir / "tokenizer", folder / "tokenizer")
     (folder / "README.md").write_text(to_readme(made), encoding="utf-8")
     write_json(folder / "config.json", to_json(made), indent=2)
 
