@@ -21,4 +21,5 @@ def get_config() -> Config:
     config.data.source_vocab_size = 8000
     config.data.target_vocab_size = 8000
     config.mesh.num_cpu_devices = 0
+    config.mesh.shard_parameters = False
     return config

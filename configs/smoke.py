@@ -19,12 +19,13 @@ def get_config() -> Config:
     config.model.moe.num_experts = 8
     config.model.moe.group_size = 128
     config.model.dropout_rate = 0.05
-    config.train.num_steps = 900
+    config.train.num_steps = 1100
     config.train.optimizer = "adamw"
     config.train.learning_rate = 6e-3
     config.train.schedule = "linear"
     config.train.warmup_steps = 50
-    config.train.eval_every = 300
-    config.train.save_every = 300
+    config.train.eval_every = 220
+    config.train.save_every = 220
     config.mesh.num_cpu_devices = 8
+    config.mesh.shard_parameters = True  # else every device updates all that are not experts'
     return config
