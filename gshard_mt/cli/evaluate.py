@@ -4,12 +4,14 @@ gshard-eval --workdir RUN [--split dev|test] [--baseline RUN2]
 gshard-eval --workdir RUN --testset de-en=news.tsv
 gshard-eval --workdir RUN --perturb upper_case,typos
 
-Translations, tables and a report are written to RUN/eval/STEP/SPLIT.
+Translations, tables and a report are written to RUN/eval/STEP/SPLIT. An exported model is evaluated
+with --model FOLDER instead of --workdir RUN.
 """
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -17,7 +19,12 @@ from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.startup.start import start_jax
 from gshard_mt.errors import ConfigError, DataError
 
-_WORKDIR = cli_flags.define_workdir()
+if TYPE_CHECKING:
+    from gshard_mt.data.prepared import Prepared
+    from gshard_mt.evaluate.test_sets import TestSet
+    from gshard_mt.run.directory import Run
+
+_read_folder = cli_flags.define_model()
 _STEP = cli_flags.define_step()
 _SPLIT = flags.DEFINE_enum("split", "test", ["dev", "test"], "Held-out sentences to translate.")
 _DATA_DIR = flags.DEFINE_string(
@@ -26,8 +33,9 @@ _DATA_DIR = flags.DEFINE_string(
 _BASELINE = flags.DEFINE_string(
     "baseline",
     None,
-    "Another run directory. Its model (the best checkpoint with --step=best, else the latest) "
-    "translates the same sentences, and the table adds its BLEU, the difference and a p-value.",
+    "Another run directory or exported model. It (a run's best checkpoint with --step=best, else "
+    "the latest) translates the same sentences, and the table adds its BLEU, the difference and a "
+    "p-value.",
 )
 _BASELINE_HYPS = flags.DEFINE_string(
     "baseline_hyps",
@@ -57,21 +65,15 @@ _PERTURB = flags.DEFINE_list(
 
 def main() -> None:
     """Writes hypotheses and tables under `eval/<step>/<split>/` and prints the table."""
-    from gshard_mt.run.directory import read_run
+    from gshard_mt.run.exported import is_export, read_trained
 
-    workdir = pathlib.Path(_WORKDIR.value)
-    run = read_run(workdir)
-    data_dir = pathlib.Path(_DATA_DIR.value) if _DATA_DIR.value else run.data_dir
-
-    if _BASELINE.value and _BASELINE_HYPS.value:
-        raise ConfigError("--baseline_hyps: given with --baseline; accepted: one of them")
-    if _BASELINE_HYPS.value and _PERTURB.value:
-        raise ConfigError("--baseline_hyps: given with --perturb; accepted: one of them")
+    folder = _read_folder()
+    run = read_trained(folder)
+    _check(is_export(folder))
     other_dir = pathlib.Path(_BASELINE.value) if _BASELINE.value else None
-    other = read_run(other_dir) if other_dir else None
+    other = read_trained(other_dir) if other_dir else None
 
-    start_jax(workdir, *(each.config for each in (run, other) if each))
-    from gshard_mt.data.prepared import open_prepared
+    start_jax(folder, *(each.config for each in (run, other) if each))
     from gshard_mt.decode.translate import load_translator
     from gshard_mt.evaluate import test_sets as testsets
     from gshard_mt.evaluate.evaluate import evaluate, files_as_baseline, run_as_baseline
@@ -79,21 +81,7 @@ def main() -> None:
     from gshard_mt.evaluate.table import beside, to_text
 
     metrics = {name: extra_metric(name) for name in _METRICS.value}
-    test = testsets.read_test_set(_TESTSET.value, run.train_pairs) if _TESTSET.value else None
-    prepared = None
-    if test is None or _LEAK_CHECK.value:
-        prepared = open_prepared(data_dir)
-        if prepared.fingerprint != run.data_fingerprint:
-            raise DataError(
-                f"{data_dir}: not the data that {workdir} was trained on; give --data_dir"
-            )
-        if not test:
-            test = testsets.held_out(prepared, _SPLIT.value)
-            for pair in testsets.without_training(prepared, _SPLIT.value):
-                print(
-                    f"left out    {pair}: no training pairs; --testset scores it", file=sys.stderr
-                )
-
+    test, prepared = _read_test(folder, run)
     perturbed = [testsets.perturbed(test, name) for name in dict.fromkeys(_PERTURB.value)]
     baseline = (
         files_as_baseline(pathlib.Path(_BASELINE_HYPS.value)) if _BASELINE_HYPS.value else None
@@ -101,16 +89,54 @@ def main() -> None:
     if other_dir and other:
         step = "best" if _STEP.value == "best" else "latest"
         baseline = run_as_baseline(other_dir, other, step)
-    translator = load_translator(workdir, run.config, _STEP.value)
+    translator = load_translator(folder, run.config, _STEP.value)
     leaks = {}
     if _TESTSET.value and prepared:
         leaks = testsets.find_leaks(test, prepared, translator.tokenizer)
-    tables = [evaluate(workdir, translator, test, leaks, baseline, metrics)]
+    tables = [evaluate(folder, translator, test, leaks, baseline, metrics)]
     print(to_text(tables[0]), end="")
     for each in perturbed:
-        tables.append(evaluate(workdir, translator, each, {}, baseline, metrics))
+        tables.append(evaluate(folder, translator, each, {}, baseline, metrics))
     if perturbed:
         print(f"\n{beside(tables)}", end="")
+
+
+def _check(is_exported: bool) -> None:
+    """Raises ConfigError for flags that exclude each other, or one that an export needs."""
+    for flag in (_BASELINE, _PERTURB):
+        if flag.value and _BASELINE_HYPS.value:
+            raise ConfigError(f"--baseline_hyps: given with --{flag.name}; accepted: one of them")
+    if is_exported and _needs_data() and not _DATA_DIR.value:
+        raise ConfigError(
+            "--data_dir: missing with --model; accepted: the data that the model was trained on, "
+            "or --testset with --noleak_check"
+        )
+
+
+def _needs_data() -> bool:
+    return not _TESTSET.value or _LEAK_CHECK.value
+
+
+def _read_test(folder: pathlib.Path, run: "Run") -> "tuple[TestSet, Prepared | None]":
+    """Returns the test set, and the data it may come from, if it is to be looked for in them."""
+    from gshard_mt.data.prepared import open_prepared
+    from gshard_mt.evaluate import test_sets as testsets
+
+    test = testsets.read_test_set(_TESTSET.value, run.train_pairs) if _TESTSET.value else None
+    prepared = None
+    if _needs_data():
+        data_dir = pathlib.Path(_DATA_DIR.value) if _DATA_DIR.value else run.data_dir
+        prepared = open_prepared(data_dir)
+        if prepared.fingerprint != run.data_fingerprint:
+            raise DataError(
+                f"{data_dir}: not the data that {folder} was trained on; give --data_dir"
+            )
+    if test is None:
+        assert prepared is not None
+        test = testsets.held_out(prepared, _SPLIT.value)
+        for pair in testsets.without_training(prepared, _SPLIT.value):
+            print(f"left out    {pair}: no training pairs; --testset scores it", file=sys.stderr)
+    return test, prepared
 
 
 entry = cli_flags.command(main)

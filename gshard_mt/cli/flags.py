@@ -5,6 +5,7 @@ import errno
 import functools
 import logging as python_logging
 import os
+import pathlib
 import re
 import signal
 import sys
@@ -58,6 +59,30 @@ def define_config() -> None:
 def define_workdir(text: str = "Run directory, as written by gshard-train.") -> flags.FlagHolder:
     """Defines the required `--workdir` with `text` as its help."""
     return flags.DEFINE_string("workdir", None, text, required=True)
+
+
+def define_model() -> Callable[[], pathlib.Path]:
+    """Defines `--workdir` and `--model`; returns what reads the folder that one of them names."""
+    workdir = flags.DEFINE_string("workdir", None, "Run directory, as written by gshard-train.")
+    model = flags.DEFINE_string(
+        "model", None, "Instead of --workdir: a folder that gshard-export has written."
+    )
+
+    def read() -> pathlib.Path:
+        from gshard_mt.run.exported import is_export
+
+        if workdir.value and model.value:
+            raise ConfigError("--model: given with --workdir; accepted: one of them")
+        if not (folder := workdir.value or model.value):
+            raise ConfigError("--workdir: missing; accepted: --workdir=RUN or --model=FOLDER")
+        if model.value and not is_export(pathlib.Path(model.value)):
+            raise ConfigError(
+                f"--model: found {model.value}, which is no model of gshard-export with --format "
+                "safetensors; accepted: such a folder, or a run directory as --workdir"
+            )
+        return pathlib.Path(folder)
+
+    return read
 
 
 def define_step(has_average: bool = True) -> flags.FlagHolder:

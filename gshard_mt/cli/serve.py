@@ -7,7 +7,6 @@ Sentences of concurrent requests are translated in common batches. See docs/serv
 """
 # SPDX-License-Identifier: Apache-2.0
 
-import pathlib
 import sys
 
 from absl import flags
@@ -16,7 +15,7 @@ from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.startup.start import start_jax
 from gshard_mt.serve.limits import Limits
 
-_WORKDIR = cli_flags.define_workdir()
+_read_folder = cli_flags.define_model()
 _STEP = cli_flags.define_step()
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 for all.")
 _PORT = flags.DEFINE_integer("port", 8000, "Port to listen on; 0 for any free one.", 0, 65535)
@@ -39,19 +38,19 @@ _WARM_UP = tuple(" ".join(["a"] * number) for number in (1, 20, 40))
 
 def main() -> None:
     """Serves until SIGTERM or ctrl-C."""
-    from gshard_mt.run.directory import read_run
+    from gshard_mt.run.exported import read_trained
 
-    workdir = pathlib.Path(_WORKDIR.value)
-    run = read_run(workdir)
+    folder = _read_folder()
+    run = read_trained(folder)
 
-    start_jax(workdir, run.config)
+    start_jax(folder, run.config)
     from gshard_mt.decode.translate import FEW, load_translator
     from gshard_mt.serve.app import build_app
     from gshard_mt.serve.batcher import Batcher
     from gshard_mt.serve.service import Service, address_of, open_socket
 
     listener = open_socket(_HOST.value, _PORT.value)  # refused before a model is loaded
-    translator = load_translator(workdir, run.config, _STEP.value)
+    translator = load_translator(folder, run.config, _STEP.value)
     limits = Limits(
         max_waiting=_MAX_WAITING.value,
         max_sentences=min(Limits.max_sentences, _MAX_WAITING.value),

@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import io
 import os
-import pathlib
 import stat
 import sys
 from collections.abc import Iterable
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from gshard_mt.cli.text_input import Source
     from gshard_mt.decode.translate import Translator
 
-_WORKDIR = cli_flags.define_workdir()
+_read_folder = cli_flags.define_model()
 _STEP = cli_flags.define_step()
 _LANGUAGE = flags.DEFINE_string(
     "source_language",
@@ -70,10 +69,10 @@ WINDOW = 4096  # lines translated at once; sorted by length for batching, writte
 def main() -> None:
     """Writes one line, or up to --nbest lines, for each line read."""
     from gshard_mt.cli.text_input import check_text, open_sources, read_windows
-    from gshard_mt.run.directory import read_run
+    from gshard_mt.run.exported import read_trained
 
-    workdir = pathlib.Path(_WORKDIR.value)
-    run = read_run(workdir)
+    folder = _read_folder()
+    run = read_trained(folder)
     if _LANGUAGE.value:
         run.check_language(_LANGUAGE.value)
     beam_size = run.config.decode.beam_size if _BEAM_SIZE.value is None else _BEAM_SIZE.value
@@ -86,10 +85,10 @@ def main() -> None:
         sources = open_sources(_INPUT.value, files)
         output = _open_output(sources, files)
         check_text(sources)
-        start_jax(workdir, config)
+        start_jax(folder, config)
         from gshard_mt.decode.translate import load_translator
 
-        translator = load_translator(workdir, config, _STEP.value)
+        translator = load_translator(folder, config, _STEP.value)
         if _is_regular(output) and _OUTPUT.value:
             output.truncate(0)
         bar = files.enter_context(

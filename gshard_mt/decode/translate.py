@@ -16,11 +16,14 @@ from gshard_mt.data.tokenizer import Tokenizer, eos_id, load_tokenizer
 from gshard_mt.decode.beam import WORST, Hypotheses, beam_search, encode_source
 from gshard_mt.decode.sample import sample
 from gshard_mt.decode.translation import Translation
+from gshard_mt.errors import CheckpointError
 from gshard_mt.model.blueprint import Blueprint, abstract_model
+from gshard_mt.model.layout import assemble, lay_out
 from gshard_mt.model.transformer import EncodedSource, stack_encodings
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.run.checkpoints import AVERAGE, Checkpoints
+from gshard_mt.run.exported import is_export, read_export
 
 SHORTEST_BUCKET = 16  # source positions; each bucket is twice as long as the one before
 FEW = 8  # rows of a batch for at most as many sentences
@@ -161,19 +164,37 @@ class Translator:
         ]
 
 
-def load_translator(workdir: pathlib.Path, config: Config, step: str) -> Translator:
+def load_translator(folder: pathlib.Path, config: Config, step: str) -> Translator:
     """Loads a step of a run: `latest`, `best`, a number, or the `average` of all kept steps.
 
-    The config's mesh has all devices. Raises CheckpointError, ConfigError or DataError.
+    An exported model has only one step. The config's mesh has all devices. Raises CheckpointError,
+    ConfigError or DataError.
     """
     mesh = build_mesh(*config.mesh.decoding_shape())
-    checkpoints = Checkpoints(workdir, best_by=config.train.best_by)
+    if is_export(folder):
+        return _load_export(folder, config, step, mesh)
+    checkpoints = Checkpoints(folder, best_by=config.train.best_by)
     checkpoints.choose("latest" if step == AVERAGE else step)  # raises before anything is computed
-    translator = Translator(config, load_tokenizer(workdir), mesh)
+    translator = Translator(config, load_tokenizer(folder), mesh)
     like = translator.blueprint.params
     translator.step, translator.params = checkpoints.restore_params(step, like)
     is_average = step == AVERAGE
     translator.name = f"{AVERAGE}-{translator.step}" if is_average else str(translator.step)
+    return translator
+
+
+def _load_export(folder: pathlib.Path, config: Config, step: str, mesh: Mesh) -> Translator:
+    model = read_export(folder)
+    if step not in ("latest", str(model.step)):
+        raise CheckpointError(
+            f"--step: found {step}, accepted: latest, or {model.step}, the only step in {folder}"
+        )
+    translator = Translator(config, load_tokenizer(folder), mesh)
+    like = translator.blueprint.params
+    tensors = lay_out(like)
+    model.check_shapes({tensor.name: tensor.shape for tensor in tensors})
+    translator.step, translator.name = model.step, str(model.step)
+    translator.params = assemble(like, model.read([tensor.name for tensor in tensors]))
     return translator
 
 

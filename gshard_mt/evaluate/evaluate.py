@@ -16,7 +16,8 @@ from gshard_mt.evaluate.folder import Lines, read_lines, write_lines
 from gshard_mt.evaluate.scores import Metric, compare, score, signatures
 from gshard_mt.evaluate.test_sets import Leak, TestSet
 from gshard_mt.model.blueprint import count_parameters
-from gshard_mt.run.directory import Run, read_run
+from gshard_mt.run.directory import Run
+from gshard_mt.run.exported import read_trained
 from gshard_mt.run.journal import read_history
 
 Baseline = Callable[[Lines], Lines]  # from sources to another system's translations
@@ -35,7 +36,7 @@ def evaluate(
     Returns the table: BLEU, chrF and `metrics` by name, `leaks` by language pair. All languages are
     translated together, sorted by length.
     """
-    run = read_run(workdir)
+    run = read_trained(workdir)
     sources = {pair: [source for source, _ in lines] for pair, lines in test.pairs.items()}
     references = {
         pair: [one_line(english) for _, english in lines] for pair, lines in test.pairs.items()

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from gshard_mt.documents import read_json
 from gshard_mt.errors import DataError
 from gshard_mt.evaluate import table as tables
-from gshard_mt.run.directory import Run, read_run
+from gshard_mt.run.directory import Run
+from gshard_mt.run.exported import read_trained
 from gshard_mt.run.journal import History, read_history
 
 Lines = Mapping[str, Sequence[str]]  # one sentence per line, by language pair
@@ -89,7 +90,7 @@ def read_evaluation(folder: pathlib.Path, name: str = "") -> SavedEvaluation:
         active_parameters=table["active_parameters"],
         hypotheses=hypotheses,
         references=references,
-        run=read_run(workdir),
+        run=read_trained(workdir),
         history=read_history(workdir),
     )
 

@@ -14,7 +14,7 @@ from gshard_mt.languages import source_language
 from gshard_mt.model.layers import NORM_EPSILON, POSITION_BASE
 from gshard_mt.model.layout import Tensor, describe
 from gshard_mt.run.directory import Run
-from gshard_mt.run.exported import FORMAT, FORMAT_VERSION
+from gshard_mt.run.exported import FORMAT, FORMAT_VERSION, SECTIONS
 
 README = """\
 # A gshard-mt translation model
@@ -77,9 +77,13 @@ def to_json(export: Export) -> dict[str, Any]:
         else None,
         "special_ids": {"pad": pad_id, "eos": eos_id, "bos": bos_id, "unk": unk_id},
         "languages": [source_language(pair) for pair in export.run.train_pairs],
+        "train_pairs": dict(export.run.train_pairs),
+        "data_fingerprint": export.run.data_fingerprint,
         "formulas": _formulas(export.run.config.model),
-        "model": config["model"],
-        "decode": config["decode"],
+        **{
+            section: {key: config[section][key] for key in names or config[section]}
+            for section, names in SECTIONS.items()
+        },
     }
 
 

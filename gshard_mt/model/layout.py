@@ -1,11 +1,13 @@
 """The layout of an exported model: one array per layer and weight, named by module and axes."""
 # SPDX-License-Identifier: Apache-2.0
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from gshard_mt.partitioning.axes import letters_of
 
@@ -39,6 +41,25 @@ def lay_out(params: Any) -> list[Tensor]:
             name = ".".join([stack, "layers", str(block * num_layers + int(layer)), *rest])
             tensors.append(Tensor(name, like.shape[1:], leaf, block))
     return tensors
+
+
+def assemble(params: Any, arrays: Iterable[np.ndarray]) -> Any:
+    """Returns parameters made of the arrays of their layout, in its order.
+
+    They are placed as `params`, shapes with shardings; one parameter is held on the host at a time.
+    """
+    likes, structure = jax.tree.flatten(params)
+    arrays = iter(arrays)
+    leaves = []
+    for leaf, parts in itertools.groupby(lay_out(params), key=lambda tensor: tensor.leaf):
+        found = [next(arrays) for _ in parts]
+        whole = np.stack(found) if likes[leaf].ndim > found[0].ndim else found[0]
+        leaves.append(
+            jax.make_array_from_callback(
+                whole.shape, likes[leaf].sharding, lambda index, whole=whole: whole[index]
+            )
+        )
+    return jax.tree.unflatten(structure, leaves)
 
 
 def describe(tensors: Sequence[Tensor]) -> list[tuple[str, str, str]]:

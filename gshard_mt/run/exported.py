@@ -1,4 +1,4 @@
-"""Exported models: reads back the folders that gshard-export writes."""
+"""Exported models: reads back the folders that gshard-export writes, in place of a run or not."""
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
@@ -15,16 +15,24 @@ from gshard_mt.config.keys import from_json
 from gshard_mt.config.records import Config
 from gshard_mt.documents import in_one_line, read_json
 from gshard_mt.errors import CheckpointError
+from gshard_mt.run.directory import Origin, Run, read_run
 
 FORMAT, FORMAT_VERSION = "gshard-mt", 1
 _REMEDY = "export the run again"
+# Sections of the config that an export records, and their keys: without names, all of them.
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "model": (),
+    "decode": (),
+    "data": ("temperature",),
+    "train": ("stages",),
+}
 
 
 class ExportedModel(NamedTuple):
     """What `config.json` of an exported model says; the tokenizer is next to it."""
 
     folder: pathlib.Path
-    config: Config  # of the run, as far as it is recorded: `model`, `decode`
+    config: Config  # of the run, as far as it is recorded: see SECTIONS
     step: int
     dtype: str  # of the arrays in the files
 
@@ -86,12 +94,31 @@ def is_export(folder: pathlib.Path) -> bool:
     return isinstance(content, dict) and content.get("format") == FORMAT
 
 
+def read_trained(folder: pathlib.Path) -> Run:
+    """Returns what a run directory or an exported model records. Raises CheckpointError.
+
+    Of an exported model, `data_dir` is the folder itself: where the data are is not recorded.
+    """
+    if not is_export(folder):
+        return read_run(folder)
+    config, path = read_export(folder).config, folder / "config.json"
+    record = read_json(path, FORMAT_VERSION, CheckpointError, _REMEDY)
+    try:
+        origin = Origin(**record["init_from"]) if record["init_from"] else None
+        train_pairs = {pair: int(number) for pair, number in record["train_pairs"].items()}
+        return Run(config, folder, record["data_fingerprint"], train_pairs, origin)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: incomplete ({error!r}); {_REMEDY}") from None
+
+
 def read_export(folder: pathlib.Path) -> ExportedModel:
     """Reads the `config.json` of an exported model. Raises CheckpointError if it can't be."""
     path = folder / "config.json"
     record = read_json(path, FORMAT_VERSION, CheckpointError, _REMEDY)
     try:
-        config = from_json({section: record[section] for section in ("model", "decode")})
+        # Those with names are left out by older versions.
+        sections = [name for name, keys in SECTIONS.items() if not keys or name in record]
+        config = from_json({name: record[name] for name in sections})
         return ExportedModel(folder, config, record["step"], record["dtype"])
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path}: incomplete ({error!r}); {_REMEDY}") from None

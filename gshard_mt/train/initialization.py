@@ -2,14 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
-import itertools
 import math
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from gshard_mt.config.keys import differing_keys, get_value
@@ -17,7 +15,7 @@ from gshard_mt.config.records import Config
 from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer
 from gshard_mt.errors import CheckpointError, ConfigError, DamagedError
 from gshard_mt.model.blueprint import Blueprint, abstract_model
-from gshard_mt.model.layout import lay_out
+from gshard_mt.model.layout import assemble, lay_out
 from gshard_mt.model.mapping import map_params
 from gshard_mt.partitioning.axes import names, parameter_rules
 from gshard_mt.partitioning.mesh import build_mesh
@@ -110,8 +108,9 @@ def initial_params(mapping: ParameterMapping, blueprint: Blueprint, fresh: Any) 
     origin = mapping.origin
     folder = pathlib.Path(origin.run)
     if is_export(folder):
-        _check_origin(origin, read_export(folder).checksum())
-        old = _read_export(folder, mapping.like)
+        model = read_export(folder)
+        _check_origin(origin, model.checksum())
+        old = assemble(mapping.like, model.read([each.name for each in lay_out(mapping.like)]))
     else:
         with _open(folder) as (_, checkpoints):
             _check_origin(origin, checkpoints.params_checksum(str(origin.step)))
@@ -126,23 +125,6 @@ def _check_origin(origin: Origin, checksum: str) -> None:
             f"{origin}: not the parameters that this run began with; give --init_from again to "
             "begin with these, or with another run's"
         )
-
-
-def _read_export(folder: pathlib.Path, like: Any) -> Any:
-    """Returns the parameters in an export, placed as `like`; each is read when it is its turn."""
-    likes, structure = jax.tree.flatten(like)
-    tensors = lay_out(like)
-    arrays = read_export(folder).read([tensor.name for tensor in tensors])
-    leaves = []
-    for leaf, parts in itertools.groupby(tensors, key=lambda tensor: tensor.leaf):
-        found = [next(arrays) for _ in parts]
-        whole = np.stack(found) if likes[leaf].ndim > found[0].ndim else found[0]
-        leaves.append(
-            jax.make_array_from_callback(
-                whole.shape, likes[leaf].sharding, lambda index, whole=whole: whole[index]
-            )
-        )
-    return jax.tree.unflatten(structure, leaves)
 
 
 def _split(init_from: str) -> tuple[pathlib.Path, str]:

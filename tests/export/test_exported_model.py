@@ -1,0 +1,111 @@
+"""An exported model in place of its run: it translates and is evaluated the same, or is refused."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from gshard_mt.decode.translate import Sampling, Translator, load_translator
+from gshard_mt.evaluate import report
+from gshard_mt.export.folder import export
+from gshard_mt.run.exported import read_trained
+from tests.cli.calling import call, refused
+from tests.export.made_run import Made, make_run
+
+LINES = ["Ein Hund läuft.", "", "Die Katze schläft auf dem Sofa, und niemand stört sie."]
+TEST_SET = "".join(f"{line}\tA dog and a cat.\n" for line in LINES if line)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, config, prepared) -> Made:
+    moe = {"num_experts": 8, "gate": "top2", "decoder_gate": "top1"}
+    return make_run(tmp_path_factory.mktemp("exported"), config, prepared, moe, num_layers=4)
+
+
+@pytest.fixture(scope="module")
+def folder(made) -> pathlib.Path:
+    out = made.workdir.parent / "model"
+    export(made.workdir, out, "3")
+    return out
+
+
+def load(folder: pathlib.Path, step: str) -> Translator:
+    return load_translator(folder, read_trained(folder).config, step)
+
+
+def test_it_translates_as_its_run(made, folder):
+    run, model = load(made.workdir, "3"), load(folder, "latest")
+    assert (model.step, model.name) == (3, "3")
+    assert model.list_best(LINES, 2) == run.list_best(LINES, 2)
+    sampling = Sampling(1.0, seed=5)
+    assert model.list_best(LINES, 2, sampling=sampling) == run.list_best(
+        LINES, 2, sampling=sampling
+    )
+    assert load(made.workdir, "7").list_best(LINES, 2) != run.list_best(LINES, 2)
+
+
+def test_in_bfloat16_it_is_rounded_once(made, tmp_path):
+    export(made.workdir, tmp_path / "model", "3", "bfloat16")
+    rounded, whole = load(tmp_path / "model", "3").params, load(made.workdir, "3").params
+    for name in ("target_embedding_VM", "source_embedding_VM"):
+        assert rounded[name].dtype == np.float32
+        np.testing.assert_array_equal(rounded[name], whole[name].astype("bfloat16"))
+
+
+def test_it_knows_of_its_run_what_commands_need(made, folder):
+    run, exported = read_trained(made.workdir), read_trained(folder)
+    assert exported.train_pairs == run.train_pairs == {"de-en": 300, "fr-en": 200}
+    assert exported.data_fingerprint == run.data_fingerprint
+    assert exported.config.model == run.config.model
+    assert exported.config.decode == run.config.decode
+    assert exported.config.data.temperature == run.config.data.temperature
+
+
+def test_commands_print_the_same_of_both(made, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "write", lambda report, folder: folder / "report.html")
+    text = "".join(f"{line}\n" for line in LINES).encode()
+    (tmp_path / "test.tsv").write_text(TEST_SET, encoding="utf-8")
+    test_set = ("--testset", f"de-en={tmp_path / 'test.tsv'}", "--noleak_check")
+    printed = []
+    for own in (("--workdir", made.workdir, "--step", "3"), ("--model", folder)):
+        translated = call("translate", *own, "--source_language", "deu", input=text)
+        assert translated.returncode == 0, translated.stderr.decode()
+        evaluated = call("evaluate", *own, *test_set)
+        assert evaluated.returncode == 0, evaluated.stderr.decode()
+        printed.append((translated.stdout, evaluated.stdout))
+    assert printed[0] == printed[1] and b"de-en" in printed[0][1]
+    assert len(list((folder / "eval" / "3").iterdir())) == 1
+
+
+def test_what_is_no_model_is_one_line(made, folder, tmp_path):
+    def error(*flags, command: str = "translate") -> str:
+        return refused(call(command, *flags, input=b"ein Hund\n"))
+
+    assert "--workdir: missing" in error() and "--model" in error()
+    assert "accepted: one of them" in error("--workdir", made.workdir, "--model", folder)
+    assert "--workdir" in error("--model", made.workdir)
+    assert "found 7" in error("--model", folder, "--step", "7")
+    assert "not trained on it" in error("--model", folder, "--source_language", "hu")
+    assert "--data_dir: missing" in error("--model", folder, command="evaluate")
+    assert "no model" in error("--model", tmp_path / "nothing")
+
+
+def test_a_damaged_or_incomplete_export_is_one_line(folder, tmp_path):
+    cut, older, other = (
+        shutil.copytree(folder, tmp_path / name) for name in ("cut", "older", "other")
+    )
+    (cut / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-9])
+    _rewrite(older / "config.json", lambda record: record.pop("train_pairs"))
+    _rewrite(other / "config.json", lambda record: record["model"].update(ffn_dim=24))
+    for path, expected in ((cut, "can't be read"), (older, "incomplete"), (other, "found array")):
+        error = refused(call("translate", "--model", path, input=b"ein Hund\n"))
+        assert expected in error and "export the run again" in error
+
+
+def _rewrite(path: pathlib.Path, change) -> None:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    change(record)
+    path.write_text(json.dumps(record), encoding="utf-8")
