@@ -2,20 +2,28 @@
 
 gshard-export --workdir RUN --out FOLDER
 gshard-export --workdir RUN --out FOLDER --format ctranslate2 --quantization int8
+gshard-export --workdir RUN --out FOLDER --languages de,fr --keep_experts 0.5
 
 safetensors: all arrays and what is needed to run the model, as docs/export.md describes it.
-ctranslate2: a dense model for the engine CTranslate2. No accelerator is used.
+ctranslate2: a dense model for the engine CTranslate2. No accelerator is used. If experts are
+dropped, both models translate the dev sentences, and a table compares them.
 """
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
 import pathlib
+import sys
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
+from gshard_mt.cli.pruning import define_pruning
 from gshard_mt.config.keys import KEYS
-from gshard_mt.errors import ConfigError
+from gshard_mt.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from gshard_mt.run.directory import Run
 
 _WORKDIR = cli_flags.define_workdir()
 _OUT = flags.DEFINE_string("out", None, "Folder to write; must be new or empty.", required=True)
@@ -33,6 +41,10 @@ _QUANTIZATION = flags.DEFINE_enum(
     ["float32", "float16", "int16", "int8", "int8_float32", "int8_float16"],
     "Number format of a ctranslate2 model's weights. (default: float32)",
 )  # fmt: skip
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "With --keep_experts: the run's prepared data, if they were moved."
+)
+_read_pruning = define_pruning()
 
 
 def main() -> None:
@@ -47,6 +59,7 @@ def main() -> None:
         )
     workdir, out = pathlib.Path(_WORKDIR.value), pathlib.Path(_OUT.value)
     run = read_run(workdir)  # refused before JAX is imported
+    pruning = _read_pruning(workdir, run, _STEP.value)
     from gshard_mt.export import ctranslate2_model
     from gshard_mt.export.folder import export
     from gshard_mt.partitioning import mesh
@@ -58,12 +71,32 @@ def main() -> None:
         write = functools.partial(ctranslate2_model.write, quantization=numbers)
         made = export(workdir, out, _STEP.value, write=write)
     else:
-        made = export(workdir, out, _STEP.value, numbers)
+        made = export(workdir, out, _STEP.value, numbers, pruning=pruning)
     size = sum(path.stat().st_size for path in out.glob("model*"))
     print(
         f"step {made.step}: {made.num_parameters:,} parameters in {numbers}, "
         f"{size / 2**20:,.1f} MiB in {out}"
     )
+    if pruning:
+        _compare(workdir, out, run, made.step)
+
+
+def _compare(workdir: pathlib.Path, out: pathlib.Path, run: "Run", step: int) -> None:
+    """Prints dev scores before and after pruning, unless the run's data are gone."""
+    from gshard_mt.data.prepared import open_prepared
+    from gshard_mt.evaluate.pruning import compare
+    from gshard_mt.evaluate.test_sets import held_out
+
+    data_dir = pathlib.Path(_DATA_DIR.value) if _DATA_DIR.value else run.data_dir
+    try:
+        prepared = open_prepared(data_dir)
+        if prepared.fingerprint != run.data_fingerprint:
+            raise DataError(f"{data_dir}: not the data that {workdir} was trained on")
+        dev = held_out(prepared, "dev")
+    except DataError as error:
+        print(f"not compared  {error}; give --data_dir", file=sys.stderr)
+        return
+    print("\n".join(compare(workdir, out, dev, step).to_text()))
 
 
 entry = cli_flags.command(main)

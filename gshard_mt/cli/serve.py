@@ -12,11 +12,13 @@ import sys
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
+from gshard_mt.cli.pruning import define_pruning
 from gshard_mt.cli.startup.start import start_jax
 from gshard_mt.serve.limits import Limits
 
 _read_folder = cli_flags.define_model()
 _STEP = cli_flags.define_step()
+_read_pruning = define_pruning()
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 for all.")
 _PORT = flags.DEFINE_integer("port", 8000, "Port to listen on; 0 for any free one.", 0, 65535)
 _MAX_WAITING = flags.DEFINE_integer(
@@ -39,9 +41,11 @@ _WARM_UP = tuple(" ".join(["a"] * number) for number in (1, 20, 40))
 def main() -> None:
     """Serves until SIGTERM or ctrl-C."""
     from gshard_mt.run.exported import read_trained
+    from gshard_mt.run.pruning import pruned
 
     folder = _read_folder()
     run = read_trained(folder)
+    pruning = _read_pruning(folder, run, _STEP.value)
 
     start_jax(folder, run.config)
     from gshard_mt.decode.translate import FEW, load_translator
@@ -50,7 +54,9 @@ def main() -> None:
     from gshard_mt.serve.service import Service, address_of, open_socket
 
     listener = open_socket(_HOST.value, _PORT.value)  # refused before a model is loaded
-    translator = load_translator(folder, run.config, _STEP.value)
+    translator = load_translator(folder, run.config, _STEP.value, pruning)
+    if pruning:
+        run = pruned(run, pruning)
     limits = Limits(
         max_waiting=_MAX_WAITING.value,
         max_sentences=min(Limits.max_sentences, _MAX_WAITING.value),

@@ -18,6 +18,7 @@ import tqdm
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
+from gshard_mt.cli.pruning import define_pruning
 from gshard_mt.cli.startup.start import start_jax
 from gshard_mt.data.normalization import one_line
 from gshard_mt.decode.translation import Translation, describe_truncated
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _read_folder = cli_flags.define_model()
 _STEP = cli_flags.define_step()
+_read_pruning = define_pruning()
 _LANGUAGE = flags.DEFINE_string(
     "source_language",
     None,
@@ -70,11 +72,13 @@ def main() -> None:
     """Writes one line, or up to --nbest lines, for each line read."""
     from gshard_mt.cli.text_input import check_text, open_sources, read_windows
     from gshard_mt.run.exported import read_trained
+    from gshard_mt.run.pruning import pruned
 
     folder = _read_folder()
     run = read_trained(folder)
+    pruning = _read_pruning(folder, run, _STEP.value)
     if _LANGUAGE.value:
-        run.check_language(_LANGUAGE.value)
+        (pruned(run, pruning) if pruning else run).check_language(_LANGUAGE.value)
     beam_size = run.config.decode.beam_size if _BEAM_SIZE.value is None else _BEAM_SIZE.value
     _check(beam_size)
     decode = dataclasses.replace(run.config.decode, beam_size=beam_size)
@@ -88,7 +92,7 @@ def main() -> None:
         start_jax(folder, config)
         from gshard_mt.decode.translate import load_translator
 
-        translator = load_translator(folder, config, _STEP.value)
+        translator = load_translator(folder, config, _STEP.value, pruning)
         if _is_regular(output) and _OUTPUT.value:
             output.truncate(0)
         bar = files.enter_context(

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import functools
+import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -19,11 +21,13 @@ from gshard_mt.decode.translation import Translation
 from gshard_mt.errors import CheckpointError
 from gshard_mt.model.blueprint import Blueprint, abstract_model
 from gshard_mt.model.layout import assemble, lay_out
+from gshard_mt.model.pruning import prune_params
 from gshard_mt.model.transformer import EncodedSource, stack_encodings
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.run.checkpoints import AVERAGE, Checkpoints
 from gshard_mt.run.exported import is_export, read_export
+from gshard_mt.run.pruning import Pruning, with_experts
 
 SHORTEST_BUCKET = 16  # source positions; each bucket is twice as long as the one before
 FEW = 8  # rows of a batch for at most as many sentences
@@ -164,23 +168,42 @@ class Translator:
         ]
 
 
-def load_translator(folder: pathlib.Path, config: Config, step: str) -> Translator:
+def load_translator(
+    folder: pathlib.Path, config: Config, step: str, pruning: Pruning | None = None
+) -> Translator:
     """Loads a step of a run: `latest`, `best`, a number, or the `average` of all kept steps.
 
-    An exported model has only one step. The config's mesh has all devices. Raises CheckpointError,
-    ConfigError or DataError.
+    An exported model has only one step. With a pruning, the run's parameters lose the experts that
+    are not kept; `config` is that of the run all the same. The config's mesh has all devices.
+    Raises CheckpointError, ConfigError or DataError.
     """
-    mesh = build_mesh(*config.mesh.decoding_shape())
+    smaller = with_experts(config, pruning.num_kept) if pruning else config
+    mesh = _decoding_mesh(smaller)
     if is_export(folder):
         return _load_export(folder, config, step, mesh)
     checkpoints = Checkpoints(folder, best_by=config.train.best_by)
     checkpoints.choose("latest" if step == AVERAGE else step)  # raises before anything is computed
-    translator = Translator(config, load_tokenizer(folder), mesh)
+    translator = Translator(smaller, load_tokenizer(folder), mesh)
     like = translator.blueprint.params
-    translator.step, translator.params = checkpoints.restore_params(step, like)
+    if pruning:
+        whole = abstract_model(config.model, translator.tokenizer.vocab_sizes, mesh).params
+        translator.step, params = checkpoints.restore_params(step, whole)
+        placed = jax.tree.map(lambda x: x.sharding, like)
+        prune = functools.partial(prune_params, kept=pruning.kept)
+        translator.params = jax.jit(prune, out_shardings=placed)(params)
+    else:
+        translator.step, translator.params = checkpoints.restore_params(step, like)
     is_average = step == AVERAGE
     translator.name = f"{AVERAGE}-{translator.step}" if is_average else str(translator.step)
     return translator
+
+
+def _decoding_mesh(config: Config) -> Mesh:
+    """Returns the config's grid; if its expert axis doesn't divide the experts, a shorter one."""
+    mesh = build_mesh(*config.mesh.decoding_shape())
+    data, expert, model = (mesh.shape[name] for name in ("data", "expert", "model"))
+    fitting = math.gcd(expert, config.model.moe.num_experts)  # that of a dense model is `expert`
+    return mesh if fitting == expert else build_mesh(data * expert // fitting, fitting, model)
 
 
 def _load_export(folder: pathlib.Path, config: Config, step: str, mesh: Mesh) -> Translator:

@@ -15,11 +15,12 @@ from gshard_mt.model.layers import NORM_EPSILON, POSITION_BASE
 from gshard_mt.model.layout import Tensor, describe
 from gshard_mt.run.directory import Run
 from gshard_mt.run.exported import FORMAT, FORMAT_VERSION, SECTIONS
+from gshard_mt.run.pruning import Pruning
 
 README = """\
 # A gshard-mt translation model
 
-{languages} to English, step {step}, {parameters:,} parameters in {dtype}.{began}
+{languages} to English, step {step}, {parameters:,} parameters in {dtype}.{began}{pruned}
 Everything needed to run it is here:
 
 - `config.json`: sizes, special ids, gates and the constants in the formulas. It is written last.
@@ -51,6 +52,7 @@ class Export(NamedTuple):
     dtype: str  # of the arrays in the files
     tokenizer: Tokenizer
     tensors: Sequence[Tensor]
+    pruning: Pruning | None = None  # `run` is what is left
 
     @property
     def num_parameters(self) -> int:
@@ -77,6 +79,7 @@ def to_json(export: Export) -> dict[str, Any]:
         else None,
         "special_ids": {"pad": pad_id, "eos": eos_id, "bos": bos_id, "unk": unk_id},
         "languages": [source_language(pair) for pair in export.run.train_pairs],
+        "pruning": export.pruning and export.pruning._asdict(),
         "train_pairs": dict(export.run.train_pairs),
         "data_fingerprint": export.run.data_fingerprint,
         "formulas": _formulas(export.run.config.model),
@@ -95,6 +98,7 @@ def to_readme(export: Export) -> str:
     origin = export.run.origin
     return README.format(
         began=f"\nIt began with the parameters of {origin.name}." if origin else "",
+        pruned=_describe_pruning(export),
         case_marks=CASE_MARKS if export.tokenizer.has_case_marks else "",
         languages=", ".join(source_language(pair) for pair in export.run.train_pairs),
         step=export.step,
@@ -102,6 +106,12 @@ def to_readme(export: Export) -> str:
         dtype=export.dtype,
         rows="\n".join(rows),
     )
+
+
+def _describe_pruning(export: Export) -> str:
+    if not (pruning := export.pruning):
+        return ""
+    return f"\nEvery layer keeps {pruning.num_kept} of {pruning.num_experts} experts."
 
 
 def _formulas(model: ModelConfig) -> dict[str, Any]:

@@ -19,10 +19,12 @@ from gshard_mt.export.description import Export, to_json, to_readme
 from gshard_mt.export.tensors import MAX_BYTES, write_tensors
 from gshard_mt.model.blueprint import Blueprint, abstract_model
 from gshard_mt.model.layout import lay_out
+from gshard_mt.model.pruning import prune_array
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import read_run
 from gshard_mt.run.exported import FORMAT, FORMAT_VERSION
+from gshard_mt.run.pruning import Pruning, pruned
 
 UNFINISHED = ".unfinished"  # subfolder for files of an export in progress
 _LAST = ("config.json", "model.bin")  # without the last file of its format, a folder is no export
@@ -52,11 +54,13 @@ def export(
     step: str = "latest",
     dtype: str = "float32",
     write: Writer = write_safetensors,
+    pruning: Pruning | None = None,
 ) -> Export:
     """Writes a checkpoint (`latest`, `best` or a number) to `out`, an empty or new folder.
 
     Parameters are read one at a time onto one CPU device, whatever mesh saved them, and given to
-    `write` as `dtype`. Raises ExportError, CheckpointError or DataError.
+    `write` as `dtype`, without the experts that a pruning drops. Raises ExportError,
+    CheckpointError or DataError.
     """
     _check_empty(out)
     run = read_run(workdir)
@@ -65,7 +69,9 @@ def export(
     grid = build_mesh(1, 1, devices=jax.devices("cpu")[:1])
     tokenizer = load_tokenizer(workdir)
     blueprint = abstract_model(run.config.model, tokenizer.vocab_sizes, grid)
-    made = Export(workdir, run, number, dtype, tokenizer, lay_out(blueprint.params))
+    own = pruned(run, pruning) if pruning else run
+    smaller = abstract_model(own.config.model, tokenizer.vocab_sizes, grid)
+    made = Export(workdir, own, number, dtype, tokenizer, lay_out(smaller.params), pruning)
 
     out.mkdir(parents=True, exist_ok=True)
     draft = out / UNFINISHED
@@ -116,6 +122,8 @@ def _read(checkpoints: Checkpoints, made: Export, blueprint: Blueprint) -> Itera
         whole = np.asarray(next(params))
         for tensor in tensors:
             part = whole if tensor.block is None else whole[tensor.block]
+            if made.pruning:
+                part = prune_array(tensor.name, part, made.pruning.kept)
             # safetensors writes the memory as it is and ignores strides.
             yield np.ascontiguousarray(part.astype(jnp.dtype(made.dtype), copy=False))
         del whole, part

@@ -1,0 +1,45 @@
+"""The flags of commands that prune a model: which languages it is for, how many experts stay."""
+# SPDX-License-Identifier: Apache-2.0
+
+import pathlib
+import sys
+from collections.abc import Callable
+
+from absl import flags
+
+from gshard_mt.errors import ConfigError
+from gshard_mt.run.directory import Run
+from gshard_mt.run.exported import is_export
+from gshard_mt.run.journal import read_history
+from gshard_mt.run.pruning import Pruning, plan_pruning
+
+ReadPruning = Callable[[pathlib.Path, Run, str], Pruning | None]
+
+
+def define_pruning() -> ReadPruning:
+    """Defines `--keep_experts` and `--languages`; returns what reads them for a run and a step."""
+    share = flags.DEFINE_float(
+        "keep_experts",
+        None,
+        "Share of the experts of every layer to keep, e.g. 0.5: those with the largest loads in "
+        "training. The other experts' tokens go to the best one that is kept.",
+    )
+    languages = flags.DEFINE_list(
+        "languages",
+        [],
+        "With --keep_experts: the source languages whose loads count, e.g. de,fr (default: all).",
+    )
+
+    def read(folder: pathlib.Path, run: Run, step: str) -> Pruning | None:
+        if share.value is None:
+            if languages.value:
+                raise ConfigError("--languages: found without --keep_experts; accepted: both")
+            return None
+        if is_export(folder):
+            raise ConfigError(
+                "--keep_experts: found with --model, which has no loads; accepted: --workdir RUN"
+            )
+        last = int(step) if step.isdigit() else sys.maxsize
+        return plan_pruning(run, read_history(folder), last, languages.value, share.value)
+
+    return read
