@@ -43,7 +43,9 @@ def write_safetensors(
     step = str(made.step)
     metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "step": step}
     write_tensors(folder, _sizes(made), arrays, metadata, max_bytes)
-    shutil.copytree(made.workdir / "tokenizer", folder / "tokenizer")
+    (folder / "tokenizer").mkdir()
+    for path in (made.workdir / "tokenizer").iterdir():  # not copytree: of a read-only folder it
+        shutil.copyfile(path, folder / "tokenizer" / path.name)  # makes one that can't be moved
     (folder / "README.md").write_text(to_readme(made), encoding="utf-8")
     write_json(folder / "config.json", to_json(made), indent=2)
 
