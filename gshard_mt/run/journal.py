@@ -134,6 +134,12 @@ def read_history(workdir: pathlib.Path) -> History:
     )
 
 
+def read_mixture_changes(workdir: pathlib.Path) -> list[int]:
+    """Returns the steps after which a run went on with another mixture."""
+    lines = _read_lines(pathlib.Path(workdir) / MIXTURES)
+    return [line["step"] for line in lines if "step" in line]
+
+
 def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
     """Returns the objects in a file; a line cut short, as a killed run leaves it, is skipped."""
     found = []
