@@ -41,6 +41,9 @@ _QUANTIZATION = flags.DEFINE_enum(
     ["float32", "float16", "int16", "int8", "int8_float32", "int8_float16"],
     "Number format of a ctranslate2 model's weights. (default: float32)",
 )  # fmt: skip
+_LICENSE = flags.DEFINE_string(
+    "license", "", "Licence of the model, as the Hugging Face Hub calls it, e.g. cc-by-4.0."
+)
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "With --keep_experts: the run's prepared data, if they were moved."
 )
@@ -61,17 +64,22 @@ def main() -> None:
     run = read_run(workdir)  # refused before JAX is imported
     pruning = _read_pruning(workdir, run, _STEP.value)
     from gshard_mt.export import ctranslate2_model
-    from gshard_mt.export.folder import export
+    from gshard_mt.export.card import check_license
+    from gshard_mt.export.folder import export, write_safetensors
     from gshard_mt.partitioning import mesh
 
+    check_license(_LICENSE.value)
     mesh.simulate_cpu_devices(1)
     numbers = right.value or "float32"
     if for_engine:
         ctranslate2_model.check(run.config.model)
-        write = functools.partial(ctranslate2_model.write, quantization=numbers)
+        write = functools.partial(
+            ctranslate2_model.write, quantization=numbers, license=_LICENSE.value
+        )
         made = export(workdir, out, _STEP.value, write=write)
     else:
-        made = export(workdir, out, _STEP.value, numbers, pruning=pruning)
+        write = functools.partial(write_safetensors, license=_LICENSE.value)
+        made = export(workdir, out, _STEP.value, numbers, write, pruning)
     size = sum(path.stat().st_size for path in out.glob("model*"))
     print(
         f"step {made.step}: {made.num_parameters:,} parameters in {numbers}, "

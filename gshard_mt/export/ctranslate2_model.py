@@ -15,33 +15,9 @@ import numpy as np
 from gshard_mt.config.records import ModelConfig
 from gshard_mt.data.tokenizer import bos_id, eos_id, model_paths, unk_id
 from gshard_mt.errors import ExportError
+from gshard_mt.export.card import write_card
 from gshard_mt.export.description import Export
-from gshard_mt.languages import source_language
 from gshard_mt.model.layers import NORM_EPSILON, POSITION_BASE
-
-README = """\
-# A translation model for CTranslate2
-
-{languages} to English, step {step} of a gshard-mt run, {parameters:,} parameters in {quantization}.
-
-    import ctranslate2, sentencepiece
-
-    source = sentencepiece.SentencePieceProcessor(model_file="{source}")
-    target = sentencepiece.SentencePieceProcessor(model_file="{target}")
-    translator = ctranslate2.Translator(".")
-    pieces = source.encode(["Guten Morgen!"], out_type=str)
-    for result in translator.translate_batch(pieces, beam_size=4):
-        print(target.decode(result.hypotheses[0]))
-
-- A sentence has at most {positions:,} subwords.
-- gshard-mt normalizes text before it is split: canonical composition (NFC), plain single spaces, no
-  invisible characters. Text that is written so anyway needs nothing.
-{case_marks}"""
-
-CASE_MARKS = """\
-- Words in capitals are not in the vocabulary. gshard-mt writes them as in other text, from a word
-  U+000E to a word U+000F, and undoes that in the translation.
-"""
 
 # The longest sentence, in subwords. CTranslate2's own table of positions counts from 1.
 MAX_POSITIONS = 1024
@@ -70,12 +46,27 @@ def check(model: ModelConfig) -> None:
 
 
 def write(
-    folder: pathlib.Path, made: Export, arrays: Iterator[np.ndarray], quantization: str = "float32"
+    folder: pathlib.Path,
+    made: Export,
+    arrays: Iterator[np.ndarray],
+    quantization: str = "float32",
+    license: str = "",
 ) -> None:
-    """Writes `model.bin`, its `config.json` and vocabularies, the SentencePiece models, a README.
+    """Writes `model.bin`, its `config.json` and vocabularies, the SentencePiece models, the card.
 
     `arrays` are float32, in the order of `made.tensors`; all are held at once.
     """
+    models = model_paths(made.workdir)
+    write_card(
+        folder,
+        made,
+        "ctranslate2",
+        license,
+        numbers=quantization,
+        positions=MAX_POSITIONS,
+        source=models[0].name,
+        target=models[-1].name,
+    )
     named = {tensor.name: array for tensor, array in zip(made.tensors, arrays, strict=True)}
     spec = _specify(made.run.config.model, named)
     source, target = made.tokenizer.pieces
@@ -90,20 +81,8 @@ def write(
     spec.validate()
     spec.optimize(quantization=quantization)
     spec.save(str(folder))
-    models = model_paths(made.workdir)
     for path in models:
         shutil.copyfile(path, folder / path.name)
-    readme = README.format(
-        languages=", ".join(source_language(pair) for pair in made.run.train_pairs),
-        step=made.step,
-        parameters=made.num_parameters,
-        quantization=quantization,
-        positions=MAX_POSITIONS,
-        source=models[0].name,
-        target=models[-1].name,
-        case_marks=CASE_MARKS if made.tokenizer.has_case_marks else "",
-    )
-    (folder / "README.md").write_text(readme, encoding="utf-8")
 
 
 def _specify(model: ModelConfig, named: Mapping[str, np.ndarray]) -> Any:

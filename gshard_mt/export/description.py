@@ -1,4 +1,4 @@
-"""The description of an exported model: `config.json` for programs, `README.md` for people."""
+"""The description of an exported model for programs: `config.json`."""
 # SPDX-License-Identifier: Apache-2.0
 
 import math
@@ -12,35 +12,10 @@ from gshard_mt.data.case_marks import NORMAL, UPPER
 from gshard_mt.data.tokenizer import Tokenizer, bos_id, eos_id, pad_id, unk_id
 from gshard_mt.languages import source_language
 from gshard_mt.model.layers import NORM_EPSILON, POSITION_BASE
-from gshard_mt.model.layout import Tensor, describe
+from gshard_mt.model.layout import Tensor
 from gshard_mt.run.directory import Run
 from gshard_mt.run.exported import FORMAT, FORMAT_VERSION, SECTIONS
 from gshard_mt.run.pruning import Pruning
-
-README = """\
-# A gshard-mt translation model
-
-{languages} to English, step {step}, {parameters:,} parameters in {dtype}.{began}{pruned}
-Everything needed to run it is here:
-
-- `config.json`: sizes, special ids, gates and the constants in the formulas. It is written last.
-- `model.safetensors`, or several files with `model.safetensors.index.json`.
-- `tokenizer/`: SentencePiece models. A source is its ids and `eos`; the decoder starts with `bos`.
-{case_marks}
-`docs/export.md` of gshard-mt describes the forward pass step by step. Names end in the letters of
-the axes: M model width, H hidden width, N heads, D width of a head, E experts, V vocabulary. All
-arrays multiply from the right: `q_ND = x_M · wq_MND`. Layers are counted from 0.
-
-| array | letters | shape |
-| --- | --- | --- |
-{rows}
-"""
-
-
-CASE_MARKS = """\
-  Words in capitals are given to them in small letters, or with a capital in front if that takes
-  fewer subwords, from the word U+000E to the word U+000F.
-"""
 
 
 class Export(NamedTuple):
@@ -88,30 +63,6 @@ def to_json(export: Export) -> dict[str, Any]:
             for section, names in SECTIONS.items()
         },
     }
-
-
-def to_readme(export: Export) -> str:
-    """Returns the text of `README.md`."""
-    rows = (
-        f"| `{name}` | {letters} | {shape} |" for name, letters, shape in describe(export.tensors)
-    )
-    origin = export.run.origin
-    return README.format(
-        began=f"\nIt began with the parameters of {origin.name}." if origin else "",
-        pruned=_describe_pruning(export),
-        case_marks=CASE_MARKS if export.tokenizer.has_case_marks else "",
-        languages=", ".join(source_language(pair) for pair in export.run.train_pairs),
-        step=export.step,
-        parameters=export.num_parameters,
-        dtype=export.dtype,
-        rows="\n".join(rows),
-    )
-
-
-def _describe_pruning(export: Export) -> str:
-    if not (pruning := export.pruning):
-        return ""
-    return f"\nEvery layer keeps {pruning.num_kept} of {pruning.num_experts} experts."
 
 
 def _formulas(model: ModelConfig) -> dict[str, Any]:

@@ -15,10 +15,11 @@ import numpy as np
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.documents import write_json
 from gshard_mt.errors import DamagedError, ExportError
-from gshard_mt.export.description import Export, to_json, to_readme
+from gshard_mt.export.card import write_card
+from gshard_mt.export.description import Export, to_json
 from gshard_mt.export.tensors import MAX_BYTES, write_tensors
 from gshard_mt.model.blueprint import Blueprint, abstract_model
-from gshard_mt.model.layout import lay_out
+from gshard_mt.model.layout import describe, lay_out
 from gshard_mt.model.pruning import prune_array
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import Checkpoints
@@ -38,15 +39,17 @@ def write_safetensors(
     made: Export,
     arrays: Iterator[np.ndarray],
     max_bytes: int = MAX_BYTES,
+    license: str = "",
 ) -> None:
-    """Writes files of at most `max_bytes` of arrays, `config.json`, the tokenizer and a README."""
+    """Writes files of at most `max_bytes` of arrays, `config.json`, the tokenizer and the card."""
+    described = describe(made.tensors)
+    write_card(folder, made, "safetensors", license, numbers=made.dtype, arrays=described)
     step = str(made.step)
     metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "step": step}
     write_tensors(folder, _sizes(made), arrays, metadata, max_bytes)
     (folder / "tokenizer").mkdir()
     for path in (made.workdir / "tokenizer").iterdir():  # not copytree: of a read-only folder it
         shutil.copyfile(path, folder / "tokenizer" / path.name)  # makes one that can't be moved
-    (folder / "README.md").write_text(to_readme(made), encoding="utf-8")
     write_json(folder / "config.json", to_json(made), indent=2)
 
 

@@ -34,6 +34,7 @@ def dense(tmp_path_factory, config, prepared) -> pathlib.Path:
 def test_a_run_becomes_a_folder(workdir, tmp_path):
     out = tmp_path / "new" / "out"
     flags = ("--workdir", workdir, "--out", out, "--step", "best", "--dtype", "bfloat16")
+    flags += ("--license", "cc-by-4.0")
     done = command("export", *flags)
     assert done.returncode == 0, done.stderr.decode()
     assert done.stderr == b""
@@ -44,12 +45,15 @@ def test_a_run_becomes_a_folder(workdir, tmp_path):
         stat.S_IMODE((out / name).stat().st_mode) for name in ("model.safetensors", "README.md")
     )
     assert file == other
+    assert "\nlicense: cc-by-4.0\n" in (out / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_bad_flag_is_one_line(workdir, tmp_path):
     flags = ("--workdir", workdir)
     line = refused(call("export", *flags, "--out", tmp_path / "out", "--dtype=float16"))
     assert "dtype" in line and "float32" in line
+    line = refused(call("export", *flags, "--out", tmp_path / "out", "--license=CC-BY-4.0"))
+    assert "--license" in line and "'CC-BY-4.0'" in line and "cc-by-4.0" in line
     assert "--out: missing" in refused(call("export", *flags))
     assert not (tmp_path / "out").exists()
 

@@ -4,6 +4,7 @@
 import dataclasses
 import functools
 import json
+import pathlib
 import shutil
 from collections.abc import Callable
 
@@ -16,7 +17,8 @@ from gshard_mt.config.records import DataConfig
 from gshard_mt.data.prepare.subwords import train_models
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import CheckpointError, ExportError
-from gshard_mt.export.description import to_json, to_readme
+from gshard_mt.export.card import write_card
+from gshard_mt.export.description import Export, to_json
 from gshard_mt.export.folder import UNFINISHED, export, write_safetensors
 from gshard_mt.export.tensors import split
 from gshard_mt.run.directory import Origin
@@ -100,7 +102,7 @@ def test_config_and_readme_describe_the_files(made, tmp_path):
         content = (out / record["tokenizer"][side]).read_bytes()
         assert content == (made.workdir / "tokenizer" / f"{side}.model").read_bytes()
     readme = (out / "README.md").read_text(encoding="utf-8")
-    assert "de, fr to English, step 7" in readme
+    assert "This is step 7" in readme and f"{total:,} parameters in float32" in readme
     assert "| `encoder.layers.{0,2}.feed_forward.wi_EMH` | EMH | 4 x 16 x 32 |" in readme
     assert "| `decoder.layers.{0,1,2,3}.cross_attention.wo_NDM` | NDM | 2 x 8 x 16 |" in readme
     assert {path.name for path in out.iterdir()} == {
@@ -108,24 +110,31 @@ def test_config_and_readme_describe_the_files(made, tmp_path):
     }
 
 
+def to_readme(exported: Export, folder: pathlib.Path) -> str:
+    write_card(folder, exported, "safetensors", "", numbers="float32", arrays=[])
+    return (folder / "README.md").read_text(encoding="utf-8")
+
+
 def test_an_export_says_which_checkpoint_its_parameters_began_with(made, tmp_path):
     exported = export(made.workdir, tmp_path / "out")
-    assert to_json(exported)["init_from"] is None and "began" not in to_readme(exported)
+    assert to_json(exported)["init_from"] is None and "began" not in to_readme(exported, tmp_path)
     run = exported.run._replace(origin=Origin("/home/someone/parent", 300, "0badcafe"))
     content = to_json(exported._replace(run=run))
     assert content["init_from"] == {"run": "parent", "step": 300, "checksum": "0badcafe"}
-    readme = to_readme(exported._replace(run=run))
+    readme = to_readme(exported._replace(run=run), tmp_path)
     assert "It began with the parameters of parent@300." in readme and "/home" not in readme
 
 
 def test_an_export_says_that_its_tokenizer_marks_capitals(made, tmp_path):
     exported = export(made.workdir, tmp_path / "out")
-    assert to_json(exported)["case_marks"] is None and "capitals" not in to_readme(exported)
+    assert to_json(exported)["case_marks"] is None and "capitals" not in to_readme(
+        exported, tmp_path
+    )
     data = DataConfig(source_vocab_size=290, joint_vocabulary=True, case_marks=True)
     train_models(lambda side: english_sentences(), data, tmp_path)
     exported = exported._replace(tokenizer=load_tokenizer(tmp_path))
     assert to_json(exported)["case_marks"] == {"upper": "\x0e", "normal": "\x0f"}
-    assert "Words in capitals" in to_readme(exported)
+    assert "Words in capitals" in to_readme(exported, tmp_path)
 
 
 def test_every_layer_is_a_slice_of_the_scan(tmp_path, made):
