@@ -6,6 +6,7 @@ import fcntl
 import io
 import os
 import pathlib
+import re
 import selectors
 import sys
 import time
@@ -29,6 +30,32 @@ class Source(NamedTuple):
     name: str
     file: BinaryIO
     is_pipe: bool  # or a terminal: its lines come when they come, and only once
+
+
+class InputShard(NamedTuple):
+    """The lines whose number from 1 is congruent to `index` modulo `count`."""
+
+    index: int = 1  # of the shard, from 1
+    count: int = 1  # of shards
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def line_number(self, position: int) -> int:
+        """Returns the number in the whole input, from 1, of a line of the shard, from 0."""
+        return self.index + position * self.count
+
+
+WHOLE = InputShard()
+
+
+def read_shard(text: str) -> InputShard:
+    """Reads `I/N`. Raises ConfigError."""
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    shard = InputShard(*map(int, match.groups())) if match else InputShard(0)
+    if not 1 <= shard.index <= shard.count:
+        raise ConfigError(f"--shard: found {text!r}, accepted: I/N with I from 1 to N, e.g. 2/8")
+    return shard
 
 
 def open_sources(paths: Sequence[str], files: contextlib.ExitStack) -> list[Source]:
@@ -64,8 +91,10 @@ def check_text(sources: Iterable[Source]) -> None:
                 os.lseek(descriptor, start, os.SEEK_SET)
 
 
-def read_windows(sources: Iterable[Source], size: int) -> Iterator[list[str]]:
-    """Yields the lines, without their ends, in lists of `size`.
+def read_windows(
+    sources: Sequence[Source], size: int, shard: InputShard = WHOLE, num_skipped: int = 0
+) -> Iterator[list[str]]:
+    """Yields a shard's lines, without their ends, in lists of `size`; the first few are skipped.
 
     A list is shorter if a pipe has sent no more for GATHER_SECONDS, or not enough for
     MAX_GATHER_SECONDS, and at the end. Raises DataError with file:line where the text isn't UTF-8,
@@ -73,13 +102,15 @@ def read_windows(sources: Iterable[Source], size: int) -> Iterator[list[str]]:
     """
     window: list[str] = []
     since = 0.0
+    has_pipe = any(source.is_pipe for source in sources)  # else windows depend on the lines alone
     lines = (line for source in sources for line in _read_lines(source))
+    lines = _select(lines, shard, num_skipped)
     try:
         for line in lines:
             if line is not None:
                 since = since if window else time.monotonic()
                 window.append(line)
-            is_late = time.monotonic() - since > MAX_GATHER_SECONDS
+            is_late = has_pipe and time.monotonic() - since > MAX_GATHER_SECONDS
             if len(window) == size or (window and (line is None or is_late)):
                 yield window
                 window = []
@@ -89,6 +120,17 @@ def read_windows(sources: Iterable[Source], size: int) -> Iterator[list[str]]:
         raise
     if window:
         yield window
+
+
+def _select(
+    lines: Iterable[str | None], shard: InputShard, num_skipped: int
+) -> Iterator[str | None]:
+    """Yields the lines of a shard but for those skipped, and every None."""
+    number, first = 0, shard.line_number(num_skipped)
+    for line in lines:
+        number += line is not None
+        if line is None or (number >= first and (number - first) % shard.count == 0):
+            yield line
 
 
 def _read_lines(source: Source) -> Iterator[str | None]:

@@ -41,6 +41,7 @@ class Sampling(NamedTuple):
     temperature: float
     seed: int
     first_line: int = 0  # the number of the first line
+    stride: int = 1  # from the number of a line to that of the next
 
 
 class Translator:
@@ -135,7 +136,7 @@ class Translator:
         for numbers, round_sources in zip(batch.rounds, sources, strict=True):
             (encoding,), limit_BQ = self._encode_batch([round_sources], batch)
             number_B = np.zeros(batch.num_rows, np.uint32)
-            number_B[: len(numbers)] = np.array(numbers) + sampling.first_line
+            number_B[: len(numbers)] = sampling.first_line + sampling.stride * np.array(numbers)
             key_B = jax.vmap(jax.random.fold_in, (None, 0))(key, number_B)
             arrays = (encoding, limit_BQ[:, 0], key_B, sampling.temperature)
             rounds.append(self._sample(self.params, *arrays, (num, self._limit(batch.bucket))))

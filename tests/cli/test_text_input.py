@@ -11,7 +11,14 @@ from typing import BinaryIO
 
 import pytest
 
-from gshard_mt.cli.text_input import Source, check_text, open_sources, read_windows
+from gshard_mt.cli import text_input
+from gshard_mt.cli.text_input import (
+    InputShard,
+    Source,
+    check_text,
+    open_sources,
+    read_windows,
+)
 from gshard_mt.errors import ConfigError, DataError
 
 
@@ -87,6 +94,33 @@ def test_files_make_common_windows_and_may_be_compressed(tmp_path):
         check_text(sources)
         windows = list(read_windows(sources, 2))
     assert windows == [["eins", "zwei"], ["drei", ""], ["f\0ünf"]]
+
+
+def test_a_shard_of_files_has_full_windows_however_slow_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_input, "MAX_GATHER_SECONDS", -1.0)
+    (tmp_path / "a.txt").write_text("1\n2\n3\n4\n5\n")
+    (tmp_path / "b.txt").write_text("6\n7\n8\n9\n10\n11")
+    paths = [str(tmp_path / name) for name in ("a.txt", "b.txt")]
+
+    def windows(*shard) -> list[list[str]]:
+        with contextlib.ExitStack() as files:
+            return list(read_windows(open_sources(paths, files), 2, *shard))
+
+    assert windows(InputShard(2, 3)) == [["2", "5"], ["8", "11"]]
+    assert windows(InputShard(2, 3), 2) == [["8", "11"]]
+    assert windows(InputShard(3, 3), 1) == [["6", "9"]]
+    assert windows(InputShard(3, 3), 3) == windows(InputShard(12, 12)) == []
+    assert windows(InputShard(), 9) == [["10", "11"]]
+
+
+def test_a_shard_of_a_pipe_gets_answers_when_it_waits(pipe):
+    source, writer = pipe
+    windows = read_windows([source], 100, InputShard(2, 2), 1)
+    writer.write(b"1\n2\n3\n4\n5\n")
+    assert next(windows) == ["4"]
+    writer.write(b"6\n")
+    writer.close()
+    assert list(windows) == [["6"]]
 
 
 @pytest.mark.parametrize(
