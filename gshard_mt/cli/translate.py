@@ -2,31 +2,33 @@
 
 gshard-translate --workdir RUN < source.txt > english.txt
 gshard-translate --workdir RUN --input source.txt --nbest 4 --scores --output hypotheses.tsv
+gshard-translate --workdir RUN --input source.txt --jsonl --shard 2/8 --output 2.jsonl --resume
 """
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
 import dataclasses
-import io
-import os
-import stat
+import pathlib
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import tqdm
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
+from gshard_mt.cli.progress import Done, Progress, describe_inputs
 from gshard_mt.cli.pruning import define_pruning
 from gshard_mt.cli.startup.start import start_jax
-from gshard_mt.data.normalization import one_line
-from gshard_mt.decode.translation import Translation, describe_truncated
+from gshard_mt.cli.text_output import RowLayout, format_row, is_regular, open_output
+from gshard_mt.config.records import Config
+from gshard_mt.decode.translation import describe_truncated
 from gshard_mt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gshard_mt.cli.text_input import Source
+    from gshard_mt.cli.text_input import InputShard, Source
     from gshard_mt.decode.translate import Translator
+    from gshard_mt.run.pruning import Pruning
 
 _read_folder = cli_flags.define_model()
 _STEP = cli_flags.define_step()
@@ -55,6 +57,24 @@ _SCORES = flags.DEFINE_bool(
     "Write a score and a tab before each translation: log-probability divided by length penalty.",
 )
 _TSV = flags.DEFINE_bool("tsv", False, "Write the source line and a tab before each translation.")
+_JSONL = flags.DEFINE_bool(
+    "jsonl",
+    False,
+    "Write each translation as a JSON object with line, source, target, score and, if the line was "
+    "cut, truncated; a recipe reads the file as jsonl:FILE.",
+)
+_SHARD = flags.DEFINE_string(
+    "shard",
+    "1/1",
+    "I/N: translate only lines I, I + N, I + 2N ..., so that N machines can share the input; line "
+    "numbers and samples are those of the whole input.",
+)
+_RESUME = flags.DEFINE_bool(
+    "resume",
+    False,
+    "Continue the --output that an earlier start of the same command has begun. The file "
+    "OUTPUT.progress says how much of it is done.",
+)
 _BEAM_SIZE = flags.DEFINE_integer(
     "beam_size", None, "Number of beams (default: the run's decode.beam_size)."
 )
@@ -69,8 +89,8 @@ WINDOW = 4096  # lines translated at once; sorted by length for batching, writte
 
 
 def main() -> None:
-    """Writes one line, or up to --nbest lines, for each line read."""
-    from gshard_mt.cli.text_input import check_text, open_sources, read_windows
+    """Writes one row, or up to --nbest rows, for each line read."""
+    from gshard_mt.cli.text_input import check_text, open_sources, read_shard, read_windows
     from gshard_mt.run.exported import read_trained
     from gshard_mt.run.pruning import pruned
 
@@ -81,77 +101,142 @@ def main() -> None:
         (pruned(run, pruning) if pruning else run).check_language(_LANGUAGE.value)
     beam_size = run.config.decode.beam_size if _BEAM_SIZE.value is None else _BEAM_SIZE.value
     _check(beam_size)
+    shard = read_shard(_SHARD.value)
     decode = dataclasses.replace(run.config.decode, beam_size=beam_size)
     config = dataclasses.replace(run.config, decode=decode)
 
     with contextlib.ExitStack() as files:
         # Refused before the model is loaded.
         sources = open_sources(_INPUT.value, files)
-        output = _open_output(sources, files)
+        output = open_output(_OUTPUT.value, sources, files)
+        task = _describe_task(config, shard, pruning)
+        progress = _open_progress(sources, output, task) if _RESUME.value else None
         check_text(sources)
         start_jax(folder, config)
-        from gshard_mt.decode.translate import load_translator
-
-        translator = load_translator(folder, config, _STEP.value, pruning)
-        if _is_regular(output) and _OUTPUT.value:
+        translator = _load(folder, config, pruning, progress)
+        if translator is None:
+            return
+        if not progress and is_regular(output) and _OUTPUT.value:
             output.truncate(0)
-        bar = files.enter_context(
-            tqdm.tqdm(desc="translate", unit="line", mininterval=1.0, dynamic_ncols=True)
+        done = progress.done if progress else Done()
+        windows = read_windows(sources, WINDOW, shard, done.num_lines)
+        bar = tqdm.tqdm(
+            desc="translate",
+            unit="line",
+            initial=done.num_lines,
+            mininterval=1.0,
+            dynamic_ncols=True,
         )
-        num_lines, truncated = _translate(translator, read_windows(sources, WINDOW), output, bar)
-    if truncated:
-        names = [f"line {number}" for number in truncated]
-        message = describe_truncated(num_lines, names, config.decode.max_source_length)
+        files.enter_context(bar)
+        for text, sum_done in _translate(translator, windows, shard, done, bar):
+            done = sum_done
+            if progress:
+                progress.add(text, done)
+            else:
+                output.write(text)
+                output.flush()
+        if progress:
+            progress.finish()
+    if done.num_truncated:
+        names = [f"line {number}" for number in done.first_truncated]
+        most = config.decode.max_source_length
+        message = describe_truncated(done.num_lines, done.num_truncated, names, most)
         print(message, file=sys.stderr)
 
 
 def _translate(
-    translator: "Translator", windows: Iterable[list[str]], output: BinaryIO, bar: tqdm.tqdm
-) -> tuple[int, list[int]]:
-    """Writes the translations; returns the number of lines and the numbers of truncated ones."""
+    translator: "Translator",
+    windows: Iterable[list[str]],
+    shard: "InputShard",
+    done: Done,
+    bar: tqdm.tqdm,
+) -> Iterator[tuple[bytes, Done]]:
+    """Yields the rows of each window, and what is done with it."""
     from gshard_mt.decode.translate import Sampling
 
-    start, truncated = 1, []
+    is_many = _NBEST.value > 1
+    layout = RowLayout(is_many, _SCORES.value, _TSV.value, _JSONL.value)
     for window in windows:
-        sampling = Sampling(_SAMPLE.value, _SEED.value, start - 1) if _SAMPLE.value else None
+        numbers = [shard.line_number(done.num_lines + k) for k in range(len(window))]
+        sampling = None
+        if _SAMPLE.value:
+            sampling = Sampling(_SAMPLE.value, _SEED.value, numbers[0] - 1, shard.count)
+        rows, truncated = [], []
         found = translator.list_best(window, _NBEST.value, bar.update, sampling)
-        for number, (line, best) in enumerate(zip(window, found, strict=True), start):
-            # UTF-8 whatever the locale.
-            output.write("".join(_format(number, line, each) for each in best).encode())
+        for number, line, best in zip(numbers, window, found, strict=True):
+            rows += [format_row(layout, number, line, each) for each in best]
             truncated += [number] if any(each.is_truncated for each in best) else []
-        output.flush()
-        start += len(window)
-    return start - 1, truncated
+        done = done.add(len(window), truncated)
+        yield "".join(rows).encode(), done  # UTF-8 whatever the locale
 
 
-def _open_output(sources: Iterable["Source"], files: contextlib.ExitStack) -> BinaryIO:
-    """Opens --output without emptying it yet. Raises ConfigError if it is one of the inputs."""
-    output, name = sys.stdout.buffer, "standard output"
-    if _OUTPUT.value:
-        name = _OUTPUT.value
-        try:
-            output = files.enter_context(open(name, "ab"))
-        except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+def _describe_task(
+    config: Config, shard: "InputShard", pruning: "Pruning | None"
+) -> dict[str, Any]:
+    """Returns what determines the output, by name, apart from the inputs and the checkpoint."""
+    return {
+        **{f"--{each.name}": each.value for each in (_NBEST, _SCORES, _TSV, _JSONL, _SAMPLE)},
+        "--seed": _SEED.value if _SAMPLE.value else None,
+        "--shard": str(shard),
+        **{f"decode.{key}": value for key, value in dataclasses.asdict(config.decode).items()},
+        "lines of a window": WINDOW,
+        "experts that are kept": pruning and {k: list(v) for k, v in pruning.kept.items()},
+    }
+
+
+def _open_progress(sources: Sequence["Source"], output: BinaryIO, task: dict[str, Any]) -> Progress:
+    """Returns the progress of the output. Raises ConfigError as `Progress`."""
+    if not (_OUTPUT.value and _INPUT.value):
+        missing = "--input" if _OUTPUT.value else "--output"
+        raise ConfigError(
+            f"--resume: found without {missing}, accepted: with --output FILE and --input FILE"
+        )
+    files = [(_OUTPUT.value, output), *((each.name, each.file) for each in sources)]
+    for name, file in files:
+        if not is_regular(file):
             raise ConfigError(
-                f"--output: found {name}, which can't be written ({reason}); accepted: a file in "
-                "an existing folder"
-            ) from None
-    for source in sources:
-        if _is_regular(output) and _is_regular(source.file):
-            if os.path.sameopenfile(output.fileno(), source.file.fileno()):
-                raise ConfigError(
-                    f"--output: found {name}, which is the same file as the input {source.name}; "
-                    "accepted: another file"
-                )
-    return output
+                f"--resume: found {name}, which is no regular file; accepted: files on a disk"
+            )
+    return Progress(_OUTPUT.value, output, task | describe_inputs(_INPUT.value))
 
 
-def _is_regular(file: BinaryIO) -> bool:
-    try:
-        return stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-    except io.UnsupportedOperation:  # in memory
-        return False
+def _load(
+    folder: pathlib.Path, config: Config, pruning: "Pruning | None", progress: Progress | None
+) -> "Translator | None":
+    """Returns the model; None if the output is finished, which is then said.
+
+    Raises ConfigError if the output was begun with another model.
+    """
+    from gshard_mt.decode.translate import load_translator
+    from gshard_mt.run.checkpoints import AVERAGE
+
+    if not progress:
+        return load_translator(folder, config, _STEP.value, pruning)
+    (saved, checksum), step = _saved(folder, config), _STEP.value
+    is_kept = progress.has_checkpoint(saved)
+    if progress.is_begun and (is_kept or not progress.is_finished):
+        step = progress.choose_step(step, saved)
+        progress.check_checkpoint(step, checksum(step))
+    if progress.is_begun:
+        print(progress.describe(), file=sys.stderr)
+    if progress.is_finished:
+        return None
+    translator = load_translator(folder, config, step, pruning)
+    chosen = step if step == AVERAGE else str(translator.step)
+    progress.begin(_STEP.value, translator.name, checksum(chosen))
+    return translator
+
+
+def _saved(folder: pathlib.Path, config: Config) -> tuple[list[int], Callable[[str], str]]:
+    """Returns the steps of a run or an exported model, and what gives a step's checksum."""
+    from gshard_mt.run.checkpoints import Checkpoints
+    from gshard_mt.run.exported import is_export, read_export
+
+    if is_export(folder):
+        model = read_export(folder)
+        return [model.step], lambda step: model.checksum()
+    checkpoints = Checkpoints(folder, best_by=config.train.best_by)
+    return checkpoints.steps(), checkpoints.params_checksum
 
 
 def _check(beam_size: int) -> None:
@@ -165,17 +250,12 @@ def _check(beam_size: int) -> None:
         )
     if _SAMPLE.value < 0:
         raise ConfigError(f"--sample: found {_SAMPLE.value}, accepted: a temperature, e.g. 0.8")
-
-
-def _format(number: int, line: str, translation: Translation) -> str:
-    """Returns one row: line number, score and source line where asked for, then the translation.
-
-    The line is as it was read, but for tabs in it, which become spaces.
-    """
-    columns = [str(number)] if _NBEST.value > 1 else []
-    columns += [f"{translation.score:.4f}"] if _SCORES.value else []
-    columns += [one_line(line)] if _TSV.value else []
-    return "\t".join([*columns, translation.text]) + "\n"
+    if _JSONL.value and (_TSV.value or _SCORES.value):
+        other = "--tsv" if _TSV.value else "--scores"
+        raise ConfigError(
+            f"--jsonl: found with {other}, accepted: without it, since the JSON has the line and "
+            "the score"
+        )
 
 
 entry = cli_flags.command(main)

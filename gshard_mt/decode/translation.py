@@ -4,7 +4,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-_SHOWN = 10  # names of truncated lines in a message
+MAX_NAMED = 10  # truncated lines in a message
 
 
 class Translation(NamedTuple):
@@ -15,11 +15,14 @@ class Translation(NamedTuple):
     is_truncated: bool = False  # its source was longer than `decode.max_source_length`
 
 
-def describe_truncated(num_lines: int, names: Sequence[str], max_source_length: int) -> str:
-    """Returns the message that names the truncated ones among `num_lines` lines."""
-    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+def describe_truncated(
+    num_lines: int, num_truncated: int, names: Sequence[str], max_source_length: int
+) -> str:
+    """Returns the message about truncated ones among `num_lines` lines; `names` has the first."""
+    names = names[:MAX_NAMED]
+    shown = ", ".join(names) + (", ..." if num_truncated > len(names) else "")
     return (
-        f"truncated   {len(names):,} of {num_lines:,} lines are longer than "
+        f"truncated   {num_truncated:,} of {num_lines:,} lines are longer than "
         f"decode.max_source_length={max_source_length} and were cut there ({shown}); a line should "
         "be one sentence"
     )

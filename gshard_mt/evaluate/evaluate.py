@@ -94,7 +94,7 @@ def translate_all(translator: Translator, sources: Lines, name: str = "translate
     ]
     if truncated:
         most = translator.config.decode.max_source_length
-        print(describe_truncated(len(lines), truncated, most), file=sys.stderr)
+        print(describe_truncated(len(lines), len(truncated), truncated, most), file=sys.stderr)
     return {pair: [each.text for each in own] for pair, own in best.items()}
 
 
