@@ -128,8 +128,8 @@ def main() -> None:
             dynamic_ncols=True,
         )
         files.enter_context(bar)
-        for text, sum_done in _translate(translator, windows, shard, done, bar):
-            done = sum_done
+        for text, so_far in _translate(translator, windows, shard, done, bar):
+            done = so_far
             if progress:
                 progress.add(text, done)
             else:
