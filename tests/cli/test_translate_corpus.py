@@ -68,6 +68,7 @@ def translate(run, source):
         name = "gshard_mt.cli.translate"
         sys.modules.pop(name, None)  # so that it defines its flags
         module = importlib.import_module(name)
+        del sys.modules[name]
         module.WINDOW = WINDOW  # type: ignore
         module.entry()
 
