@@ -209,12 +209,14 @@ def _load(
     """
     from gshard_mt.decode.translate import load_translator
     from gshard_mt.run.checkpoints import AVERAGE
+    from gshard_mt.run.exported import is_export
 
     if not progress:
         return load_translator(folder, config, _STEP.value, pruning)
     (saved, checksum), step = _saved(folder, config), _STEP.value
-    is_kept = progress.has_checkpoint(saved)
-    if progress.is_begun and (is_kept or not progress.is_finished):
+    # A run may have removed the checkpoint of a finished output; an export has only its own.
+    may_be_gone = progress.is_finished and not progress.has_checkpoint(saved)
+    if progress.is_begun and (is_export(folder) or not may_be_gone):
         step = progress.choose_step(step, saved)
         progress.check_checkpoint(step, checksum(step))
     if progress.is_begun:

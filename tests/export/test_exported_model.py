@@ -80,6 +80,18 @@ def test_commands_print_the_same_of_both(made, folder, tmp_path, monkeypatch):
     assert len(list((folder / "eval" / "3").iterdir())) == 1
 
 
+def test_an_output_of_a_model_is_resumed_with_the_same_model_only(made, folder, tmp_path):
+    source, output = tmp_path / "source.txt", tmp_path / "english.txt"
+    source.write_text("".join(f"{line}\n" for line in LINES), encoding="utf-8")
+    flags = ("--input", source, "--output", output, "--resume")
+    first = call("translate", "--model", folder, *flags)
+    again = call("translate", "--model", folder, *flags)
+    assert first.returncode == again.returncode == 0, first.stderr.decode()
+    assert "nothing to do" in again.stderr.decode() and len(output.read_text().splitlines()) == 3
+    export(made.workdir, tmp_path / "other", "7")
+    refused(call("translate", "--model", tmp_path / "other", *flags, "--step", "7"))
+
+
 def test_what_is_no_model_is_one_line(made, folder, tmp_path):
     def error(*flags, command: str = "translate") -> str:
         return refused(call(command, *flags, input=b"ein Hund\n"))

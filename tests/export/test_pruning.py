@@ -125,6 +125,16 @@ def test_commands_prune(made, folder, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, *map(arrays, (tmp_path / "model", folder)))
 
 
+def test_an_output_is_resumed_with_the_same_experts_only(made, tmp_path):
+    (tmp_path / "source.txt").write_text("".join(f"{line}\n" for line in LINES), encoding="utf-8")
+    flags = ("--workdir", made.workdir, "--input", tmp_path / "source.txt", "--resume")
+    flags = (*flags, "--output", tmp_path / "english.txt", "--keep_experts")
+    done = call("translate", *flags, "0.5")
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"nothing to do" in call("translate", *flags, "0.5").stderr
+    assert "experts that are kept" in refused(call("translate", *flags, "0.25"))
+
+
 def test_what_cannot_be_pruned_is_one_line_and_nothing_is_written(made, folder, tmp_path):
     def error(*flags, command: str = "export") -> str:
         out = ("--out", tmp_path / "out") if command == "export" else ()
