@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _WORKDIR = cli_flags.define_workdir()
 _OUT = flags.DEFINE_string("out", None, "Folder to write; must be new or empty.", required=True)
-_STEP = cli_flags.define_step(has_average=False)
+_STEP = cli_flags.define_step()
 _FORMAT = flags.DEFINE_enum(
     "format", "safetensors", ["safetensors", "ctranslate2"], "What the folder is made for."
 )
@@ -82,14 +82,14 @@ def main() -> None:
         made = export(workdir, out, _STEP.value, numbers, write, pruning)
     size = sum(path.stat().st_size for path in out.glob("model*"))
     print(
-        f"step {made.step}: {made.num_parameters:,} parameters in {numbers}, "
+        f"step {made.name}: {made.num_parameters:,} parameters in {numbers}, "
         f"{size / 2**20:,.1f} MiB in {out}"
     )
     if pruning:
-        _compare(workdir, out, run, made.step)
+        _compare(workdir, out, run, "average" if made.averaged else str(made.step))
 
 
-def _compare(workdir: pathlib.Path, out: pathlib.Path, run: "Run", step: int) -> None:
+def _compare(workdir: pathlib.Path, out: pathlib.Path, run: "Run", step: str) -> None:
     """Prints dev scores before and after pruning, unless the run's data are gone."""
     from gshard_mt.data.prepared import open_prepared
     from gshard_mt.evaluate.pruning import compare

@@ -85,10 +85,12 @@ def define_model() -> Callable[[], pathlib.Path]:
     return read
 
 
-def define_step(has_average: bool = True) -> flags.FlagHolder:
-    """Defines `--step`; `average` is offered only by commands that don't need a single step."""
-    average = "; or 'average', the mean of all saved checkpoints" if has_average else ""
-    text = f"Checkpoint to use: a step number, 'latest', or 'best' by train.best_by{average}."
+def define_step() -> flags.FlagHolder:
+    """Defines `--step`."""
+    text = (
+        "Checkpoint to use: a step number, 'latest', 'best' by train.best_by, or 'average', the "
+        "mean of all saved checkpoints."
+    )
     return flags.DEFINE_string("step", "latest", text)
 
 

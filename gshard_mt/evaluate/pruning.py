@@ -24,13 +24,14 @@ class _Evaluated(NamedTuple):
     seconds: float  # of translating, with compilation
 
 
-def compare(workdir: pathlib.Path, exported: pathlib.Path, test: TestSet, step: int) -> Table:
+def compare(workdir: pathlib.Path, exported: pathlib.Path, test: TestSet, step: str) -> Table:
     """Returns a table of both models' scores on the sentences of the export's languages.
 
     Both translate on all devices with the run's own search.
     """
     pairs = [pair for pair in read_trained(exported).train_pairs if pair in test.pairs]
-    both = [_evaluate(folder, test, pairs, step) for folder in (workdir, exported)]
+    models = ((workdir, step), (exported, "latest"))
+    both = [_evaluate(*model, test, pairs) for model in models]
     rows = [[pair, *_cells([each.scores[pair] for each in both])] for pair in pairs]
     means = [
         [statistics.fmean(getattr(each.scores[pair], key) for pair in pairs) for each in both]
@@ -48,10 +49,10 @@ def compare(workdir: pathlib.Path, exported: pathlib.Path, test: TestSet, step: 
     return Table(head, rows, footer=footer)
 
 
-def _evaluate(folder: pathlib.Path, test: TestSet, pairs: Sequence[str], step: int) -> _Evaluated:
+def _evaluate(folder: pathlib.Path, step: str, test: TestSet, pairs: Sequence[str]) -> _Evaluated:
     config = read_trained(folder).config
     config.mesh = MeshConfig()
-    translator = load_translator(folder, config, str(step))
+    translator = load_translator(folder, config, step)
     start = time.perf_counter()
     sources = {pair: [source for source, _ in test.pairs[pair]] for pair in pairs}
     found = translate_all(translator, sources, folder.name)

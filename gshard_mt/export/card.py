@@ -45,7 +45,7 @@ def write_card(folder: pathlib.Path, made: Export, form: str, license: str, **mo
     Raises DataError for an evaluation that can't be read.
     """
     # Those of the whole model say nothing about a pruned one.
-    scored = [] if made.pruning else read_evaluations(made.workdir, made.step)
+    scored = [] if made.pruning else read_evaluations(made.workdir, made.name)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent),
         undefined=jinja2.StrictUndefined,

@@ -28,6 +28,12 @@ class Export(NamedTuple):
     tokenizer: Tokenizer
     tensors: Sequence[Tensor]
     pruning: Pruning | None = None  # `run` is what is left
+    averaged: tuple[int, ...] = ()  # the steps whose mean the parameters are, if any
+
+    @property
+    def name(self) -> str:
+        """What the checkpoint is called, as in the run's `eval/`: `7`, or `average-7`."""
+        return f"average-{self.step}" if self.averaged else str(self.step)
 
     @property
     def num_parameters(self) -> int:
@@ -41,6 +47,7 @@ def to_json(export: Export) -> dict[str, Any]:
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "step": export.step,
+        "averaged_steps": list(export.averaged) or None,
         "dtype": export.dtype,
         "num_parameters": export.num_parameters,
         "init_from": origin and origin._asdict() | {"run": pathlib.Path(origin.run).name},

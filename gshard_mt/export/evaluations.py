@@ -27,14 +27,14 @@ class Evaluated(NamedTuple):
     leaked: int | None  # sources that are in the training data; None: nobody looked
 
 
-def read_evaluations(workdir: pathlib.Path, step: int) -> list[Evaluated]:
-    """Reads `eval/<step>/*/table.json`; a test set without one was not evaluated to the end.
+def read_evaluations(workdir: pathlib.Path, checkpoint: str) -> list[Evaluated]:
+    """Reads `eval/<checkpoint>/*/table.json`; a test set without one was not evaluated to the end.
 
     Raises DataError for a table that can't be read.
     """
     remedy = "run gshard-eval again, or delete the folder"
     found = []
-    for path in sorted((workdir / "eval" / str(step)).glob("*/table.json")):
+    for path in sorted((workdir / "eval" / checkpoint).glob("*/table.json")):
         table = read_json(path, TABLE_VERSION, DataError, remedy)
         try:
             found += [

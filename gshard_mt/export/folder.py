@@ -22,7 +22,7 @@ from gshard_mt.model.blueprint import Blueprint, abstract_model
 from gshard_mt.model.layout import describe, lay_out
 from gshard_mt.model.pruning import prune_array
 from gshard_mt.partitioning.mesh import build_mesh
-from gshard_mt.run.checkpoints import Checkpoints
+from gshard_mt.run.checkpoints import AVERAGE, Checkpoints
 from gshard_mt.run.directory import read_run
 from gshard_mt.run.exported import FORMAT, FORMAT_VERSION
 from gshard_mt.run.pruning import Pruning, pruned
@@ -61,7 +61,7 @@ def export(
     write: Writer = write_safetensors,
     pruning: Pruning | None = None,
 ) -> Export:
-    """Writes a checkpoint (`latest`, `best` or a number) to `out`, an empty or new folder.
+    """Writes a checkpoint (`latest`, `best`, a number, `average`) to `out`, an empty or new folder.
 
     Parameters are read one at a time onto one CPU device, whatever mesh saved them, and given to
     `write` as `dtype`, without the experts that a pruning drops. Raises ExportError,
@@ -70,13 +70,15 @@ def export(
     _check_empty(out)
     run = read_run(workdir)
     checkpoints = Checkpoints(workdir, best_by=run.config.train.best_by)
-    number = checkpoints.choose(step)
+    number = checkpoints.choose("latest" if step == AVERAGE else step)
+    averaged = tuple(checkpoints.averaged()) if step == AVERAGE else ()
     grid = build_mesh(1, 1, devices=jax.devices("cpu")[:1])
     tokenizer = load_tokenizer(workdir)
     blueprint = abstract_model(run.config.model, tokenizer.vocab_sizes, grid)
     own = pruned(run, pruning) if pruning else run
     smaller = abstract_model(own.config.model, tokenizer.vocab_sizes, grid)
-    made = Export(workdir, own, number, dtype, tokenizer, lay_out(smaller.params), pruning)
+    tensors = lay_out(smaller.params)
+    made = Export(workdir, own, number, dtype, tokenizer, tensors, pruning, averaged)
 
     out.mkdir(parents=True, exist_ok=True)
     draft = out / UNFINISHED
@@ -122,7 +124,8 @@ def _check_free_space(out: pathlib.Path, needed: int) -> None:
 
 def _read(checkpoints: Checkpoints, made: Export, blueprint: Blueprint) -> Iterator[np.ndarray]:
     """Yields the arrays of the layout; each parameter is freed before the next one is read."""
-    params = checkpoints.read_params(made.step, blueprint.params)
+    step = AVERAGE if made.averaged else str(made.step)
+    params = checkpoints.read_params(step, blueprint.params)
     for _, tensors in itertools.groupby(made.tensors, key=lambda tensor: tensor.leaf):
         whole = np.asarray(next(params))
         for tensor in tensors:

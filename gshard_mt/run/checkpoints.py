@@ -97,7 +97,7 @@ class Checkpoints:
 
     def params_checksum(self, step: str) -> str:
         """Returns a checksum of the parameters of a step, or of all that `average` is made of."""
-        steps = self._averaged() if step == AVERAGE else [self.choose(step)]
+        steps = self.averaged() if step == AVERAGE else [self.choose(step)]
         sums = [self._read_record(each)["checksums"] for each in steps]
         names = sorted({name for each in sums for name in each if name.startswith("params/")})
         values = [[each.get(name) for name in names] for each in sums]
@@ -190,7 +190,7 @@ class Checkpoints:
 
     def _average(self, abstract_params: Any) -> tuple[int, Any]:
         last = self.choose("latest")
-        saved, total = self._averaged(), None
+        saved, total = self.averaged(), None
         add = jax.jit(functools.partial(jax.tree.map, jnp.add), donate_argnums=0)
         for step in saved:
             params = self._restore(step, {"params": abstract_params})[0]["params"]
@@ -198,21 +198,25 @@ class Checkpoints:
         divide = jax.jit(lambda tree: jax.tree.map(lambda x: x / len(saved), tree))
         return last, divide(total)
 
-    def _averaged(self) -> list[int]:
+    def averaged(self) -> list[int]:
         """Returns the steps of `average`: without step 0, which another run has trained."""
         steps = self.steps()
         return [step for step in steps if step] or steps
 
-    def read_params(self, step: int, abstract_params: Any) -> Iterator[jax.Array]:
+    def read_params(self, step: str, abstract_params: Any) -> Iterator[jax.Array]:
         """Yields a step's parameters one by one, in the order of the tree's leaves.
 
-        Memory need not hold them all. Raises DamagedError if one is not what was saved.
+        Memory need not hold them all. `average` gives what `restore_params` does. Raises
+        DamagedError if one is not what was saved.
         """
+        steps = self.averaged() if step == AVERAGE else [self.choose(step)]
         for path, tree in jax.tree.flatten_with_path(abstract_params)[0]:
             for entry in reversed(path):
                 tree = {entry.key: tree}
+            parts = (self._restore(each, {"params": tree}, _restore_part)[0] for each in steps)
+            leaves = (leaf for part in parts for leaf in jax.tree.leaves(part))
             # No name holds the array, so that it can be freed before the next one is read.
-            yield from jax.tree.leaves(self._restore(step, {"params": tree}, _restore_part)[0])
+            yield functools.reduce(jnp.add, leaves) / len(steps) if steps[1:] else next(leaves)
 
     def check(self) -> None:
         """Raises TrainingError if the save in progress has failed."""

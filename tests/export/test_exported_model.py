@@ -5,6 +5,7 @@ import json
 import pathlib
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -53,6 +54,18 @@ def test_in_bfloat16_it_is_rounded_once(made, tmp_path):
     for name in ("target_embedding_VM", "source_embedding_VM"):
         assert rounded[name].dtype == np.float32
         np.testing.assert_array_equal(rounded[name], whole[name].astype("bfloat16"))
+
+
+def test_the_average_of_checkpoints_is_exported_as_it_is_translated_with(made, tmp_path):
+    exported = export(made.workdir, tmp_path / "model", "average")
+    assert (exported.step, exported.averaged, exported.name) == (7, (3, 7), "average-7")
+    record = json.loads((tmp_path / "model" / "config.json").read_text(encoding="utf-8"))
+    assert record["step"] == 7 and record["averaged_steps"] == [3, 7]
+    assert "the mean of steps 3, 7" in (tmp_path / "model" / "README.md").read_text()
+    average, both = load(tmp_path / "model", "latest"), load(made.workdir, "average")
+    jax.tree.map(np.testing.assert_array_equal, average.params, both.params)
+    other = load(made.workdir, "7").params["target_embedding_VM"]
+    assert np.any(np.asarray(other) != np.asarray(average.params["target_embedding_VM"]))
 
 
 def test_it_knows_of_its_run_what_commands_need(made, folder):
