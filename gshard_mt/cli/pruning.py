@@ -4,19 +4,18 @@
 import pathlib
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from gshard_mt.errors import ConfigError
-from gshard_mt.run.directory import Run
-from gshard_mt.run.exported import is_export
-from gshard_mt.run.journal import read_history
-from gshard_mt.run.pruning import Pruning, plan_pruning
 
-ReadPruning = Callable[[pathlib.Path, Run, str], Pruning | None]
+if TYPE_CHECKING:
+    from gshard_mt.run.directory import Run
+    from gshard_mt.run.pruning import Pruning
 
 
-def define_pruning() -> ReadPruning:
+def define_pruning() -> "Callable[[pathlib.Path, Run, str], Pruning | None]":
     """Defines `--keep_experts` and `--languages`; returns what reads them for a run and a step."""
     share = flags.DEFINE_float(
         "keep_experts",
@@ -30,7 +29,11 @@ def define_pruning() -> ReadPruning:
         "With --keep_experts: the source languages whose loads count, e.g. de,fr (default: all).",
     )
 
-    def read(folder: pathlib.Path, run: Run, step: str) -> Pruning | None:
+    def read(folder: pathlib.Path, run: "Run", step: str) -> "Pruning | None":
+        from gshard_mt.run.exported import is_export
+        from gshard_mt.run.journal import read_history
+        from gshard_mt.run.pruning import plan_pruning
+
         if share.value is None:
             if languages.value:
                 raise ConfigError("--languages: found without --keep_experts; accepted: both")
