@@ -19,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gshard_mt.errors import ConfigError
 from gshard_mt.serve.batcher import Batcher
+from gshard_mt.serve.gathered import GatheredWrites
 from gshard_mt.serve.limits import Limits
 
 Application = Callable[..., Awaitable[None]]  # ASGI
@@ -62,7 +63,7 @@ class Connection(H11Protocol):
     limits = Limits()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(GatheredWrites(transport, self.loop))  # type: ignore[arg-type]
         self._sends: asyncio.TimerHandle | None = None
         self._reads: asyncio.TimerHandle | None = None
         self._probes: asyncio.TimerHandle | None = None

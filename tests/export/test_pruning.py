@@ -88,12 +88,11 @@ def test_a_dropped_expert_gives_its_tokens_to_the_best_one_left(gate, options):
     assert np.all(np.sum(pruned.weight_GSK, -1)[is_token_GS] > 0)
 
 
-def test_the_run_pruned_on_the_fly_translates_as_its_export(made, pruning, folder):
+def test_the_run_pruned_on_the_fly_is_its_export(made, pruning, folder):
     run = read_trained(made.workdir)
     on_the_fly = load_translator(made.workdir, run.config, "7", pruning)
     exported = load_translator(folder, read_trained(folder).config, "latest")
     assert on_the_fly.config.model == exported.config.model
-    assert on_the_fly.list_best(LINES, 2) == exported.list_best(LINES, 2)
     jax.tree.map(np.testing.assert_array_equal, on_the_fly.params, exported.params)
 
 

@@ -246,6 +246,13 @@ def test_a_client_that_sends_no_more_gets_all_its_answers(translator, number, ve
     assert found == [{"translations": [f"{n}a"]} for n in range(number)]
 
 
+def test_head_and_body_of_an_answer_are_sent_together(translator):
+    with serving(translator) as served, connect(served.port) as client:
+        for _ in range(20):
+            client.sendall(post(b'{"text": "ab"}'))
+            assert client.recv(4096).endswith(b'\r\n\r\n{"translations":["ba"]}')
+
+
 def test_a_client_that_sends_no_more_and_waits_long_gets_interim_responses(translator):
     with serving(translator, Limits(probe_seconds=0.05)) as served:
         translator.hold()
