@@ -100,11 +100,11 @@ def _compare(workdir: pathlib.Path, out: pathlib.Path, run: "Run", step: str) ->
         prepared = open_prepared(data_dir)
         if prepared.fingerprint != run.data_fingerprint:
             raise DataError(f"{data_dir}: not the data that {workdir} was trained on")
-        dev = held_out(prepared, "dev")
+        table = compare(workdir, out, held_out(prepared, "dev"), step)
     except DataError as error:
         print(f"not compared  {error}; give --data_dir", file=sys.stderr)
         return
-    print("\n".join(compare(workdir, out, dev, step).to_text()))
+    print("\n".join(table.to_text()))
 
 
 entry = cli_flags.command(main)

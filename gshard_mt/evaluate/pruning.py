@@ -10,6 +10,7 @@ from typing import NamedTuple
 from gshard_mt.config.records import MeshConfig
 from gshard_mt.data.normalization import one_line
 from gshard_mt.decode.translate import load_translator
+from gshard_mt.errors import DataError
 from gshard_mt.evaluate.evaluate import translate_all
 from gshard_mt.evaluate.scores import Score, score
 from gshard_mt.evaluate.test_sets import TestSet
@@ -27,9 +28,11 @@ class _Evaluated(NamedTuple):
 def compare(workdir: pathlib.Path, exported: pathlib.Path, test: TestSet, step: str) -> Table:
     """Returns a table of both models' scores on the sentences of the export's languages.
 
-    Both translate on all devices with the run's own search.
+    Both translate on all devices with the run's own search. Raises DataError if there are none.
     """
     pairs = [pair for pair in read_trained(exported).train_pairs if pair in test.pairs]
+    if not pairs:
+        raise DataError(f"the data have no {test.name} sentences of the languages of {exported}")
     models = ((workdir, step), (exported, "latest"))
     both = [_evaluate(*model, test, pairs) for model in models]
     rows = [[pair, *_cells([each.scores[pair] for each in both])] for pair in pairs]
