@@ -10,6 +10,9 @@ import pytest
 import safetensors.numpy
 
 from gshard_mt.decode.translate import load_translator
+from gshard_mt.errors import DataError
+from gshard_mt.evaluate.pruning import compare
+from gshard_mt.evaluate.test_sets import TestSet
 from gshard_mt.export.folder import export
 from gshard_mt.routing.gating import GATES
 from gshard_mt.run.exported import read_trained
@@ -51,12 +54,18 @@ def folder(made, pruning) -> pathlib.Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def whole(made) -> pathlib.Path:
+    out = made.workdir.parent / "whole"
+    export(made.workdir, out)
+    return out
+
+
 def arrays(folder: pathlib.Path) -> dict[str, np.ndarray]:
     return safetensors.numpy.load_file(folder / "model.safetensors")
 
 
-def test_every_layer_keeps_its_own_experts(made, pruning, folder):
-    export(made.workdir, whole := folder.with_name("whole"))
+def test_every_layer_keeps_its_own_experts(made, pruning, folder, whole):
     before, after = arrays(whole), arrays(folder)
     assert len(set(pruning.kept.values())) > 1 and len(pruning.kept) == len(LAYERS)
     assert set(before) == set(after)
@@ -122,6 +131,18 @@ def test_commands_prune(made, folder, tmp_path):
     assert done.returncode == 0, done.stderr.decode()
     assert "not compared" in done.stderr.decode()  # the data of a made run are not there
     jax.tree.map(np.testing.assert_array_equal, *map(arrays, (tmp_path / "model", folder)))
+
+
+def test_the_table_has_the_sentences_of_the_languages_that_stay(made, folder, whole):
+    same = [(line, "A dog runs.") for line in LINES]
+    table = compare(made.workdir, folder, TestSet("dev", {"de-en": same, "fr-en": same}), "7")
+    assert [row[0] for row in table.rows] == ["de-en"]
+    before, after = (sum(array.size for array in arrays(each).values()) for each in (whole, folder))
+    assert ["parameters", f"{before:,}", f"{after:,}", f"{after - before:+,}"] in [
+        row[:4] for row in table.footer
+    ]
+    with pytest.raises(DataError, match="no dev sentences of the languages"):
+        compare(made.workdir, folder, TestSet("dev", {"fr-en": same}), "7")
 
 
 def test_an_output_is_resumed_with_the_same_experts_only(made, tmp_path):
