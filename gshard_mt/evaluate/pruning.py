@@ -28,7 +28,8 @@ class _Evaluated(NamedTuple):
 def compare(workdir: pathlib.Path, exported: pathlib.Path, test: TestSet, step: str) -> Table:
     """Returns a table of both models' scores on the sentences of the export's languages.
 
-    Both translate on all devices with the run's own search. Raises DataError if there are none.
+    Both translate on all devices with the run's own search. Raises DataError if the test set has
+    none of these languages.
     """
     pairs = [pair for pair in read_trained(exported).train_pairs if pair in test.pairs]
     if not pairs:
