@@ -32,8 +32,9 @@ _FORMAT = flags.DEFINE_enum(
     "format", "safetensors", ["safetensors", "ctranslate2"], "What the folder is made for."
 )
 _DTYPE = flags.DEFINE_enum(
-    "dtype", None, KEYS["model.dtype"].accepted.names,
-    "Number format of the arrays in safetensors files. (default: float32)",
+    "dtype", None, [*KEYS["model.dtype"].accepted.names, "int8"],
+    "Number format of the arrays in safetensors files; int8 is for the weights, with scales. "
+    "(default: float32)",
 )  # fmt: skip
 _QUANTIZATION = flags.DEFINE_enum(
     "quantization", None,

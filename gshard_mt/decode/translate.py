@@ -22,11 +22,12 @@ from gshard_mt.errors import CheckpointError
 from gshard_mt.model.blueprint import Blueprint, abstract_model
 from gshard_mt.model.layout import assemble, lay_out
 from gshard_mt.model.pruning import prune_params
+from gshard_mt.model.quantized import has_fast_integers
 from gshard_mt.model.transformer import EncodedSource, stack_encodings
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.run.checkpoints import AVERAGE, Checkpoints
-from gshard_mt.run.exported import is_export, read_export
+from gshard_mt.run.exported import INT8, is_export, read_export
 from gshard_mt.run.pruning import Pruning, with_experts
 
 SHORTEST_BUCKET = 16  # source positions; each bucket is twice as long as the one before
@@ -56,7 +57,7 @@ class Translator:
     step: int
     name: str
 
-    def __init__(self, config: Config, tokenizer: Tokenizer, mesh: Mesh):
+    def __init__(self, config: Config, tokenizer: Tokenizer, mesh: Mesh, quantized: bool = False):
         is_cpu = mesh.devices.flat[0].platform == "cpu"
         if is_cpu:
             # The products of decoding are small: there bfloat16 costs more in casts than it saves.
@@ -64,7 +65,9 @@ class Translator:
                 config, model=dataclasses.replace(config.model, dtype="float32")
             )
         self.config, self.mesh, self.tokenizer = config, mesh, tokenizer
-        self.blueprint: Blueprint = abstract_model(config.model, tokenizer.vocab_sizes, mesh)
+        self.blueprint: Blueprint = abstract_model(
+            config.model, tokenizer.vocab_sizes, mesh, quantized=quantized
+        )
         build = self.blueprint.build
         self._encode = jax.jit(lambda params, source_BL: encode_source(build(params), source_BL))
         self._search = jax.jit(
@@ -213,12 +216,16 @@ def _load_export(folder: pathlib.Path, config: Config, step: str, mesh: Mesh) ->
         raise CheckpointError(
             f"--step: found {step}, accepted: latest, or {model.step}, the only step in {folder}"
         )
-    translator = Translator(config, load_tokenizer(folder), mesh)
-    like = translator.blueprint.params
-    tensors = lay_out(like)
-    model.check_shapes({tensor.name: tensor.shape for tensor in tensors})
+    is_cpu = mesh.devices.flat[0].platform == "cpu"
+    quantized = model.dtype == INT8 and is_cpu and has_fast_integers()
+    tokenizer = load_tokenizer(folder)
+    whole = abstract_model(config.model, tokenizer.vocab_sizes, mesh).params
+    model.check_shapes({tensor.name: tensor.shape for tensor in lay_out(whole)})
+    translator = Translator(config, tokenizer, mesh, quantized)
     translator.step, translator.name = model.step, str(model.step)
-    translator.params = assemble(like, model.read([tensor.name for tensor in tensors]))
+    like = translator.blueprint.params
+    names = [tensor.name for tensor in lay_out(like)]
+    translator.params = assemble(like, model.read_stored(names) if quantized else model.read(names))
     return translator
 
 

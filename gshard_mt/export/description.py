@@ -13,8 +13,9 @@ from gshard_mt.data.tokenizer import Tokenizer, bos_id, eos_id, pad_id, unk_id
 from gshard_mt.languages import source_language
 from gshard_mt.model.layers import NORM_EPSILON, POSITION_BASE
 from gshard_mt.model.layout import Tensor
+from gshard_mt.partitioning.axes import SUMMED, letters_of, scale_letters
 from gshard_mt.run.directory import Run
-from gshard_mt.run.exported import FORMAT, FORMAT_VERSION, SECTIONS
+from gshard_mt.run.exported import FORMAT, FORMAT_VERSION, INT8, SECTIONS, scale_name
 from gshard_mt.run.pruning import Pruning
 
 
@@ -34,6 +35,23 @@ class Export(NamedTuple):
     def name(self) -> str:
         """What the checkpoint is called, as in the run's `eval/`: `7`, or `average-7`."""
         return f"average-{self.step}" if self.averaged else str(self.step)
+
+    @property
+    def stored(self) -> list[Tensor]:
+        """What the files hold: in 8 bits, a weight is followed by its scale."""
+        found = []
+        for tensor in self.tensors:
+            found.append(tensor)
+            if self.is_quantized(tensor):
+                letters = letters_of(tensor.name)
+                sizes = dict(zip(letters, tensor.shape, strict=True))
+                shape = tuple(sizes[letter] for letter in scale_letters(letters))
+                found.append(tensor._replace(name=scale_name(tensor.name), shape=shape))
+        return found
+
+    def is_quantized(self, tensor: Tensor) -> bool:
+        """Whether a parameter is stored in 8 bits with a scale."""
+        return self.dtype == INT8 and letters_of(tensor.name) in SUMMED
 
     @property
     def num_parameters(self) -> int:

@@ -21,10 +21,12 @@ from gshard_mt.export.tensors import MAX_BYTES, write_tensors
 from gshard_mt.model.blueprint import Blueprint, abstract_model
 from gshard_mt.model.layout import describe, lay_out
 from gshard_mt.model.pruning import prune_array
+from gshard_mt.model.quantized import quantize_weight
+from gshard_mt.partitioning.axes import letters_of
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import AVERAGE, Checkpoints
 from gshard_mt.run.directory import read_run
-from gshard_mt.run.exported import FORMAT, FORMAT_VERSION
+from gshard_mt.run.exported import FORMAT, FORMAT_VERSION, INT8
 from gshard_mt.run.pruning import Pruning, pruned
 
 UNFINISHED = ".unfinished"  # subfolder for files of an export in progress
@@ -42,11 +44,11 @@ def write_safetensors(
     license: str = "",
 ) -> None:
     """Writes files of at most `max_bytes` of arrays, `config.json`, the tokenizer and the card."""
-    described = describe(made.tensors)
+    described = describe(made.stored)
     write_card(folder, made, "safetensors", license, numbers=made.dtype, arrays=described)
     step = str(made.step)
     metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "step": step}
-    write_tensors(folder, _sizes(made), arrays, metadata, max_bytes)
+    write_tensors(folder, _sizes(made), _quantized(made, arrays), metadata, max_bytes)
     (folder / "tokenizer").mkdir()
     for path in (made.workdir / "tokenizer").iterdir():  # not copytree: of a read-only folder it
         shutil.copyfile(path, folder / "tokenizer" / path.name)  # makes one that can't be moved
@@ -64,8 +66,8 @@ def export(
     """Writes a checkpoint (`latest`, `best`, a number, `average`) to `out`, an empty or new folder.
 
     Parameters are read one at a time onto one CPU device, whatever mesh saved them, and given to
-    `write` as `dtype`, without the experts that a pruning drops. Raises ExportError,
-    CheckpointError or DataError.
+    `write` as `dtype`, for int8 as float32, without the experts that a pruning drops. Raises
+    ExportError, CheckpointError or DataError.
     """
     _check_empty(out)
     run = read_run(workdir)
@@ -100,8 +102,28 @@ def export(
 
 def _sizes(made: Export) -> dict[str, int]:
     """Returns the bytes of each array."""
-    itemsize = jnp.dtype(made.dtype).itemsize
-    return {tensor.name: itemsize * math.prod(tensor.shape) for tensor in made.tensors}
+    small = jnp.dtype(made.dtype).itemsize
+    large = jnp.dtype(_read_dtype(made)).itemsize
+    return {
+        tensor.name: (small if made.is_quantized(tensor) else large) * math.prod(tensor.shape)
+        for tensor in made.stored
+    }
+
+
+def _read_dtype(made: Export) -> str:
+    """Returns the type of arrays before any are quantized."""
+    return "float32" if made.dtype == INT8 else made.dtype
+
+
+def _quantized(made: Export, arrays: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yields what the files hold; the arrays come in the order of the tensors."""
+    for tensor, array in zip(made.tensors, arrays, strict=True):
+        if made.is_quantized(tensor):
+            weight = quantize_weight(array, letters_of(tensor.name))
+            yield np.asarray(weight.values)
+            yield np.asarray(weight.scale)
+        else:
+            yield array
 
 
 def _check_empty(out: pathlib.Path) -> None:
@@ -133,5 +155,5 @@ def _read(checkpoints: Checkpoints, made: Export, blueprint: Blueprint) -> Itera
             if made.pruning:
                 part = prune_array(tensor.name, part, made.pruning.kept)
             # safetensors writes the memory as it is and ignores strides.
-            yield np.ascontiguousarray(part.astype(jnp.dtype(made.dtype), copy=False))
+            yield np.ascontiguousarray(part.astype(jnp.dtype(_read_dtype(made)), copy=False))
         del whole, part

@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.layers import key_stream
+from gshard_mt.model.quantized import quantize_params
 from gshard_mt.model.transformer import Transformer
 from gshard_mt.partitioning.axes import letters_of, parameter_rules
 from gshard_mt.partitioning.placement import check_shape, sharding
@@ -31,18 +32,24 @@ class Blueprint(NamedTuple):
 
 
 def abstract_model(
-    config: ModelConfig, vocab_sizes: tuple[int, int], mesh: Mesh, shard_parameters: bool = False
+    config: ModelConfig,
+    vocab_sizes: tuple[int, int],
+    mesh: Mesh,
+    shard_parameters: bool = False,
+    quantized: bool = False,
 ) -> Blueprint:
     """Determines all shapes and shardings without computing anything.
 
     A parameter is sharded by the letters at the end of its name: by `axes.RULES`, or with
     `shard_parameters` (the config's `mesh.shard_parameters`) by `axes.PARAMETER_RULES`, which
     store it in as many parts as there are devices. Raises ConfigError where the mesh does not
-    divide an axis.
+    divide an axis. A quantized model has weights of 8 bits, which can't be trained.
     """
     model = nnx.eval_shape(lambda: Transformer(config, vocab_sizes, key_stream(jax.random.key(0))))
     graphdef, variables = nnx.split(model)
     shapes = nnx.to_pure_dict(variables)
+    if quantized:
+        shapes = jax.eval_shape(quantize_params, shapes)
     letters = jax.tree.map_with_path(lambda path, _: letters_of(path[-1].key), shapes)
 
     def add_sharding(path, shape, axes: str) -> jax.ShapeDtypeStruct:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from gshard_mt.model.quantized import Quantized, quantized_product
 from gshard_mt.partitioning.annotate import platform
 
 Sizes = dict[str, int]  # axis letter -> size of the axis
@@ -39,12 +40,14 @@ def uniform_parameter(
     return nnx.Param(value)
 
 
-def contract(spec: str, x: jax.Array, w: jax.Array, dtype: Any) -> jax.Array:
+def contract(spec: str, x: jax.Array, w: jax.Array | Quantized, dtype: Any) -> jax.Array:
     """An einsum of two operands, multiplied in `dtype` and summed in float32, gradients included.
 
     JAX's own gradient of a bfloat16 product with a float32 result multiplies in float32, which
     is several times slower on hardware with bfloat16 units.
     """
+    if isinstance(w, Quantized):
+        return quantized_product(spec, x, w).astype(dtype)
     return _contract(spec, x, w, dtype)  # type: ignore[return-value]
 
 

@@ -32,6 +32,8 @@ def lay_out(params: Any) -> list[Tensor]:
     tensors = []
     for leaf, (path, like) in enumerate(jax.tree.flatten_with_path(params)[0]):
         keys = [entry.key for entry in path]
+        if keys[-1].startswith("values_"):
+            keys.pop()  # a quantized weight has the name of the weight, and its scale is below it
         if keys[0] not in _STACKS:
             tensors.append(Tensor(".".join(keys), like.shape, leaf, None))
             continue

@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-import functools
 from typing import NamedTuple
 
 import jax
@@ -13,6 +12,7 @@ from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.depth import keep
 from gshard_mt.model.feed_forward import FeedForward
 from gshard_mt.model.layers import Keys, Sizes, contract, dropout, split_key, uniform_parameter
+from gshard_mt.model.quantized import Quantized, letters_in, quantize
 from gshard_mt.partitioning.all_to_all import expert_all_to_all
 from gshard_mt.partitioning.annotate import map_shards, platform, shard
 from gshard_mt.partitioning.axes import letters_of
@@ -198,7 +198,8 @@ class MixtureOfExperts(nnx.Module):
         own experts, and a reduce-scatter returns the sums."""
         weights = (self.wi_EMH[...], self.wo_EHM[...])
         keys = () if key is None else (key,)
-        letters = ("GSM", "GSK", "GSK", "EMH", "EHM", *("" for _ in keys))
+        split = [letters_in(w, letters) for w, letters in zip(weights, ("EMH", "EHM"), strict=True)]
+        letters = ("GSM", "GSK", "GSK", *split, *("" for _ in keys))
         run = map_shards(self._dropless_experts, letters, "GSM")
         return run(x_GSM, routing.expert_GSK, routing.weight_GSK, *weights, *keys)
 
@@ -213,12 +214,20 @@ class MixtureOfExperts(nnx.Module):
         row_SK, choice_R, size_E = sort_choices(expert_SK, weight_SK > 0, num_experts)
         tables = (row_SK[None], choice_R[None])
         x_RM = permute_tokens(x_SM[None], *tables)[0]
-        multiply = functools.partial(grouped_product, size_E=size_E, platform=platform())
-        h_RH = jax.nn.relu(multiply(x_RM, wi_EMH.astype(dtype)).astype(dtype))
+        h_RH = jax.nn.relu(_multiply(x_RM, wi_EMH, size_E).astype(dtype))
         if key is not None:
             key = jax.random.fold_in(key, mesh_index("EH"))
         h_RH = dropout(h_RH, self.config.ffn_dropout_rate, key)
-        y_RM = multiply(h_RH, wo_EHM.astype(dtype))
+        y_RM = _multiply(h_RH, wo_EHM, size_E)
         y_SM = unpermute_outputs(y_RM[None], weight_SK[None], *tables)[0]
         y_SM = keep(mesh_sum_scatter(mesh_sum(y_SM, "H"), "E"))
         return y_SM.reshape(x_GSM.shape).astype(dtype)
+
+
+def _multiply(x_RM: jax.Array, w_EMH: jax.Array | Quantized, size_E: jax.Array) -> jax.Array:
+    """Rows times the matrix of their expert, in the type of the rows or, if quantized, in int8."""
+    if not isinstance(w_EMH, Quantized):
+        return grouped_product(x_RM, w_EMH.astype(x_RM.dtype), size_E, platform())
+    values_RM, scale_R = quantize(x_RM, (1,))
+    y_RH = grouped_product(values_RM, w_EMH.values, size_E, platform(), w_EMH.scale)
+    return y_RH * scale_R[:, None]

@@ -3,6 +3,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 from jax.core import Tracer
@@ -64,14 +65,15 @@ def _automatic_axes() -> tuple[str, ...]:
 
 def map_shards(
     function: Callable,
-    letters_in: Sequence[str],
+    letters_in: Sequence[Any],
     letters_out: str | tuple[str, ...],
     mesh_axes: Sequence[str] | None = None,
 ) -> Callable:
     """Runs `function` on every device's own part of its arguments; plain `function` without a mesh.
 
-    Letters determine how arguments and results are split, "" for not at all; `letters_out` is a
-    string for one result, a tuple for a tuple. Inside, only `collectives` communicate.
+    Letters determine how arguments and results are split, "" for not at all. An argument of several
+    arrays has a tree of letters; `letters_out` is a string for one result, a tuple for a tuple.
+    Inside, only `collectives` communicate.
 
     With `mesh_axes` only these are manual and the rest of the mesh stays automatic, so annotations
     work inside too (the paper's manual part of an automatic program, section 3.2). Letters then
@@ -89,7 +91,7 @@ def map_shards(
 
     return jax.shard_map(
         function,
-        in_specs=tuple(map(cut, letters_in)),
+        in_specs=jax.tree.map(cut, tuple(letters_in)),
         out_specs=jax.tree.map(cut, letters_out),
         axis_names=set(manual),
         check_vma=False,  # allows a loop that starts from zeros and adds a device's own part

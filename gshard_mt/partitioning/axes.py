@@ -54,6 +54,10 @@ PARAMETER_RULES = RULES | {"M": ("data", "expert")}
 WHOLE = ("ME", "M")
 WHOLE_RULES = {"P": RULES["P"]}
 
+# The letters of matrices and tables, and those that a product with them sums over. Quantized to
+# 8 bits, they have a scale for each index of the other letters.
+SUMMED = {"MND": "M", "NDM": "ND", "MH": "M", "HM": "H", "EMH": "M", "EHM": "H", "VM": "M"}
+
 # One array axis in a spec: not split, split over one mesh axis, or over several.
 AxisSpec = None | str | tuple[str, ...]
 
@@ -91,6 +95,11 @@ def parameter_rules(letters: str, shard_parameters: bool) -> Mapping[str, tuple[
 def letters_of(name: str) -> str:
     """Returns the letters at the end of an array's name: `ME` of `wg_ME`."""
     return name.rsplit("_", 1)[1]
+
+
+def scale_letters(letters: str) -> str:
+    """Returns the letters of a quantized weight's scale: `ND` for `MND`."""
+    return "".join(letter for letter in letters if letter not in SUMMED[letters])
 
 
 def names(entry: AxisSpec) -> tuple[str, ...]:

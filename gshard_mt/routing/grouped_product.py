@@ -11,18 +11,31 @@ _BLOCK_SIZES = (16, 512)  # rows of one product on CPUs, at least and at most
 
 
 def grouped_product(
-    x_RM: jax.Array, w_EMH: jax.Array, size_E: jax.Array, platform: str
+    x_RM: jax.Array,
+    w_EMH: jax.Array,
+    size_E: jax.Array,
+    platform: str,
+    scale_EH: jax.Array | None = None,
 ) -> jax.Array:
     """Returns `x_r · w_e` [R, H] in float32 for the rows r of every expert e.
+
+    If both are int8, the sums are int32, and `scale_EH` multiplies them; there is no gradient.
 
     An expert's rows are contiguous, in the order of experts; rows past the last expert give zeros.
     The work grows with the rows in use, not with R. `platform` is the compilation target: XLA:CPU's
     `ragged_dot` multiplies all rows with all matrices, so for "cpu" blocks of rows are multiplied
     one after another.
     """
-    if platform == "cpu":
+    if platform == "cpu" and scale_EH is None:
         return _blocked(x_RM, w_EMH, size_E)
-    return jax.lax.ragged_dot(x_RM, w_EMH, size_E, preferred_element_type=jnp.float32)
+    if platform == "cpu":
+        return _multiply_rows("RM,MH->RH", x_RM, w_EMH, size_E, w_EMH.shape[2], scale_EH)
+    sums = jnp.float32 if scale_EH is None else jnp.int32
+    y_RH = jax.lax.ragged_dot(x_RM, w_EMH, size_E, preferred_element_type=sums)
+    if scale_EH is None:
+        return y_RH
+    expert_R = jnp.searchsorted(jnp.cumsum(size_E), jnp.arange(len(x_RM)), side="right")
+    return y_RH.astype(jnp.float32) * scale_EH.at[expert_R].get(mode="fill", fill_value=0)
 
 
 class _Blocks(NamedTuple):
@@ -57,8 +70,12 @@ def _cut(size_E: jax.Array, num_rows: int, block: int) -> _Blocks:
     return _Blocks(last_E[-1], expert_I, start_I, end_E[expert_I])
 
 
-def _multiply_rows(spec: str, x_RM, w_EMH, size_E, width: int) -> jax.Array:
-    """Blocks of x times their expert's matrix, by the einsum `spec`; float32 [R, width]."""
+def _multiply_rows(spec: str, x_RM, w_EMH, size_E, width: int, scale_EH=None) -> jax.Array:
+    """Blocks of x times their expert's matrix, by the einsum `spec`; float32 [R, width].
+
+    With a scale, integers are multiplied.
+    """
+    sums = jnp.float32 if scale_EH is None else jnp.int32
     num_rows, block = x_RM.shape[0], _block_size(x_RM.shape[0], size_E.size)
     blocks = _cut(size_E, num_rows, block)
     x_RM = jnp.pad(x_RM, ((0, block), (0, 0)))  # a slice past the end would be moved inside
@@ -68,7 +85,9 @@ def _multiply_rows(spec: str, x_RM, w_EMH, size_E, width: int) -> jax.Array:
         block_RM = jax.lax.dynamic_slice_in_dim(x_RM, start, block)
         w_MH = jax.lax.dynamic_index_in_dim(w_EMH, blocks.expert_I[index], keepdims=False)
         is_own_R1 = (start + jnp.arange(block) < blocks.end_I[index])[:, None]
-        product_RH = jnp.einsum(spec, block_RM, w_MH, preferred_element_type=jnp.float32)
+        product_RH = jnp.einsum(spec, block_RM, w_MH, preferred_element_type=sums)
+        if scale_EH is not None:
+            product_RH = product_RH.astype(jnp.float32) * scale_EH[blocks.expert_I[index]]
         product_RH = jnp.where(is_own_R1, product_RH, 0.0)
         # The next expert overwrites what is written past the expert's rows.
         return jax.lax.dynamic_update_slice_in_dim(y_RH, product_RH, start, 0)

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +15,11 @@ from gshard_mt.config.keys import from_json
 from gshard_mt.config.records import Config
 from gshard_mt.documents import in_one_line, read_json
 from gshard_mt.errors import CheckpointError
+from gshard_mt.partitioning.axes import SUMMED, letters_of, scale_letters
 from gshard_mt.run.directory import Origin, Run, read_run
 
 FORMAT, FORMAT_VERSION = "gshard-mt", 1
+INT8 = "int8"  # the `dtype` of an export whose weights have 8 bits
 _REMEDY = "export the run again"
 # Sections of the config that an export records, and their keys: without names, all of them.
 SECTIONS: dict[str, tuple[str, ...]] = {
@@ -47,11 +49,15 @@ class ExportedModel(NamedTuple):
 
     def check_shapes(self, expected: dict[str, tuple[int, ...]]) -> None:
         """Raises CheckpointError if the files don't have these arrays, or are damaged."""
-        found = {}
+        expected, found = dict(expected), {}
         with self._reading():
             for path in self._files():
                 with safetensors.safe_open(path, framework="flax") as file:
-                    found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+                    for name in file.keys():
+                        array = file.get_slice(name)
+                        found[name] = tuple(array.get_shape())
+                        if array.get_dtype() == "I8" and name in expected:
+                            expected |= _scale(name, expected[name])
         for name in sorted({*expected, *found}):
             if expected.get(name) != found.get(name):
                 raise CheckpointError(
@@ -61,13 +67,28 @@ class ExportedModel(NamedTuple):
 
     def read(self, names: Sequence[str]) -> Iterator[np.ndarray]:
         """Yields arrays as float32, whatever their type is. Raises CheckpointError."""
+        with self._arrays() as read:
+            for name in names:
+                array = read(name)
+                if array.dtype == np.int8:
+                    letters = letters_of(name)
+                    axes = [letters.index(letter) for letter in SUMMED[letters]]
+                    array = array * np.expand_dims(read(scale_name(name)), axes)
+                yield array.astype(np.float32)
+
+    def read_stored(self, names: Sequence[str]) -> Iterator[np.ndarray]:
+        """Yields arrays as they are in the files. Raises CheckpointError."""
+        with self._arrays() as read:
+            yield from map(read, names)
+
+    @contextlib.contextmanager
+    def _arrays(self) -> Iterator[Callable[[str], np.ndarray]]:
         with contextlib.ExitStack() as stack, self._reading():
             files = {}
             for path in self._files():
                 file = stack.enter_context(safetensors.safe_open(path, framework="flax"))
                 files |= dict.fromkeys(file.keys(), file)
-            for name in names:
-                yield np.asarray(files[name].get_tensor(name)).astype(np.float32)
+            yield lambda name: np.asarray(files[name].get_tensor(name))
 
     def _files(self) -> list[pathlib.Path]:
         files = sorted(self.folder.glob("model*.safetensors"))
@@ -83,6 +104,17 @@ class ExportedModel(NamedTuple):
             raise CheckpointError(
                 f"{self.folder}: can't be read ({in_one_line(error)}); {_REMEDY}"
             ) from error
+
+
+def scale_name(name: str) -> str:
+    """Returns the name of the scale of an array of 8 bits: `wq_MND.scale_ND` for `wq_MND`."""
+    return f"{name}.scale_{scale_letters(letters_of(name))}"
+
+
+def _scale(name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    letters = letters_of(name)
+    sizes = dict(zip(letters, shape, strict=True))
+    return {scale_name(name): tuple(sizes[letter] for letter in scale_letters(letters))}
 
 
 def is_export(folder: pathlib.Path) -> bool:

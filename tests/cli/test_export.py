@@ -48,6 +48,17 @@ def test_a_run_becomes_a_folder(workdir, tmp_path):
     assert "\nlicense: cc-by-4.0\n" in (out / "README.md").read_text(encoding="utf-8")
 
 
+def test_a_model_in_8_bits_translates(workdir, tmp_path):
+    flags = ("--workdir", workdir, "--out", tmp_path / "out", "--dtype", "int8")
+    with first_devices(1):
+        done = call("export", *flags)
+    assert done.returncode == 0, done.stderr.decode()
+    assert " parameters in int8, " in done.stdout.decode()
+    done = call("translate", "--model", tmp_path / "out", input=b"ein Hund\n")
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.count(b"\n") == 1
+
+
 def test_a_bad_flag_is_one_line(workdir, tmp_path):
     flags = ("--workdir", workdir)
     line = refused(call("export", *flags, "--out", tmp_path / "out", "--dtype=float16"))

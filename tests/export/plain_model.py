@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 INDEX = "model.safetensors.index.json"
-DTYPES = {"F32": np.dtype("<f4"), "BF16": np.dtype("<u2")}
+DTYPES = {"F32": np.dtype("<f4"), "BF16": np.dtype("<u2"), "I8": np.dtype("i1")}
 
 
 class Model(NamedTuple):
@@ -28,7 +28,17 @@ def read(folder: pathlib.Path) -> Model:
     arrays = {}
     for name in sorted(files):
         arrays |= read_file(folder / name)
-    return Model(config, arrays)
+    return Model(config, {name: scaled(name, arrays) for name in arrays})
+
+
+def scaled(name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns an array as float32: of type int8, times its scale."""
+    array, letters = arrays[name], name.rsplit("_", 1)[1]
+    if array.dtype != np.int8:
+        return array
+    (scale,) = (other for other in arrays if other.startswith(f"{name}.scale_"))
+    summed = [i for i, c in enumerate(letters) if c not in scale.rsplit("_", 1)[1]]
+    return array * np.expand_dims(arrays[scale], summed)
 
 
 def read_file(path: pathlib.Path) -> dict[str, np.ndarray]:

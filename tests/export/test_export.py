@@ -169,6 +169,22 @@ def test_a_file_is_filled_up_to_its_limit():
     assert split({}, 10) == [[]]
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_integers_times_their_scales_are_nearly_the_weights(tmp_path, make, name):
+    made = make(name)
+    exported = export(made.workdir, tmp_path / "out", dtype="int8")
+    model = plain_model.read(tmp_path / "out")
+    assert model.config["num_parameters"] == exported.num_parameters
+    assert exported.num_parameters == sum(leaf.size for leaf in jax.tree.leaves(made.params))
+    vocabulary = model.config["vocabulary"]
+    inputs = sentences(vocabulary["source"], vocabulary["target"])
+    expected_BTV = made.logits(pack([[sentence] for sentence in inputs], 16))
+    for (source, target), expected_TV in zip(inputs, expected_BTV, strict=True):
+        found_TV = plain_model.logits(model, source.tolist(), target.tolist())
+        errors = found_TV - expected_TV[: len(target) + 1]
+        assert 0 < np.sqrt(np.mean(errors**2)) < 0.03 * expected_TV.std()
+
+
 def test_bfloat16_values_are_the_nearest(made, tmp_path):
     export(made.workdir, tmp_path / "full")
     export(made.workdir, tmp_path / "half", dtype="bfloat16")

@@ -2,16 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import math
 import pathlib
 import shutil
 
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
+from gshard_mt.decode import translate
 from gshard_mt.decode.translate import Translator, load_translator
+from gshard_mt.errors import CheckpointError
 from gshard_mt.evaluate import report
 from gshard_mt.export.folder import export
+from gshard_mt.model.quantized import quantize_params
+from gshard_mt.partitioning.axes import SUMMED, letters_of
 from gshard_mt.run.exported import read_trained
 from tests.cli.calling import call, refused
 from tests.export.made_run import Made, make_run
@@ -49,6 +55,38 @@ def test_in_bfloat16_it_is_rounded_once(made, tmp_path):
     for name in ("target_embedding_VM", "source_embedding_VM"):
         assert rounded[name].dtype == np.float32
         np.testing.assert_array_equal(rounded[name], whole[name].astype("bfloat16"))
+
+
+def test_in_8_bits_it_is_small_and_translates_with_integers(made, folder, tmp_path, monkeypatch):
+    small = tmp_path / "model"
+    made_of = export(made.workdir, small, "3", "int8")
+    run, model = load(made.workdir, "3"), load(small, "latest")
+    jax.tree.map(np.testing.assert_array_equal, model.params, quantize_params(run.params))
+    whole, part = (each / "model.safetensors" for each in (folder, small))
+    matrices = sum(
+        math.prod(each.shape) for each in made_of.tensors if letters_of(each.name) in SUMMED
+    )
+    assert whole.stat().st_size - part.stat().st_size > 2.5 * matrices  # scales of tiny matrices
+    assert len(model.translate(LINES)) == len(LINES)
+
+    # Without such instructions, and for a run that begins from it: the rounded floats.
+    monkeypatch.setattr(translate, "has_fast_integers", lambda: False)
+    rounded = load(small, "latest").params
+    jax.tree.map(lambda a, b: np.testing.assert_equal(a.dtype, b.dtype), rounded, run.params)
+    table, exact = rounded["target_embedding_VM"], run.params["target_embedding_VM"]
+    steps = np.abs(exact).max(1, keepdims=True) / 127
+    error = np.abs(table - exact) / steps
+    assert 0.4 < error.max() <= 0.5 + 1e-4
+
+
+def test_a_missing_scale_is_named(made, tmp_path):
+    export(made.workdir, tmp_path / "model", "3", "int8")
+    path = tmp_path / "model" / "model.safetensors"
+    held = safetensors.numpy.load_file(path)
+    del held["target_embedding_VM.scale_V"]
+    safetensors.numpy.save_file(held, path)
+    with pytest.raises(CheckpointError, match="target_embedding_VM.scale_V missing"):
+        load(tmp_path / "model", "latest")
 
 
 def test_the_average_of_checkpoints_is_exported_as_it_is_translated_with(made, tmp_path):

@@ -71,3 +71,20 @@ def test_bfloat16_is_summed_in_float32():
     assert y_RH.dtype == jnp.float32
     expected = jax.jit(blocked)(*(a.astype(jnp.float32) for a in low), size_E)
     np.testing.assert_allclose(y_RH, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+@pytest.mark.parametrize("sizes", [[96, 0, 0, 0], [10, 0, 80, 0], [0, 0, 0, 3], [24] * 4])
+def test_products_of_integers_are_exact_and_scaled_by_group(sizes, platform):
+    rng = np.random.default_rng(3)
+    x_RM = rng.integers(-127, 128, (ROWS, M)).astype(np.int8)
+    w_EMH = rng.integers(-127, 128, (len(sizes), M, H)).astype(np.int8)
+    scale_EH = rng.uniform(0.5, 2, (len(sizes), H)).astype(np.float32)
+    group_R = np.repeat(np.arange(len(sizes)), sizes)
+    y_RH = np.zeros((ROWS, H), np.float32)
+    for row, group in enumerate(group_R):
+        y_RH[row] = (x_RM[row].astype(np.int32) @ w_EMH[group]) * scale_EH[group]
+    size_E = jnp.asarray(sizes, jnp.int32)
+    found = jax.jit(grouped_product, static_argnums=3)(x_RM, w_EMH, size_E, platform, scale_EH)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, y_RH, rtol=1e-6)
