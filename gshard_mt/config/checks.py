@@ -53,8 +53,15 @@ def _model_rules(config: Config) -> Rules:
     )
     yield (
         "model.num_layers",
-        not model.moe.num_experts or model.num_layers % 4 == 0,
+        not model.moe.num_experts or model.num_decoder_layers or model.num_layers % 4 == 0,
         "a multiple of 4 (encoder and decoder are two equal stacks of [MoE, dense] blocks)",
+    )
+    yield (
+        "model.num_decoder_layers",
+        model.num_decoder_layers < model.num_layers
+        and not (model.moe.num_experts and model.num_decoder_layers % 2),
+        f"less than model.num_layers={model.num_layers}, the layers of both"
+        + (", and even, as blocks are [MoE, dense]" if model.moe.num_experts else ""),
     )
     yield (
         "model.tie_embeddings",
@@ -161,7 +168,13 @@ def _mesh_rules(config: Config, shape: Mapping[str, int]) -> Rules:
     rows = config.train.batch_rows // num_parts  # of a micro-batch
     for key, letter, size, unit in (
         ("train.batch_rows", "B", rows, num_parts),
-        ("model.num_layers", "P", model.num_layers // 2, 2),
+        ("model.num_decoder_layers", "P", model.num_decoder_layers, 1),
+        (
+            "model.num_layers",
+            "P",
+            model.layers_of(is_decoder=False),
+            1 if model.num_decoder_layers else 2,
+        ),
         ("model.num_heads", "N", model.num_heads, 1),
         ("model.ffn_dim", "H", model.ffn_dim, 1),
         ("model.model_dim", "M", model.model_dim, 1),

@@ -173,8 +173,13 @@ class ModelConfig:
 
     num_layers: int = option(
         4,
-        "layers of encoder and decoder together, half each",
+        "layers of encoder and decoder together, half each without num_decoder_layers",
         Accepted(lambda value: value >= 2 and value % 2 == 0, "a multiple of 4; dense: of 2"),
+    )
+    num_decoder_layers: int = option(
+        0,
+        "layers of the decoder; 0: half of num_layers",
+        Accepted(lambda value: value >= 0, "0 or more; with experts: even"),
     )
     model_dim: int = option(128, "M, width of the model", at_least(1))
     ffn_dim: int = option(512, "H, hidden units of a dense feed-forward or an expert", at_least(1))
@@ -193,6 +198,11 @@ class ModelConfig:
         "what the backward pass recomputes; experts: all but the exchanges between devices",
         one_of("none", "full", "experts"),
     )
+
+    def layers_of(self, is_decoder: bool) -> int:
+        """Returns the number of layers of a stack."""
+        num_decoder_layers = self.num_decoder_layers or self.num_layers // 2
+        return num_decoder_layers if is_decoder else self.num_layers - num_decoder_layers
 
 
 @dataclass(slots=True)

@@ -89,13 +89,14 @@ def _specify(model: ModelConfig, named: Mapping[str, np.ndarray]) -> Any:
     from ctranslate2.specs import transformer_spec
 
     shape = {
-        "num_layers": model.num_layers // 2,
         "num_heads": model.num_heads,
         "head_dim": model.head_dim,
         "rms_norm": True,
     }
-    encoder: Any = transformer_spec.TransformerEncoderSpec(**shape)  # its attributes are None
-    decoder: Any = transformer_spec.TransformerDecoderSpec(**shape)
+    num_encoder_layers, num_decoder_layers = map(model.layers_of, (False, True))
+    # Their attributes are None.
+    encoder: Any = transformer_spec.TransformerEncoderSpec(num_encoder_layers, **shape)
+    decoder: Any = transformer_spec.TransformerDecoderSpec(num_decoder_layers, **shape)
     positions = _positions(model.model_dim)
     target = named["target_embedding_VM"]
     # Copies, because a table that is used twice is quantized twice, in place.

@@ -92,8 +92,8 @@ def to_json(export: Export) -> dict[str, Any]:
 
 def _formulas(model: ModelConfig) -> dict[str, Any]:
     """Returns what the sizes don't determine; docs/export.md explains the values."""
-    num_layers = model.num_layers // 2
-    sparse = list(range(0, num_layers, 2)) if model.moe.num_experts else []
+    encoder, decoder = (model.layers_of(is_decoder) for is_decoder in (False, True))
+    sparse = list(range(0, max(encoder, decoder), 2)) if model.moe.num_experts else []
     return {
         "norm": "rms",
         "norm_epsilon": NORM_EPSILON,
@@ -109,7 +109,8 @@ def _formulas(model: ModelConfig) -> dict[str, Any]:
         else "source_embedding_VM",
         "target_embedding": "target_embedding_VM",
         "softmax": "target_embedding_VM" if model.tie_softmax else "softmax_VM",
-        "layers": num_layers,
+        "layers": encoder,
+        "decoder_layers": decoder,
         "sparse_layers": sparse,
         "gates": {
             "encoder": model.moe.gate_of(is_decoder=False) if sparse else None,

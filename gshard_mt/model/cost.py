@@ -13,7 +13,6 @@ def step_flops(config: Config, blueprint: Blueprint) -> float:
     """
     model = config.model
     width = model.num_heads * model.head_dim
-    num_layers = model.num_layers // 2
     num_source, num_target = (
         config.train.batch_rows * length
         for length in (config.data.source_length, config.data.target_length)
@@ -27,8 +26,13 @@ def step_flops(config: Config, blueprint: Blueprint) -> float:
     decoder += num_source * 2 * projection  # keys and values of the memory
     feed_forward = 4 * model.model_dim * model.ffn_dim
     softmax = num_target * 2 * model.model_dim * blueprint.vocab_sizes[1]
-    forward = num_layers * (encoder + decoder) + softmax
-    for num_tokens, is_decoder in ((num_source, False), (num_target, True)):
+    forward = softmax
+    for num_tokens, attention, is_decoder in (
+        (num_source, encoder, False),
+        (num_target, decoder, True),
+    ):
+        num_layers = model.layers_of(is_decoder)
+        forward += num_layers * attention
         if not model.moe.num_experts:
             forward += num_layers * num_tokens * feed_forward
             continue

@@ -76,7 +76,7 @@ class Layer(nnx.Module):
         is_decoder: bool,
     ):
         self.dropout_rate = config.dropout_rate
-        scale = min(1.0, 2.0 / (config.num_layers // 2))
+        scale = min(1.0, 2.0 / config.layers_of(is_decoder))
         self.self_attention_norm = Norm(sizes)
         self.self_attention = Attention(config, sizes, keys, scale)
         if is_decoder:
@@ -162,7 +162,7 @@ class Transformer(nnx.Module):
             return nnx.Param(value / math.sqrt(config.model_dim))
 
         def stack(is_decoder: bool) -> Block:
-            num_blocks = config.num_layers // (4 if config.moe.num_experts else 2)
+            num_blocks = config.layers_of(is_decoder) // (2 if config.moe.num_experts else 1)
             make = functools.partial(Block, config, sizes, is_decoder=is_decoder)
             return stack_blocks(make, num_blocks, next(keys))
 

@@ -42,10 +42,10 @@ def estimate_temporaries(config: Config, params_bytes: float, num_devices: int) 
         hidden = itemsize * (1.0 + choices) / 2.0 * (2 * model.ffn_dim + 2 * model.model_dim)
         return attention + hidden
 
-    blocks = model.num_layers // (4 if model.moe.num_experts else 2)
     layers_of_block = 2 if model.moe.num_experts else 1
     activations = 0.0
     for length, memory_length in ((source, 0), (target, source)):
+        blocks = model.layers_of(is_decoder=memory_length > 0) // layers_of_block
         block = rows * length * layers_of_block * layer(length, memory_length)
         kept = rows * length * model.model_dim * 4
         activations += blocks * block if model.remat == "none" else blocks * kept + block
@@ -94,10 +94,11 @@ def estimate_traffic(config: Config, blueprint: Blueprint) -> dict[str, float]:
             dtype = moe.all_to_all_dtype
         capacity = group_capacity(config.model, training_groups(config.model), moe.group_size)
         num_times = 6 if config.model.remat == "full" else 4
-        for length in (config.data.source_length, config.data.target_length):
+        for side, is_decoder in (("source", False), ("target", True)):
+            length = getattr(config.data, f"{side}_length")
             groups = config.train.batch_rows * length / moe.group_size / shares
             slots = groups * moe.num_experts * capacity
             size = slots * config.model.model_dim * jnp.dtype(dtype).itemsize
-            layers = config.model.num_layers // 4
+            layers = config.model.layers_of(is_decoder) // 2  # with experts
             found["all-to-all"] = found.get("all-to-all", 0.0) + num_times * layers * size
     return found

@@ -22,6 +22,8 @@ def test_the_defaults_are_accepted():
     [
         {"model__moe__num_experts": 0, "model__num_layers": 6},
         {"model__moe__num_experts": 0, "model__moe__group_size": 7},
+        {"model__moe__num_experts": 0, "model__num_layers": 6, "model__num_decoder_layers": 1},
+        {"model__num_layers": 6, "model__num_decoder_layers": 2},
         {"model__num_layers": 36, "model__moe__num_experts": 2048, "train__batch_rows": 8},
         {"model__tie_embeddings": True, "data__joint_vocabulary": True},
         {"mesh__data": -1, "mesh__expert": 8},
@@ -53,6 +55,11 @@ def test_values_that_work_are_accepted(values):
         ({"model__num_layers": 6}, "config.model.num_layers: found 6, accepted: a multiple of 4"),
         ({"model__num_layers": 0}, "config.model.num_layers: found 0"),
         ({"model__num_layers": 3, "model__moe__num_experts": 0}, "a multiple of 4; dense: of 2"),
+        ({"model__num_layers": 8, "model__num_decoder_layers": 3},
+         "config.model.num_decoder_layers: found 3, accepted: less than model.num_layers=8, the "
+         "layers of both, and even"),
+        ({"model__num_decoder_layers": 4}, "config.model.num_decoder_layers: found 4, accepted: le"),
+        ({"model__num_decoder_layers": -2}, "config.model.num_decoder_layers: found -2"),
         ({"model__moe__num_experts": 1}, "config.model.moe.num_experts: found 1"),
         ({"model__dropout_rate": 1.0}, "config.model.dropout_rate: found 1.0, accepted: at least"),
         ({"model__dtype": "float16"}, "found 'float16', accepted: float32, bfloat16"),
@@ -145,6 +152,11 @@ def test_settings_of_experts_that_cannot_apply_are_refused(values, message):
         ({"mesh__stage": 2}, "config.mesh.stage: found 2, accepted: 1 with experts"),
         ({"mesh__stage": 2, "model__moe__num_experts": 0, "model__num_layers": 6},
          "config.model.num_layers: found 6, accepted: a multiple of 4 (split over mesh.stage=2)"),
+        ({"mesh__stage": 2, "model__moe__num_experts": 0, "model__num_decoder_layers": 1},
+         "config.model.num_decoder_layers: found 1, accepted: a multiple of 2 (split over mesh.st"),
+        ({"mesh__stage": 4, "model__moe__num_experts": 0, "model__num_decoder_layers": 4,
+          "model__num_layers": 10},
+         "config.model.num_layers: found 10, accepted: a multiple of 4 (split over mesh.stage=4)"),
     ],
 )  # fmt: skip
 def test_sizes_that_a_mesh_or_a_group_does_not_divide_are_refused(values, message):

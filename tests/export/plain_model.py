@@ -80,7 +80,7 @@ def encode(model: Model, ids: list[int]) -> np.ndarray:
 
 def decode(model: Model, ids: list[int], memory_LM: np.ndarray) -> np.ndarray:
     x_TM = embed(model, "target_embedding", ids)
-    for index in range(model.config["formulas"]["layers"]):
+    for index in range(model.config["formulas"]["decoder_layers"]):
         layer = f"decoder.layers.{index}"
         y_TM = norm(model, f"{layer}.self_attention_norm", x_TM)
         x_TM = x_TM + attend(model, f"{layer}.self_attention", y_TM, y_TM, is_causal=True)

@@ -33,6 +33,7 @@ MODELS = {
         {"gate": "top2", "num_experts": 4, "decoder_gate": "top1"},
         {"num_layers": 8},
     ),
+    "a shallow decoder": ({"num_experts": 4}, {"num_layers": 6, "num_decoder_layers": 2}),
     "top_k": (
         {"gate": "top_k", "num_choices": 3, "num_experts": 8, "shared_ffn_dim": 12},
         {"tie_embeddings": True},

@@ -48,7 +48,7 @@ HALF = ".orbax-checkpoint-tmp"  # in the name of what Orbax has not finished
 
 def tiny_config(data: DataConfig, mesh: MeshConfig, num_experts: int = 0, **train) -> Config:
     """The same model for a run in this process; `train` are fields of TrainConfig."""
-    model = ModelConfig(_num_layers(num_experts), 16, ffn_dim=32, num_heads=2, head_dim=8)
+    model = ModelConfig(_num_layers(num_experts), model_dim=16, ffn_dim=32, num_heads=2, head_dim=8)
     model.moe = MoeConfig(num_experts=num_experts, group_size=16)
     lengths = {"batch_rows": 16, "warmup_steps": 2, "log_every": 2}
     return Config(data, model, TrainConfig(schedule="constant", **lengths, **train), mesh)

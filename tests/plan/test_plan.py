@@ -50,8 +50,11 @@ def test_a_recomputed_layer_costs_up_to_a_third_more(plan):
     assert again.model_flops == plan.model_flops
 
 
-def test_dense_products_are_counted_too():
-    traced = make_plan(small(num_experts=0), parse_topology("cpu:8"), is_compiled=False)
+@pytest.mark.parametrize("num_decoder_layers", [0, 2])
+def test_dense_products_are_counted_too(num_decoder_layers):
+    config = small(num_experts=0)
+    config.model.num_decoder_layers = num_decoder_layers
+    traced = make_plan(config, parse_topology("cpu:8"), is_compiled=False)
     assert traced.flops == pytest.approx(traced.model_flops, rel=1e-12)
 
 
