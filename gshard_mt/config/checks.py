@@ -53,8 +53,15 @@ def _model_rules(config: Config) -> Rules:
     )
     yield (
         "model.num_layers",
-        not model.moe.num_experts or model.num_decoder_layers or model.num_layers % 4 == 0,
-        "a multiple of 4 (encoder and decoder are two equal stacks of [MoE, dense] blocks)",
+        model.num_decoder_layers > 0 or model.num_layers % (4 if model.moe.num_experts else 2) == 0,
+        "a multiple of 4 (encoder and decoder are two equal stacks of [MoE, dense] blocks)"
+        if model.moe.num_experts
+        else "a multiple of 2 (half for the decoder, without model.num_decoder_layers)",
+    )
+    yield (
+        "model.num_layers",
+        not (model.moe.num_experts and model.num_layers % 2),
+        "an even number (blocks are [MoE, dense])",
     )
     yield (
         "model.num_decoder_layers",

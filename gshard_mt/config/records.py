@@ -173,8 +173,8 @@ class ModelConfig:
 
     num_layers: int = option(
         4,
-        "layers of encoder and decoder together, half each without num_decoder_layers",
-        Accepted(lambda value: value >= 2 and value % 2 == 0, "a multiple of 4; dense: of 2"),
+        "layers of encoder and decoder together",
+        Accepted(lambda value: value >= 2, "a multiple of 4, dense: of 2, if shared equally"),
     )
     num_decoder_layers: int = option(
         0,

@@ -22,7 +22,7 @@ def test_the_defaults_are_accepted():
     [
         {"model__moe__num_experts": 0, "model__num_layers": 6},
         {"model__moe__num_experts": 0, "model__moe__group_size": 7},
-        {"model__moe__num_experts": 0, "model__num_layers": 6, "model__num_decoder_layers": 1},
+        {"model__moe__num_experts": 0, "model__num_layers": 5, "model__num_decoder_layers": 1},
         {"model__num_layers": 6, "model__num_decoder_layers": 2},
         {"model__num_layers": 36, "model__moe__num_experts": 2048, "train__batch_rows": 8},
         {"model__tie_embeddings": True, "data__joint_vocabulary": True},
@@ -54,7 +54,10 @@ def test_values_that_work_are_accepted(values):
     [
         ({"model__num_layers": 6}, "config.model.num_layers: found 6, accepted: a multiple of 4"),
         ({"model__num_layers": 0}, "config.model.num_layers: found 0"),
-        ({"model__num_layers": 3, "model__moe__num_experts": 0}, "a multiple of 4; dense: of 2"),
+        ({"model__num_layers": 3, "model__moe__num_experts": 0},
+         "config.model.num_layers: found 3, accepted: a multiple of 2 (half for the decoder"),
+        ({"model__num_layers": 5, "model__num_decoder_layers": 2},
+         "config.model.num_layers: found 5, accepted: an even number"),
         ({"model__num_layers": 8, "model__num_decoder_layers": 3},
          "config.model.num_decoder_layers: found 3, accepted: less than model.num_layers=8, the "
          "layers of both, and even"),
