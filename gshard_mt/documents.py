@@ -14,7 +14,10 @@ def write_whole(path: pathlib.Path, text: str) -> None:
     """Writes a file under another name and renames it, so that readers never see half of it."""
     draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        draft.write_text(text, encoding="utf-8")
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the new name without content
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.startup.start import start_jax
-from gshard_mt.errors import ConfigError, DataError
+from gshard_mt.errors import ConfigError
 
 if TYPE_CHECKING:
     from gshard_mt.data.prepared import Prepared
@@ -119,18 +119,12 @@ def _needs_data() -> bool:
 
 def _read_test(folder: pathlib.Path, run: "Run") -> "tuple[TestSet, Prepared | None]":
     """Returns the test set, and the data it may come from, if it is to be looked for in them."""
-    from gshard_mt.data.prepared import open_prepared
     from gshard_mt.evaluate import test_sets as testsets
 
     test = testsets.read_test_set(_TESTSET.value, run.train_pairs) if _TESTSET.value else None
     prepared = None
     if _needs_data():
-        data_dir = pathlib.Path(_DATA_DIR.value) if _DATA_DIR.value else run.data_dir
-        prepared = open_prepared(data_dir)
-        if prepared.fingerprint != run.data_fingerprint:
-            raise DataError(
-                f"{data_dir}: not the data that {folder} was trained on; give --data_dir"
-            )
+        prepared = testsets.open_data(run, folder, _DATA_DIR.value)
     if test is None:
         assert prepared is not None
         test = testsets.held_out(prepared, _SPLIT.value)

@@ -92,18 +92,14 @@ def main() -> None:
 
 def _compare(workdir: pathlib.Path, out: pathlib.Path, run: "Run", step: str) -> None:
     """Prints dev scores before and after pruning, unless the run's data are gone."""
-    from gshard_mt.data.prepared import open_prepared
     from gshard_mt.evaluate.pruning import compare
-    from gshard_mt.evaluate.test_sets import held_out
+    from gshard_mt.evaluate.test_sets import held_out, open_data
 
-    data_dir = pathlib.Path(_DATA_DIR.value) if _DATA_DIR.value else run.data_dir
     try:
-        prepared = open_prepared(data_dir)
-        if prepared.fingerprint != run.data_fingerprint:
-            raise DataError(f"{data_dir}: not the data that {workdir} was trained on")
+        prepared = open_data(run, workdir, _DATA_DIR.value)
         table = compare(workdir, out, held_out(prepared, "dev"), step)
     except DataError as error:
-        print(f"not compared  {error}; give --data_dir", file=sys.stderr)
+        print(f"not compared  {error}", file=sys.stderr)
         return
     print("\n".join(table.to_text()))
 

@@ -17,10 +17,11 @@ from gshard_mt.data.corpora.recipe import load_recipe
 from gshard_mt.data.normalization import normalize, one_line
 from gshard_mt.data.perturbations import PERTURBATIONS, Sentence, perturb
 from gshard_mt.data.prepare.decontamination import text_keys
-from gshard_mt.data.prepared import Prepared
+from gshard_mt.data.prepared import Prepared, open_prepared
 from gshard_mt.data.tokenizer import Tokenizer
 from gshard_mt.errors import ConfigError, DataError, suggest
 from gshard_mt.languages import match_languages, source_language, source_of_pair
+from gshard_mt.run.directory import Run
 
 NAME = "testset"  # of test sets given as files
 _RECORDS = 20_000  # read at a time
@@ -43,6 +44,21 @@ class Leak:
 
     sources: int
     english: int
+
+
+def open_data(run: Run, folder: pathlib.Path, data_dir: str | None) -> Prepared:
+    """Opens the data that the model in a folder was trained on: `data_dir`, else where they were.
+
+    Raises DataError if they aren't there, or are others.
+    """
+    path = pathlib.Path(data_dir) if data_dir else run.data_dir
+    try:
+        prepared = open_prepared(path)
+    except DataError as error:
+        raise DataError(f"{error}, or give --data_dir") from None
+    if prepared.fingerprint != run.data_fingerprint:
+        raise DataError(f"{path}: not the data that {folder} was trained on; give --data_dir")
+    return prepared
 
 
 def held_out(prepared: Prepared, split: str) -> TestSet:

@@ -89,6 +89,7 @@ def export(
     draft.mkdir()
     try:
         write(draft, made, _read(checkpoints, made, blueprint))
+        _flush(draft)
         for path in sorted(draft.iterdir(), key=lambda path: (path.name in _LAST, path.name)):
             os.replace(path, out / path.name)
     except DamagedError as error:
@@ -133,6 +134,14 @@ def _check_empty(out: pathlib.Path) -> None:
     others = [path.name for path in sorted(out.glob("*")) if path.name != UNFINISHED]
     if others:
         raise ExportError(f"{out}: found {others[0]} in it, {accepted}")
+
+
+def _flush(folder: pathlib.Path) -> None:
+    """Returns once all files are on the disk, so that none is renamed before its content is."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def _check_free_space(out: pathlib.Path, needed: int) -> None:

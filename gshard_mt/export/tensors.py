@@ -1,7 +1,6 @@
 """Writes arrays to safetensors: one file, or several with an index, as Hugging Face does."""
 # SPDX-License-Identifier: Apache-2.0
 
-import os
 import pathlib
 from collections.abc import Iterable, Mapping
 
@@ -63,5 +62,3 @@ def _write(path: pathlib.Path, held: dict[str, np.ndarray], metadata: Mapping[st
             f"{path}: can't be written ({error}); free some space and run the same command again"
         ) from error
     path.chmod(mode)
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
