@@ -4,8 +4,8 @@
     gshard-prepare-data $CONFIG --data_dir DATA --config.data.tokenizer=TEACHER_DATA
     gshard-train $CONFIG --data_dir DATA --workdir STUDENT --config.data.tokenizer=TEACHER_DATA
 
-RECIPE lists what the teacher has written (docs/distillation.md). Most of a translation's time is the
-decoder's, which runs once for every subword, so its layers are those to save.
+RECIPE lists what the teacher has written (docs/distillation.md). Most of a translation's time is
+spent in the decoder, which runs once for every subword, so decoder layers are those to save.
 """
 # SPDX-License-Identifier: Apache-2.0
 

@@ -61,7 +61,7 @@ def test_values_that_work_are_accepted(values):
         ({"model__num_layers": 8, "model__num_decoder_layers": 3},
          "config.model.num_decoder_layers: found 3, accepted: less than model.num_layers=8, the "
          "layers of both, and even"),
-        ({"model__num_decoder_layers": 4}, "config.model.num_decoder_layers: found 4, accepted: le"),
+        ({"model__num_decoder_layers": 4}, "config.model.num_decoder_layers: found 4, accepted: l"),
         ({"model__num_decoder_layers": -2}, "config.model.num_decoder_layers: found -2"),
         ({"model__moe__num_experts": 1}, "config.model.moe.num_experts: found 1"),
         ({"model__dropout_rate": 1.0}, "config.model.dropout_rate: found 1.0, accepted: at least"),
