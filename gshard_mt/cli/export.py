@@ -24,6 +24,7 @@ from gshard_mt.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from gshard_mt.run.directory import Run
+    from gshard_mt.run.pruning import Worth
 
 _WORKDIR = cli_flags.define_workdir()
 _OUT = flags.DEFINE_string("out", None, "Folder to write; must be new or empty.", required=True)
@@ -48,6 +49,11 @@ _LICENSE = flags.DEFINE_string(
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "With --keep_experts: the run's prepared data, if they were moved."
 )
+_CHOOSE_BY = flags.DEFINE_enum(
+    "choose_experts_by", "load", ["load", "loss"],
+    "What --keep_experts keeps: the experts with the largest loads in training, or those without "
+    "which the dev loss rises most. The latter takes one dev evaluation for each expert.",
+)  # fmt: skip
 _read_pruning = define_pruning()
 
 
@@ -63,7 +69,7 @@ def main() -> None:
         )
     workdir, out = pathlib.Path(_WORKDIR.value), pathlib.Path(_OUT.value)
     run = read_run(workdir)  # refused before JAX is imported
-    pruning = _read_pruning(workdir, run, _STEP.value)
+    pruning = _read_pruning(workdir, run, _STEP.value, _loss(workdir, run))
     from gshard_mt.export import ctranslate2_model
     from gshard_mt.export.card import check_license
     from gshard_mt.export.folder import export, write_safetensors
@@ -88,6 +94,19 @@ def main() -> None:
     )
     if pruning:
         _compare(workdir, out, run, "average" if made.averaged else str(made.step))
+
+
+def _loss(workdir: pathlib.Path, run: "Run") -> "Worth | None":
+    """Returns the worth of experts by dev loss, if that is asked for."""
+    if _CHOOSE_BY.value == "load":
+        return None
+    from gshard_mt.evaluate.expert_losses import loss_without_experts
+    from gshard_mt.evaluate.test_sets import open_data
+    from gshard_mt.partitioning import mesh
+
+    prepared = open_data(run, workdir, _DATA_DIR.value)
+    mesh.simulate_cpu_devices(1)
+    return loss_without_experts(workdir, _STEP.value, prepared)
 
 
 def _compare(workdir: pathlib.Path, out: pathlib.Path, run: "Run", step: str) -> None:

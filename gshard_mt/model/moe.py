@@ -12,6 +12,7 @@ from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.depth import keep
 from gshard_mt.model.feed_forward import FeedForward
 from gshard_mt.model.layers import Keys, Sizes, contract, dropout, split_key, uniform_parameter
+from gshard_mt.model.pruning import gate_product
 from gshard_mt.model.quantized import Quantized, letters_in, quantize
 from gshard_mt.partitioning.all_to_all import expert_all_to_all
 from gshard_mt.partitioning.annotate import map_shards, platform, shard
@@ -150,7 +151,7 @@ class MixtureOfExperts(nnx.Module):
             low, high = 1.0 - moe.router_jitter, 1.0 + moe.router_jitter
             x_GSM *= jax.random.uniform(jitter_key, x_GSM.shape, jnp.float32, low, high)
         products = {
-            argument: jnp.matmul(x_GSM, getattr(self, weight)[...], precision="highest")
+            argument: gate_product(x_GSM, getattr(self, weight)[...])
             for argument, weight in strategy.products.items()
         }
         no_logits_GSE = jnp.zeros((*is_token_GS.shape, moe.num_experts))

@@ -1,8 +1,8 @@
-"""Which experts a pruned model keeps: those that its languages used most, in every layer."""
+"""Which experts a pruned model keeps: in every layer those that are worth most to its languages."""
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,11 @@ from gshard_mt.routing.strategies import STRATEGIES
 from gshard_mt.run.directory import Run
 from gshard_mt.run.journal import History, expert_shares
 
+LOAD, LOSS = "load", "loss"  # what experts are chosen by
+
+# Of some language pairs: layer (`encoder.layers.2`) -> worth_E, of each expert.
+Worth = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
+
 
 class Pruning(NamedTuple):
     """The experts that stay, with the language pairs that they were chosen for."""
@@ -21,6 +26,7 @@ class Pruning(NamedTuple):
     pairs: tuple[str, ...]
     num_experts: int  # of a layer, before
     kept: Mapping[str, tuple[int, ...]]  # `encoder.layers.2` -> their numbers, ascending
+    chosen_by: str = LOAD
 
     @property
     def num_kept(self) -> int:
@@ -29,32 +35,46 @@ class Pruning(NamedTuple):
 
 
 def plan_pruning(
-    run: Run, history: History, step: int, languages: Sequence[str], share: float
+    run: Run, languages: Sequence[str], share: float, worth: Worth, chosen_by: str = LOAD
 ) -> Pruning:
-    """Returns the experts to keep: in each layer the `share` of them with the largest loads.
+    """Returns the experts to keep: in each layer the `share` of them that are worth most.
 
-    Loads are those of the training steps before the last dev evaluation up to `step`; every one of
-    the languages (none: all of the run) counts the same, whatever its text. Raises ConfigError for
-    a model that can't be pruned so, CheckpointError if the run has no loads.
+    They are for the languages given (none: all of the run). Raises ConfigError for a model that
+    can't be pruned so, and what `worth` raises.
     """
     moe = run.config.model.moe
     _check_gates(moe)
     num_kept = _number(moe, share)
     pairs = _pairs(run, languages)
-    lines = history.routing_of(step)
-    if not lines:
-        raise CheckpointError(
-            f"--keep_experts: routing.jsonl has no loads up to step {step}; accepted: a run "
-            "directory with a dev evaluation before that step"
-        )
     kept = {}
-    for line in lines:
-        of_pairs = [line["pairs"].index(pair) for pair in pairs if pair in line["pairs"]]
-        shares_XE = np.nan_to_num(expert_shares(line)[of_pairs])
-        best_E = np.argsort(-shares_XE.sum(axis=0), kind="stable")[:num_kept]
-        layer = f"{line['stack']}.layers.{line['layer']}"
+    for layer, worth_E in worth(pairs).items():
+        best_E = np.argsort(-worth_E, kind="stable")[:num_kept]
         kept[layer] = tuple(sorted(int(number) for number in best_E))
-    return Pruning(tuple(pairs), moe.num_experts, kept)
+    return Pruning(tuple(pairs), moe.num_experts, kept, chosen_by)
+
+
+def load_of_experts(history: History, step: int) -> Worth:
+    """Returns what takes an expert's share of the load for its worth.
+
+    Loads are those of the training steps before the last dev evaluation up to `step`; every
+    language pair counts the same, whatever its text. Raises CheckpointError if there are none.
+    """
+
+    def worth(pairs: Sequence[str]) -> dict[str, np.ndarray]:
+        lines = history.routing_of(step)
+        if not lines:
+            raise CheckpointError(
+                f"--keep_experts: routing.jsonl has no loads up to step {step}; accepted: a run "
+                "directory with a dev evaluation before that step"
+            )
+        found = {}
+        for line in lines:
+            of_pairs = [line["pairs"].index(pair) for pair in pairs if pair in line["pairs"]]
+            shares_XE = np.nan_to_num(expert_shares(line)[of_pairs])
+            found[f"{line['stack']}.layers.{line['layer']}"] = shares_XE.sum(axis=0)
+        return found
+
+    return worth
 
 
 def pruned(run: Run, pruning: Pruning) -> Run:
@@ -70,11 +90,15 @@ def with_experts(config: Config, num_experts: int) -> Config:
     return dataclasses.replace(config, model=dataclasses.replace(config.model, moe=moe))
 
 
+def gates_of(moe: MoeConfig) -> list[str]:
+    """Returns the gates of encoder and decoder."""
+    return [moe.gate_of(is_decoder) for is_decoder in (False, True)]
+
+
 def _check_gates(moe: MoeConfig) -> None:
     if not moe.num_experts:
         raise ConfigError("--keep_experts: found for a dense model, accepted: one with experts")
-    for is_decoder in (False, True):
-        gate = moe.gate_of(is_decoder=is_decoder)
+    for gate in gates_of(moe):
         strategy = STRATEGIES[gate]
         if not strategy.has_logits or strategy.has_expert_groups:
             can = [
@@ -88,9 +112,8 @@ def _check_gates(moe: MoeConfig) -> None:
 
 
 def _number(moe: MoeConfig, share: float) -> int:
-    gates = {moe.gate_of(is_decoder=False), moe.gate_of(is_decoder=True)}
     num_experts, least = moe.num_experts, 2
-    for gate in gates:
+    for gate in gates_of(moe):
         most = STRATEGIES[gate].max_experts(moe.num_choices, num_experts, moe.num_expert_groups)
         least = max(least, most)
     number = round(share * num_experts)

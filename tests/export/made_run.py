@@ -59,7 +59,9 @@ def make_run(
         target.rename(target.with_name("joint.model"))
         sizes = (sizes[1], sizes[1])
     workdir = folder / "run"
-    start_run(workdir, Run(config, folder / "data", "made", {"de-en": 300, "fr-en": 200}))
+    start_run(
+        workdir, Run(config, folder / "data", prepared.fingerprint, {"de-en": 300, "fr-en": 200})
+    )
 
     placed = abstract_model(config.model, sizes, build_mesh(2, 4)).params
     checkpoints = Checkpoints(workdir, max_checkpoints=2)

@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from gshard_mt.data.batches import split_batches
 from gshard_mt.decode.translate import load_translator
 from gshard_mt.errors import DataError
+from gshard_mt.evaluate.expert_losses import loss_without_experts
 from gshard_mt.evaluate.pruning import compare
 from gshard_mt.evaluate.test_sets import TestSet
 from gshard_mt.export.folder import export
+from gshard_mt.model.blueprint import abstract_model
+from gshard_mt.model.pruning import mask_gates, prune_params
 from gshard_mt.routing.gating import GATES
 from gshard_mt.run.exported import read_trained
 from gshard_mt.run.journal import read_history
-from gshard_mt.run.pruning import Pruning, plan_pruning
+from gshard_mt.run.pruning import Pruning, load_of_experts, plan_pruning, with_experts
 from tests.cli.calling import call, first_devices, refused
 from tests.export.made_run import Made, make_run
 from tests.routing.problems import route
@@ -44,7 +48,7 @@ def made(tmp_path_factory, config, prepared) -> Made:
 @pytest.fixture(scope="module")
 def pruning(made) -> Pruning:
     run = read_trained(made.workdir)
-    return plan_pruning(run, read_history(made.workdir), 7, ["de"], 0.375)
+    return plan_pruning(run, ["de"], 0.375, load_of_experts(read_history(made.workdir), 7))
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +109,48 @@ def test_the_run_pruned_on_the_fly_is_its_export(made, pruning, folder):
     jax.tree.map(np.testing.assert_array_equal, on_the_fly.params, exported.params)
 
 
+def test_a_masked_gate_chooses_as_one_without_the_others(made, pruning, prepared):
+    batch = next(split_batches(prepared, "dev", made.config.data, 16))
+    masked = made._replace(params=mask_gates(made.params, pruning.kept, NUM_EXPERTS))
+    config = with_experts(made.config, pruning.num_kept)
+    sizes, mesh = made.blueprint.vocab_sizes, made.blueprint.mesh
+    smaller = made._replace(
+        config=config,
+        blueprint=abstract_model(config.model, sizes, mesh),
+        params=prune_params(made.params, pruning.kept),
+    )
+    whole = dict.fromkeys(pruning.kept, range(NUM_EXPERTS))
+    same = made._replace(params=mask_gates(made.params, whole, NUM_EXPERTS))
+    np.testing.assert_allclose(masked.logits(batch), smaller.logits(batch), atol=2e-5)
+    np.testing.assert_array_equal(same.logits(batch), made.logits(batch))
+    assert np.abs(masked.logits(batch) - made.logits(batch)).max() > 0.1
+
+
+def test_the_worth_of_an_expert_is_the_dev_loss_without_it(made, prepared):
+    """Compared with logits and a plain softmax; French only, so the other pairs don't count."""
+    found = loss_without_experts(made.workdir, "7", prepared)(["fr-en"])
+    assert {name: each.shape for name, each in found.items()} == {
+        f"{stack}.layers.{layer}": (NUM_EXPERTS,) for stack, layer in LAYERS
+    }
+    for layer, expert in (("encoder.layers.2", 5), ("decoder.layers.0", 1)):
+        kept = {name: set(range(NUM_EXPERTS)) for name in found}
+        kept[layer] -= {expert}
+        without = made._replace(params=mask_gates(made.params, kept, NUM_EXPERTS))
+        nll = []
+        for batch in split_batches(prepared, "dev", made.config.data, 16):
+            logits_BTV = without.logits(batch).astype(np.float64)
+            log_p_BTV = logits_BTV - np.logaddexp.reduce(logits_BTV, -1, keepdims=True)
+            own_BT = batch.target_pair_BT == prepared.language_pairs.index("fr-en")
+            own_BT &= batch.target_segment_BT != 0
+            nll += np.take_along_axis(-log_p_BTV, batch.label_BT[..., None], -1)[own_BT].tolist()
+        np.testing.assert_allclose(found[layer][expert], np.mean(nll), rtol=1e-5)
+    with pytest.raises(DataError, match="no dev sentences of xx-en"):
+        loss_without_experts(made.workdir, "7", prepared)(["xx-en"])
+
+
 def test_with_all_experts_nothing_changes(made):
     run = read_trained(made.workdir)
-    plan = plan_pruning(run, read_history(made.workdir), 7, [], 1.0)
+    plan = plan_pruning(run, [], 1.0, load_of_experts(read_history(made.workdir), 7))
     pruned = load_translator(made.workdir, run.config, "7", plan)
     whole = load_translator(made.workdir, run.config, "7")
     jax.tree.map(np.testing.assert_array_equal, pruned.params, whole.params)
@@ -131,6 +174,22 @@ def test_commands_prune(made, folder, tmp_path):
     assert done.returncode == 0, done.stderr.decode()
     assert "not compared" in done.stderr.decode() and "or give --data_dir" in done.stderr.decode()
     jax.tree.map(np.testing.assert_array_equal, *map(arrays, (tmp_path / "model", folder)))
+
+
+def test_experts_are_chosen_by_the_loss_of_dev_sentences(made, prepared, tmp_path):
+    flags = ("--workdir", made.workdir, "--languages", "de", "--keep_experts", "0.375")
+    flags = (*flags, "--choose_experts_by", "loss", "--data_dir", prepared.directory)
+    with first_devices(1):
+        done = call("export", *flags, "--out", tmp_path / "model")
+    assert done.returncode == 0, done.stderr.decode()
+    assert "de-en" in done.stdout.decode() and "not compared" not in done.stderr.decode()
+    record = json.loads((tmp_path / "model" / "config.json").read_text(encoding="utf-8"))
+    found = loss_without_experts(made.workdir, "7", prepared)(["de-en"])
+    for layer, kept in record["pruning"]["kept"].items():
+        assert set(kept) == set(np.argsort(found[layer])[-3:].tolist())
+    assert record["pruning"]["chosen_by"] == "loss" and len(record["pruning"]["kept"]) == 4
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "those without which the dev loss of these languages rises most." in card
 
 
 def test_the_table_has_the_sentences_of_the_languages_that_stay(made, folder, whole):
@@ -162,8 +221,9 @@ def test_what_cannot_be_pruned_is_one_line_and_nothing_is_written(made, folder, 
         assert not (tmp_path / "out").exists()
         return line
 
-    run = ("--workdir", made.workdir)
+    run, half = ("--workdir", made.workdir), ("--keep_experts", "0.5")
     assert "accepted: both" in error(*run, "--languages", "de")
+    assert "or give --data_dir" in error(*run, *half, "--choose_experts_by", "loss")
     assert "found 0.1 of 8 experts" in error(*run, "--keep_experts", "0.1")
     assert "not trained on it" in error(*run, "--keep_experts", "0.5", "--languages", "it")
     early = ("--keep_experts", "0.5", "--step", "2")

@@ -11,7 +11,7 @@ from gshard_mt.config.records import Config
 from gshard_mt.errors import CheckpointError, ConfigError
 from gshard_mt.run.directory import Run
 from gshard_mt.run.journal import History
-from gshard_mt.run.pruning import plan_pruning, pruned
+from gshard_mt.run.pruning import LOSS, load_of_experts, plan_pruning, pruned
 
 PAIRS = ["de-en", "fr-en", "hu-en"]
 
@@ -46,9 +46,16 @@ ONE_LAYER = history(line(5, "encoder", 0, [DE, FR, HU]))
     ],
 )
 def test_the_busiest_experts_of_the_languages_stay(languages, share, kept):
-    plan = plan_pruning(run_with(), ONE_LAYER, 5, languages, share)
+    plan = plan_pruning(run_with(), languages, share, load_of_experts(ONE_LAYER, 5))
     assert plan.kept == {"encoder.layers.0": kept}
     assert (plan.num_experts, plan.num_kept) == (4, len(kept))
+
+
+def test_any_worth_chooses():
+    worth = {"decoder.layers.2": np.array([0.1, 2.0, 0.3, 0.3]), "encoder.layers.0": np.arange(4)}
+    plan = plan_pruning(run_with(), [], 0.5, lambda pairs: worth, LOSS)
+    assert plan.kept == {"decoder.layers.2": (1, 2), "encoder.layers.0": (2, 3)}
+    assert plan.chosen_by == LOSS
 
 
 def test_every_layer_has_its_own_and_the_step_counts():
@@ -57,7 +64,7 @@ def test_every_layer_has_its_own_and_the_step_counts():
     ]
     later = [{**each, "step": 10, "load": np.flip(each["load"], 1).tolist()} for each in lines]
     early, late = (
-        plan_pruning(run_with(), history(*lines, *later), step, ["de"], 0.5).kept
+        plan_pruning(run_with(), ["de"], 0.5, load_of_experts(history(*lines, *later), step)).kept
         for step in (9, 11)
     )
     names = ["encoder.layers.0", "encoder.layers.2", "decoder.layers.0", "decoder.layers.2"]
@@ -66,14 +73,14 @@ def test_every_layer_has_its_own_and_the_step_counts():
 
 def test_a_language_without_choices_counts_nothing():
     nothing = history(line(5, "encoder", 0, [DE, [0, 0, 0, 0], HU]))
-    assert plan_pruning(run_with(), nothing, 5, ["fr", "de"], 0.5).kept == {
+    assert plan_pruning(run_with(), ["fr", "de"], 0.5, load_of_experts(nothing, 5)).kept == {
         "encoder.layers.0": (0, 1)
     }
 
 
 def test_the_run_that_is_left_has_its_languages_and_experts():
     run = run_with()
-    left = pruned(run, plan_pruning(run, ONE_LAYER, 5, ["hu", "fr"], 0.5))
+    left = pruned(run, plan_pruning(run, ["hu", "fr"], 0.5, load_of_experts(ONE_LAYER, 5)))
     assert left.train_pairs == {"fr-en": 3, "hu-en": 1}
     assert (left.config.model.moe.num_experts, run.config.model.moe.num_experts) == (2, 4)
 
@@ -94,11 +101,11 @@ def test_the_run_that_is_left_has_its_languages_and_experts():
 )
 def test_what_cannot_be_pruned_is_refused(run, languages, share, expected):
     with pytest.raises(ConfigError) as error:
-        plan_pruning(run, ONE_LAYER, 5, languages, share)
+        plan_pruning(run, languages, share, load_of_experts(ONE_LAYER, 5))
     assert expected in str(error.value)
 
 
 def test_a_run_without_loads_is_refused():
     for lines in (History(), ONE_LAYER):
         with pytest.raises(CheckpointError, match="no loads up to step 4"):
-            plan_pruning(run_with(), lines, 4, [], 0.5)
+            plan_pruning(run_with(), [], 0.5, load_of_experts(lines, 4))
