@@ -102,8 +102,10 @@ def _loss(workdir: pathlib.Path, run: "Run") -> "Worth | None":
         return None
     from gshard_mt.evaluate.expert_losses import loss_without_experts
     from gshard_mt.evaluate.test_sets import open_data
+    from gshard_mt.export.folder import check_empty
     from gshard_mt.partitioning import mesh
 
+    check_empty(pathlib.Path(_OUT.value))  # before the evaluations, which take long
     prepared = open_data(run, workdir, _DATA_DIR.value)
     mesh.simulate_cpu_devices(1)
     return loss_without_experts(workdir, _STEP.value, prepared)

@@ -69,7 +69,7 @@ def export(
     `write` as `dtype`, for int8 as float32, without the experts that a pruning drops. Raises
     ExportError, CheckpointError or DataError.
     """
-    _check_empty(out)
+    check_empty(out)
     run = read_run(workdir)
     checkpoints = Checkpoints(workdir, best_by=run.config.train.best_by)
     number = checkpoints.choose("latest" if step == AVERAGE else step)
@@ -127,7 +127,8 @@ def _quantized(made: Export, arrays: Iterator[np.ndarray]) -> Iterator[np.ndarra
             yield array
 
 
-def _check_empty(out: pathlib.Path) -> None:
+def check_empty(out: pathlib.Path) -> None:
+    """Raises ExportError unless `out` is absent or an empty folder."""
     accepted = "accepted: an empty folder, or a new one"
     if out.exists() and not out.is_dir():
         raise ExportError(f"{out}: found a file, {accepted}")

@@ -19,7 +19,7 @@ from gshard_mt.partitioning.axes import letters_of
 Kept = Mapping[str, Sequence[int]]  # `encoder.layers.2` -> the numbers of the experts that stay
 
 _STACKS = ("encoder", "decoder")
-GATE = "wg_ME"  # the parameter whose product with a token is its logits
+_GATE = "wg_ME"  # the parameter whose product with a token is its logits
 _NEVER = -1e9  # a logit that loses against any other
 
 
@@ -83,7 +83,7 @@ def mask_gates(params: Any, kept: Kept, num_experts: int) -> Any:
     """Returns a model's parameters with gates that choose only these experts."""
 
     def mask(path: tuple, array: jax.Array) -> Any:
-        if not _is_of_experts(path) or path[-1].key != GATE:
+        if not _is_of_experts(path) or path[-1].key != _GATE:
             return array
         is_kept_PE = np.zeros((len(array), num_experts), bool)
         for block, layer in enumerate(_layers(params, path)):
