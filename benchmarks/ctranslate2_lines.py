@@ -19,11 +19,14 @@ def load(folder: pathlib.Path, num_beams: int) -> Callable[[list[str]], list[str
         sentencepiece.SentencePieceProcessor(model_file=str(folder / f"{side}.model"))
         for side in ("source", "target")
     )
+    use_vmap = (folder / "vmap.txt").exists()
     translator = ctranslate2.Translator(str(folder), intra_threads=os.cpu_count() or 1)
 
     def translate(lines: list[str]) -> list[str]:
         pieces = source.encode(lines, out_type=str)
-        found = translator.translate_batch(pieces, beam_size=num_beams, max_batch_size=64)
+        found = translator.translate_batch(
+            pieces, beam_size=num_beams, max_batch_size=64, use_vmap=use_vmap
+        )
         return [target.decode(each.hypotheses[0]) for each in found]
 
     return translate

@@ -15,8 +15,10 @@ import numpy as np
 from gshard_mt.config.records import ModelConfig
 from gshard_mt.data.tokenizer import bos_id, eos_id, model_paths, unk_id
 from gshard_mt.errors import ExportError
+from gshard_mt.export import vocabulary_map as vmap
 from gshard_mt.export.card import write_card
 from gshard_mt.export.description import Export
+from gshard_mt.export.vocabulary_map import VocabularyMap
 from gshard_mt.model.layers import NORM_EPSILON, POSITION_BASE
 
 # The longest sentence, in subwords. CTranslate2's own table of positions counts from 1.
@@ -51,10 +53,12 @@ def write(
     arrays: Iterator[np.ndarray],
     quantization: str = "float32",
     license: str = "",
+    vocabulary_map: VocabularyMap | None = None,
 ) -> None:
     """Writes `model.bin`, its `config.json` and vocabularies, the SentencePiece models, the card.
 
-    `arrays` are float32, in the order of `made.tensors`; all are held at once.
+    With a vocabulary map also `vmap.txt`. `arrays` are float32, in the order of `made.tensors`;
+    all are held at once.
     """
     models = model_paths(made.workdir)
     write_card(
@@ -66,6 +70,7 @@ def write(
         positions=MAX_POSITIONS,
         source=models[0].name,
         target=models[-1].name,
+        has_map=bool(vocabulary_map),
     )
     named = {tensor.name: array for tensor, array in zip(made.tensors, arrays, strict=True)}
     spec = _specify(made.run.config.model, named)
@@ -81,6 +86,9 @@ def write(
     spec.validate()
     spec.optimize(quantization=quantization)
     spec.save(str(folder))
+    if vocabulary_map:
+        text = vocabulary_map.to_text(source, target)
+        (folder / vmap.NAME).write_text(text, encoding="utf-8")
     for path in models:
         shutil.copyfile(path, folder / path.name)
 

@@ -69,6 +69,30 @@ def test_a_bad_flag_is_one_line(workdir, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_vocabulary_map_is_learned_from_the_data(dense, prepared, tmp_path):
+    out = tmp_path / "out"
+    flags = ("--workdir", dense, "--out", out, "--vmap")
+    assert "--vmap: found with --format safetensors" in refused(call("export", *flags))
+    flags += ("--format=ctranslate2",)
+    with first_devices(1):
+        assert "or give --data_dir" in refused(call("export", *flags))
+        done = call("export", *flags, "--data_dir", prepared.directory)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "use_vmap=True" in (out / "README.md").read_text(encoding="utf-8")
+    allowed = {}
+    for line in (out / "vmap.txt").read_text(encoding="utf-8").splitlines():
+        source, _, target = line.partition("\t")
+        allowed[source] = set(target.split())
+    pieces = [piece for piece in allowed if piece][:3]
+    translator = ctranslate2.Translator(str(out))
+    (found,) = translator.translate_batch(
+        [pieces], beam_size=2, use_vmap=True, max_decoding_length=9
+    )
+    always = {"<unk>", "<s>", "</s>", "<pad>"}
+    union = set.union(always, allowed[""], *(allowed[piece] for piece in pieces))
+    assert set(found.hypotheses[0]) <= union and len(found.hypotheses[0]) > 0
+
+
 def test_a_dense_run_becomes_a_model_of_another_engine(dense, tmp_path):
     found = {}
     for numbers in ("float32", "int8"):
