@@ -26,7 +26,14 @@ from gshard_mt.run.directory import Run
 from tests.export.made_run import make_run
 
 WRITERS = {"safetensors": write_safetensors, "ctranslate2": ctranslate2_model.write}
-MORE = {"numbers": "float32", "arrays": [], "positions": 9, "source": "s", "target": "t"}
+MORE = {
+    "numbers": "float32",
+    "arrays": [],
+    "has_map": False,
+    "positions": 9,
+    "source": "s",
+    "target": "t",
+}
 SCORES = {
     "de-en": Score(40, 31.23456789, 29.0, 33.0, 55.5),
     "fr-en": Score(41, 0.0, 0.0, 0.1, 9.87654321),
