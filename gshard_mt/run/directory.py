@@ -68,15 +68,15 @@ class Run(NamedTuple):
     train_pairs: dict[str, int]  # `de-en` -> sentence pairs trained on, of those that have any
     origin: Origin | None = None  # None: its parameters began at random
 
-    def check_language(self, language: str) -> None:
-        """Raises ConfigError for a source language the run was not trained on.
+    def check_language(self, language: str, name: str = "source_language") -> None:
+        """Raises ConfigError, which begins with `name`, for a language without training.
 
         It may have any tag of `languages.language_code`: `deu`, `de-AT` and `deu_Latn` are `de`.
         """
         known = [source_language(pair) for pair in self.train_pairs]
         if not find_language(language, known):
             raise ConfigError(
-                f"source_language: found {language!r}, this run was not trained on it"
+                f"{name}: found {language!r}, this run was not trained on it"
                 f"{suggest(language, known)}"
             )
 

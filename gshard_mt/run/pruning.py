@@ -129,6 +129,6 @@ def _pairs(run: Run, languages: Sequence[str]) -> list[str]:
     known = {source_language(pair): pair for pair in run.train_pairs}
     found = set()
     for language in languages:
-        run.check_language(language)
+        run.check_language(language, "--languages")
         found.add(known[find_language(language, list(known)) or language])
     return [pair for pair in run.train_pairs if pair in (found or run.train_pairs)]

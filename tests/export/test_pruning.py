@@ -225,7 +225,7 @@ def test_what_cannot_be_pruned_is_one_line_and_nothing_is_written(made, folder, 
     assert "accepted: both" in error(*run, "--languages", "de")
     assert "or give --data_dir" in error(*run, *half, "--choose_experts_by", "loss")
     assert "found 0.1 of 8 experts" in error(*run, "--keep_experts", "0.1")
-    assert "not trained on it" in error(*run, "--keep_experts", "0.5", "--languages", "it")
+    assert "--languages: found 'it'" in error(*run, *half, "--languages", "it")
     early = ("--keep_experts", "0.5", "--step", "2")
     assert "no loads up to step 2" in error(*run, *early, command="translate")
     model = ("--model", folder, "--keep_experts", "0.5")
