@@ -44,6 +44,7 @@ DOORS = {
     frozenset({"matplotlib"}): 1,
     frozenset({"starlette"}): 1,
     frozenset({"uvicorn", "h11"}): 1,
+    frozenset({"prometheus_client"}): 1,
     frozenset({"pickle", "marshal", "shelve"}): 0,  # what they read can run code
 }
 

@@ -1,4 +1,4 @@
-"""The ASGI application: translations, health, languages, and a web page."""
+"""The ASGI application: translations, health, metrics, languages, and a web page."""
 # SPDX-License-Identifier: Apache-2.0
 
 import asyncio
@@ -21,9 +21,16 @@ from gshard_mt.languages import english_name, source_language
 from gshard_mt.run.directory import Run
 from gshard_mt.serve.batcher import Batcher
 from gshard_mt.serve.limits import Limits, RefusedError, shorten
+from gshard_mt.serve.metrics import CONTENT_TYPE, CountedRequests
 from gshard_mt.serve.request import read_texts
 
-PATHS = "GET /, GET /health, GET /languages, POST /translate"
+PATHS = {
+    "/": "GET",
+    "/health": "GET",
+    "/languages": "GET",
+    "/metrics": "GET",
+    "/translate": "POST",
+}
 _AUTHORITY = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
 
 
@@ -51,25 +58,33 @@ def build_app(run: Run, step: int, batcher: Batcher, limits: Limits) -> Starlett
         }
         return JSONResponse(found, 200 if is_ready else 503)
 
+    async def show_metrics(request: Request) -> Response:
+        return Response(batcher.metrics.to_text(), headers={"Content-Type": CONTENT_TYPE})
+
     async def translate(request: Request) -> Response:
         body = await _read_body(request, limits)
         texts = read_texts(body, limits, run.check_language)
         return JSONResponse(_to_json(await _translate(request, texts, batcher, limits)))
 
+    handlers = {
+        "/": show_page,
+        "/health": report_health,
+        "/languages": list_languages,
+        "/metrics": show_metrics,
+        "/translate": translate,
+    }
     app = Starlette(
-        routes=[
-            Route("/", show_page),
-            Route("/health", report_health),
-            Route("/languages", list_languages),
-            Route("/translate", translate, methods=["POST"]),
-        ],
+        routes=[Route(path, handlers[path], methods=[PATHS[path]]) for path in PATHS],
         exception_handlers={
             RefusedError: _answer_refusal,
             HTTPException: _answer_http_error,
             ClientDisconnect: _answer_disconnect,
             Exception: _answer_bug,
         },
-        middleware=[Middleware(OriginForm)],
+        middleware=[
+            Middleware(OriginForm),
+            Middleware(CountedRequests, metrics=batcher.metrics, paths=PATHS),
+        ],
     )
     app.router.redirect_slashes = False
     return app
@@ -175,12 +190,13 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         methods = headers.get("Allow", "another")
         return _error(405, f"{path}: found {request.method}, accepted: {methods}", headers)
-    message = f"{shorten(path)}: not found, accepted: {PATHS}"
+    accepted = ", ".join(f"{method} {path}" for path, method in PATHS.items())
+    message = f"{shorten(path)}: not found, accepted: {accepted}"
     return _error(error.status_code, message, headers)
 
 
 async def _answer_disconnect(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # the client has left
+    return Response(status_code=499)  # only counted: the client has left
 
 
 async def _answer_bug(request: Request, error: Exception) -> Response:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from gshard_mt.decode.translation import Translation
 from gshard_mt.serve.limits import Limits, RefusedError
+from gshard_mt.serve.metrics import Metrics
 
 Translate = Callable[[list[str]], list[Translation]]  # one translation per sentence, in order
 
@@ -43,6 +44,9 @@ class Batcher:
         self._batch_seconds = 1.0  # duration of the last batch
         self.failure: Exception | None = None
         self._thread: threading.Thread | None = None
+        self.metrics = Metrics()
+        self.metrics.waiting_sentences.set_function(lambda: self.num_waiting)
+        self.metrics.ready.set_function(lambda: self.state == "ready")
 
     @property
     def state(self) -> str:
@@ -116,9 +120,7 @@ class Batcher:
             return
         self._is_warm = True
         while batch := self._take():
-            since = time.monotonic()
             self._translate_batch(batch)
-            self._batch_seconds = time.monotonic() - since
 
     def _take(self) -> list[tuple[_Request, int]]:
         """Waits for the next batch; returns none once the queue is closed and empty."""
@@ -164,6 +166,7 @@ class Batcher:
         return batch
 
     def _translate_batch(self, batch: list[tuple[_Request, int]]) -> None:
+        since = time.monotonic()
         try:
             translations = self._translate([request.texts[index] for request, index in batch])
             if len(translations) != len(batch):
@@ -173,6 +176,9 @@ class Batcher:
             for request, _ in batch:
                 _settle(request, error)
             return
+        finally:
+            self._batch_seconds = time.monotonic() - since
+        self.metrics.count_batch(translations, self._batch_seconds)
         for (request, index), translation in zip(batch, translations, strict=True):
             request.translations[index] = translation
             if len(request.translations) == len(request.texts):

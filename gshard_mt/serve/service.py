@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from types import FrameType
 
@@ -21,8 +21,7 @@ from gshard_mt.errors import ConfigError
 from gshard_mt.serve.batcher import Batcher
 from gshard_mt.serve.gathered import GatheredWrites
 from gshard_mt.serve.limits import Limits
-
-Application = Callable[..., Awaitable[None]]  # ASGI
+from gshard_mt.serve.metrics import OTHER, Application, Metrics
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -60,7 +59,8 @@ class Connection(H11Protocol):
     don't read; the application has its own for the body.
     """
 
-    limits = Limits()
+    limits: Limits
+    metrics: Metrics
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(GatheredWrites(transport, self.loop))  # type: ignore[arg-type]
@@ -153,6 +153,7 @@ class Connection(H11Protocol):
             lines += ["content-type: application/json", f"content-length: {len(body)}"]
             lines += ["retry-after: 1"] if status == HTTPStatus.SERVICE_UNAVAILABLE else []
             self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+            self.metrics.requests.labels(OTHER, status).inc()
         self.transport.close()
 
 
@@ -160,16 +161,16 @@ class Service(uvicorn.Server):
     """Serves until a signal, then answers the requests it has accepted."""
 
     def __init__(self, app: Application, batcher: Batcher, limits: Limits):
-        class LimitedConnection(Connection):
+        class OwnConnection(Connection):
             pass
 
-        LimitedConnection.limits = limits
+        OwnConnection.limits, OwnConnection.metrics = limits, batcher.metrics
         quiet = {"log_config": None, "log_level": "error", "access_log": False}
         plain = {"loop": "asyncio", "ws": "none", "lifespan": "off", "proxy_headers": False}
         super().__init__(
             uvicorn.Config(
                 app,
-                http=LimitedConnection,
+                http=OwnConnection,
                 server_header=False,
                 timeout_keep_alive=limits.idle_seconds,
                 timeout_graceful_shutdown=math.ceil(limits.request_seconds + limits.stop_seconds),
