@@ -50,7 +50,7 @@ class Translator:
 
     `params` must be set before translating and may be replaced; `blueprint` has their shapes and
     shardings. `step` and `name` identify their checkpoint, and `batch_size` sentences are
-    translated at once.
+    translated at once; `num_rows` are the rows of a batch for few sentences and for many.
     """
 
     params: Any
@@ -81,7 +81,7 @@ class Translator:
         )
         devices, rows = mesh.devices.size, config.decode.batch_size or MANY[is_cpu]
         few, self.batch_size = (-(-num // devices) * devices for num in (FEW, rows))
-        self._num_rows = min(few, self.batch_size), self.batch_size
+        self.num_rows = min(few, self.batch_size), self.batch_size
 
     def translate(
         self, lines: Sequence[str], on_progress: Callable[[int], Any] = lambda done: None
@@ -114,7 +114,7 @@ class Translator:
         ids = [line_ids[:longest] + [eos_id] if line_ids else [] for line_ids in whole]
         found = [[Translation("", 0.0)] for _ in lines]
         with jax.set_mesh(self.mesh):
-            for batch in _batches([len(each) for each in ids], self._num_rows):
+            for batch in batch_by_length([len(each) for each in ids], self.num_rows):
                 sources = [[ids[i] for i in numbers] for numbers in batch.rounds]
                 if sampling:
                     hypotheses = self._sample_batch(sources, batch, num, sampling)
@@ -230,14 +230,14 @@ def _load_export(folder: pathlib.Path, config: Config, step: str, mesh: Mesh) ->
 
 
 class _Batch(NamedTuple):
-    """Sentences of one length bucket that are translated together, one per row and round."""
+    """Sentences of one length bucket that are decoded together, one per row and round."""
 
     bucket: int
     num_rows: int
     rounds: list[list[int]]  # indices of sentences, one per row, fewer in the last round
 
 
-def _batches(lengths: Sequence[int], num_rows: tuple[int, int]) -> Iterator[_Batch]:
+def batch_by_length(lengths: Sequence[int], num_rows: tuple[int, int]) -> Iterator[_Batch]:
     """Groups sentences into batches of few or many rows; those of length 0 are left out.
 
     The sentences of a round are about equally long, and the long ones come first, so that all
