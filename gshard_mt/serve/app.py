@@ -22,6 +22,7 @@ from gshard_mt.run.directory import Run
 from gshard_mt.serve.batcher import Batcher
 from gshard_mt.serve.limits import Limits, RefusedError, shorten
 from gshard_mt.serve.metrics import CONTENT_TYPE, CountedRequests
+from gshard_mt.serve.openapi import describe
 from gshard_mt.serve.request import read_texts
 
 PATHS = {
@@ -29,6 +30,7 @@ PATHS = {
     "/health": "GET",
     "/languages": "GET",
     "/metrics": "GET",
+    "/openapi.json": "GET",
     "/translate": "POST",
 }
 _AUTHORITY = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
@@ -38,10 +40,13 @@ def build_app(run: Run, step: int, batcher: Batcher, limits: Limits) -> Starlett
     """Returns the application for a run's checkpoint; the caller starts the batcher."""
     codes = sorted(source_language(pair) for pair in run.train_pairs)
     languages = [{"code": code, "name": english_name(code)} for code in codes]
-    page = _read_page()
+    page, description = _read_page(), JSONResponse(describe(limits, codes))
 
     async def show_page(request: Request) -> Response:
         return page
+
+    async def show_description(request: Request) -> Response:
+        return description
 
     async def list_languages(request: Request) -> Response:
         return JSONResponse({"languages": languages})
@@ -71,6 +76,7 @@ def build_app(run: Run, step: int, batcher: Batcher, limits: Limits) -> Starlett
         "/health": report_health,
         "/languages": list_languages,
         "/metrics": show_metrics,
+        "/openapi.json": show_description,
         "/translate": translate,
     }
     app = Starlette(

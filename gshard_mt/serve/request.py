@@ -1,8 +1,8 @@
-"""Parses and checks the JSON body of a translation request."""
+"""Parses and checks the JSON body of a translation request, and describes it."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gshard_mt.errors import ConfigError, suggest
@@ -17,6 +17,29 @@ _KINDS = {
     bool: "true or false",
     type(None): "null",
 }
+
+
+def request_schema(limits: Limits, languages: Sequence[str]) -> dict[str, Any]:
+    """Returns the JSON schema of the bodies that are accepted.
+
+    Other tags of the languages, such as `de-AT`, are accepted, too.
+    """
+    text = {"type": "string", "maxLength": limits.max_characters}
+    return {
+        "type": "object",
+        "properties": {
+            "text": {**text, "description": "The same as a list of one."},
+            "texts": {"type": "array", "items": text, "maxItems": limits.max_sentences},
+            "source_language": {
+                "enum": [*languages, None],
+                "description": "Only checked. Other tags of a language, such as `de-AT` and "
+                "`deu_Latn`, are accepted, too.",
+            },
+        },
+        "oneOf": [{"required": ["text"]}, {"required": ["texts"]}],
+        "additionalProperties": False,
+        "examples": [{"texts": ["Guten Tag.", "Bis bald."]}],
+    }
 
 
 def read_texts(body: bytes, limits: Limits, check_language: Callable[[str], None]) -> list[str]:

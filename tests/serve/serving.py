@@ -18,6 +18,7 @@ from gshard_mt.serve.app import build_app
 from gshard_mt.serve.batcher import Batcher
 from gshard_mt.serve.limits import Limits
 from gshard_mt.serve.service import Service, open_socket
+from tests.serve import described
 
 RUN = Run(Config(), pathlib.Path("data"), "fingerprint", {"de-en": 9, "fr-en": 5, "lb-en": 1})
 WARM_UP = [["warm-up"]]
@@ -99,14 +100,21 @@ def serving(
 
 
 def ask(port: int, path: str, body: Any = None, method: str = "") -> Answer:
-    """Asks in a connection of its own; a body that isn't bytes becomes JSON."""
+    """Asks in a connection of its own; a body that isn't bytes becomes JSON.
+
+    The answer must be one that the OpenAPI document describes.
+    """
+    method = method or ("GET" if body is None else "POST")
     body = body if body is None or isinstance(body, bytes) else json.dumps(body)
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS)
     try:
-        client.request(method or ("GET" if body is None else "POST"), path, body)
-        return read_answer(client.getresponse())
+        client.request(method, path, body)
+        answer = read_answer(client.getresponse())
     finally:
         client.close()
+    kind = answer.headers["content-type"]
+    described.check(method, path, answer.status, kind, answer.content)
+    return answer
 
 
 def read_answer(response: http.client.HTTPResponse) -> Answer:

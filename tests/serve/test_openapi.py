@@ -1,0 +1,71 @@
+"""The OpenAPI document: valid, and what the service does; every answer in these tests obeys it."""
+# SPDX-License-Identifier: Apache-2.0
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import jsonschema_rs
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as some
+
+from gshard_mt.serve.app import PATHS
+from gshard_mt.serve.limits import Limits, RefusedError
+from gshard_mt.serve.request import FIELDS, read_texts, request_schema
+from tests.serve.described import DOCUMENT
+from tests.serve.serving import RUN, SECONDS, Translator, serving
+
+LIMITS = Limits(max_sentences=3, max_characters=5)
+SCHEMA = request_schema(LIMITS, ["de", "fr", "lb"])
+VALIDATOR = jsonschema_rs.validator_for(SCHEMA)
+WORDS = some.sampled_from(["", "a", "12345", "123456", "ä🙂", "de", "lb", "dee"])
+VALUES = some.recursive(
+    some.none() | some.booleans() | some.integers(-2, 9) | some.floats(0, 1) | WORDS,
+    lambda values: some.lists(values, max_size=4) | some.dictionaries(WORDS, values, max_size=2),
+    max_leaves=5,
+)
+LIKELY = {"text": WORDS, "texts": some.lists(WORDS, max_size=4), "source_language": WORDS}
+FIELDS_OF_BODY = {name: LIKELY.get(name, VALUES) | VALUES for name in (*FIELDS, "Text")}
+
+
+def is_accepted(body: object) -> bool:
+    try:
+        read_texts(json.dumps(body).encode(), LIMITS, RUN.check_language)
+    except RefusedError as refusal:
+        assert refusal.status in (413, 422)
+        return False
+    return True
+
+
+@settings(max_examples=1000, derandomize=True, deadline=None)
+@example({"text": "12345", "source_language": None})
+@example({"texts": ["a"] * 3})
+@given(some.fixed_dictionaries({}, optional=FIELDS_OF_BODY) | VALUES)
+def test_the_schema_accepts_what_the_service_accepts(body):
+    assert VALIDATOR.is_valid(body) == is_accepted(body)
+
+
+@pytest.mark.parametrize("body", SCHEMA["examples"])
+def test_the_examples_are_accepted(body):
+    assert jsonschema_rs.is_valid(DOCUMENT["components"]["schemas"]["Question"], body)
+
+
+def test_every_path_method_and_field_is_described():
+    methods = {path: [each.upper() for each in DOCUMENT["paths"][path]] for path in PATHS}
+    assert methods == {path: [method] for path, method in PATHS.items()}
+    assert DOCUMENT["paths"].keys() == PATHS.keys()
+    assert tuple(SCHEMA["properties"]) == FIELDS
+
+
+def test_schemathesis_finds_nothing(tmp_path):
+    config = pathlib.Path(__file__).with_name("schemathesis.toml")
+    words = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "--no-color"]
+    with serving(Translator()) as served:
+        assert served.ask("/openapi.json").content == DOCUMENT
+        address = f"http://127.0.0.1:{served.port}/openapi.json"
+        words += ["run", address, "--max-examples=100", "--seed=1"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert f"Tested: {len(PATHS)}\n" in done.stdout
