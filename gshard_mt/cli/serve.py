@@ -7,6 +7,7 @@ Sentences of concurrent requests are translated in common batches. See docs/serv
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import re
 import sys
 
 from absl import flags
@@ -14,6 +15,7 @@ from absl import flags
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.pruning import define_pruning
 from gshard_mt.cli.startup.start import start_jax
+from gshard_mt.errors import ConfigError
 from gshard_mt.serve.limits import Limits
 
 _read_folder = cli_flags.define_model()
@@ -33,7 +35,15 @@ _REQUEST_SECONDS = flags.DEFINE_float(
     "Seconds after which a waiting request is answered with status 504.",
     0.1,
 )
+_CORS_ORIGIN = flags.DEFINE_multi_string(
+    "cors_origin",
+    [],
+    "Web site whose pages may use the service from a browser, such as https://site.org; * for "
+    "all. Without it, only the service's own page may.",
+)
 
+# RFC 6454, section 6.2.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::[0-9]+)?")
 # Compiled before the service is ready: sentences of up to 16, 32 and 64 subwords, few and many.
 _WARM_UP = tuple(" ".join(["a"] * number) for number in (1, 20, 40))
 
@@ -43,7 +53,7 @@ def main() -> None:
     from gshard_mt.run.exported import read_trained
     from gshard_mt.run.pruning import pruned
 
-    folder = _read_folder()
+    folder, origins = _read_folder(), _read_origins()
     run = read_trained(folder)
     pruning = _read_pruning(folder, run, _STEP.value)
 
@@ -63,11 +73,28 @@ def main() -> None:
         request_seconds=_REQUEST_SECONDS.value,
     )
     batcher = Batcher(translator.find_best, translator.batch_size, limits)
-    service = Service(build_app(run, translator.step, batcher, limits), batcher, limits)
+    app = build_app(run, translator.step, batcher, limits, origins)
+    service = Service(app, batcher, limits)
     languages = f"{len(run.train_pairs)} languages"
     print(f"serving     {address_of(listener)} (step {translator.step}, {languages})", flush=True)
     warm_up = [[text] * number for text in _WARM_UP for number in (1, FEW + 1)]
     sys.exit(128 + service.serve_on(listener, warm_up))
+
+
+def _read_origins() -> list[str]:
+    """Returns the values of --cors_origin as browsers write them. Raises ConfigError."""
+    for origin in _CORS_ORIGIN.value:
+        if origin != "*" and not _ORIGIN.fullmatch(origin.lower()):
+            raise ConfigError(
+                f"--cors_origin: found {origin!r}, accepted: a scheme, a host and perhaps a port, "
+                "as in https://site.org or http://localhost:3000, without a path; or *"
+            )
+    return [_without_default_port(origin.lower()) for origin in _CORS_ORIGIN.value]
+
+
+def _without_default_port(origin: str) -> str:
+    scheme = origin.partition(":")[0]
+    return origin.removesuffix({"http": ":80", "https": ":443"}.get(scheme, ""))
 
 
 entry = cli_flags.command(main)

@@ -6,11 +6,13 @@ import base64
 import hashlib
 import importlib.resources
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -21,7 +23,7 @@ from gshard_mt.languages import english_name, source_language
 from gshard_mt.run.directory import Run
 from gshard_mt.serve.batcher import Batcher
 from gshard_mt.serve.limits import Limits, RefusedError, shorten
-from gshard_mt.serve.metrics import CONTENT_TYPE, CountedRequests
+from gshard_mt.serve.metrics import CONTENT_TYPE, CountedRequests, Metrics
 from gshard_mt.serve.openapi import describe
 from gshard_mt.serve.request import read_texts
 
@@ -36,8 +38,13 @@ PATHS = {
 _AUTHORITY = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
 
 
-def build_app(run: Run, step: int, batcher: Batcher, limits: Limits) -> Starlette:
-    """Returns the application for a run's checkpoint; the caller starts the batcher."""
+def build_app(
+    run: Run, step: int, batcher: Batcher, limits: Limits, cors_origins: Sequence[str] = ()
+) -> Starlette:
+    """Returns the application for a run's checkpoint; the caller starts the batcher.
+
+    Pages of `cors_origins` may use it from a browser.
+    """
     codes = sorted(source_language(pair) for pair in run.train_pairs)
     languages = [{"code": code, "name": english_name(code)} for code in codes]
     page, description = _read_page(), JSONResponse(describe(limits, codes))
@@ -87,13 +94,27 @@ def build_app(run: Run, step: int, batcher: Batcher, limits: Limits) -> Starlett
             ClientDisconnect: _answer_disconnect,
             Exception: _answer_bug,
         },
-        middleware=[
-            Middleware(OriginForm),
-            Middleware(CountedRequests, metrics=batcher.metrics, paths=PATHS),
-        ],
+        middleware=_middleware(batcher.metrics, cors_origins),
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _middleware(metrics: Metrics, cors_origins: Sequence[str]) -> list[Middleware]:
+    """Returns what a request passes through, in this order."""
+    found = [
+        Middleware(OriginForm),
+        Middleware(CountedRequests, metrics=metrics, paths=PATHS),
+    ]
+    if cors_origins:
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=["GET", "POST"],
+            expose_headers=["Retry-After"],
+        )
+        found.append(cors)
+    return found
 
 
 class OriginForm:

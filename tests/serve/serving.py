@@ -8,7 +8,7 @@ import pathlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from gshard_mt.config.records import Config
@@ -79,10 +79,11 @@ def serving(
     limits: Limits = Limits(),  # noqa: B008 (it is frozen)
     batch_size: int = 4,
     awaits_ready: bool = True,
+    cors_origins: Sequence[str] = (),
 ) -> Iterator[Served]:
     """Serves on a free port in a thread, until the end of the block."""
     batcher = Batcher(translate, batch_size, limits)
-    service = Service(build_app(RUN, 7, batcher, limits), batcher, limits)
+    service = Service(build_app(RUN, 7, batcher, limits, cors_origins), batcher, limits)
     listener = open_socket("127.0.0.1", 0)
     port = listener.getsockname()[1]
     thread = threading.Thread(target=service.serve_on, args=(listener, WARM_UP), daemon=True)

@@ -16,6 +16,7 @@ from tests.cli.calling import call, refused
 from tests.making.made_up import english_sentences, translated
 from tests.making.runs import Runs, finish
 from tests.serve.serving import SECONDS, Answer, ask, connect, in_threads, post, receive, wait_until
+from tests.serve.test_cors import preflight
 
 TRAIN = (
     *("--config.train.num_steps=4", "--config.decode.beam_size=1"),
@@ -39,9 +40,9 @@ def start(run: pathlib.Path, *flags: str) -> subprocess.Popen:
 
 
 @contextlib.contextmanager
-def started(run: pathlib.Path) -> Iterator[tuple[subprocess.Popen, int]]:
+def started(run: pathlib.Path, *flags: str) -> Iterator[tuple[subprocess.Popen, int]]:
     """A service that says it is ready, and its port."""
-    process = start(run, "--port=0")
+    process = start(run, "--port=0", *flags)
     try:
         assert process.stdout
         line = process.stdout.readline()
@@ -107,3 +108,19 @@ def test_a_user_error_is_one_line(run):
     assert "step '7' not found" in errors
     line = refused(call("serve", "--workdir", run, "--port=99999"))
     assert "--port=99999: 99999 is not an integer in the range [0, 65535]" in line
+
+
+@pytest.mark.parametrize(
+    "origin", ["site.org", "https://site.org/", "https://site.org/path", "null", "", "https://ä.de"]
+)
+def test_an_origin_that_no_browser_sends_is_one_line(run, origin):
+    line = refused(call("serve", "--workdir", run, f"--cors_origin={origin}"))
+    assert f"--cors_origin: found {origin!r}, accepted: a scheme, a host and perhaps a port" in line
+
+
+def test_an_origin_is_compared_as_browsers_write_it(run):
+    flags = ("--cors_origin=HTTPS://Site.org:443", "--cors_origin=http://localhost:3000")
+    with started(run, *flags) as (_, port):
+        for origin in ("https://site.org", "http://localhost:3000"):
+            assert preflight(port, origin)[0] == 200
+        assert preflight(port, "https://other.org")[0] == 400
