@@ -53,7 +53,10 @@ _LEAK_CHECK = flags.DEFINE_bool(
     "leak_check", True, "Count the sentences of --testset that are in the training data."
 )
 _METRICS = flags.DEFINE_list(
-    "metrics", [], "More metrics, e.g. chrf++,ter,spbleu; comet where it is installed."
+    "metrics",
+    [],
+    "More metrics: chrf++, ter, spbleu, comet or comet:MODEL, a name or a checkpoint "
+    "(docs/evaluation.md says how to install its program).",
 )
 _PERTURB = flags.DEFINE_list(
     "perturb",
@@ -77,10 +80,10 @@ def main() -> None:
     from gshard_mt.decode.translate import load_translator
     from gshard_mt.evaluate import test_sets as testsets
     from gshard_mt.evaluate.evaluate import evaluate, files_as_baseline, run_as_baseline
-    from gshard_mt.evaluate.scores import extra_metric
+    from gshard_mt.evaluate.scores import extra_metrics
     from gshard_mt.evaluate.table import beside, to_text
 
-    metrics = {name: extra_metric(name) for name in _METRICS.value}
+    metrics = extra_metrics(_METRICS.value)
     test, prepared = _read_test(folder, run)
     perturbed = [testsets.perturbed(test, name) for name in dict.fromkeys(_PERTURB.value)]
     baseline = (

@@ -12,8 +12,8 @@ from gshard_mt.data.normalization import one_line
 from gshard_mt.decode.translate import Translator, load_translator
 from gshard_mt.decode.translation import describe_truncated
 from gshard_mt.evaluate import report, samples, table
-from gshard_mt.evaluate.folder import Lines, read_lines, write_lines
-from gshard_mt.evaluate.scores import Metric, compare, score, signatures
+from gshard_mt.evaluate.folder import read_lines, write_lines
+from gshard_mt.evaluate.scores import Lines, Metric, compare, score, signatures
 from gshard_mt.evaluate.test_sets import Leak, TestSet
 from gshard_mt.model.blueprint import count_parameters
 from gshard_mt.run.directory import Run
@@ -47,16 +47,19 @@ def evaluate(
     folder = pathlib.Path(workdir) / "eval" / translator.name / test.name
     folder.mkdir(parents=True, exist_ok=True)
     scores, comparisons, chosen = {}, {}, {}
+    for pair in sources:
+        write_lines(folder / f"{pair}.hyp.txt", hypotheses[pair])
+        write_lines(folder / f"{pair}.ref.txt", references[pair])
+    if metrics:
+        print(f"measure     {', '.join(metrics)}", file=sys.stderr)
+    extra = {
+        name: metric.measure(sources, hypotheses, references) for name, metric in metrics.items()
+    }
     with tqdm.tqdm(sources, desc="score", unit="pair", dynamic_ncols=True) as bar:
         for pair in bar:
             own, expected = hypotheses[pair], references[pair]
-            write_lines(folder / f"{pair}.hyp.txt", own)
-            write_lines(folder / f"{pair}.ref.txt", expected)
-            extra = {
-                name: metric.measure(sources[pair], own, expected)
-                for name, metric in metrics.items()
-            }
-            scores[pair] = dataclasses.replace(score(own, expected), extra=extra)
+            measured = {name: values[pair] for name, values in extra.items()}
+            scores[pair] = dataclasses.replace(score(own, expected), extra=measured)
             chosen[pair] = samples.choose(sources[pair], expected, own)
             if others:
                 comparisons[pair] = compare(own, others[pair], expected)

@@ -3,17 +3,16 @@
 
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from gshard_mt.documents import read_json
 from gshard_mt.errors import DataError
 from gshard_mt.evaluate import table as tables
+from gshard_mt.evaluate.scores import Lines
 from gshard_mt.run.directory import Run
 from gshard_mt.run.exported import read_trained
 from gshard_mt.run.journal import History, read_history
-
-Lines = Mapping[str, Sequence[str]]  # one sentence per line, by language pair
 
 
 class SavedEvaluation(NamedTuple):

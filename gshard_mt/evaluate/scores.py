@@ -14,6 +14,7 @@ from sacrebleu.significance import PairedTest
 
 from gshard_mt.documents import in_one_line
 from gshard_mt.errors import ConfigError, suggest
+from gshard_mt.evaluate.comet import open_comet
 
 logging.getLogger("sacrebleu").setLevel(logging.WARNING)  # it logs every paired test
 
@@ -23,9 +24,10 @@ EXTRA_METRICS: dict[str, Callable[[], Any]] = {
     "chrf++": lambda: CHRF(word_order=2),
     "ter": TER,  # lower is better
     "spbleu": lambda: BLEU(tokenize="flores200", force=True),
-    "comet": lambda: None,  # from its own package
 }
 SIGNIFICANCE = 0.05  # a difference with a lower p-value is significant
+
+Lines = Mapping[str, Sequence[str]]  # sentences by language pair
 
 # Scores of NUM_RESAMPLES test sets drawn from the sentences, or None if they are not known.
 Resampled = np.ndarray | None
@@ -34,7 +36,7 @@ Resampled = np.ndarray | None
 class Metric(NamedTuple):
     """A further metric: a function of sources, hypotheses and references, and its signature."""
 
-    measure: Callable[[Sequence[str], Sequence[str], Sequence[str]], float]
+    measure: Callable[[Lines, Lines, Lines], dict[str, float]]  # each by language pair
     signature: str
 
 
@@ -47,7 +49,7 @@ class Score:
     bleu_low: float  # the 95% interval
     bleu_high: float
     chrf: float
-    extra: Mapping[str, float] = field(default_factory=dict)  # by name in EXTRA_METRICS
+    extra: Mapping[str, float] = field(default_factory=dict)  # by name of the metric
     resampled: Resampled = None
 
 
@@ -146,15 +148,28 @@ def resample(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray
     return np.array([_bleu_of_counts(bleu, total) for total in (times @ counts).tolist()])
 
 
-def extra_metric(name: str) -> Metric:
-    """Returns the metric of a name in EXTRA_METRICS.
+def extra_metrics(values: Sequence[str]) -> dict[str, Metric]:
+    """Returns metrics by name, given those of EXTRA_METRICS, `comet` or `comet:MODEL`.
 
-    Raises ConfigError for an unknown name, or if its package or tokenizer is not available.
+    Raises ConfigError for an unknown name, or if its program or tokenizer is not available.
     """
-    if name not in EXTRA_METRICS:
-        raise ConfigError(f"--metrics: found {name!r}{suggest(name, EXTRA_METRICS)}")
-    if name == "comet":
-        return _comet()
+    found: dict[str, Metric] = {}
+    for value in values:
+        name, _, model = value.partition(":")
+        if name in found:
+            raise ConfigError(f"--metrics: found {name} twice; accepted: each once")
+        if name == "comet":
+            found[name] = _comet(model)
+        elif value in EXTRA_METRICS:
+            found[name] = _sacrebleu(value)
+        else:
+            raise ConfigError(
+                f"--metrics: found {value!r}{suggest(value, [*EXTRA_METRICS, 'comet'])}"
+            )
+    return found
+
+
+def _sacrebleu(name: str) -> Metric:
     try:
         metric = EXTRA_METRICS[name]()
     except (OSError, RuntimeError, ImportError) as error:
@@ -163,26 +178,27 @@ def extra_metric(name: str) -> Metric:
             "tokenizer once"
         ) from None
 
-    def measure(_, hypotheses, references) -> float:
-        return metric.corpus_score(hypotheses, [references]).score
+    def measure(_, hypotheses: Lines, references: Lines) -> dict[str, float]:
+        return {
+            pair: metric.corpus_score(lines, [references[pair]]).score
+            for pair, lines in hypotheses.items()
+        }
 
     return Metric(measure, _signature(metric))
 
 
-def _comet() -> Metric:
-    try:
-        from comet import download_model, load_from_checkpoint  # type: ignore[import-not-found]
-    except ImportError:
-        raise ConfigError("--metrics: comet is not installed; pip install unbabel-comet") from None
-    name = "Unbabel/wmt22-comet-da"
-    model = load_from_checkpoint(download_model(name))
+def _comet(model: str) -> Metric:
+    comet = open_comet(model)
 
-    def measure(sources, hypotheses, references) -> float:
-        lines = zip(sources, hypotheses, references, strict=True)
-        data = [dict(zip(("src", "mt", "ref"), line, strict=True)) for line in lines]
-        return 100 * float(model.predict(data, gpus=0, progress_bar=False).system_score)
+    def measure(*sides: Lines) -> dict[str, float]:
+        pairs = list(sides[0])
+        lines = iter(
+            comet.score(*([line for pair in pairs for line in side[pair]] for side in sides))
+        )
+        sentences = {pair: [next(lines) for _ in sides[0][pair]] for pair in pairs}
+        return {pair: 100 * sum(own) / len(own) for pair, own in sentences.items()}
 
-    return Metric(measure, name)
+    return Metric(measure, comet.signature)
 
 
 def sentence_chrf(hypotheses: Sequence[str], references: Sequence[str]) -> list[float]:

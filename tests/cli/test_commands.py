@@ -13,6 +13,7 @@ import pytest
 from gshard_mt.config.records import DataConfig
 from gshard_mt.evaluate import report
 from tests.cli.calling import call, command, refused
+from tests.evaluate.made_comet import write_program
 from tests.making.made_up import write_made_up, write_recipe
 
 CONFIG = """
@@ -129,11 +130,15 @@ def test_eval_scores_perturbed_sentences_beside_the_plain_ones(home, no_page):
     assert "--baseline_hyps" in refused(call("evaluate", *run, "--baseline_hyps", folder))
 
 
-def test_eval_scores_any_sentences_and_looks_for_them_in_training(home, tmp_path, no_page):
+def test_eval_scores_any_sentences_and_looks_for_them_in_training(
+    home, tmp_path, no_page, monkeypatch
+):
     lines = (home / "data" / "references" / "fr-en.test.tsv").read_text(encoding="utf-8")
     (tmp_path / "mine.tsv").write_text(lines, encoding="utf-8")
     run = ("--workdir", home / "run", "--testset", f"fr-en={tmp_path / 'mine.tsv'}")
-    done = call("evaluate", *run, "--metrics", "chrf++,ter", "--step", "average")
+    monkeypatch.setenv("COMET_SCORE", str(write_program(tmp_path / "env")))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    done = call("evaluate", *run, "--metrics", "chrf++,ter,comet", "--step", "average")
     assert done.returncode == 0, done.stderr.decode()
     said = done.stdout.decode()
     assert "in the training data: none of these sentences" in said and "chrf++" in said
@@ -142,6 +147,8 @@ def test_eval_scores_any_sentences_and_looks_for_them_in_training(home, tmp_path
     assert row["leaked_sources"] == row["leaked_english"] == 0 and row["ter"] > 0
     assert table["averages"]["all"]["bleu_low"] == pytest.approx(row["bleu_low"])
     assert table["signatures"]["chrf++"].split("|")[4] == "nw:2"
+    assert table["averages"]["all"]["comet"] == row["comet"] > 0 and "|unbabel-comet:" in said
+    assert "failed with status 1" in refused(call("evaluate", *run, "--metrics", "comet:unknown"))
     assert "--metrics: found 'blue'" in refused(call("evaluate", *run, "--metrics", "blue"))
     assert "--testset" in refused(call("evaluate", "--workdir", home / "run", "--testset", "x"))
 
