@@ -26,10 +26,11 @@ FLOORS = [
 
 # Each of these is imported by one file, or by as many as it has uses that know nothing of each
 # other: TFDS holds our own token ids and text that others made; SentencePiece trains and encodes;
-# gshard-export writes safetensors, and --init_from reads them.
+# gshard-export writes safetensors, and --init_from reads them; sacreBLEU scores, and fetches test
+# sets.
 DOORS = {
     frozenset({"orbax"}): 1,
-    frozenset({"sacrebleu"}): 1,
+    frozenset({"sacrebleu"}): 2,
     frozenset({"sentencepiece"}): 2,
     frozenset({"safetensors"}): 2,
     frozenset({"ctranslate2"}): 1,

@@ -2,6 +2,7 @@
 
 gshard-eval --workdir RUN [--split dev|test] [--baseline RUN2]
 gshard-eval --workdir RUN --testset de-en=news.tsv
+gshard-eval --workdir RUN --testset flores:devtest=FOLDER
 gshard-eval --workdir RUN --perturb upper_case,typos
 
 Translations, tables and a report are written to RUN/eval/STEP/SPLIT. An exported model is evaluated
@@ -47,7 +48,8 @@ _TESTSET = flags.DEFINE_multi_string(
     "testset",
     [],
     "Instead of --split: your own test set, de-en=FILE.tsv (source TAB English), repeatable; or a "
-    "recipe (TOML) with test corpora.",
+    "recipe (TOML) with test corpora; or a published set: flores:devtest=FOLDER, ntrex=FOLDER, "
+    "wmt24++=FOLDER, or one that sacreBLEU fetches, such as wmt14.",
 )
 _LEAK_CHECK = flags.DEFINE_bool(
     "leak_check", True, "Count the sentences of --testset that are in the training data."

@@ -5,7 +5,7 @@ import dataclasses
 import pathlib
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,10 +20,11 @@ from gshard_mt.data.prepare.decontamination import text_keys
 from gshard_mt.data.prepared import Prepared, open_prepared
 from gshard_mt.data.tokenizer import Tokenizer
 from gshard_mt.errors import ConfigError, DataError, suggest
+from gshard_mt.evaluate.named_sets import FORMS, is_named, open_named, read_named
 from gshard_mt.languages import match_languages, source_language, source_of_pair
 from gshard_mt.run.directory import Run
 
-NAME = "testset"  # of test sets given as files
+NAME = "testset"  # of test sets that are no split
 _RECORDS = 20_000  # read at a time
 
 Sentences = Sequence[tuple[str, str]]  # source, English
@@ -84,7 +85,7 @@ def without_training(prepared: Prepared, split: str) -> list[str]:
 
 
 def read_test_set(values: Sequence[str], language_pairs: Collection[str] = ()) -> TestSet:
-    """Reads any number of `de-en=FILE.tsv`, or the test (else dev) corpora of one recipe.
+    """Reads `de-en=FILE.tsv` values, the test (else dev) corpora of one recipe, or one named set.
 
     A language gets the code that it has in `language_pairs`, whatever the test set calls it.
     Sentences are taken as `gshard-prepare-data` takes those of ready-made splits: as they are, and
@@ -97,17 +98,27 @@ def read_test_set(values: Sequence[str], language_pairs: Collection[str] = ()) -
         entries = entries or [entry for entry in recipe.entries if entry.split == "dev"]
         if not entries:
             raise DataError(f'{values[0]}: found no test corpus; accepted: split = "test"')
-        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in recipe.name).strip(".")
-        # Never a held-out split's folder.
-        return TestSet(f"{NAME}-{name}", _read(entries, language_pairs))
+        return TestSet(_name(recipe.name), _read(entries, language_pairs))
+    if len(values) == 1 and is_named(values[0]):
+        found = open_named(values[0])
+        return TestSet(_name(found.name), _collect(read_named(found, language_pairs)))
     return TestSet(NAME, _read([_entry(value) for value in values], language_pairs))
+
+
+def _name(name: str) -> str:
+    """Returns a name for a folder, never that of a held-out split."""
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".")
+    return f"{NAME}-{name}"
 
 
 def _entry(value: str) -> Entry:
     pair, equals, path = value.partition("=")
     language = source_of_pair(pair)
     if not equals or not path or not language:
-        raise ConfigError(f"--testset: found {value!r}, accepted: de-en=FILE.tsv, or RECIPE.toml")
+        raise ConfigError(
+            f"--testset: found {value!r}, accepted: de-en=FILE.tsv, repeatable; or one of "
+            f"RECIPE.toml, {FORMS}"
+        )
     return Entry((language,), "test", "tsv", path, "", "", pathlib.Path())
 
 
@@ -117,10 +128,14 @@ def _read(
     read = [pair for entry in entries for pair in SCHEMES[entry.scheme].read(entry)]
     tags = {pair.language for pair in read}
     codes = match_languages(tags, [source_language(pair) for pair in language_pairs])
+    return _collect((f"{codes[tag]}-en", source, english) for tag, source, english in read)
+
+
+def _collect(lines: Iterable[tuple[str, str, str]]) -> dict[str, list[tuple[str, str]]]:
+    """Returns source and English by language pair; pairs with an empty side are told."""
     found: dict[str, list[tuple[str, str]]] = {}
     num_empty: Counter[str] = Counter()
-    for tag, *sides in read:
-        pair = f"{codes[tag]}-en"
+    for pair, *sides in lines:
         if all(map(normalize, sides)):
             source, english = map(one_line, sides)
             found.setdefault(pair, []).append((source, english))

@@ -21,10 +21,14 @@ def read_jsonl(entry: Entry) -> Iterator[Pair]:
     surrogates, as in "\\ud83d", become U+FFFD.
     """
     for path in find_files(entry):
-        yield from read_rows(_rows(path), Tags(entry.languages, path))
+        yield from read_rows(read_objects(path), Tags(entry.languages, path))
 
 
-def _rows(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
+def read_objects(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Yields `file:line` and the object of every line, None for a blank line or a null.
+
+    Raises DataError for a line with anything else.
+    """
     for number, line in read_lines(path):
         where = f"{path}:{number}"
         if not line or line.isspace():
