@@ -6,7 +6,7 @@ import base64
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -47,16 +47,6 @@ def build_app(
     """
     codes = sorted(source_language(pair) for pair in run.train_pairs)
     languages = [{"code": code, "name": english_name(code)} for code in codes]
-    page, description = _read_page(), JSONResponse(describe(limits, codes))
-
-    async def show_page(request: Request) -> Response:
-        return page
-
-    async def show_description(request: Request) -> Response:
-        return description
-
-    async def list_languages(request: Request) -> Response:
-        return JSONResponse({"languages": languages})
 
     async def report_health(request: Request) -> Response:
         is_ready = batcher.state == "ready"
@@ -79,11 +69,11 @@ def build_app(
         return JSONResponse(_to_json(await _translate(request, texts, batcher, limits)))
 
     handlers = {
-        "/": show_page,
+        "/": _always(_read_page()),
         "/health": report_health,
-        "/languages": list_languages,
+        "/languages": _always(JSONResponse({"languages": languages})),
         "/metrics": show_metrics,
-        "/openapi.json": show_description,
+        "/openapi.json": _always(JSONResponse(describe(limits, codes))),
         "/translate": translate,
     }
     app = Starlette(
@@ -98,6 +88,13 @@ def build_app(
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _always(response: Response) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        return response
+
+    return answer
 
 
 def _middleware(metrics: Metrics, cors_origins: Sequence[str]) -> list[Middleware]:
