@@ -11,7 +11,7 @@ export PIP_ROOT_USER_ACTION := ignore
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup smoke test soak check bench docs
+.PHONY: help setup smoke test soak browser check bench docs
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 14
@@ -37,6 +37,10 @@ test: $(INSTALLED) ## run the whole test suite
 
 soak: $(INSTALLED) ## the long form: kills, signals, corruptions, a million lines, all of Tatoeba
 	$(BIN)/python -m pytest tests/faults tests/data/prepare tests/train/test_loop.py --soak
+
+browser: $(INSTALLED) ## drive the service's page and the reports in headless Chromium
+	@scripts/install_chromium.sh
+	$(BIN)/python -m pytest tests/browser --browser
 
 check: $(INSTALLED) ## lint (ruff), types (pyright), import floors
 	$(BIN)/ruff check .

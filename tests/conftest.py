@@ -21,6 +21,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, (_NO_NETWORK, os.environ.get("PYTHONPATH")))
 )
 
+ONLY_IF_ASKED = ("soak", "browser")
+
 gc.set_threshold(100_000, 50, 100)  # tracing makes many objects and few cycles
 
 try:
@@ -39,17 +41,20 @@ else:
 
 def pytest_addoption(parser) -> None:
     parser.addoption("--soak", action="store_true", help="run the long form: `make soak`")
+    parser.addoption("--browser", action="store_true", help="run what needs one: `make browser`")
 
 
 def pytest_configure(config) -> None:
-    config.addinivalue_line("markers", "soak: only in `make soak`")
+    for name in ONLY_IF_ASKED:
+        config.addinivalue_line("markers", f"{name}: only in `make {name}`")
 
 
 def pytest_collection_modifyitems(config, items) -> None:
-    if not config.getoption("--soak"):
-        long = [item for item in items if item.get_closest_marker("soak")]
-        items[:] = [item for item in items if item not in long]
-        config.hook.pytest_deselected(items=long)
+    for name in ONLY_IF_ASKED:
+        if not config.getoption(f"--{name}"):
+            others = [item for item in items if item.get_closest_marker(name)]
+            items[:] = [item for item in items if item not in others]
+            config.hook.pytest_deselected(items=others)
 
 
 @pytest.fixture(scope="session")
