@@ -6,9 +6,12 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.tab import Tab
+from tests.serve.serving import SECONDS
+
+expect.set_options(timeout=1000 * SECONDS)
 
 
 @pytest.fixture(scope="session")
