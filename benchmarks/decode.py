@@ -28,7 +28,7 @@ import jax
 
 from benchmarks.machine import describe_machine
 from gshard_mt.cli.startup import memory
-from gshard_mt.decode.translate import load_translator
+from gshard_mt.decode.loading import load_translator
 from gshard_mt.evaluate.scores import score
 from gshard_mt.partitioning import mesh
 from gshard_mt.run.exported import is_export, read_trained

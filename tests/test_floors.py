@@ -32,6 +32,7 @@ DOORS = {
     frozenset({"orbax"}): 1,
     frozenset({"sacrebleu"}): 2,
     frozenset({"sentencepiece"}): 2,
+    frozenset({"sentencex"}): 1,
     frozenset({"safetensors"}): 2,
     frozenset({"ctranslate2"}): 1,
     frozenset({"tensorflow_datasets", "array_record"}): 2,
@@ -82,7 +83,11 @@ PREPARE_USERS = ("gshard_mt.data.prepare", "gshard_mt.cli", "gshard_mt.evaluate"
 INNER_ROOMS = {
     "gshard_mt.data.prepare": PREPARE_USERS,
     "gshard_mt.data.corpora": ("gshard_mt.data.corpora", *PREPARE_USERS),
-    "gshard_mt.data.cleaning": ("gshard_mt.data.cleaning", *PREPARE_USERS),
+    "gshard_mt.data.cleaning": (
+        "gshard_mt.data.cleaning",
+        "gshard_mt.decode.sentences",  # which identifies the language of a text
+        *PREPARE_USERS,
+    ),
 }
 
 

@@ -79,7 +79,7 @@ def main() -> None:
     other = read_trained(other_dir) if other_dir else None
 
     start_jax(folder, *(each.config for each in (run, other) if each))
-    from gshard_mt.decode.translate import load_translator
+    from gshard_mt.decode.loading import load_translator
     from gshard_mt.evaluate import test_sets as testsets
     from gshard_mt.evaluate.evaluate import evaluate, files_as_baseline, run_as_baseline
     from gshard_mt.evaluate.scores import extra_metrics

@@ -1,6 +1,7 @@
 """What all commands share: common flags, `--help`, and one-line errors with exit status 2."""
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import errno
 import functools
 import logging as python_logging
@@ -17,7 +18,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from gshard_mt.config.checks import check
-from gshard_mt.config.keys import KEYS, items, parse_value, refuse_unknown_key
+from gshard_mt.config.keys import KEYS, check_values, items, parse_value, refuse_unknown_key
 from gshard_mt.config.load import load_config
 from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError, UserError
@@ -83,6 +84,30 @@ def define_model() -> Callable[[], pathlib.Path]:
         return pathlib.Path(folder)
 
     return read
+
+
+def define_decode() -> Callable[[Config], Config]:
+    """Defines `--decode`; returns what applies its values to a config. Raises ConfigError."""
+    values = flags.DEFINE_multi_string(
+        "decode",
+        [],
+        "KEY=VALUE: a key of the config's decode section with another value than the run's, e.g. "
+        "no_stutter=6, split=always or max_source_length=512 (docs/configuration.md); repeatable.",
+    )
+
+    def apply(config: Config) -> Config:
+        for each in values.value:
+            name, is_given, value = each.partition("=")
+            if not is_given:
+                raise ConfigError(f"--decode: found {each!r}, accepted: KEY=VALUE")
+            changed = {name: parse_value(f"decode.{name}", value)}
+            config = dataclasses.replace(
+                config, decode=dataclasses.replace(config.decode, **changed)
+            )
+        check_values(config)
+        return config
+
+    return apply
 
 
 def define_step() -> flags.FlagHolder:

@@ -20,16 +20,16 @@ _SHOWN = 16  # characters of a value in a message
 
 
 class Done(NamedTuple):
-    """How many lines are translated, how many of them were truncated, and the first of these."""
+    """How many lines are translated, how many of them were too long, and the first of these."""
 
     num_lines: int = 0
-    num_truncated: int = 0
-    first_truncated: tuple[int, ...] = ()  # numbers of lines, from 1
+    num_too_long: int = 0
+    first_too_long: tuple[int, ...] = ()  # numbers of lines, from 1
 
-    def add(self, num_lines: int, truncated: Sequence[int]) -> "Done":
-        """Returns the sum with a further window, whose truncated lines have the numbers given."""
-        first = (*self.first_truncated, *truncated)[:MAX_NAMED]
-        return Done(self.num_lines + num_lines, self.num_truncated + len(truncated), first)
+    def add(self, num_lines: int, too_long: Sequence[int]) -> "Done":
+        """Returns the sum with a further window; `too_long` has the numbers of such lines."""
+        first = (*self.first_too_long, *too_long)[:MAX_NAMED]
+        return Done(self.num_lines + num_lines, self.num_too_long + len(too_long), first)
 
 
 class Progress:
@@ -150,7 +150,7 @@ class Progress:
             self._model = {name: content[name] for name in ("step", "checkpoint", "checksum")}
             self._num_bytes, self.is_finished = content["num_bytes"], content["is_finished"]
             done = Done(**content["done"])
-            self.done = done._replace(first_truncated=tuple(done.first_truncated))
+            self.done = done._replace(first_too_long=tuple(done.first_too_long))
             self._check_output(content["sha256"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{self._path}: incomplete ({error!r}); {self._remedy}") from None

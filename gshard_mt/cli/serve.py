@@ -58,7 +58,8 @@ def main() -> None:
     pruning = _read_pruning(folder, run, _STEP.value)
 
     start_jax(folder, run.config)
-    from gshard_mt.decode.translate import FEW, load_translator
+    from gshard_mt.decode.loading import load_translator
+    from gshard_mt.decode.translate import FEW
     from gshard_mt.serve.app import build_app
     from gshard_mt.serve.batcher import Batcher
     from gshard_mt.serve.service import Service, address_of, open_socket

@@ -83,4 +83,6 @@ def _format_json(number: int, line: str, translation: Translation) -> str:
     fields["score"] = round(translation.score, 4)  # as in a column
     if translation.is_truncated:
         fields["truncated"] = True
+    if translation.is_in_pieces:
+        fields["in_pieces"] = True
     return json.dumps(fields, ensure_ascii=False) + "\n"

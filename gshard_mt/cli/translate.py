@@ -22,7 +22,7 @@ from gshard_mt.cli.pruning import define_pruning
 from gshard_mt.cli.startup.start import start_jax
 from gshard_mt.cli.text_output import RowLayout, format_row, is_regular, open_output
 from gshard_mt.config.records import Config
-from gshard_mt.decode.translation import describe_truncated
+from gshard_mt.decode.translation import LineOptions, describe_too_long
 from gshard_mt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,12 +78,22 @@ _RESUME = flags.DEFINE_bool(
 _BEAM_SIZE = flags.DEFINE_integer(
     "beam_size", None, "Number of beams (default: the run's decode.beam_size)."
 )
+_set_decode = cli_flags.define_decode()
+_FORCE_PREFIX = flags.DEFINE_bool(
+    "force_prefix",
+    False,
+    "Each input line is a source line, a tab, and English that its translation must begin with; a "
+    "line without a tab is translated freely.",
+)
 _SAMPLE = flags.DEFINE_float(
     "sample", 0.0, "If over 0, sample translations at this temperature instead of beam search."
 )
 _SEED = flags.DEFINE_integer(
     "seed", 0, "Random seed of --sample; the same seed gives the same samples."
 )
+
+# Flags that determine what rows there are.
+_SHAPING = (_NBEST, _SCORES, _TSV, _JSONL, _SAMPLE, _FORCE_PREFIX, _LANGUAGE)
 
 WINDOW = 4096  # lines translated at once; sorted by length for batching, written in order
 
@@ -99,11 +109,12 @@ def main() -> None:
     pruning = _read_pruning(folder, run, _STEP.value)
     if _LANGUAGE.value:
         (pruned(run, pruning) if pruning else run).check_language(_LANGUAGE.value)
-    beam_size = run.config.decode.beam_size if _BEAM_SIZE.value is None else _BEAM_SIZE.value
+    config = _set_decode(run.config)
+    beam_size = config.decode.beam_size if _BEAM_SIZE.value is None else _BEAM_SIZE.value
     _check(beam_size)
     shard = read_shard(_SHARD.value)
-    decode = dataclasses.replace(run.config.decode, beam_size=beam_size)
-    config = dataclasses.replace(run.config, decode=decode)
+    decode = dataclasses.replace(config.decode, beam_size=beam_size)
+    config = dataclasses.replace(config, decode=decode)
 
     with contextlib.ExitStack() as files:
         # Refused before the model is loaded.
@@ -137,10 +148,9 @@ def main() -> None:
                 output.flush()
         if progress:
             progress.finish()
-    if done.num_truncated:
-        names = [f"line {number}" for number in done.first_truncated]
-        most = config.decode.max_source_length
-        message = describe_truncated(done.num_lines, done.num_truncated, names, most)
+    if done.num_too_long:
+        names = [f"line {number}" for number in done.first_too_long]
+        message = describe_too_long(config.decode, done.num_lines, done.num_too_long, names)
         print(message, file=sys.stderr)
 
 
@@ -161,13 +171,24 @@ def _translate(
         sampling = None
         if _SAMPLE.value:
             sampling = Sampling(_SAMPLE.value, _SEED.value, numbers[0] - 1, shard.count)
-        rows, truncated = [], []
-        found = translator.list_best(window, _NBEST.value, bar.update, sampling)
-        for number, line, best in zip(numbers, window, found, strict=True):
+        lines, options = _read_options(window)
+        rows, too_long = [], []
+        found = translator.list_best(lines, _NBEST.value, bar.update, sampling, options)
+        for number, line, best in zip(numbers, lines, found, strict=True):
             rows += [format_row(layout, number, line, each) for each in best]
-            truncated += [number] if any(each.is_truncated for each in best) else []
-        done = done.add(len(window), truncated)
+            too_long += [number] if best[0].was_too_long else []
+        done = done.add(len(window), too_long)
         yield "".join(rows).encode(), done  # UTF-8 whatever the locale
+
+
+def _read_options(window: list[str]) -> tuple[list[str], list[LineOptions]]:
+    """Returns the lines to translate, and what is asked of each."""
+    from gshard_mt.languages import language_code
+
+    language = language_code(_LANGUAGE.value) if _LANGUAGE.value else None
+    parts = [line.partition("\t") if _FORCE_PREFIX.value else (line, "", "") for line in window]
+    lines = [source for source, _, _ in parts]
+    return lines, [LineOptions(prefix, language=language) for _, _, prefix in parts]
 
 
 def _describe_task(
@@ -175,7 +196,7 @@ def _describe_task(
 ) -> dict[str, Any]:
     """Returns what determines the output, by name, apart from the inputs and the checkpoint."""
     return {
-        **{f"--{each.name}": each.value for each in (_NBEST, _SCORES, _TSV, _JSONL, _SAMPLE)},
+        **{f"--{each.name}": each.value for each in _SHAPING},
         "--seed": _SEED.value if _SAMPLE.value else None,
         "--shard": str(shard),
         **{f"decode.{key}": value for key, value in dataclasses.asdict(config.decode).items()},
@@ -207,7 +228,7 @@ def _load(
 
     Raises ConfigError if the output was begun with another model.
     """
-    from gshard_mt.decode.translate import load_translator
+    from gshard_mt.decode.loading import load_translator
     from gshard_mt.run.checkpoints import AVERAGE
     from gshard_mt.run.exported import is_export
 

@@ -298,7 +298,24 @@ class DecodeConfig:
     beam_size: int = option(4, "W, beams; 1 is greedy", at_least(1))
     length_penalty: float = option(1.0, "alpha of ((5 + length) / 6)^alpha", at_least(0))
     max_length_factor: float = option(2.0, "most target tokens per source token, plus 10", above(0))
-    max_source_length: int = option(256, "subwords of a line; the rest is cut off", at_least(2))
+    max_source_length: int = option(
+        256, "most subwords translated at once; longer sentences are split", at_least(2)
+    )
+    split: str = option(
+        "long",
+        "lines split into sentences: those longer than a row, all, or none (which are cut)",
+        one_of("long", "always", "never"),
+    )
+    no_repeat_ngram: int = option(
+        0, "no n-gram of so many subwords comes twice in a translation", at_least(0)
+    )
+    no_stutter: int = option(
+        0, "nothing of up to so many subwords that begins a word is repeated at once", at_least(0)
+    )
+    min_length: int = option(0, "fewest subwords of a translation", at_least(0))
+    repetition_penalty: float = option(
+        1.0, "above 1, subwords become less probable once they are written", above(0)
+    )
     batch_size: int = option(
         0,
         "sentences decoded at once over all devices",

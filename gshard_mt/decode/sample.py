@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from gshard_mt.data.tokenizer import bos_id, eos_id
 from gshard_mt.decode.beam import Hypotheses
+from gshard_mt.decode.restrictions import Request, Restrictions
 from gshard_mt.model.cache import Cache
 from gshard_mt.model.moe import decoding_groups
 from gshard_mt.model.transformer import EncodedSource, Transformer
@@ -22,20 +23,29 @@ class _Samples(NamedTuple):
     cache: Cache
 
 
+class Randomness(NamedTuple):
+    """What samples are drawn with; below a temperature of 1, likely words become likelier."""
+
+    key_B: jax.Array
+    temperature: float | jax.Array  # divides the logits
+
+
 def sample(
     model: Transformer,
     source: EncodedSource,
-    limit_B: jax.Array,
-    key_B: jax.Array,
-    temperature: float | jax.Array,
+    request: Request,
+    randomness: Randomness,
     shape_WT: tuple[int, int],
+    restrictions: Restrictions,
 ) -> Hypotheses:
     """Samples W translations of up to T ids for one sentence per row (Q = 1).
 
     A sample depends only on its sentence and key; it ends with the end of sentence or after
-    `limit_B` ids. The temperature divides the logits: below 1, likely words become likelier. The
-    score is the log-probability at temperature 1, without length penalty; best first.
+    `limit_BQ` ids. The subwords that `restrictions` and the prefix leave are as likely in relation
+    to each other as without these. The score is the log-probability at temperature 1 among all
+    subwords, without length penalty; best first.
     """
+    limit_B, prefix_BT = request.limit_BQ[:, 0], request.prefix_BQT[:, 0]
     num_rows, num_positions = limit_B.size, shape_WT[1]
     shape_BW = (num_rows, shape_WT[0])
     groups = decoding_groups(model.config)
@@ -46,11 +56,10 @@ def sample(
     def extend(samples: _Samples) -> _Samples:
         position_B = jnp.full(num_rows, samples.position)
         hidden_BWM, cache = model.step(samples.token_BW, position_B, samples.cache, source, groups)
-        log_p_BWV = jax.nn.log_softmax(model.logits(hidden_BWM), axis=-1)
-        step_key_B = jax.vmap(jax.random.fold_in, (0, None))(key_B, samples.position)
-        id_BW = jax.vmap(jax.random.categorical)(step_key_B, log_p_BWV / temperature)
-        id_BW = id_BW.astype(jnp.int32)
-        log_p_BW = jnp.take_along_axis(log_p_BWV, id_BW[:, :, None], axis=2)[:, :, 0]
+        logits_BWV, allowed_BWV = restrictions.apply(
+            model.logits(hidden_BWM), samples.ids_BWT, position_B, prefix_BT
+        )
+        id_BW, log_p_BW = _draw(logits_BWV, allowed_BWV, randomness, samples.position)
         is_open_BW = is_open(samples)
         is_new_BWT = (jnp.arange(num_positions) == samples.position) & is_open_BW[:, :, None]
         return _Samples(
@@ -76,3 +85,17 @@ def sample(
         jnp.take_along_axis(samples.ids_BWT, order_BW[:, :, None], axis=1)[:, None],
         jnp.take_along_axis(samples.score_BW, order_BW, axis=1)[:, None],
     )
+
+
+def _draw(
+    logits_BWV: jax.Array, allowed_BWV: jax.Array | None, randomness: Randomness, position
+) -> tuple[jax.Array, jax.Array]:
+    """Draws the next ids; returns them and their log-probabilities among all subwords."""
+    log_p_BWV = jax.nn.log_softmax(logits_BWV, axis=-1)
+    likely_BWV = log_p_BWV
+    if allowed_BWV is not None:
+        likely_BWV = jnp.where(allowed_BWV > -jnp.inf, log_p_BWV, -jnp.inf)
+    key_B = jax.vmap(jax.random.fold_in, (0, None))(randomness.key_B, position)
+    id_BW = jax.vmap(jax.random.categorical)(key_B, likely_BWV / randomness.temperature)
+    id_BW = id_BW.astype(jnp.int32)
+    return id_BW, jnp.take_along_axis(log_p_BWV, id_BW[:, :, None], axis=2)[:, :, 0]

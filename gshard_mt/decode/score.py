@@ -11,8 +11,9 @@ import numpy as np
 
 from gshard_mt.data.normalization import normalize
 from gshard_mt.data.tokenizer import bos_id, eos_id
+from gshard_mt.decode.batching import batch_by_length
 from gshard_mt.decode.beam import one_sentence_per_row
-from gshard_mt.decode.translate import Translator, batch_by_length
+from gshard_mt.decode.translate import Translator
 from gshard_mt.model.layers import contract
 from gshard_mt.model.moe import decoding_groups
 from gshard_mt.model.transformer import Transformer

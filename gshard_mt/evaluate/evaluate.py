@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 import tqdm
 
 from gshard_mt.data.normalization import one_line
-from gshard_mt.decode.translate import Translator, load_translator
-from gshard_mt.decode.translation import describe_truncated
+from gshard_mt.decode.loading import load_translator
+from gshard_mt.decode.translate import Translator
+from gshard_mt.decode.translation import describe_too_long
 from gshard_mt.evaluate import report, samples, table
 from gshard_mt.evaluate.folder import read_lines, write_lines
 from gshard_mt.evaluate.scores import Lines, Metric, compare, score, signatures
@@ -83,21 +84,22 @@ def evaluate(
 def translate_all(translator: Translator, sources: Lines, name: str = "translate") -> Lines:
     """Translates the sentences of all language pairs together, with a progress bar.
 
-    Tells on standard error how many were truncated.
+    Tells on standard error how many were too long for the model.
     """
     lines = [line for own in sources.values() for line in own]
     with tqdm.tqdm(total=len(lines), desc=name, unit="sentence", dynamic_ncols=True) as bar:
         found = iter(translator.find_best(lines, bar.update))
     best = {pair: [next(found) for _ in own] for pair, own in sources.items()}
-    truncated = [
+    too_long = [
         f"{pair} line {number}"
         for pair, own in best.items()
         for number, each in enumerate(own, 1)
-        if each.is_truncated
+        if each.was_too_long
     ]
-    if truncated:
-        most = translator.config.decode.max_source_length
-        print(describe_truncated(len(lines), len(truncated), truncated, most), file=sys.stderr)
+    if too_long:
+        decode = translator.config.decode
+        message = describe_too_long(decode, len(lines), len(too_long), too_long)
+        print(message, file=sys.stderr)
     return {pair: [each.text for each in own] for pair, own in best.items()}
 
 

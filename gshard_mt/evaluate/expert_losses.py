@@ -14,7 +14,8 @@ import tqdm
 
 from gshard_mt.config.records import MeshConfig
 from gshard_mt.data.prepared import Prepared
-from gshard_mt.decode.translate import Translator, load_translator
+from gshard_mt.decode.loading import load_translator
+from gshard_mt.decode.translate import Translator
 from gshard_mt.errors import DataError
 from gshard_mt.model.pruning import mask_gates
 from gshard_mt.partitioning.hosts import share_rows

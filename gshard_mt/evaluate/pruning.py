@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from gshard_mt.config.records import MeshConfig
 from gshard_mt.data.normalization import one_line
-from gshard_mt.decode.translate import load_translator
+from gshard_mt.decode.loading import load_translator
 from gshard_mt.errors import DataError
 from gshard_mt.evaluate.evaluate import translate_all
 from gshard_mt.evaluate.scores import Score, score

@@ -25,7 +25,7 @@ _REMEDY = "export the run again"
 SECTIONS: dict[str, tuple[str, ...]] = {
     "model": (),
     "decode": (),
-    "data": ("temperature",),
+    "data": ("temperature", "source_length"),
     "train": ("stages",),
 }
 

@@ -265,12 +265,45 @@ def test_an_output_stays_until_there_is_something_to_write(home, tmp_path):
 
 def test_lines_that_are_too_long_are_told_at_the_end(home):
     lines = [b"a b c " * (50 if number in (2, 5) else 1) for number in range(1, 7)]
-    done = call("translate", "--workdir", home / "run", input=b"\n".join(lines))
+    command = ("translate", "--workdir", home / "run", "--jsonl")
+    done = call(*command, input=b"\n".join(lines))
     assert done.returncode == 0 and done.stdout.count(b"\n") == 6
     assert done.stderr.decode().endswith(
-        "truncated   2 of 6 lines are longer than decode.max_source_length=16 and were cut there "
-        "(line 2, line 5); a line should be one sentence\n"
+        "in pieces   2 of 6 lines have a sentence longer than decode.max_source_length=16, split "
+        "at a comma or a space (line 2, line 5)\n"
     )
+    cut = call(*command, "--decode", "split=never", input=b"\n".join(lines))
+    assert cut.stderr.decode().endswith(
+        "truncated   2 of 6 lines are longer than decode.max_source_length=16 and were cut there "
+        "(line 2, line 5); --decode split=long splits them instead\n"
+    )
+    assert done.stdout.count(b'"in_pieces": true') == cut.stdout.count(b'"truncated": true') == 2
+
+
+def test_a_translation_begins_as_the_line_asks(home):
+    lines = ["das Pferd\tthe dog", "der Hund", "\tthe", "das Haus\t"]
+    command = ("translate", "--workdir", home / "run", "--decode", "no_stutter=4", "--tsv")
+    done = call(*command, "--force_prefix", input="\n".join(lines).encode())
+    rows = [row.split("\t") for row in done.stdout.decode().splitlines()]
+    assert [source for source, _ in rows] == ["das Pferd", "der Hund", "", "das Haus"]
+    assert rows[0][1].startswith("the dog") and rows[2][1] == ""
+    free = call(*command, input="\n".join(["der Hund", "das Haus"]).encode()).stdout.decode()
+    assert rows[1::2] == [row.split("\t") for row in free.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("beams=3", "config.decode.beams: unknown key; did you mean beam_size?"),
+        ("split", "--decode: found 'split', accepted: KEY=VALUE"),
+        ("split=often", "config.decode.split: found 'often', accepted: long, always, never"),
+        ("no_stutter=-1", "config.decode.no_stutter: found -1, accepted: 0 or more"),
+        ("min_length=two", "config.decode.min_length: found 'two', accepted: "),
+    ],
+)
+def test_what_decode_cannot_be_is_refused(home, value, message):
+    done = call("translate", "--workdir", home / "run", "--decode", value, input=b"a")
+    assert message in refused(done)
 
 
 def test_the_line_itself_is_written_beside_its_translation(home):

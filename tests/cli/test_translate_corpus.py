@@ -116,8 +116,8 @@ def test_every_translation_is_an_object_with_line_and_score(translate, tmp_path)
     ] == [row.split("\t") for row in table]  # fmt: skip
     assert all(each["source"] == LINES[each["line"] - 1] for each in found)
     assert all(isinstance(each["score"], float) for each in found)
-    truncated = [each["truncated"] for each in found if each["line"] == 10]
-    assert truncated == [each["truncated"] for each in found if "truncated" in each] == [True] * 2
+    assert [each["in_pieces"] for each in found if each["line"] == 10] == [True] * 2
+    assert sum("in_pieces" in each for each in found) == 2
     assert found[4]["line"] == 3 and found[5]["line"] == 4  # an empty line has one translation
     (tmp_path / "all.jsonl").write_bytes(succeed(translate(*JSON)))
     assert len(read(tmp_path / "all.jsonl", "jsonl")) == len(found) == 2 * len(LINES) - 1
@@ -179,7 +179,7 @@ def test_an_output_is_resumed_wherever_it_was_killed(translate, tmp_path, monkey
     said = done.stderr.decode()
     assert f"resumed     {output}: 12 lines are translated by checkpoint 4\n" in said
     message = uninterrupted.stderr.decode().splitlines()[-1]
-    assert message.startswith("truncated   1 of 23 lines ") and "(line 10)" in message
+    assert message.startswith("in pieces   1 of 23 lines ") and "(line 10)" in message
     assert said.splitlines()[-1] == message  # line 10 was translated before
 
     before = output.stat(), (tmp_path / "out.jsonl.progress").stat()

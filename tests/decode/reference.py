@@ -27,6 +27,7 @@ def beam_search(
             Hypothesis(hypothesis.score + float(log_p), [*hypothesis.ids, token])
             for hypothesis, log_p_V in zip(live, log_p_WV, strict=True)
             for token, log_p in enumerate(log_p_V)
+            if log_p > -np.inf
         ]
         kept = [each for each in candidates if each.ids[:-1] == greedy]
         kept = best(kept, 1)  # greedy search's own continuation, which is never lost

@@ -20,6 +20,7 @@ from gshard_mt.decode.beam import (
     encode_source,
     one_sentence_per_row,
 )
+from gshard_mt.decode.restrictions import Request, Restrictions
 from gshard_mt.model.moe import decoding_groups
 from gshard_mt.model.transformer import stack_encodings
 from gshard_mt.partitioning.mesh import build_mesh
@@ -40,6 +41,22 @@ def sources(lengths: list[int], bucket: int, seed: int = 0) -> np.ndarray:
             source_BL[row, : length - 1] = tiny.sentence(seed + row, length - 1, 1).source
             source_BL[row, length - 1] = eos_id
     return source_BL
+
+
+FREE = Restrictions(DecodeConfig(), np.zeros(tiny.TARGET_SIZE, bool))
+
+
+def ask(limit_BQ, beam_size: Any = 1, length_penalty: Any = 0.8, prefix_BQT=None) -> Request:
+    """The same request for each sentence, unless arrays ask otherwise."""
+    limit_BQ = np.asarray(limit_BQ, np.int32)
+    if prefix_BQT is None:
+        prefix_BQT = np.zeros((*limit_BQ.shape, 0), np.int32)
+    return Request(
+        limit_BQ,
+        np.broadcast_to(np.asarray(beam_size, np.int32), limit_BQ.shape),
+        np.broadcast_to(np.asarray(length_penalty, np.float32), limit_BQ.shape),
+        prefix_BQT,
+    )
 
 
 class Found(NamedTuple):
@@ -64,13 +81,14 @@ class Case:
         self._searches = {}
 
     def _decode_in_full(self, params, source_BL, input_BT):
-        """Hidden states [B, T, M] and log-probabilities [B, T, V], without a cache."""
+        """Hidden states [B, T, M], log-probabilities and logits [B, T, V], without a cache."""
         built = self.model.blueprint.build(params)
         source, target = map(one_sentence_per_row, (source_BL, input_BT))
         target = target._replace(segment_BL=jnp.ones_like(input_BT))
         memory_BLM, _ = built.encode(source, self.groups)
         hidden_BTM, _ = built.decode(memory_BLM, source.segment_BL, target, self.groups)
-        return hidden_BTM, jax.nn.log_softmax(built.logits(hidden_BTM))
+        logits_BTV = built.logits(hidden_BTM)
+        return hidden_BTM, jax.nn.log_softmax(logits_BTV), logits_BTV
 
     def _start(self, params, source_BL, num_beams: int, first_step):
         built = self.model.blueprint.build(params)
@@ -81,36 +99,56 @@ class Case:
         built = self.model.blueprint.build(params)
         return built.step(token_BW, position_B, cache, source, self.groups)
 
+    def next_logits(self, source_L: np.ndarray, prefixes: list[list[int]]) -> np.ndarray:
+        """Logits [prefix, V] of what follows up to 8 prefixes, decoded from scratch."""
+        return self._decode_prefixes(source_L, prefixes, 2)
+
     def next_log_p(self, source_L: np.ndarray, prefixes: list[list[int]]) -> np.ndarray:
         """Log-probabilities [prefix, V] of what follows up to 8 prefixes, decoded from scratch."""
+        return self._decode_prefixes(source_L, prefixes, 1)
+
+    def _decode_prefixes(self, source_L, prefixes: list[list[int]], index: int) -> np.ndarray:
         input_BT = np.zeros((8, NUM_POSITIONS), np.int32)
         for row, prefix in enumerate(prefixes):
             input_BT[row, : len(prefix) + 1] = [bos_id, *prefix]
-        log_p_BTV = self.full(self.params, np.tile(source_L, (8, 1)), input_BT)[1]
-        return np.asarray(log_p_BTV)[: len(prefixes), len(prefixes[0])].astype(np.float64)
+        found_BTV = self.full(self.params, np.tile(source_L, (8, 1)), input_BT)[index]
+        return np.asarray(found_BTV)[: len(prefixes), len(prefixes[0])].astype(np.float64)
 
     def search(
-        self, beam_size: int, source_BL, limit_B, num_positions=NUM_POSITIONS, params=None
+        self, beam_size: int, source_BL, limit_B, num_positions=NUM_POSITIONS, params=None, **asked
     ) -> Found:
         limit_BQ = np.asarray(limit_B)[:, None]
-        found = self.search_in_rounds(beam_size, [source_BL], limit_BQ, num_positions, params)
+        found = self.search_in_rounds(
+            beam_size, [source_BL], limit_BQ, num_positions, params, **asked
+        )
         return Found(found.ids_BQWT[:, 0], found.score_BQW[:, 0])
 
     def search_in_rounds(
-        self, beam_size: int, rounds, limit_BQ, num_positions=NUM_POSITIONS, params=None
+        self,
+        beam_size: int,
+        rounds,
+        limit_BQ,
+        num_positions=NUM_POSITIONS,
+        params=None,
+        restrictions=FREE,
+        request=None,
     ) -> Hypotheses:
-        if beam_size not in self._searches:
+        if (beam_size, restrictions) not in self._searches:
 
             @functools.partial(jax.jit, static_argnums=3)
-            def run(params, rounds, limit_BQ, num_positions):
+            def run(params, rounds, request, num_positions):
                 built = self.model.blueprint.build(params)
                 source = stack_encodings([encode_source(built, each) for each in rounds])
-                config = DecodeConfig(beam_size=beam_size, length_penalty=0.8)
-                return beam_search(built, config, source, limit_BQ, num_positions)
+                shape_WT = beam_size, num_positions
+                return beam_search(built, source, request, shape_WT, restrictions)
 
-            self._searches[beam_size] = run
-        run, params = self._searches[beam_size], self.params if params is None else params
-        return jax.device_get(run(params, rounds, np.asarray(limit_BQ, np.int32), num_positions))
+            self._searches[beam_size, restrictions] = run
+        run, params = (
+            self._searches[beam_size, restrictions],
+            self.params if params is None else params,
+        )
+        request = request or ask(limit_BQ, beam_size)
+        return jax.device_get(run(params, rounds, request, num_positions))
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +179,7 @@ def test_the_cached_step_is_the_full_decoder_at_every_position(moe, first_step):
     rng = np.random.default_rng(0)
     input_BWT = rng.integers(4, tiny.TARGET_SIZE, (num_rows, num_beams, NUM_POSITIONS))
     input_BWT[:, :, 0] = bos_id
-    hidden_BTM, _ = case.full(params, np.repeat(source_BL, num_beams, 0), input_BWT.reshape(8, -1))
+    hidden_BTM, *_ = case.full(params, np.repeat(source_BL, num_beams, 0), input_BWT.reshape(8, -1))
     source, cache = case.start(params, source_BL, num_beams, first_step)
     for position in range(NUM_POSITIONS):
         position_B = np.full(num_rows, position, np.int32)
@@ -263,15 +301,19 @@ def test_eight_devices_find_what_one_does(moe):
     )
     placed = (
         jax.device_put(source_BL, sharding(mesh, "BL", 2)),
-        jax.device_put(np.array(LIMITS, np.int32), sharding(mesh, "B", 1)),
+        Request(
+            *(
+                jax.device_put(each, sharding(mesh, "BQT"[: each.ndim], each.ndim))
+                for each in ask(np.array(LIMITS)[:, None], 4)
+            )
+        ),
     )
-    config = DecodeConfig(beam_size=4, length_penalty=0.8)
 
     @jax.jit
-    def run(params, source_BL, limit_B):
+    def run(params, source_BL, request):
         built = blueprint.build(params)
         source = stack_encodings([encode_source(built, source_BL)])
-        return beam_search(built, config, source, limit_B[:, None], NUM_POSITIONS)
+        return beam_search(built, source, request, (4, NUM_POSITIONS), FREE)
 
     with jax.set_mesh(mesh):
         found = jax.device_get(run(params, *placed))
@@ -284,7 +326,7 @@ def test_the_best_continuations_are_found_and_ties_go_to_the_first(size):
     logits_BWV = rng.integers(0, size // 3, (6, 3, size)).astype(np.float32) / size  # many equal
     logits_BWV[0] = 1.0
     live_BW = np.array([0.0, -1.0, -1.0], np.float32) * rng.integers(0, 2, (6, 1))
-    found = jax.device_get(jax.jit(continue_beams, static_argnums=2)(live_BW, logits_BWV, 6))
+    found = jax.device_get(jax.jit(continue_beams, static_argnums=3)(live_BW, logits_BWV, None, 6))
     log_p_BWV = logits_BWV - np.log(np.sum(np.exp(logits_BWV), axis=2, keepdims=True))
     score_BK = (live_BW[:, :, None] + log_p_BWV).reshape(6, -1)
     best_BK = np.sort(-score_BK, axis=1)[:, :6]

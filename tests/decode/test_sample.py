@@ -9,15 +9,17 @@ import pytest
 
 from gshard_mt.data.tokenizer import eos_id
 from gshard_mt.decode.beam import encode_source
-from gshard_mt.decode.sample import sample
+from gshard_mt.decode.sample import Randomness, sample
 from tests.decode import reference
 from tests.decode.test_beam import (
     BUCKET,
+    FREE,
     LENGTHS,
     LIMITS,
     NUM_POSITIONS,
     Case,
     Found,
+    ask,
     padded,
     sources,
 )
@@ -31,18 +33,19 @@ def case() -> Case:
     return Case(tiny.DENSE, seed=4)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _run(case, params, source_BL, limit_B, number_B, temperature):
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _run(case, restrictions, params, source_BL, request, number_B, temperature):
     built = case.model.blueprint.build(params)
     key_B = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), number_B)
     source, shape_WT = encode_source(built, source_BL), (NUM_SAMPLES, NUM_POSITIONS)
-    found = sample(built, source, limit_B, key_B, temperature, shape_WT)
+    found = sample(built, source, request, Randomness(key_B, temperature), shape_WT, restrictions)
     return Found(found.ids_BQWT[:, 0], found.score_BQW[:, 0])
 
 
-def draw(case, source_BL, limits, numbers, temperature=1.0):
-    arrays = source_BL, np.array(limits, np.int32), np.array(numbers, np.uint32)
-    return jax.device_get(_run(case, case.params, *arrays, temperature))
+def draw(case, source_BL, limits, numbers, temperature=1.0, restrictions=FREE, prefix_BQT=None):
+    request = ask(np.array(limits)[:, None], prefix_BQT=prefix_BQT)
+    arrays = source_BL, request, np.array(numbers, np.uint32)
+    return jax.device_get(_run(case, restrictions, case.params, *arrays, temperature))
 
 
 def test_first_words_are_as_frequent_as_they_are_probable(case):

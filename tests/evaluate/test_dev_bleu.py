@@ -10,8 +10,8 @@ import pytest
 from sacrebleu import corpus_bleu
 
 from gshard_mt.config.records import MeshConfig
-from gshard_mt.decode import translate
-from gshard_mt.decode.translate import load_translator
+from gshard_mt.decode import loading
+from gshard_mt.decode.loading import load_translator
 from gshard_mt.evaluate import dev_bleu, scores
 from gshard_mt.evaluate.dev_bleu import make_dev_bleu
 from gshard_mt.partitioning.mesh import build_mesh
@@ -51,7 +51,7 @@ def test_dev_bleu_is_that_of_the_checkpoint_and_does_not_change_training(
     greedy = dataclasses.replace(
         run_config, decode=dataclasses.replace(run_config.decode, beam_size=1)
     )
-    monkeypatch.setattr(translate, "build_mesh", lambda *shape: alone)
+    monkeypatch.setattr(loading, "build_mesh", lambda *shape: alone)
     translator = load_translator(tmp_path / "with", greedy, "4")
     own = zip(
         lines[len(prepared.language_pairs) :], scored[len(prepared.language_pairs) :], strict=True

@@ -104,10 +104,14 @@ def test_greedy_translations_are_equal(exported):
         assert best[: len(ids)] == ids and (len(ids) == 6 or best[-1] == eos_id)
 
 
-@pytest.mark.parametrize(
-    ("quantization", "error"), [("float16", 0.01), ("int16", 0.02), ("int8", 0.1)]
-)
-def test_quantized_weights_score_nearly_the_same(exported, tmp_path, quantization, error):
+ERRORS = {"float16": 0.01, "int16": 0.02, "int8": 0.1}
+
+
+@pytest.mark.parametrize("quantization", ERRORS)
+def test_quantized_weights_score_nearly_the_same(exported, tmp_path, quantization):
+    # On CPUs that don't multiply int16, such as AMD's, CTranslate2 rounds to int8.
+    has_int16 = "int16" in ctranslate2.get_supported_compute_types("cpu")
+    error = ERRORS["int8" if quantization == "int16" and not has_int16 else quantization]
     write = functools.partial(ctranslate2_model.write, quantization=quantization)
     export(exported.made.workdir, tmp_path / "out", write=write)
     sentences = draw_sentences(exported)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from gshard_mt.decode import translate
-from gshard_mt.decode.translate import Translator, load_translator
+from gshard_mt.decode import loading
+from gshard_mt.decode.loading import load_translator
+from gshard_mt.decode.translate import Translator
 from gshard_mt.errors import CheckpointError
 from gshard_mt.evaluate import report
 from gshard_mt.export.folder import export
@@ -70,7 +71,7 @@ def test_in_8_bits_it_is_small_and_translates_with_integers(made, folder, tmp_pa
     assert len(model.translate(LINES)) == len(LINES)
 
     # Without such instructions, and for a run that begins from it: the rounded floats.
-    monkeypatch.setattr(translate, "has_fast_integers", lambda: False)
+    monkeypatch.setattr(loading, "has_fast_integers", lambda: False)
     rounded = load(small, "latest").params
     jax.tree.map(lambda a, b: np.testing.assert_equal(a.dtype, b.dtype), rounded, run.params)
     table, exact = rounded["target_embedding_VM"], run.params["target_embedding_VM"]

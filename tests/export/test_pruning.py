@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 from gshard_mt.data.batches import split_batches
-from gshard_mt.decode.translate import load_translator
+from gshard_mt.decode.loading import load_translator
 from gshard_mt.errors import DataError
 from gshard_mt.evaluate.expert_losses import loss_without_experts
 from gshard_mt.evaluate.pruning import compare

@@ -31,13 +31,13 @@ WEIRD = [
     b"",
     b"   \t  ",
     "\u200b\u200d\ufeff".encode(),
-    "слово ".encode() * 10_000,
+    "слово ".encode() * 1_000,
     "中文 العربية ქართული 🙂 ᚠᚢᚦ".encode(),
     b"a\x00b\x0bc\x0cd\x1ce",
     "line\u2028separator\u0085inside".encode(),
     b"<b>&amp;</b> {{ 7 * 7 }} %s $(id)",
     b"ends with a carriage return\r",
-    b"x" * 100_000,
+    b"x" * 5_000,
 ]
 
 
@@ -81,7 +81,7 @@ def test_as_many_lines_come_out_as_go_in_and_in_their_order(runs, asked):
     found = out.split(b"\n")
     assert found.pop() == b"" and len(found) == len(lines), errors
     assert found[0] == found[2] == found[4] == b""  # nothing to translate
-    assert "lines are longer than decode.max_source_length=16 and were cut" in errors.decode()
+    assert "have a sentence longer than decode.max_source_length=16, split" in errors.decode()
     assert b"Traceback" not in errors and b"Warning" not in errors
     alone = [line.removesuffix(b"\n") for line in asked[1]]
     assert found[1::2] == alone[: len(WEIRD)]
