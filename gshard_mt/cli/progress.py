@@ -20,7 +20,7 @@ _SHOWN = 16  # characters of a value in a message
 
 
 class Done(NamedTuple):
-    """How many lines are translated, how many of them were too long, and the first of these."""
+    """How many lines are done, how many of them were too long, and the first of these."""
 
     num_lines: int = 0
     num_too_long: int = 0
@@ -40,14 +40,15 @@ class Progress:
     leaves at most a part of one window too much, which `begin` cuts off.
     """
 
-    def __init__(self, path: str, output: BinaryIO, task: Mapping[str, Any]):
+    def __init__(self, path: str, output: BinaryIO, task: Mapping[str, Any], verb: str):
         """Locks the output and reads its progress file; changes neither.
 
-        A task is what determines the output, by name, apart from the checkpoint. Raises ConfigError
-        if another process writes the output, if it was begun by another task, and if it isn't what
-        its progress file describes.
+        A task is what determines the output, by name, apart from the checkpoint; `verb`, such as
+        `translate`, tells in messages what the command does with lines. Raises ConfigError if
+        another process writes the output, if it was begun by another task, and if it isn't what its
+        progress file describes.
         """
-        self._output, self._name, self._task = output, path, dict(task)
+        self._output, self._name, self._task, self._verb = output, path, dict(task), verb
         self._path = pathlib.Path(path + SUFFIX)
         self._remedy = f"to start over, remove {path} and {self._path}"
         self._hash = hashlib.sha256()
@@ -75,7 +76,7 @@ class Progress:
 
     def describe(self) -> str:
         """Returns the message about what an earlier start has done."""
-        by = f"{self.done.num_lines:,} lines are translated by checkpoint {self.checkpoint}"
+        by = f"{self.done.num_lines:,} lines are {self._verb}d by checkpoint {self.checkpoint}"
         if self.is_finished:
             return f"finished    {self._name}: all {by}; there is nothing to do"
         return f"resumed     {self._name}: {by}"
@@ -137,8 +138,8 @@ class Progress:
             fcntl.flock(self._output, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                f"--output: found {self._name}, which another gshard-translate --resume writes; "
-                "accepted: another file, or wait until that one ends"
+                f"--output: found {self._name}, which another gshard-{self._verb} --resume "
+                "writes; accepted: another file, or wait until that one ends"
             ) from None
         except OSError:
             pass

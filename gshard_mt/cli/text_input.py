@@ -10,8 +10,8 @@ import re
 import selectors
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import BinaryIO, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 from gshard_mt.data.corpora.files import open_bytes
 from gshard_mt.data.corpora.text_lines import decode_line
@@ -30,6 +30,8 @@ class Source(NamedTuple):
     name: str
     file: BinaryIO
     is_pipe: bool  # or a terminal: its lines come when they come, and only once
+    # Makes of a line and its place, file:line, what is read of it; may raise DataError.
+    parse: Callable[[str, str], Any] = lambda line, where: line
 
 
 class InputShard(NamedTuple):
@@ -58,12 +60,16 @@ def read_shard(text: str) -> InputShard:
     return shard
 
 
-def open_sources(paths: Sequence[str], files: contextlib.ExitStack) -> list[Source]:
+def open_sources(
+    paths: Sequence[str],
+    files: contextlib.ExitStack,
+    parse: Callable[[str, str], Any] = lambda line, where: line,
+) -> list[Source]:
     """Opens the files, or standard input if there are none. Raises ConfigError."""
     if not paths and sys.stdin is None:
         raise ConfigError("--input: missing, and standard input is closed; accepted: a text file")
     if not paths:
-        return [Source("standard input", sys.stdin.buffer, not sys.stdin.buffer.seekable())]
+        return [Source("standard input", sys.stdin.buffer, not sys.stdin.buffer.seekable(), parse)]
     found = []
     for path in paths:
         try:
@@ -73,7 +79,7 @@ def open_sources(paths: Sequence[str], files: contextlib.ExitStack) -> list[Sour
             raise ConfigError(
                 f"--input: found {path}, which can't be read ({reason}); accepted: a text file"
             ) from None
-        found.append(Source(path, file, not file.seekable()))
+        found.append(Source(path, file, not file.seekable(), parse))
     return found
 
 
@@ -141,7 +147,8 @@ def _read_lines(source: Source) -> Iterator[str | None]:
             yield None
         else:
             number += 1
-            yield decode_line(line, number, source.name)
+            where = f"{source.name}:{number}"
+            yield source.parse(decode_line(line, number, source.name), where)
 
 
 def _read_file(source: Source) -> Iterator[bytes]:

@@ -56,7 +56,7 @@ def test_planning_opens_no_checkpoint_and_no_data(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    "prepare_data train evaluate compare translate serve verify export plan".split(),
+    "prepare_data train evaluate compare translate score serve verify export plan".split(),
 )
 def test_help_needs_no_package_that_is_slow_to_import(tmp_path, name):
     assert not packages(tmp_path, name, "--help") & (JAX | STORES | TEXT | {"matplotlib"})
