@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gshard_mt.config.records import Config, MeshConfig
-from gshard_mt.data.tokenizer import eos_id, load_tokenizer
+from gshard_mt.data.tokenizer import Tokenizer, eos_id, load_tokenizer
 from gshard_mt.decode.beam import WORST
 from gshard_mt.decode.score import PairScore, Scorer, score_tokens
 from gshard_mt.decode.translate import Translator
@@ -128,6 +128,39 @@ def test_a_score_is_that_of_beam_search_without_its_length_penalty(config):
     rows = np.flatnonzero(is_text_R & (found.score_BW.reshape(-1) > WORST))
     np.testing.assert_allclose(sums_R[rows], expected_R[rows], rtol=1e-5, atol=1e-5)
     assert len(rows) > 16 and {True, False} == {bool(has_ended_R[row]) for row in rows}
+
+
+def test_a_score_is_that_of_the_translator_without_its_length_penalty(made, monkeypatch):
+    translator, recorded = made.translator, []
+
+    def record(self, ids) -> str:
+        recorded.append(np.trim_zeros(ids, "b"))
+        return str(len(recorded) - 1)  # in place of the text, which other subwords may spell, too
+
+    monkeypatch.setattr(Tokenizer, "decode_target", record)
+    lines = [source for source, _ in PAIRS[:6]]
+    found = [(i, each) for i, best in enumerate(translator.list_best(lines, 4)) for each in best]
+    source_RL, target_RT = (
+        np.zeros((len(found), 64), np.int32),
+        np.zeros((len(found), 64), np.int32),
+    )
+    for row, (i, translation) in enumerate(found):
+        source, target = (
+            translator.tokenizer.encode_source(lines[i : i + 1])[0],
+            recorded[int(translation.text)],
+        )
+        source_RL[row, : len(source) + 1] = [*source, eos_id]
+        target_RT[row, : len(target)] = target
+    run = jax.jit(lambda params, *ids: score_tokens(translator.blueprint.build(params), *ids))
+    score_RT = np.where(target_RT != 0, run(translator.params, source_RL, target_RT), 0.0)
+    penalty_R = (
+        (5 + np.count_nonzero(target_RT, axis=1)) / 6
+    ) ** translator.config.decode.length_penalty
+    own_R = [translation.score for _, translation in found]
+    np.testing.assert_allclose(
+        score_RT.astype(np.float64).sum(axis=1) / penalty_R, own_R, rtol=1e-5
+    )
+    assert len(found) == 4 * len(lines)
 
 
 def test_a_score_does_not_depend_on_the_other_pairs(made):
