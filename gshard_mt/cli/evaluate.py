@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _read_folder = cli_flags.define_model()
 _STEP = cli_flags.define_step()
+_set_decode = cli_flags.define_decode()
 _SPLIT = flags.DEFINE_enum("split", "test", ["dev", "test"], "Held-out sentences to translate.")
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "The run's prepared data, if they were moved since training."
@@ -74,6 +75,7 @@ def main() -> None:
 
     folder = _read_folder()
     run = read_trained(folder)
+    run = run._replace(config=_set_decode(run.config))
     _check(is_export(folder))
     other_dir = pathlib.Path(_BASELINE.value) if _BASELINE.value else None
     other = read_trained(other_dir) if other_dir else None

@@ -7,6 +7,7 @@ Sentences of concurrent requests are translated in common batches. See docs/serv
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import dataclasses
 import re
 import sys
 
@@ -21,12 +22,14 @@ from gshard_mt.serve.limits import Limits
 _read_folder = cli_flags.define_model()
 _STEP = cli_flags.define_step()
 _read_pruning = define_pruning()
+_set_decode = cli_flags.define_decode()
 _HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 for all.")
 _PORT = flags.DEFINE_integer("port", 8000, "Port to listen on; 0 for any free one.", 0, 65535)
 _MAX_WAITING = flags.DEFINE_integer(
     "max_waiting",
     Limits.max_waiting,
-    "Largest number of sentences in the queue; requests beyond it are answered with status 503.",
+    "Largest number of sentences in the queue; requests beyond it are answered with status 503."
+    " A request of more sentences is answered with 413.",
     1,
 )
 _REQUEST_SECONDS = flags.DEFINE_float(
@@ -55,30 +58,41 @@ def main() -> None:
 
     folder, origins = _read_folder(), _read_origins()
     run = read_trained(folder)
+    run = run._replace(config=_set_decode(run.config))
     pruning = _read_pruning(folder, run, _STEP.value)
 
     start_jax(folder, run.config)
     from gshard_mt.decode.loading import load_translator
+    from gshard_mt.decode.sentences import NEVER, Splitter
     from gshard_mt.decode.translate import FEW
     from gshard_mt.serve.app import build_app
-    from gshard_mt.serve.batcher import Batcher
+    from gshard_mt.serve.batcher import Batcher, Best, Item
     from gshard_mt.serve.service import Service, address_of, open_socket
 
     listener = open_socket(_HOST.value, _PORT.value)  # refused before a model is loaded
-    translator = load_translator(folder, run.config, _STEP.value, pruning)
+    # The queue has single sentences.
+    decode = dataclasses.replace(run.config.decode, split=NEVER)
+    single = dataclasses.replace(run.config, decode=decode)
+    translator = load_translator(folder, single, _STEP.value, pruning)
     if pruning:
         run = pruned(run, pruning)
     limits = Limits(
         max_waiting=_MAX_WAITING.value,
-        max_sentences=min(Limits.max_sentences, _MAX_WAITING.value),
         request_seconds=_REQUEST_SECONDS.value,
     )
-    batcher = Batcher(translator.find_best, translator.batch_size, limits)
-    app = build_app(run, translator.step, batcher, limits, origins)
+
+    def translate(items: list[Item]) -> list[Best]:
+        texts, nbest, options = zip(*items, strict=True)
+        found = translator.list_best(texts, max(nbest), options=options)
+        return [best[:num] for best, num in zip(found, nbest, strict=True)]
+
+    splitter = Splitter(run.config, translator.tokenizer)
+    batcher = Batcher(translate, translator.batch_size, limits)
+    app = build_app(run, translator.step, splitter, batcher, limits, origins)
     service = Service(app, batcher, limits)
     languages = f"{len(run.train_pairs)} languages"
     print(f"serving     {address_of(listener)} (step {translator.step}, {languages})", flush=True)
-    warm_up = [[text] * number for text in _WARM_UP for number in (1, FEW + 1)]
+    warm_up = [[Item(text)] * number for text in _WARM_UP for number in (1, FEW + 1)]
     sys.exit(128 + service.serve_on(listener, warm_up))
 
 

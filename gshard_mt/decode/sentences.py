@@ -13,7 +13,7 @@ from gshard_mt.data.cleaning import identification
 from gshard_mt.data.normalization import normalize
 from gshard_mt.data.tokenizer import Tokenizer
 
-_ALWAYS, _NEVER = "always", "never"
+ALWAYS, NEVER = "always", "never"
 _MAX_PIECE = 16  # characters of a subword, at most
 _JOINER = "\u200d"  # zero width joiner
 
@@ -63,7 +63,7 @@ class Splitter:
 
         A language determines what is an abbreviation; without one, it is identified.
         """
-        if self._mode == _NEVER:
+        if self._mode == NEVER:
             return [_collect([text], False) for text in texts]
         lines = [_LINES.split(text) for text in texts]  # a line, white space, a line ...
         counts = iter(self._count([line for each in lines for line in each[::2]]))
@@ -78,6 +78,16 @@ class Splitter:
             found.append(_collect(segments, is_in_pieces))
         return found
 
+    def identify(self, texts: Sequence[str]) -> list[str | None]:
+        """Returns the language of each text, or None where it could be another one."""
+        guesses = identification.guess(texts)
+        return [
+            label if is_confident and _num_letters(text) >= identification.MIN_LETTERS else None
+            for text, label, is_confident in zip(
+                texts, guesses.labels, guesses.is_confident, strict=True
+            )
+        ]
+
     def _count(self, texts: Sequence[str]) -> list[int]:
         """Returns the number of subwords of each text."""
         return list(map(len, self._tokenizer.encode_source([normalize(each) for each in texts])))
@@ -86,7 +96,7 @@ class Splitter:
         """Returns the sentences of a line, each as its pieces; together they are the line."""
         is_long = num_subwords > self._longest_line
         sentences = [line]
-        if is_long or (self._mode == _ALWAYS and num_subwords):
+        if is_long or (self._mode == ALWAYS and num_subwords):
             language = language or identification.guess([line]).labels[0]
             sentences = _merge_numbers(segment(language.split("-")[0], line))
         return (
@@ -111,6 +121,10 @@ class Splitter:
             else:
                 fits = middle
         return fits
+
+
+def _num_letters(text: str) -> int:
+    return sum(map(str.isalpha, text))
 
 
 def _merge_numbers(sentences: Iterable[str]) -> list[str]:

@@ -34,19 +34,22 @@ class Translation(NamedTuple):
         return self.is_truncated or self.is_in_pieces
 
 
-def join_best(sentences: "Sentences", found: Sequence[Sequence[Translation]]) -> list[Translation]:
-    """Returns the translations of a line, given those of its sentences, each list best first.
+def join_best(
+    sentences: "Sentences", found: Sequence[Sequence[Translation]], keeps_layout: bool = False
+) -> list[Translation]:
+    """Returns the translations of a text, given those of its sentences, each list best first.
 
-    The k-th has the k-th of each sentence, or the last of a sentence that has fewer.
+    The k-th has the k-th of each sentence, or the last of a sentence that has fewer. They are one
+    line each, or have the white space of the source.
     """
     if not found:
-        return [Translation("", 0.0)]
+        return [Translation(sentences.join([], keeps_layout), 0.0)]
     joined = []
     for k in range(max(map(len, found))):
         parts = [each[min(k, len(each) - 1)] for each in found]
         joined.append(
             Translation(
-                sentences.join([part.text for part in parts]),
+                sentences.join([part.text for part in parts], keeps_layout),
                 sum(part.score for part in parts) / len(parts),
                 any(part.is_truncated for part in parts),
                 sentences.is_in_pieces,

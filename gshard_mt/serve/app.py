@@ -7,7 +7,6 @@ import hashlib
 import importlib.resources
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,14 +17,15 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gshard_mt.decode.translation import Translation
+from gshard_mt.decode.sentences import Splitter
 from gshard_mt.languages import english_name, source_language
 from gshard_mt.run.directory import Run
-from gshard_mt.serve.batcher import Batcher
+from gshard_mt.serve.batcher import Batcher, Best, Item
 from gshard_mt.serve.limits import Limits, RefusedError, shorten
 from gshard_mt.serve.metrics import CONTENT_TYPE, CountedRequests, Metrics
 from gshard_mt.serve.openapi import describe
-from gshard_mt.serve.request import read_texts
+from gshard_mt.serve.request import read_question
+from gshard_mt.serve.texts import Texts
 
 PATHS = {
     "/": "GET",
@@ -39,13 +39,19 @@ _AUTHORITY = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
 
 
 def build_app(
-    run: Run, step: int, batcher: Batcher, limits: Limits, cors_origins: Sequence[str] = ()
+    run: Run,
+    step: int,
+    splitter: Splitter,
+    batcher: Batcher,
+    limits: Limits,
+    cors_origins: Sequence[str] = (),
 ) -> Starlette:
     """Returns the application for a run's checkpoint; the caller starts the batcher.
 
     Pages of `cors_origins` may use it from a browser.
     """
     codes = sorted(source_language(pair) for pair in run.train_pairs)
+    beam_size = run.config.decode.beam_size
     languages = [{"code": code, "name": english_name(code)} for code in codes]
 
     async def report_health(request: Request) -> Response:
@@ -65,15 +71,17 @@ def build_app(
 
     async def translate(request: Request) -> Response:
         body = await _read_body(request, limits)
-        texts = read_texts(body, limits, run.check_language)
-        return JSONResponse(_to_json(await _translate(request, texts, batcher, limits)))
+        question = read_question(body, limits, run.check_language, beam_size)
+        texts = await asyncio.to_thread(Texts, question, splitter, limits)
+        found = await _translate(request, texts.items, batcher, limits)
+        return JSONResponse(texts.to_json(found))
 
     handlers = {
         "/": _always(_read_page()),
         "/health": report_health,
         "/languages": _always(JSONResponse({"languages": languages})),
         "/metrics": show_metrics,
-        "/openapi.json": _always(JSONResponse(describe(limits, codes))),
+        "/openapi.json": _always(JSONResponse(describe(limits, codes, beam_size))),
         "/translate": translate,
     }
     app = Starlette(
@@ -151,10 +159,10 @@ async def _read_body(request: Request, limits: Limits) -> bytes:
 
 
 async def _translate(
-    request: Request, texts: list[str], batcher: Batcher, limits: Limits
-) -> list[Translation]:
+    request: Request, items: list[Item], batcher: Batcher, limits: Limits
+) -> list[Best]:
     """Returns the translations unless the client leaves first. Raises RefusedError."""
-    future = batcher.submit(texts)
+    future = batcher.submit(items)
     translations = asyncio.wrap_future(future)
     left = asyncio.ensure_future(request.receive())  # after the body, only a disconnect can come
     try:
@@ -175,13 +183,6 @@ async def _translate(
     if left.done() and not left.cancelled():
         raise ClientDisconnect
     raise RefusedError(504, f"service: found no answer within {limits.request_seconds:g} seconds")
-
-
-def _to_json(translations: list[Translation]) -> dict[str, Any]:
-    """Returns the answer; `truncated` has the indices of texts of which only a part was read."""
-    truncated = [index for index, each in enumerate(translations) if each.is_truncated]
-    answer: dict[str, Any] = {"translations": [each.text for each in translations]}
-    return answer | ({"truncated": truncated} if truncated else {})
 
 
 def _read_page() -> Response:

@@ -10,26 +10,37 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from gshard_mt.decode.translation import Translation
+from gshard_mt.decode.translation import LineOptions, Translation
 from gshard_mt.serve.limits import Limits, RefusedError
 from gshard_mt.serve.metrics import Metrics
 
-Translate = Callable[[list[str]], list[Translation]]  # one translation per sentence, in order
+
+class Item(NamedTuple):
+    """A sentence and what is asked of it."""
+
+    text: str
+    nbest: int = 1  # the most translations
+    options: LineOptions = LineOptions()
+
+
+Best = list[Translation]  # of a sentence, best first
+Translate = Callable[[list[Item]], list[Best]]  # the translations of each sentence, in order
 
 
 @dataclass(eq=False)
 class _Request:
     """The sentences of one request and their translations so far."""
 
-    texts: list[str]
-    future: Future[list[Translation]] = field(default_factory=Future)
-    translations: dict[int, Translation] = field(default_factory=dict)
+    items: list[Item]
+    future: Future[list[Best]] = field(default_factory=Future)
+    found: dict[int, Best] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
 
     def __post_init__(self):
-        self.sizes = [_size(text) for text in self.texts]
-        self.waiting = list(range(len(self.texts)))  # indices not yet in a batch
+        self.sizes = [_size(item.text) for item in self.items]
+        self.waiting = list(range(len(self.items)))  # indices not yet in a batch
 
 
 class Batcher:
@@ -55,7 +66,7 @@ class Batcher:
             return "stopping"
         return "ready" if self._is_warm else "warming up"
 
-    def start(self, warm_up: Sequence[list[str]], on_failure: Callable[[], None]) -> None:
+    def start(self, warm_up: Sequence[list[Item]], on_failure: Callable[[], None]) -> None:
         """Starts the thread, which first translates the batches of `warm_up` one by one.
 
         If one fails, `failure` is set and the queue is closed before `on_failure` is called.
@@ -65,20 +76,20 @@ class Batcher:
         self._thread = threading.Thread(target=self._work, args=arguments, daemon=True)
         self._thread.start()
 
-    def submit(self, texts: list[str]) -> Future[list[Translation]]:
+    def submit(self, items: list[Item]) -> Future[list[Best]]:
         """Returns a future of the translations, in order.
 
         Raises RefusedError if the queue is full or closed.
         """
-        request = _Request(texts)
-        if not texts:
+        request = _Request(items)
+        if not items:
             request.future.set_result([])
             return request.future
         with self._changed:
             if self._is_closed:
                 headers = {"Retry-After": "5", "Connection": "close"}
                 raise RefusedError(503, "service: stopping; try again when it is back", headers)
-            if self.num_waiting + len(texts) > self._limits.max_waiting:
+            if self.num_waiting + len(items) > self._limits.max_waiting:
                 batches = self.num_waiting / self._batch_size
                 seconds = math.ceil(batches * self._batch_seconds) or 1
                 raise RefusedError(
@@ -89,7 +100,7 @@ class Batcher:
                     {"Retry-After": str(seconds)},
                 )
             self._requests.append(request)
-            self.num_waiting += len(texts)
+            self.num_waiting += len(items)
             self._changed.notify()
         request.future.add_done_callback(lambda _: self._forget(request))
         return request.future
@@ -106,11 +117,11 @@ class Batcher:
             self._thread.join(seconds)
         return not (self._thread and self._thread.is_alive())
 
-    def _work(self, warm_up: Sequence[list[str]], on_failure: Callable[[], None]) -> None:
+    def _work(self, warm_up: Sequence[list[Item]], on_failure: Callable[[], None]) -> None:
         try:
-            for texts in warm_up:
+            for items in warm_up:
                 if not self._is_closed:
-                    self._translate(texts)
+                    self._translate(items)
         except Exception as error:
             self.failure = error
             self.close()
@@ -168,9 +179,9 @@ class Batcher:
     def _translate_batch(self, batch: list[tuple[_Request, int]]) -> None:
         since = time.monotonic()
         try:
-            translations = self._translate([request.texts[index] for request, index in batch])
-            if len(translations) != len(batch):
-                raise RuntimeError(f"{len(batch)} sentences gave {len(translations)} translations")
+            found = self._translate([request.items[index] for request, index in batch])
+            if len(found) != len(batch) or not all(found):
+                raise RuntimeError(f"{len(batch)} sentences gave {len(found)} translations")
         except Exception as error:
             logging.getLogger(__name__).exception("a batch of %d sentences failed", len(batch))
             for request, _ in batch:
@@ -178,10 +189,10 @@ class Batcher:
             return
         finally:
             self._batch_seconds = time.monotonic() - since
-        self.metrics.count_batch(translations, self._batch_seconds)
-        for (request, index), translation in zip(batch, translations, strict=True):
-            request.translations[index] = translation
-            if len(request.translations) == len(request.texts):
+        self.metrics.count_batch([best[0] for best in found], self._batch_seconds)
+        for (request, index), best in zip(batch, found, strict=True):
+            request.found[index] = best
+            if len(request.found) == len(request.items):
                 _settle(request, None)
 
     def _forget(self, request: _Request) -> None:
@@ -205,5 +216,5 @@ def _settle(request: _Request, error: Exception | None) -> None:
         if error:
             request.future.set_exception(error)
         else:
-            order = range(len(request.texts))
-            request.future.set_result([request.translations[index] for index in order])
+            order = range(len(request.items))
+            request.future.set_result([request.found[index] for index in order])

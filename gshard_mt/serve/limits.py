@@ -9,9 +9,9 @@ class Limits:
     """Bounds that keep one client, or all together, from exhausting the service."""
 
     max_body_bytes: int = 1 << 20
-    max_sentences: int = 256  # per request
-    max_characters: int = 5000  # per sentence
-    max_waiting: int = 1024  # sentences in the queue
+    max_texts: int = 256  # per request
+    max_characters: int = 1 << 18  # per text
+    max_waiting: int = 8192  # sentences in the queue, and in a request
     max_connections: int = 512
     client_seconds: float = 10.0  # for a client to send its request, and to read the answer
     idle_seconds: int = 30  # an open connection without a request

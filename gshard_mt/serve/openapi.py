@@ -22,13 +22,13 @@ _EVERYWHERE = {
 }
 
 
-def describe(limits: Limits, languages: Sequence[str]) -> Json:
+def describe(limits: Limits, languages: Sequence[str], beam_size: int) -> Json:
     """Returns the OpenAPI document of a service that reads the languages with these codes."""
     schemas = {
         "Error": _object({"error": {**_TEXT, "description": "One line."}}),
         "Health": _health(),
         "Languages": _object({"languages": _list(_object({"code": _TEXT, "name": _TEXT}))}),
-        "Question": request_schema(limits, languages),
+        "Question": request_schema(limits, languages, beam_size),
         "Translations": _translations(),
     }
     return {
@@ -59,8 +59,7 @@ def describe(limits: Limits, languages: Sequence[str]) -> Json:
 
 def _translate(limits: Limits) -> Json:
     too_large = (
-        f"More than {limits.max_body_bytes} bytes, {limits.max_sentences} sentences, or "
-        f"{limits.max_characters} characters in a sentence."
+        f"More than {limits.max_body_bytes} bytes, or {limits.max_waiting} sentences in all texts."
     )
     refused = {
         400: "Not JSON, not UTF-8, or not HTTP/1.1.",
@@ -114,11 +113,16 @@ def _health() -> Json:
 
 
 def _translations() -> Json:
-    indices = _list(_COUNT) | {
-        "description": "Indices of the texts of which only the beginning was translated."
+    candidate = _object({"text": _TEXT, "score": {"type": "number"}})
+    language = {"type": ["string", "null"]}
+    optional = {
+        "truncated": _list(_COUNT, "Indices of texts of which only the beginning was translated."),
+        "in_pieces": _list(_COUNT, "Indices of texts with a sentence that was too long at once."),
+        "scores": _list({"type": "number"}, "Log-probability divided by the length penalty."),
+        "nbest": _list(_list(candidate), "The translations of each text, best first."),
+        "source_languages": _list(language, "The code of each text's language; null: unsure."),
     }
-    translations = _list(_TEXT) | {"description": "One for each text, in order."}
-    return _object({"translations": translations}, {"truncated": indices})
+    return _object({"translations": _list(_TEXT, "One for each text, in order.")}, optional)
 
 
 def _object(required: Json, optional: Json | None = None) -> Json:
@@ -130,8 +134,9 @@ def _object(required: Json, optional: Json | None = None) -> Json:
     }
 
 
-def _list(items: Json) -> Json:
-    return {"type": "array", "items": items}
+def _list(items: Json, description: str = "") -> Json:
+    found: Json = {"type": "array", "items": items}
+    return found | ({"description": description} if description else {})
 
 
 def _json(*names: str) -> Json:

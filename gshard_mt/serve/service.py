@@ -18,7 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from gshard_mt.errors import ConfigError
-from gshard_mt.serve.batcher import Batcher
+from gshard_mt.serve.batcher import Batcher, Item
 from gshard_mt.serve.gathered import GatheredWrites
 from gshard_mt.serve.limits import Limits
 from gshard_mt.serve.metrics import OTHER, Application, Metrics
@@ -181,7 +181,7 @@ class Service(uvicorn.Server):
         self._batcher, self._limits = batcher, limits
         self._signal = 0
 
-    def serve_on(self, listener: socket.socket, warm_up: Sequence[list[str]]) -> int:
+    def serve_on(self, listener: socket.socket, warm_up: Sequence[list[Item]]) -> int:
         """Warms up and serves; returns the number of the signal that ended it, or 0.
 
         Raises the exception of a warm-up that fails.

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from gshard_mt.decode.translation import Translation
+from gshard_mt.serve.batcher import Item
 from tests.browser.tab import Tab, style
 from tests.serve.serving import Served, Translator, serving
 
@@ -24,8 +25,8 @@ HOSTILE = {
 }
 
 
-def echo(texts: list[str]) -> list[Translation]:
-    return [Translation(text, 0.0) for text in texts]
+def echo(items: list[Item]) -> list[list[Translation]]:
+    return [[Translation(item.text, 0.0)] for item in items]
 
 
 @pytest.fixture

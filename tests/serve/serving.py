@@ -12,17 +12,28 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from gshard_mt.config.records import Config
+from gshard_mt.decode.sentences import Sentences
 from gshard_mt.decode.translation import Translation
 from gshard_mt.run.directory import Run
 from gshard_mt.serve.app import build_app
-from gshard_mt.serve.batcher import Batcher
+from gshard_mt.serve.batcher import Batcher, Item
 from gshard_mt.serve.limits import Limits
 from gshard_mt.serve.service import Service, open_socket
 from tests.serve import described
 
 RUN = Run(Config(), pathlib.Path("data"), "fingerprint", {"de-en": 9, "fr-en": 5, "lb-en": 1})
-WARM_UP = [["warm-up"]]
+WARM_UP = [[Item("warm-up")]]
 SECONDS = 60  # after which a test gives up
+
+
+class OneSentence:
+    """Takes every text for one sentence, and for German if it is long."""
+
+    def split(self, texts: Sequence[str], languages: Sequence[str | None]) -> list[Sentences]:
+        return [Sentences([text], ["", ""]) if text else Sentences([], [""]) for text in texts]
+
+    def identify(self, texts: Sequence[str]) -> list[str | None]:
+        return ["de" if len(text) > 9 else None for text in texts]
 
 
 def turned_around(*texts: str) -> list[Translation]:
@@ -30,20 +41,29 @@ def turned_around(*texts: str) -> list[Translation]:
     return [Translation(text[::-1], 0.0, "endless" in text) for text in texts]
 
 
+def alternatives(item: Item) -> list[Translation]:
+    """Translations of a sentence by `Translator`, as many as are asked for."""
+    [best] = turned_around(item.text)
+    return [best, *(best._replace(text=f"{best.text} {k}", score=-k) for k in range(1, item.nbest))]
+
+
 class Translator:
     """Turns a text around. It can be held; a text with `boom` in it fails."""
 
     def __init__(self):
         self.batches: list[list[str]] = []
+        self.items: list[Item] = []  # of all batches
         self._may_go_on = threading.Event()
         self._may_go_on.set()
 
-    def __call__(self, texts: list[str]) -> list[Translation]:
+    def __call__(self, items: list[Item]) -> list[list[Translation]]:
+        texts = [item.text for item in items]
         self.batches.append(texts)
+        self.items += items
         assert self._may_go_on.wait(SECONDS)
         if any("boom" in text for text in texts):
             raise ArithmeticError("boom")
-        return turned_around(*texts)
+        return list(map(alternatives, items))
 
     def hold(self) -> None:
         self._may_go_on.clear()
@@ -75,15 +95,16 @@ class Served(NamedTuple):
 
 @contextlib.contextmanager
 def serving(
-    translate: Callable[[list[str]], list[Translation]],
+    translate: Callable[[list[Item]], list[list[Translation]]],
     limits: Limits = Limits(),  # noqa: B008 (it is frozen)
     batch_size: int = 4,
     awaits_ready: bool = True,
     cors_origins: Sequence[str] = (),
+    splitter: Any = OneSentence(),  # noqa: B008 (it has no state)
 ) -> Iterator[Served]:
     """Serves on a free port in a thread, until the end of the block."""
     batcher = Batcher(translate, batch_size, limits)
-    service = Service(build_app(RUN, 7, batcher, limits, cors_origins), batcher, limits)
+    service = Service(build_app(RUN, 7, splitter, batcher, limits, cors_origins), batcher, limits)
     listener = open_socket("127.0.0.1", 0)
     port = listener.getsockname()[1]
     thread = threading.Thread(target=service.serve_on, args=(listener, WARM_UP), daemon=True)

@@ -9,15 +9,14 @@ from concurrent.futures import Future
 
 import pytest
 
-from gshard_mt.decode.translation import Translation
-from gshard_mt.serve.batcher import Batcher
+from gshard_mt.serve.batcher import Batcher, Best, Item
 from gshard_mt.serve.limits import Limits, RefusedError
 from tests.serve.serving import (
     SECONDS,
     WARM_UP,
     Translator,
+    alternatives,
     in_threads,
-    turned_around,
     wait_until,
 )
 
@@ -43,14 +42,18 @@ def started(translator: Translator, **limits) -> Iterator[Batcher]:
         assert batcher.join(SECONDS)
 
 
-def texts_of(future: Future[list[Translation]]) -> list[str]:
-    return [each.text for each in future.result(SECONDS)]
+def submit(batcher: Batcher, texts: list[str]) -> Future[list[Best]]:
+    return batcher.submit(list(map(Item, texts)))
+
+
+def texts_of(future: Future[list[Best]]) -> list[str]:
+    return [best[0].text for best in future.result(SECONDS)]
 
 
 def hold_one(translator: Translator, batcher: Batcher):
     """Has the thread at work for long, so that others wait; returns what it is at work on."""
     translator.hold()
-    future = batcher.submit(["first"])
+    future = submit(batcher, ["first"])
     wait_until(lambda: len(translator.batches) == 1)
     return future
 
@@ -62,7 +65,7 @@ def test_every_answer_goes_where_it_belongs(translator):
         rng = random.Random(number)
         for _ in range(30):
             texts = [f"{number} {rng.random()}" for _ in range(rng.randrange(8))]
-            if texts_of(batcher.submit(texts)) != [text[::-1] for text in texts]:
+            if texts_of(submit(batcher, texts)) != [text[::-1] for text in texts]:
                 wrong.extend(texts)
 
     with started(translator, max_waiting=1000) as batcher:
@@ -75,8 +78,8 @@ def test_every_answer_goes_where_it_belongs(translator):
 def test_what_waits_is_translated_together_and_requests_take_turns(translator):
     with started(translator) as batcher:
         first = hold_one(translator, batcher)
-        long = batcher.submit(["a", "b", "c", "d", "e"])
-        short = [batcher.submit(["x"]), batcher.submit(["y"])]
+        long = submit(batcher, ["a", "b", "c", "d", "e"])
+        short = [submit(batcher, ["x"]), submit(batcher, ["y"])]
         assert batcher.num_waiting == 7
         translator.go_on()
         assert [texts_of(future) for future in (first, *short)] == [["tsrif"], ["x"], ["y"]]
@@ -89,7 +92,9 @@ def test_no_short_sentence_waits_for_a_long_one_behind_it(translator):
     long, longer = "long " * 30, "longer " * 100
     with started(translator, max_waiting=20) as batcher:
         first = hold_one(translator, batcher)
-        futures = [batcher.submit(texts) for texts in (["a", longer], [long], ["b"], [longer, "c"])]
+        futures = [
+            submit(batcher, texts) for texts in (["a", longer], [long], ["b"], [longer, "c"])
+        ]
         translator.go_on()
         assert texts_of(first) == ["tsrif"]
         assert [texts_of(future) for future in futures] == [
@@ -104,7 +109,7 @@ def test_no_short_sentence_waits_for_a_long_one_behind_it(translator):
 
 def test_a_young_batch_waits_for_more(translator):
     with started(translator, gather_seconds=SECONDS) as batcher:
-        futures = [batcher.submit([text]) for text in "abcd"]
+        futures = [submit(batcher, [text]) for text in "abcd"]
         assert [texts_of(future) for future in futures] == [["a"], ["b"], ["c"], ["d"]]
     assert translator.batches == [["a", "b", "c", "d"]]
 
@@ -112,13 +117,13 @@ def test_a_young_batch_waits_for_more(translator):
 def test_a_full_queue_says_so_and_has_room_again(translator):
     with started(translator) as batcher:
         hold_one(translator, batcher)
-        waiting = batcher.submit(["x"] * 9)
+        waiting = submit(batcher, ["x"] * 9)
         with pytest.raises(RefusedError, match="^queue: found 9 sentences waiting") as full:
-            batcher.submit(["y", "z"])
+            submit(batcher, ["y", "z"])
         assert full.value.status == 503 and int(full.value.headers["Retry-After"]) >= 1
         waiting.cancel()
         assert batcher.num_waiting == 0
-        last = batcher.submit(["y", "z"])
+        last = submit(batcher, ["y", "z"])
         translator.go_on()
         assert texts_of(last) == ["y", "z"]
     assert ["x"] not in translator.batches
@@ -127,10 +132,10 @@ def test_a_full_queue_says_so_and_has_room_again(translator):
 def test_a_request_that_is_cancelled_halfway_is_dropped(translator):
     with started(translator) as batcher:
         translator.hold()
-        half = batcher.submit(["a"] * 9)
+        half = submit(batcher, ["a"] * 9)
         wait_until(lambda: len(translator.batches) == 1)
         assert half.cancel() and batcher.num_waiting == 0
-        other = batcher.submit(["b"])
+        other = submit(batcher, ["b"])
         translator.go_on()
         assert texts_of(other) == ["b"]
     assert translator.batches == [["a"] * 4, ["b"]]
@@ -139,33 +144,33 @@ def test_a_request_that_is_cancelled_halfway_is_dropped(translator):
 def test_a_failure_is_that_of_its_batch_alone(translator):
     with started(translator) as batcher:
         first = hold_one(translator, batcher)
-        bad = batcher.submit(["boom"] * 6)
-        beside, after = batcher.submit(["beside"]), batcher.submit(["after"] * 3)
+        bad = submit(batcher, ["boom"] * 6)
+        beside, after = submit(batcher, ["beside"]), submit(batcher, ["after"] * 3)
         translator.go_on()
         for future in (bad, beside, after):
             with pytest.raises(ArithmeticError):
                 future.result(SECONDS)
         assert texts_of(first) == ["tsrif"]
         assert batcher.num_waiting == 0 and batcher.state == "ready"
-        assert texts_of(batcher.submit(["fine"])) == ["enif"]
+        assert texts_of(submit(batcher, ["fine"])) == ["enif"]
 
 
 def test_a_translator_that_loses_a_line_is_a_failure():
-    batcher = Batcher(lambda texts: turned_around(*texts[1:]), 4, LIMITS)
+    batcher = Batcher(lambda items: list(map(alternatives, items[1:])), 4, LIMITS)
     batcher.start([], on_failure=lambda: None)
     with pytest.raises(RuntimeError, match="2 sentences gave 1 translations"):
-        batcher.submit(["a", "b"]).result(SECONDS)
+        submit(batcher, ["a", "b"]).result(SECONDS)
     batcher.close()
 
 
 def test_a_closed_queue_finishes_what_it_has(translator):
     with started(translator) as batcher:
         hold_one(translator, batcher)
-        waiting = [batcher.submit([text]) for text in ("ab", "cd")]
+        waiting = [submit(batcher, [text]) for text in ("ab", "cd")]
         batcher.close()
         assert batcher.state == "stopping"
         with pytest.raises(RefusedError, match="^service: stopping"):
-            batcher.submit(["late"])
+            submit(batcher, ["late"])
         translator.go_on()
         assert [texts_of(future) for future in waiting] == [["ba"], ["dc"]]
         assert batcher.join(SECONDS)
@@ -175,8 +180,8 @@ def test_a_warm_up_that_fails_is_told_and_closes_the_queue(translator):
     told: list[str] = []
     translator.hold()
     batcher = Batcher(translator, 4, LIMITS)
-    batcher.start([["boom"]], on_failure=lambda: told.append(batcher.state))
-    early = batcher.submit(["early"])
+    batcher.start([[Item("boom")]], on_failure=lambda: told.append(batcher.state))
+    early = submit(batcher, ["early"])
     assert batcher.state == "warming up"
     translator.go_on()
     with pytest.raises(ArithmeticError):

@@ -51,7 +51,7 @@ def test_an_allowed_page_may_ask_and_read(origins):
             _, headers = send(served.port, "POST", path, SITE, body)
             assert headers[ALLOWED] in (SITE, "*")
         status, headers = send(served.port, "POST", "/translate", SITE, '{"texts": ["a", "b"]}')
-        assert status == 503 and headers["access-control-expose-headers"] == "Retry-After"
+        assert status == 413 and headers["access-control-expose-headers"] == "Retry-After"
         assert send(served.port, "GET", "/languages", SITE)[1][ALLOWED] in (SITE, "*")
 
 

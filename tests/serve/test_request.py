@@ -3,16 +3,21 @@
 
 import pytest
 
+from gshard_mt.decode.translation import LineOptions
 from gshard_mt.serve.limits import Limits, RefusedError
-from gshard_mt.serve.request import read_texts
+from gshard_mt.serve.request import Question, read_question
 from tests.serve.serving import RUN
 
-LIMITS = Limits(max_sentences=3, max_characters=10)
+LIMITS = Limits(max_texts=3, max_characters=10)
+
+
+def read_all(body: str | bytes) -> Question:
+    body = body if isinstance(body, bytes) else body.encode()
+    return read_question(body, LIMITS, RUN.check_language, beam_size=4)
 
 
 def read(body: str | bytes) -> list[str]:
-    body = body if isinstance(body, bytes) else body.encode()
-    return read_texts(body, LIMITS, RUN.check_language)
+    return read_all(body).texts
 
 
 @pytest.mark.parametrize(
@@ -35,6 +40,14 @@ def test_texts_are_returned_unchanged(body, expected):
     assert read(body) == expected
 
 
+def test_what_is_asked_is_read():
+    plain = read_all('{"text": "a"}')
+    assert plain == Question(["a"], 1, False, False, LineOptions())
+    fields = '"nbest": 3, "scores": true, "beam_size": 2, "length_penalty": 0.5, "prefix": "the", '
+    found = read_all(f'{{"text": "a", {fields}"source_language": "deu_Latn"}}')
+    assert found == Question(["a"], 3, True, False, LineOptions("the", 2, 0.5, "de"))
+
+
 @pytest.mark.parametrize(
     ("body", "status", "expected"),
     [
@@ -51,6 +64,15 @@ def test_texts_are_returned_unchanged(body, expected):
         ("{}", 422, "body: found neither text nor texts, accepted: {"),
         ('{"text": "a", "texts": []}', 422, "body: found both text and texts, accepted: {"),
         ('{"txet": "a"}', 422, "'txet': unknown field; did you mean text?"),
+        ('{"text": "a", "nbest": 5}', 422, "nbest: found 5, accepted: an integer from 1 to 4"),
+        ('{"text": "a", "beam_size": "2"}', 422, "beam_size: found a string, accepted: an integer"),
+        (
+            '{"text": "a", "length_penalty": -1}',
+            422,
+            "length_penalty: found -1, accepted: a number",
+        ),
+        ('{"text": "a", "scores": 1}', 422, "scores: found a number, accepted: true or false"),
+        ('{"text": "a", "prefix": []}', 422, "prefix: found a list, accepted: a string"),
         ('{"text": ["a"]}', 422, "text: found a list, accepted: a string"),
         ('{"texts": "a"}', 422, "texts: found a string, accepted: a list of strings"),
         ('{"texts": ["a", 1.5]}', 422, "texts[1]: found a number, accepted: a string"),
@@ -62,8 +84,8 @@ def test_texts_are_returned_unchanged(body, expected):
         ),
         ('{"text": "a", "source_language": 7}', 422, "source_language: found a number, accepted: "),
         ('{"text": "a", "source_language": "dee"}', 422, "source_language: found 'dee', this run "),
-        ('{"texts": ["a", "b", "c", "d"]}', 413, "texts: found 4 sentences, accepted: at most 3"),
-        ('{"text": "01234567890"}', 413, "text: found 11 characters, accepted: at most 10"),
+        ('{"texts": ["a", "b", "c", "d"]}', 422, "texts: found 4 texts, accepted: at most 3"),
+        ('{"text": "01234567890"}', 422, "text: found 11 characters, accepted: at most 10"),
     ],
 )
 def test_a_bad_body_is_refused_in_one_line(body, status, expected):

@@ -10,10 +10,11 @@ import tracemalloc
 
 import pytest
 
-from gshard_mt.decode.translation import Translation
+from gshard_mt.decode.translation import LineOptions, Translation
 from gshard_mt.errors import ConfigError
 from gshard_mt.serve.limits import Limits
 from gshard_mt.serve.service import address_of, open_socket
+from tests.decode.test_sentences import splitter
 from tests.serve.serving import (
     SECONDS,
     Answer,
@@ -78,7 +79,7 @@ def test_health_and_languages(translator):
         wait_until(lambda: served.ask("/health").status == 200)
         found = served.ask("/health").content
         assert (found["ready"], found["step"], found["num_languages"]) == (True, 7, 3)
-        assert (found["num_waiting"], found["max_waiting"]) == (0, 1024)
+        assert (found["num_waiting"], found["max_waiting"]) == (0, 8192)
         languages = served.ask("/languages").content["languages"]
         assert languages[0] == {"code": "de", "name": "German"} and len(languages) == 3
 
@@ -145,7 +146,7 @@ def test_a_body_that_never_ends_is_cut_off_after_its_refusal(translator):
 
 def test_a_full_queue_is_503_with_a_time_to_come_back(translator):
     answers: list[Answer] = []
-    with serving(translator, Limits(max_waiting=4, max_sentences=4)) as served:
+    with serving(translator, Limits(max_waiting=4)) as served:
         translator.hold()
         first = in_threads(1, lambda _: answers.append(served.translate("a")))
         wait_until(lambda: ["a"] in translator.batches)
@@ -206,7 +207,7 @@ def test_slow_clients_are_cut_off_and_hold_nobody_up(translator):
 
 def test_a_client_that_does_not_read_is_cut_off():
     long = Translation("x" * 2**25, 0.0)
-    with serving(lambda texts: [long] * len(texts), HASTY) as served:
+    with serving(lambda items: [[long]] * len(items), HASTY) as served:
         with connect(served.port, post(b'{"text": "a"}')) as client:
             wait_until(lambda: bool(served.service.server_state.connections))
             wait_until(lambda: not served.service.server_state.connections)
@@ -290,6 +291,46 @@ def test_truncated_texts_are_told_by_their_indices(translator):
         assert found.pop("translations")[3] == "d sseldne"
         assert found == {"truncated": [1, 3]}
         assert served.translate("a", "").content.keys() == {"translations"}
+
+
+def test_a_text_is_translated_sentence_by_sentence(translator):
+    text = "  Eins, zwei.  Drei!\n\n- Vier, fünf.\n"
+    with serving(translator, splitter=splitter("always")) as served:
+        found = served.ask("/translate", {"texts": [text, "", "\n"], "source_language": "de"})
+        joined = "  .iewz ,sniE  !ierD\n\n.fnüf ,reiV -\n"
+        assert found.content == {"translations": [joined, "", "\n"]}
+        words = " ".join(f"wort{number}" for number in range(30))
+        found = served.translate("kurz", words).content
+        assert found["in_pieces"] == [1] and "truncated" not in found
+        assert len(translator.batches) > 2
+        refusal = refused(served.translate("Ein Satz. " * 9000), 413)
+        assert "text: found 9000 sentences, accepted: at most 8192 in a request" in refusal
+
+
+def test_more_is_answered_where_it_is_asked_for(translator):
+    with serving(translator, splitter=splitter("always")) as served:
+        question = {"texts": ["Ja. Nein.", ""], "nbest": 3, "scores": True, "detect_language": True}
+        found = served.ask("/translate", question).content
+        assert found == {
+            "translations": [".aJ .nieN", ""],
+            "scores": [0.0, 0.0],
+            "nbest": [
+                [
+                    {"text": ".aJ .nieN", "score": 0.0},
+                    {"text": ".aJ 1 .nieN 1", "score": -1.0},
+                    {"text": ".aJ 2 .nieN 2", "score": -2.0},
+                ],
+                [{"text": "", "score": 0.0}],
+            ],
+            "source_languages": [None, None],
+        }
+        asked = {"text": "Ein Satz. Noch einer.", "beam_size": 2, "prefix": "the"}
+        assert served.ask("/translate", asked).content.keys() == {"translations"}
+        options = [item.options for item in translator.items[-2:]]
+        assert sorted(options) == [LineOptions("", 2), LineOptions("the", 2)]
+        long = "Das ist ein deutscher Satz, an dem niemand zweifeln wird."
+        found = served.ask("/translate", {"text": long, "detect_language": True}).content
+        assert found["source_languages"] == ["de"]
 
 
 def test_a_failure_is_500_and_the_service_goes_on(translator):
