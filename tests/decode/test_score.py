@@ -140,26 +140,19 @@ def test_a_score_is_that_of_the_translator_without_its_length_penalty(made, monk
     monkeypatch.setattr(Tokenizer, "decode_target", record)
     lines = [source for source, _ in PAIRS[:6]]
     found = [(i, each) for i, best in enumerate(translator.list_best(lines, 4)) for each in best]
-    source_RL, target_RT = (
-        np.zeros((len(found), 64), np.int32),
-        np.zeros((len(found), 64), np.int32),
-    )
+    encoded = translator.tokenizer.encode_source(lines)
+    source_RL, target_RT = np.zeros((2, len(found), 64), np.int32)
     for row, (i, translation) in enumerate(found):
-        source, target = (
-            translator.tokenizer.encode_source(lines[i : i + 1])[0],
-            recorded[int(translation.text)],
-        )
-        source_RL[row, : len(source) + 1] = [*source, eos_id]
+        target = recorded[int(translation.text)]
+        source_RL[row, : len(encoded[i]) + 1] = [*encoded[i], eos_id]
         target_RT[row, : len(target)] = target
     run = jax.jit(lambda params, *ids: score_tokens(translator.blueprint.build(params), *ids))
     score_RT = np.where(target_RT != 0, run(translator.params, source_RL, target_RT), 0.0)
-    penalty_R = (
-        (5 + np.count_nonzero(target_RT, axis=1)) / 6
-    ) ** translator.config.decode.length_penalty
+    num_R = np.count_nonzero(target_RT, axis=1)
+    found_R = score_RT.astype(np.float64).sum(axis=1)
+    found_R /= ((5 + num_R) / 6) ** translator.config.decode.length_penalty
     own_R = [translation.score for _, translation in found]
-    np.testing.assert_allclose(
-        score_RT.astype(np.float64).sum(axis=1) / penalty_R, own_R, rtol=1e-5
-    )
+    np.testing.assert_allclose(found_R, own_R, rtol=1e-5)
     assert len(found) == 4 * len(lines)
 
 
