@@ -38,6 +38,7 @@ class LineFlags(NamedTuple):
     output: flags.FlagHolder
     shard: flags.FlagHolder
     resume: flags.FlagHolder
+    interactive: flags.FlagHolder
 
 
 class Model(NamedTuple):
@@ -101,6 +102,12 @@ def define_flags(verb: str) -> LineFlags:
             "Continue the --output that an earlier start of the same command has begun. The file "
             "OUTPUT.progress says how much of it is done.",
         ),
+        interactive=flags.DEFINE_bool(
+            "interactive",
+            False,
+            "Answer each line at once, by itself and without a progress bar; the default where "
+            "standard input is a terminal.",
+        ),
     )
 
 
@@ -137,16 +144,22 @@ def write_rows(line_flags: LineFlags, model: Model, job: LineJob) -> Done:
         if not progress and is_regular(output) and line_flags.output.value:
             output.truncate(0)
         done = progress.done if progress else Done()
+        is_terminal = any(source.file.isatty() for source in sources)
+        is_interactive = line_flags.interactive.value or is_terminal
+        if is_terminal:
+            print(f"enter a line to {line_flags.verb} it; ctrl-D ends", file=sys.stderr)
         bar = tqdm.tqdm(
             desc=line_flags.verb,
             unit="line",
             initial=done.num_lines,
             mininterval=1.0,
             dynamic_ncols=True,
+            disable=is_interactive,
         )
         files.enter_context(bar)
         write = job.make_writer(translator)
-        for lines in read_windows(sources, job.window_size, shard, done.num_lines):
+        window_size = 1 if is_interactive else job.window_size
+        for lines in read_windows(sources, window_size, shard, done.num_lines):
             numbers = [shard.line_number(done.num_lines + k) for k in range(len(lines))]
             window = LineWindow(numbers, shard.count, lines, bar.update)
             rows, cut = write(window)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import json
+import os
 import pathlib
 import random
 import shutil
@@ -73,6 +74,31 @@ def asked(runs) -> tuple[subprocess.Popen, list[bytes]]:
     """A process that has translated plain lines, and what it answered."""
     process = start(runs)
     return process, ask(process, PLAIN)
+
+
+def test_each_line_is_answered_at_once(runs, asked):
+    process = start(runs, [*COMMAND, "--interactive"])
+    for line, answer in zip(PLAIN[:4], asked[1], strict=False):
+        assert ask(process, [line]) == [answer]
+    assert ask(process, PLAIN[4:7]) == asked[1][4:7]
+    out, errors = process.communicate()
+    assert process.returncode == 0 and not out and b"translate:" not in errors  # no bar
+
+
+def test_a_terminal_is_answered_line_by_line(runs, asked):
+    terminal, ours = os.openpty()
+    words = [*COMMAND, "--workdir", str(runs.folder / "run")]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(words, stdin=ours, stdout=pipe, stderr=pipe)
+    assert process.stdout and process.stderr
+    assert process.stderr.readline() == b"enter a line to translate it; ctrl-D ends\n"
+    for line, answer in zip(PLAIN[:2], asked[1], strict=False):
+        os.write(terminal, line + b"\n")
+        assert process.stdout.readline() == answer
+    os.write(terminal, b"\x04")  # ctrl-D
+    out, errors = process.communicate()
+    assert process.returncode == 0 and not out and b"translate:" not in errors  # no bar
+    os.close(terminal), os.close(ours)
 
 
 def test_as_many_lines_come_out_as_go_in_and_in_their_order(runs, asked):
