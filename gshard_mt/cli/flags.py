@@ -142,11 +142,11 @@ def _run(main: Callable[[], None]) -> NoReturn:
     2; ctrl-C is exit status 130, a closed output pipe 141. Any other exception is a bug and keeps
     its traceback.
     """
-    if any(argument in _HELP for argument in _before_end(sys.argv[1:])):
-        print(_help_text(main))
-        sys.exit(0)
     flags.FLAGS.set_default("verbosity", logging.ERROR)
     try:
+        if any(argument in _HELP for argument in _before_end(sys.argv[1:])):
+            print(_help_text(main), flush=True)
+            sys.exit(0)
         app.run(lambda _: main(), flags_parser=_parse)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """The command line answers mistakes with one line and exit status 2, and bugs with a traceback."""
 # SPDX-License-Identifier: Apache-2.0
 
+import os
 import pathlib
 import runpy
 import subprocess
@@ -189,3 +190,12 @@ def test_a_path_without_access_is_one_line(call):
     status, _, errors = call("--config=config.py", "--workdir=run", "--fail=closed")
     expected = "error: config.py/run/config.json: Not a directory; give a path that can be read"
     assert status == 2 and errors.startswith(expected) and errors.count("\n") == 1
+
+
+def test_help_into_a_closed_pipe_is_quiet():
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "gshard_mt.cli.plan", "--help"]
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, timeout=60)
+    os.close(writer)
+    assert done.returncode == 141 and not done.stderr
