@@ -1,6 +1,7 @@
 """Sentences of a text, which is split since a model translates one sentence at a time."""
 # SPDX-License-Identifier: Apache-2.0
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,9 @@ _PLACES = [
     re.compile(r"[,،፣–—)\]}](?=\s)|[，、）」』】]"),
     re.compile(r"(?=\s)"),
 ]
+_QUOTES = "'\"‘’‚“”„«»‹›「」『』()[]"
+_NO_QUOTES = str.maketrans(dict.fromkeys(_QUOTES, "_"))
+_CLOSING = re.compile(rf"[{re.escape(_QUOTES)}]+(?:\s+|$)")
 _LINES = re.compile(r"(\s*\n\s*)")
 
 
@@ -95,13 +99,18 @@ class Splitter:
     def _split_line(self, line: str, num_subwords: int, language: str | None) -> list[list[str]]:
         """Returns the sentences of a line, each as its pieces; together they are the line."""
         is_long = num_subwords > self._longest_line
-        sentences = [line]
-        if is_long or (self._mode == ALWAYS and num_subwords):
-            language = language or identification.guess([line]).labels[0]
-            sentences = _merge_numbers(segment(language.split("-")[0], line))
-        return (
-            [list(self._cut(each)) for each in sentences] if is_long else [[s] for s in sentences]
-        )
+        if not is_long and (self._mode != ALWAYS or not num_subwords):
+            return [[line]]
+        language = (language or identification.guess([line]).labels[0]).split("-")[0]
+        sentences = _merge_numbers(segment(language, line))
+        if not is_long:
+            return [[sentence] for sentence in sentences]
+        pieces = []
+        for sentence, count in zip(sentences, self._count(sentences), strict=True):
+            is_long = count > self._longest_line
+            inner = _split_quotations(language, sentence) if is_long else [sentence]
+            pieces += [list(self._cut(each)) for each in inner]
+        return pieces
 
     def _cut(self, sentence: str) -> Iterator[str]:
         """Yields the pieces of a sentence, each short enough for the model."""
@@ -141,6 +150,20 @@ def _merge_numbers(sentences: Iterable[str]) -> list[str]:
         last = merged.pop()
         merged[-1] += last
     return merged
+
+
+def _split_quotations(language: str, sentence: str) -> list[str]:
+    """Returns the sentences within quotation marks and brackets, too, which are one for sentencex.
+
+    So is all that follows an apostrophe, up to the next one.
+    """
+    places, place = [0], 0
+    for each in segment(language, sentence.translate(_NO_QUOTES)):
+        place += len(each)
+        match = _CLOSING.match(sentence, place)  # marks that belong to what is before them
+        places.append(match.end() if match else place)
+    parts = [sentence[start:end] for start, end in itertools.pairwise(places)]
+    return _merge_numbers(part for part in parts if part)
 
 
 def _best_place(start: str) -> int:

@@ -90,6 +90,23 @@ def test_white_space_and_paragraphs_survive_where_they_are_wanted():
         assert nothing.parts == [] and nothing.join([], keeps_layout=True) == blank
 
 
+def test_quotations_are_split_where_they_are_too_long_for_a_row():
+    sentences = [
+        'Er sagte: "Ich komme heute.',
+        "Du bleibst lieber hier.",
+        'Wir gehen bald."',
+        "So ging er.",
+    ]
+    assert split(" ".join(sentences), row=9).parts == sentences
+    assert split(" ".join(sentences), row=20).parts == [" ".join(sentences[:3]), sentences[3]]
+    sentences = [
+        "Μπορεί να 'χει τα ελαττώματά του.",
+        "Δε χρειάζομαι χρόνο.",
+        "Είμαι ομορφότερος από σας.",
+    ]
+    assert split(" ".join(sentences), "el").parts == sentences
+
+
 def test_line_breaks_end_a_sentence_however_short():
     assert split("eine Zeile\nnoch eine").parts == ["eine Zeile", "noch eine"]
 
