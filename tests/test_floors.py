@@ -21,7 +21,7 @@ FLOORS = [
     {"model", "data", "run"},
     {"train", "decode", "export"},
     {"evaluate", "plan", "serve"},
-    {"cli"},
+    {"cli", "api"},
 ]
 
 # Each of these is imported by one file, or by as many as it has uses that know nothing of each
@@ -79,7 +79,12 @@ LONG_OR_WIDE: dict[str, str] = {}
 
 # The rooms inside gshard_mt/data/ and the modules that may import them. The modules right
 # under data/, which training reads, are in no inner room.
-PREPARE_USERS = ("gshard_mt.data.prepare", "gshard_mt.cli", "gshard_mt.evaluate")
+PREPARE_USERS = (
+    "gshard_mt.data.prepare",
+    "gshard_mt.cli",
+    "gshard_mt.api",
+    "gshard_mt.evaluate",
+)
 INNER_ROOMS = {
     "gshard_mt.data.prepare": PREPARE_USERS,
     "gshard_mt.data.corpora": ("gshard_mt.data.corpora", *PREPARE_USERS),

@@ -11,19 +11,12 @@ with --model FOLDER instead of --workdir RUN.
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
-import sys
-from typing import TYPE_CHECKING
 
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.startup.start import start_jax
 from gshard_mt.errors import ConfigError
-
-if TYPE_CHECKING:
-    from gshard_mt.data.prepared import Prepared
-    from gshard_mt.evaluate.test_sets import TestSet
-    from gshard_mt.run.directory import Run
 
 _read_folder = cli_flags.define_model()
 _STEP = cli_flags.define_step()
@@ -88,7 +81,9 @@ def main() -> None:
     from gshard_mt.evaluate.table import beside, to_text
 
     metrics = extra_metrics(_METRICS.value)
-    test, prepared = _read_test(folder, run)
+    test, training_data = testsets.open_test_set(
+        _TESTSET.value or [_SPLIT.value], run, folder, _DATA_DIR.value, _LEAK_CHECK.value
+    )
     perturbed = [testsets.perturbed(test, name) for name in dict.fromkeys(_PERTURB.value)]
     baseline = (
         files_as_baseline(pathlib.Path(_BASELINE_HYPS.value)) if _BASELINE_HYPS.value else None
@@ -98,8 +93,8 @@ def main() -> None:
         baseline = run_as_baseline(other_dir, other, step)
     translator = load_translator(folder, run.config, _STEP.value)
     leaks = {}
-    if _TESTSET.value and prepared:
-        leaks = testsets.find_leaks(test, prepared, translator.tokenizer)
+    if training_data:
+        leaks = testsets.find_leaks(test, training_data, translator.tokenizer)
     tables = [evaluate(folder, translator, test, leaks, baseline, metrics)]
     print(to_text(tables[0]), end="")
     for each in perturbed:
@@ -113,31 +108,12 @@ def _check(is_exported: bool) -> None:
     for flag in (_BASELINE, _PERTURB):
         if flag.value and _BASELINE_HYPS.value:
             raise ConfigError(f"--baseline_hyps: given with --{flag.name}; accepted: one of them")
-    if is_exported and _needs_data() and not _DATA_DIR.value:
+    needs_data = not _TESTSET.value or _LEAK_CHECK.value
+    if is_exported and needs_data and not _DATA_DIR.value:
         raise ConfigError(
             "--data_dir: missing with --model; accepted: the data that the model was trained on, "
             "or --testset with --noleak_check"
         )
-
-
-def _needs_data() -> bool:
-    return not _TESTSET.value or _LEAK_CHECK.value
-
-
-def _read_test(folder: pathlib.Path, run: "Run") -> "tuple[TestSet, Prepared | None]":
-    """Returns the test set, and the data it may come from, if it is to be looked for in them."""
-    from gshard_mt.evaluate import test_sets as testsets
-
-    test = testsets.read_test_set(_TESTSET.value, run.train_pairs) if _TESTSET.value else None
-    prepared = None
-    if _needs_data():
-        prepared = testsets.open_data(run, folder, _DATA_DIR.value)
-    if test is None:
-        assert prepared is not None
-        test = testsets.held_out(prepared, _SPLIT.value)
-        for pair in testsets.without_training(prepared, _SPLIT.value):
-            print(f"left out    {pair}: no training pairs; --testset scores it", file=sys.stderr)
-    return test, prepared
 
 
 entry = cli_flags.command(main)

@@ -8,10 +8,10 @@ import pathlib
 import jax
 from jax.sharding import Mesh
 
-from gshard_mt.config.records import Config
+from gshard_mt.config.records import Config, MeshConfig
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.decode.translate import Translator
-from gshard_mt.errors import CheckpointError
+from gshard_mt.errors import CheckpointError, ConfigError
 from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.model.layout import assemble, lay_out
 from gshard_mt.model.pruning import prune_params
@@ -28,7 +28,7 @@ def load_translator(
     """Loads a step of a run: `latest`, `best`, a number, or the `average` of all kept steps.
 
     An exported model has only one step. With a pruning, the run's parameters lose the experts that
-    are not kept; `config` is that of the run all the same. The config's mesh has all devices.
+    are not kept; `config` is that of the run all the same. All devices of JAX are used.
     Raises CheckpointError, ConfigError or DataError.
     """
     smaller = with_experts(config, pruning.num_kept) if pruning else config
@@ -53,8 +53,14 @@ def load_translator(
 
 
 def _decoding_mesh(config: Config) -> Mesh:
-    """Returns the config's grid; if its expert axis doesn't divide the experts, a shorter one."""
-    mesh = build_mesh(*config.mesh.decoding_shape())
+    """Returns the config's grid, or where other devices are, that of a config without one.
+
+    If the expert axis doesn't divide the experts, it becomes shorter.
+    """
+    try:
+        mesh = build_mesh(*config.mesh.decoding_shape())
+    except ConfigError:  # it doesn't have as many devices as there are
+        mesh = build_mesh(*MeshConfig().decoding_shape())
     data, expert, model = (mesh.shape[name] for name in ("data", "expert", "model"))
     fitting = math.gcd(expert, config.model.moe.num_experts)  # that of a dense model is `expert`
     return mesh if fitting == expert else build_mesh(data * expert // fitting, fitting, model)

@@ -25,6 +25,7 @@ from gshard_mt.languages import match_languages, source_language, source_of_pair
 from gshard_mt.run.directory import Run
 
 NAME = "testset"  # of test sets that are no split
+HELD_OUT = ("dev", "test")
 _RECORDS = 20_000  # read at a time
 
 Sentences = Sequence[tuple[str, str]]  # source, English
@@ -60,6 +61,23 @@ def open_data(run: Run, folder: pathlib.Path, data_dir: str | None) -> Prepared:
     if prepared.fingerprint != run.data_fingerprint:
         raise DataError(f"{path}: not the data that {folder} was trained on; give --data_dir")
     return prepared
+
+
+def open_test_set(
+    values: Sequence[str], run: Run, folder: pathlib.Path, data_dir: str | None, leak_check: bool
+) -> tuple[TestSet, Prepared | None]:
+    """Opens `dev`, `test` or what `read_test_set` reads, for the model in a folder.
+
+    Also returns the training data to look for its sentences in, if it is no held-out split and
+    `leak_check` asks for it. Standard error tells which languages of a split are left out.
+    """
+    if len(values) == 1 and values[0] in HELD_OUT:
+        prepared = open_data(run, folder, data_dir)
+        for pair in without_training(prepared, values[0]):
+            print(f"left out    {pair}: no training pairs; --testset scores it", file=sys.stderr)
+        return held_out(prepared, values[0]), None
+    test = read_test_set(values, run.train_pairs)
+    return test, open_data(run, folder, data_dir) if leak_check else None
 
 
 def held_out(prepared: Prepared, split: str) -> TestSet:
