@@ -58,13 +58,21 @@ class LineWindow(NamedTuple):
     on_progress: Callable[[int], Any]
 
 
+class Rows(NamedTuple):
+    """What is written of a window."""
+
+    rows: list[str]
+    too_long: list[int]  # the numbers of lines that were too long
+    num_split: int = 0  # lines that were split into sentences
+
+
 class LineJob(NamedTuple):
     """What a command does with its lines."""
 
     window_size: int  # lines
     task: dict[str, Any]  # what determines the output, by name, besides input, model and shard
-    # Makes, of a loaded model, what returns a window's rows and the numbers of lines that were cut.
-    make_writer: "Callable[[Translator], Callable[[LineWindow], tuple[list[str], list[int]]]]"
+    # Makes, of a loaded model, what makes the rows of a window.
+    make_writer: "Callable[[Translator], Callable[[LineWindow], Rows]]"
     # Makes of a line and its place, file:line, what a window has in place of the line.
     parse: Callable[[str, str], Any] = lambda line, where: line
 
@@ -162,9 +170,9 @@ def write_rows(line_flags: LineFlags, model: Model, job: LineJob) -> Done:
         for lines in read_windows(sources, window_size, shard, done.num_lines):
             numbers = [shard.line_number(done.num_lines + k) for k in range(len(lines))]
             window = LineWindow(numbers, shard.count, lines, bar.update)
-            rows, cut = write(window)
+            rows, too_long, num_split = write(window)
             text = "".join(rows).encode()  # UTF-8 whatever the locale
-            done = done.add(len(lines), cut)
+            done = done.add(len(lines), too_long, num_split)
             if progress:
                 progress.add(text, done)
             else:

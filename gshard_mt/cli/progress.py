@@ -20,16 +20,21 @@ _SHOWN = 16  # characters of a value in a message
 
 
 class Done(NamedTuple):
-    """How many lines are done, how many of them were too long, and the first of these."""
+    """How many lines are done, and how many of them were too long or split into sentences."""
 
     num_lines: int = 0
     num_too_long: int = 0
     first_too_long: tuple[int, ...] = ()  # numbers of lines, from 1
+    num_split: int = 0
 
-    def add(self, num_lines: int, too_long: Sequence[int]) -> "Done":
+    def add(self, num_lines: int, too_long: Sequence[int], num_split: int = 0) -> "Done":
         """Returns the sum with a further window; `too_long` has the numbers of such lines."""
-        first = (*self.first_too_long, *too_long)[:MAX_NAMED]
-        return Done(self.num_lines + num_lines, self.num_too_long + len(too_long), first)
+        return Done(
+            self.num_lines + num_lines,
+            self.num_too_long + len(too_long),
+            (*self.first_too_long, *too_long)[:MAX_NAMED],
+            self.num_split + num_split,
+        )
 
 
 class Progress:

@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.cli.line_by_line import LineJob, LineWindow, define_flags, read_model, write_rows
+from gshard_mt.cli.line_by_line import (
+    LineJob,
+    LineWindow,
+    Rows,
+    define_flags,
+    read_model,
+    write_rows,
+)
 from gshard_mt.cli.pair_rows import format_columns, format_object, read_columns, read_object
 from gshard_mt.errors import ConfigError
 
@@ -59,12 +66,12 @@ def main() -> None:
         )
 
 
-def _make_writer(translator: "Translator") -> Callable[[LineWindow], tuple[list[str], list[int]]]:
+def _make_writer(translator: "Translator") -> Callable[[LineWindow], Rows]:
     from gshard_mt.decode.score import Scorer
 
     scorer, with_tokens = Scorer(translator), _TOKENS.value
 
-    def write(window: LineWindow) -> tuple[list[str], list[int]]:
+    def write(window: LineWindow) -> Rows:
         scores = scorer.score([row[:2] for row in window.lines], window.on_progress)
         if _JSONL.value:
             rows = [
@@ -76,7 +83,7 @@ def _make_writer(translator: "Translator") -> Callable[[LineWindow], tuple[list[
         cut = [
             number for number, score in zip(window.numbers, scores, strict=True) if score.truncated
         ]
-        return rows, cut
+        return Rows(rows, cut)
 
     return write
 

@@ -14,9 +14,16 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.cli.line_by_line import LineJob, LineWindow, define_flags, read_model, write_rows
+from gshard_mt.cli.line_by_line import (
+    LineJob,
+    LineWindow,
+    Rows,
+    define_flags,
+    read_model,
+    write_rows,
+)
 from gshard_mt.cli.text_output import RowLayout, format_row
-from gshard_mt.decode.translation import LineOptions, describe_too_long
+from gshard_mt.decode.translation import LineOptions, describe_split, describe_too_long
 from gshard_mt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,18 +80,20 @@ def main() -> None:
     task: dict[str, Any] = {f"--{each.name}": each.value for each in _SHAPING}
     task["--seed"] = _SEED.value if _SAMPLE.value else None
     done = write_rows(_FLAGS, model, LineJob(WINDOW, task, _make_writer))
+    if done.num_split:
+        print(describe_split(done.num_lines, done.num_split), file=sys.stderr)
     if done.num_too_long:
         names = [f"line {number}" for number in done.first_too_long]
         message = describe_too_long(decode, done.num_lines, done.num_too_long, names)
         print(message, file=sys.stderr)
 
 
-def _make_writer(translator: "Translator") -> Callable[[LineWindow], tuple[list[str], list[int]]]:
+def _make_writer(translator: "Translator") -> Callable[[LineWindow], Rows]:
     from gshard_mt.decode.translate import Sampling
 
     layout = RowLayout(_NBEST.value > 1, _SCORES.value, _TSV.value, _JSONL.value)
 
-    def write(window: LineWindow) -> tuple[list[str], list[int]]:
+    def write(window: LineWindow) -> Rows:
         sampling = None
         if _SAMPLE.value:
             first = window.numbers[0] - 1
@@ -95,7 +104,7 @@ def _make_writer(translator: "Translator") -> Callable[[LineWindow], tuple[list[
         for number, line, best in zip(window.numbers, lines, found, strict=True):
             rows += [format_row(layout, number, line, each) for each in best]
             too_long += [number] if best[0].was_too_long else []
-        return rows, too_long
+        return Rows(rows, too_long, sum(best[0].num_sentences > 1 for best in found))
 
     return write
 

@@ -28,6 +28,7 @@ class Translation(NamedTuple):
     score: float
     is_truncated: bool = False  # cut at `decode.max_source_length`, with `decode.split=never`
     is_in_pieces: bool = False  # a sentence was longer than that and was translated in pieces
+    num_sentences: int = 1  # that were translated one by one; pieces count
 
     @property
     def was_too_long(self) -> bool:
@@ -53,9 +54,16 @@ def join_best(
                 sum(part.score for part in parts) / len(parts),
                 any(part.is_truncated for part in parts),
                 sentences.is_in_pieces,
+                len(parts),
             )
         )
     return joined
+
+
+def describe_split(num_lines: int, num_split: int) -> str:
+    """Returns the message about lines that were translated sentence by sentence."""
+    counts = f"{num_split:,} of {num_lines:,} lines"
+    return f"split       {counts} are longer than a sentence and were translated in parts"
 
 
 def describe_too_long(

@@ -11,7 +11,7 @@ import tqdm
 from gshard_mt.data.normalization import one_line
 from gshard_mt.decode.loading import load_translator
 from gshard_mt.decode.translate import Translator
-from gshard_mt.decode.translation import describe_too_long
+from gshard_mt.decode.translation import describe_split, describe_too_long
 from gshard_mt.evaluate import report, samples, table
 from gshard_mt.evaluate.folder import read_lines, write_lines
 from gshard_mt.evaluate.scores import Lines, Metric, compare, score, signatures
@@ -96,6 +96,9 @@ def translate_all(translator: Translator, sources: Lines, name: str = "translate
         for number, each in enumerate(own, 1)
         if each.was_too_long
     ]
+    num_split = sum(each.num_sentences > 1 for own in best.values() for each in own)
+    if num_split:
+        print(describe_split(len(lines), num_split), file=sys.stderr)
     if too_long:
         decode = translator.config.decode
         message = describe_too_long(decode, len(lines), len(too_long), too_long)

@@ -277,6 +277,8 @@ def test_lines_that_are_too_long_are_told_at_the_end(home):
         "truncated   2 of 6 lines are longer than decode.max_source_length=16 and were cut there "
         "(line 2, line 5); --decode split=long splits them instead\n"
     )
+    said = done.stderr.decode().splitlines()[-2]
+    assert said.startswith("split       2 of 6 lines are longer than a sentence")
     assert done.stdout.count(b'"in_pieces": true') == cut.stdout.count(b'"truncated": true') == 2
 
 
