@@ -149,6 +149,7 @@ def write_rows(line_flags: LineFlags, model: Model, job: LineJob) -> Done:
         translator = _load(model, line_flags.step.value, progress)
         if translator is None:
             return Done()
+        write = job.make_writer(translator)
         if not progress and is_regular(output) and line_flags.output.value:
             output.truncate(0)
         done = progress.done if progress else Done()
@@ -165,7 +166,6 @@ def write_rows(line_flags: LineFlags, model: Model, job: LineJob) -> Done:
             disable=is_interactive,
         )
         files.enter_context(bar)
-        write = job.make_writer(translator)
         window_size = 1 if is_interactive else job.window_size
         for lines in read_windows(sources, window_size, shard, done.num_lines):
             numbers = [shard.line_number(done.num_lines + k) for k in range(len(lines))]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 from gshard_mt.data.normalization import one_line
 from gshard_mt.decode.translation import Translation
 from gshard_mt.errors import ConfigError
+from gshard_mt.run.calibration import ConfidenceCurve
 
 if TYPE_CHECKING:
     from gshard_mt.cli.text_input import Source
@@ -25,6 +26,7 @@ class RowLayout(NamedTuple):
     has_score: bool = False
     has_source: bool = False
     is_json: bool = False  # an object with all of these
+    calibration: ConfidenceCurve | None = None  # for a row that has a confidence
 
 
 def format_row(layout: RowLayout, number: int, line: str, translation: Translation) -> str:
@@ -33,10 +35,12 @@ def format_row(layout: RowLayout, number: int, line: str, translation: Translati
     In columns, the line is as it was read, but for tabs in it, which become spaces. In JSON it is
     as it was read.
     """
+    confidence = layout.calibration and layout.calibration.confidence(translation.mean)
     if layout.is_json:
-        return _format_json(number, line, translation)
+        return _format_json(number, line, translation, confidence)
     columns = [str(number)] if layout.has_number else []
     columns += [f"{translation.score:.4f}"] if layout.has_score else []
+    columns += [] if confidence is None else [f"{confidence:.4f}"]
     columns += [one_line(line)] if layout.has_source else []
     return "\t".join([*columns, translation.text]) + "\n"
 
@@ -77,10 +81,12 @@ def is_regular(file: BinaryIO) -> bool:
         return False
 
 
-def _format_json(number: int, line: str, translation: Translation) -> str:
+def _format_json(number: int, line: str, translation: Translation, confidence: float | None) -> str:
     """Returns an object that `jsonl:` reads (data/corpora/rows.py); it ignores the other keys."""
     fields: dict[str, Any] = {"line": number, "source": line, "target": translation.text}
     fields["score"] = round(translation.score, 4)  # as in a column
+    if confidence is not None:
+        fields["confidence"] = round(confidence, 4)
     if translation.is_truncated:
         fields["truncated"] = True
     if translation.is_in_pieces:

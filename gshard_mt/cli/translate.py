@@ -7,6 +7,7 @@ gshard-translate --workdir RUN --input source.txt --jsonl --shard 2/8 --output 2
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.line_by_line import (
     LineJob,
     LineWindow,
+    Model,
     Rows,
     define_flags,
     read_model,
@@ -25,6 +27,7 @@ from gshard_mt.cli.line_by_line import (
 from gshard_mt.cli.text_output import RowLayout, format_row
 from gshard_mt.decode.translation import LineOptions, describe_split, describe_too_long
 from gshard_mt.errors import ConfigError
+from gshard_mt.run.calibration import require_calibration
 
 if TYPE_CHECKING:
     from gshard_mt.decode.translate import Translator
@@ -41,12 +44,18 @@ _SCORES = flags.DEFINE_bool(
     False,
     "Write a score and a tab before each translation: log-probability divided by length penalty.",
 )
+_CONFIDENCE = flags.DEFINE_bool(
+    "confidence",
+    False,
+    "Write a confidence and a tab before each translation: the share of such translations of the "
+    "dev split, which gshard-eval --split dev has calibrated, with a sentence chrF of at least 50.",
+)
 _TSV = flags.DEFINE_bool("tsv", False, "Write the source line and a tab before each translation.")
 _JSONL = flags.DEFINE_bool(
     "jsonl",
     False,
-    "Write each translation as a JSON object with line, source, target, score and, if the line was "
-    "cut, truncated; a recipe reads the file as jsonl:FILE.",
+    "Write each translation as a JSON object with line, source, target, score, confidence if asked "
+    "for and, if the line was cut, truncated; a recipe reads the file as jsonl:FILE.",
 )
 _BEAM_SIZE = flags.DEFINE_integer(
     "beam_size", None, "Number of beams (default: the run's decode.beam_size)."
@@ -65,7 +74,10 @@ _SEED = flags.DEFINE_integer(
 )
 
 # Flags that determine what rows there are.
-_SHAPING = (_NBEST, _SCORES, _TSV, _JSONL, _SAMPLE, _FORCE_PREFIX, _FLAGS.language)
+_SHAPING = (
+    *(_NBEST, _SCORES, _CONFIDENCE, _TSV, _JSONL, _SAMPLE, _FORCE_PREFIX),
+    _FLAGS.language,
+)
 
 WINDOW = 4096  # lines translated at once; sorted by length for batching, written in order
 
@@ -77,9 +89,12 @@ def main() -> None:
     _check(beam_size)
     decode = dataclasses.replace(model.config.decode, beam_size=beam_size)
     model = model._replace(config=dataclasses.replace(model.config, decode=decode))
+    if _CONFIDENCE.value:
+        _check_confidence(model)
     task: dict[str, Any] = {f"--{each.name}": each.value for each in _SHAPING}
     task["--seed"] = _SEED.value if _SAMPLE.value else None
-    done = write_rows(_FLAGS, model, LineJob(WINDOW, task, _make_writer))
+    job = LineJob(WINDOW, task, functools.partial(_make_writer, model))
+    done = write_rows(_FLAGS, model, job)
     if done.num_split:
         print(describe_split(done.num_lines, done.num_split), file=sys.stderr)
     if done.num_too_long:
@@ -88,10 +103,14 @@ def main() -> None:
         print(message, file=sys.stderr)
 
 
-def _make_writer(translator: "Translator") -> Callable[[LineWindow], Rows]:
+def _make_writer(model: Model, translator: "Translator") -> Callable[[LineWindow], Rows]:
     from gshard_mt.decode.translate import Sampling
 
-    layout = RowLayout(_NBEST.value > 1, _SCORES.value, _TSV.value, _JSONL.value)
+    calibration = None
+    if _CONFIDENCE.value:
+        calibration = require_calibration(model.folder, translator.name, model.config.decode)
+    columns = _NBEST.value > 1, _SCORES.value, _TSV.value, _JSONL.value
+    layout = RowLayout(*columns, calibration)
 
     def write(window: LineWindow) -> Rows:
         sampling = None
@@ -136,6 +155,22 @@ def _check(beam_size: int) -> None:
             f"--jsonl: found with {other}, accepted: without it, since the JSON has the line and "
             "the score"
         )
+
+
+def _check_confidence(model: Model) -> None:
+    """Raises ConfigError where translations are not those that were calibrated."""
+    others = {
+        "--nbest": _NBEST.value > 1,
+        "--sample": _SAMPLE.value,
+        "--force_prefix": _FORCE_PREFIX.value,
+        "--keep_experts": model.pruning,
+    }
+    for name, is_given in others.items():
+        if is_given:
+            raise ConfigError(
+                f"--confidence: found with {name}, accepted: without it, since only the best "
+                "translations of the whole model are calibrated"
+            )
 
 
 entry = cli_flags.command(main)

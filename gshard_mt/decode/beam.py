@@ -1,7 +1,7 @@
 """Beam search with a key/value cache; every sentence is searched independently of the batch."""
 # SPDX-License-Identifier: Apache-2.0
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -214,7 +214,7 @@ def _advance(beams: _Beams, continued: Continued, asked: _Asked) -> _Beams:
     is_here_BT = jnp.arange(ids_BKT.shape[2]) == beams.position_B[:, None]
     ids_BKT = jnp.where(is_here_BT[:, None], id_BK[:, :, None], ids_BKT)
 
-    penalty_B = _penalty(beams.position_B + 1, asked.length_penalty_B)
+    penalty_B = penalize_length(beams.position_B + 1, asked.length_penalty_B)
     is_in_beam_BK = jnp.arange(num_candidates) < asked.num_beams_B[:, None]
     has_ended_BK = is_end_BK & (is_in_beam_BK | is_greedy_BK) & (score_BK > WORST / 2)
     ended_score_BK = jnp.where(has_ended_BK, score_BK / penalty_B[:, None], WORST)
@@ -299,13 +299,13 @@ def _next_sentences(beams: _Beams, asked: _Asked) -> _Beams:
 def _best(beams: _Beams, asked: _Asked) -> tuple[jax.Array, jax.Array]:
     """The finished hypotheses, or the live ones if a sentence reached its limit without any."""
     has_none_B1 = jnp.all(beams.finished_score_BW <= WORST, axis=1, keepdims=True)
-    penalty_B1 = _penalty(asked.limit_B, asked.length_penalty_B)[:, None]
+    penalty_B1 = penalize_length(asked.limit_B, asked.length_penalty_B)[:, None]
     is_live_BW = beams.live_score_BW > WORST / 2
     live_score_BW = jnp.where(is_live_BW, beams.live_score_BW / penalty_B1, WORST)
     ids_BWT = jnp.where(has_none_B1[:, :, None], beams.live_BWT, beams.finished_BWT)
     return ids_BWT, jnp.where(has_none_B1, live_score_BW, beams.finished_score_BW)
 
 
-def _penalty(length_B: jax.Array, alpha_B: jax.Array) -> jax.Array:
+def penalize_length(length_B: Any, alpha_B: Any) -> Any:
     """The length penalty of Wu et al. 2016, equation 14."""
     return ((5.0 + length_B) / 6.0) ** alpha_B

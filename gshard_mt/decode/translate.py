@@ -13,7 +13,13 @@ from gshard_mt.config.records import Config
 from gshard_mt.data.normalization import normalize
 from gshard_mt.data.tokenizer import Tokenizer, eos_id
 from gshard_mt.decode.batching import MAX_ROUNDS, SentenceBatch, batch_by_length, bucket_of
-from gshard_mt.decode.beam import WORST, Hypotheses, beam_search, encode_source
+from gshard_mt.decode.beam import (
+    WORST,
+    Hypotheses,
+    beam_search,
+    encode_source,
+    penalize_length,
+)
 from gshard_mt.decode.restrictions import Request, Restrictions, read_word_starts
 from gshard_mt.decode.sample import Randomness, sample
 from gshard_mt.decode.sentences import Sentences, Splitter
@@ -111,6 +117,8 @@ class Translator:
         in one length bucket.
         """
         options = options or [LineOptions()] * len(lines)
+        if sampling:  # whose scores have no length penalty
+            options = [each._replace(length_penalty=0.0) for each in options]
         split = self.splitter.split(lines, [each.language for each in options])
         units = self._list_units(split, options)
         found: list[list[Translation]] = [[] for _ in units]
@@ -210,13 +218,18 @@ class Translator:
         self, hypotheses: Hypotheses, row: int, q: int, num: int, unit: "_Unit"
     ) -> list[Translation]:
         ids_WT, score_W = hypotheses.ids_BQWT[row, q], hypotheses.score_BQW[row, q]
+        num_ids_W = np.count_nonzero(ids_WT, axis=1)
+        alpha = unit.asked.length_penalty
+        alpha = self.config.decode.length_penalty if alpha is None else alpha
+        mean_W = score_W * penalize_length(num_ids_W, alpha) / np.maximum(num_ids_W, 1)
         return [
             Translation(
                 " ".join(self.tokenizer.decode_target(ids_T).split()),
                 float(score),
                 is_truncated=unit.is_truncated,
+                mean=float(mean),
             )
-            for ids_T, score in zip(ids_WT[:num], score_W, strict=False)
+            for ids_T, score, mean in zip(ids_WT[:num], score_W, mean_W, strict=False)
             if score > WORST
         ]
 

@@ -29,6 +29,7 @@ class Translation(NamedTuple):
     is_truncated: bool = False  # cut at `decode.max_source_length`, with `decode.split=never`
     is_in_pieces: bool = False  # a sentence was longer than that and was translated in pieces
     num_sentences: int = 1  # that were translated one by one; pieces count
+    mean: float = 0.0  # log-probability per subword; of several sentences, the lowest of these
 
     @property
     def was_too_long(self) -> bool:
@@ -55,6 +56,7 @@ def join_best(
                 any(part.is_truncated for part in parts),
                 sentences.is_in_pieces,
                 len(parts),
+                min(part.mean for part in parts),
             )
         )
     return joined

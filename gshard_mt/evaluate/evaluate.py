@@ -11,8 +11,8 @@ import tqdm
 from gshard_mt.data.normalization import one_line
 from gshard_mt.decode.loading import load_translator
 from gshard_mt.decode.translate import Translator
-from gshard_mt.decode.translation import describe_split, describe_too_long
-from gshard_mt.evaluate import report, samples, table
+from gshard_mt.decode.translation import Translation, describe_split, describe_too_long
+from gshard_mt.evaluate import reliability, report, samples, table
 from gshard_mt.evaluate.folder import read_lines, write_lines
 from gshard_mt.evaluate.scores import Lines, Metric, compare, score, signatures
 from gshard_mt.evaluate.test_sets import Leak, TestSet
@@ -43,7 +43,8 @@ def evaluate(
         pair: [one_line(english) for _, english in lines] for pair, lines in test.pairs.items()
     }
     others = baseline(sources) if baseline else {}
-    hypotheses = translate_all(translator, sources)
+    best = find_all(translator, sources)
+    hypotheses = _texts(best)
 
     folder = pathlib.Path(workdir) / "eval" / translator.name / test.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,14 +75,43 @@ def evaluate(
         rows=table.make_rows(scores, run.train_pairs, comparisons, leaks),
     )
     table.write(result, folder)
+    found = _rate(translator, folder, reliability.judge(best, references), run)
     history = read_history(workdir)
     name = pathlib.Path(workdir).resolve().name
-    page = report.write(report.Report(name, run, result, history, chosen), folder)
+    page = report.write(report.Report(name, run, result, history, chosen, found), folder)
     print(f"report      {page}", file=sys.stderr)
     return result
 
 
+def _rate(
+    translator: Translator, folder: pathlib.Path, judged: reliability.Judged, run: Run
+) -> reliability.Reliability | None:
+    """Writes and prints how far confidence can be trusted, if there is a calibration."""
+    workdir, checkpoint, test_set = folder.parents[2], translator.name, folder.name
+    decode = translator.config.decode
+    confidence_I = reliability.rate(workdir, checkpoint, decode, test_set, judged)
+    path = folder / "reliability.md"
+    if confidence_I is None:
+        path.unlink(missing_ok=True)  # of an earlier evaluation
+        return None
+    found = reliability.measure(judged, confidence_I, run.train_pairs)
+    path.write_text(found.to_markdown(), encoding="utf-8")
+    print(f"reliability {path}\n{found.to_text()}", file=sys.stderr)
+    return found
+
+
 def translate_all(translator: Translator, sources: Lines, name: str = "translate") -> Lines:
+    """Returns the texts of `find_all`."""
+    return _texts(find_all(translator, sources, name))
+
+
+def _texts(best: Mapping[str, list[Translation]]) -> Lines:
+    return {pair: [each.text for each in own] for pair, own in best.items()}
+
+
+def find_all(
+    translator: Translator, sources: Lines, name: str = "translate"
+) -> dict[str, list[Translation]]:
     """Translates the sentences of all language pairs together, with a progress bar.
 
     Tells on standard error how many were too long for the model.
@@ -103,7 +133,7 @@ def translate_all(translator: Translator, sources: Lines, name: str = "translate
         decode = translator.config.decode
         message = describe_too_long(decode, len(lines), len(too_long), too_long)
         print(message, file=sys.stderr)
-    return {pair: [each.text for each in own] for pair, own in best.items()}
+    return best
 
 
 def run_as_baseline(workdir: pathlib.Path, run: Run, step: str) -> Baseline:

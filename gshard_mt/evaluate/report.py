@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from gshard_mt.evaluate import table as tables
+from gshard_mt.evaluate.reliability import Reliability
 from gshard_mt.evaluate.samples import Samples
 from gshard_mt.evaluate.table import ScoreTable
 from gshard_mt.report.page import Page, Section, write_page
@@ -24,6 +25,7 @@ class Report(NamedTuple):
     scores: ScoreTable
     history: History
     samples: Mapping[str, Samples]  # by language pair
+    reliability: Reliability | None = None
 
 
 def write(report: Report, folder: pathlib.Path) -> pathlib.Path:
@@ -88,11 +90,17 @@ def _sections(report: Report) -> list[Section]:
         Section("scores", "Scores", scores, tables.formatted(report.scores)),
         Section("size", "BLEU by training data", (size,)),
         Section("baseline", "Better than the baseline?", baseline),
+        *_reliability(report),
         Section("learning", "Learning", ("The dashed line is the evaluated checkpoint.",)),
         Section("languages", "Languages", ("From high to low resource.",)),
         Section("routing", "Routing", routing, _layers(report)),
         Section("sentences", "Best and worst sentences", ("By the chrF of the sentence alone.",)),
     ]
+
+
+def _reliability(report: Report) -> list[Section]:
+    found = report.reliability
+    return [Section("reliability", "Reliability", found.notes, found.table)] if found else []
 
 
 def _layers(report: Report) -> Table | None:

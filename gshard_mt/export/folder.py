@@ -24,6 +24,7 @@ from gshard_mt.model.pruning import prune_array
 from gshard_mt.model.quantized import quantize_weight
 from gshard_mt.partitioning.axes import letters_of
 from gshard_mt.partitioning.mesh import build_mesh
+from gshard_mt.run.calibration import path_of
 from gshard_mt.run.checkpoints import AVERAGE, Checkpoints
 from gshard_mt.run.directory import read_run
 from gshard_mt.run.exported import FORMAT, FORMAT_VERSION, INT8
@@ -43,7 +44,7 @@ def write_safetensors(
     max_bytes: int = MAX_BYTES,
     license: str = "",
 ) -> None:
-    """Writes files of at most `max_bytes` of arrays, `config.json`, the tokenizer and the card."""
+    """Writes files of at most `max_bytes` of arrays, and all that describes them."""
     described = describe(made.stored)
     write_card(folder, made, "safetensors", license, numbers=made.dtype, arrays=described)
     step = str(made.step)
@@ -52,7 +53,16 @@ def write_safetensors(
     (folder / "tokenizer").mkdir()
     for path in (made.workdir / "tokenizer").iterdir():  # not copytree: of a read-only folder it
         shutil.copyfile(path, folder / "tokenizer" / path.name)  # makes one that can't be moved
+    _copy_calibration(folder, made)
     write_json(folder / "config.json", to_json(made), indent=2)
+
+
+def _copy_calibration(folder: pathlib.Path, made: Export) -> None:
+    """Copies the confidences of the run, if the model gives the same probabilities."""
+    source, target = path_of(made.workdir, made.name), path_of(folder, str(made.step))
+    if source.exists() and not made.pruning and made.dtype != INT8:
+        target.parent.mkdir(parents=True)
+        shutil.copyfile(source, target)
 
 
 def export(

@@ -194,6 +194,45 @@ def test_translate_lists_hypotheses_with_scores_beside_the_line(home, tmp_path):
     )
 
 
+def test_confidence_comes_from_an_evaluation_of_dev(home, tmp_path, no_page):
+    shutil.copytree(home / "run", tmp_path / "run")  # without evaluations
+    shutil.rmtree(tmp_path / "run" / "eval", ignore_errors=True)
+    run = ("--workdir", tmp_path / "run")
+    (tmp_path / "in.txt").write_text("ä dög sées\n\nnobödy\n", encoding="utf-8")
+    output = tmp_path / "out.txt"
+    output.write_text("before", encoding="utf-8")
+    written = (*run, "--input", tmp_path / "in.txt", "--output", output, "--confidence")
+    line = refused(call("translate", *written))
+    assert "--confidence: found none for step 4" in line and "gshard-eval --split dev" in line
+    assert output.read_text(encoding="utf-8") == "before"
+    evaluated = call("evaluate", *run, "--split", "dev")
+    assert evaluated.returncode == 0, evaluated.stderr.decode()
+    folder = tmp_path / "run" / "eval" / "4"
+    assert {"calibration.json", "reliability.md"} <= {path.name for path in folder.glob("dev/*")}
+    assert "Expected calibration error" in evaluated.stderr.decode()
+    assert call("translate", *written, "--scores", "--tsv").returncode == 0
+    rows = [row.split("\t") for row in output.read_text(encoding="utf-8").splitlines()]
+    assert [row[2] for row in rows] == ["ä dög sées", "", "nobödy"]
+    assert all(0 < float(row[1]) < 1 for row in rows)
+    assert call("translate", *written, "--jsonl").returncode == 0
+    found = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    assert [each["confidence"] for each in found] == [float(row[1]) for row in rows]
+    for other in (("--nbest", "2"), ("--sample", "1.0"), ("--force_prefix",)):
+        assert f"--confidence: found with {other[0]}" in refused(
+            call("translate", *written, *other)
+        )
+    for other in (("--beam_size", "2"), ("--decode", "length_penalty=0.5")):
+        line = refused(call("translate", *written, *other))
+        assert "--confidence: found of another decode section for step 4" in line
+    # Other sentences are measured by it.
+    (tmp_path / "news.tsv").write_text("nobödy\tnobody\n", encoding="utf-8")
+    news = ("--testset", f"de-en={tmp_path / 'news.tsv'}", "--noleak_check")
+    assert b"Expected calibration error" in call("evaluate", *run, *news).stderr
+    news = (*news, "--decode", "length_penalty=0.5")
+    assert b"Expected calibration error" not in call("evaluate", *run, *news).stderr
+    assert not list(folder.glob("testset*/reliability.md"))
+
+
 SENTENCE = "ä dög sées nothing"
 
 

@@ -153,6 +153,8 @@ def test_a_score_is_that_of_the_translator_without_its_length_penalty(made, monk
     found_R /= ((5 + num_R) / 6) ** translator.config.decode.length_penalty
     own_R = [translation.score for _, translation in found]
     np.testing.assert_allclose(found_R, own_R, rtol=1e-5)
+    means_R = [translation.mean for _, translation in found]
+    np.testing.assert_allclose(score_RT.sum(axis=1) / num_R, means_R, rtol=1e-5)
     assert len(found) == 4 * len(lines)
 
 

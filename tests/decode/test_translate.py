@@ -46,6 +46,7 @@ def test_a_paragraph_is_the_translations_of_its_sentences(translator):
             own = [each[min(k, len(each) - 1)] for each in parts]
             assert joined.text == " ".join(each.text for each in own if each.text)
             assert joined.score == pytest.approx(sum(each.score for each in own) / 4, abs=1e-5)
+            assert joined.mean == pytest.approx(min(each.mean for each in own), abs=1e-5)
             assert not joined.was_too_long
 
 
@@ -73,10 +74,12 @@ def test_each_line_is_translated_as_it_asks(made, translator):
         assert [(one.text, pytest.approx(one.score, abs=1e-5)) for one in alone] == [
             (one.text, one.score) for one in best
         ]
+        assert [one.mean for one in best] == pytest.approx([one.mean for one in alone], abs=1e-5)
         assert best[0].text.startswith(each.prefix)
         assert len(best) == (each.beam_size or 2)
     greedy = load(made, beam_size=1, no_stutter=4).find_best([SENTENCES[0]])[0]
     assert together[1][0].text == greedy.text
+    assert together[2][0].score < together[2][0].mean < 0  # it is the sum of several
     assert together[1][0].score == pytest.approx(greedy.score, abs=1e-5)
 
 
@@ -96,3 +99,6 @@ def test_samples_of_a_line_do_not_depend_on_the_others(translator):
     assert [each.text for each in found[1]] == [each.text for each in again[0]]
     assert len({each.text for each in again[0]}) > 1
     assert all(math.isfinite(each.score) for each in again[0])
+    samples = translator.list_best(["x"], 3, sampling=Sampling(1.0, 5))[0]
+    counts = [each.score / each.mean for each in samples]  # of subwords
+    assert counts == pytest.approx([round(count) for count in counts], rel=1e-5)

@@ -11,11 +11,13 @@ import pytest
 from gshard_mt.config.records import Config
 from gshard_mt.evaluate import report as reports
 from gshard_mt.evaluate import table as tables
+from gshard_mt.evaluate.reliability import Reliability
 from gshard_mt.evaluate.report import Report
 from gshard_mt.evaluate.samples import Samples, ScoredSentence
 from gshard_mt.evaluate.scores import Comparison, Score
 from gshard_mt.report import page as pages
 from gshard_mt.report import pictures
+from gshard_mt.report.tables import Table
 from gshard_mt.run.directory import Origin, Run
 from gshard_mt.run.journal import History
 from tests.run.made_lines import dev_lines, routing_line, train_line
@@ -177,6 +179,14 @@ def test_averages_and_signatures_are_below(page):
 def test_a_section_without_content_is_left_out(report, missing, tmp_path, quick_pictures):
     path = reports.write(report, tmp_path)
     assert Page(path).sections == [name for name in SECTIONS if name not in missing]
+
+
+def test_reliability_is_shown_where_there_is_a_calibration(tmp_path, quick_pictures):
+    table = Table(["confidence"], [["80% to 90%"]])
+    report = make_report()._replace(reliability=Reliability(table, 0.123, 0.5))
+    found = Page(reports.write(report, tmp_path))
+    assert "reliability" in found.sections and "80% to 90%" in found.texts
+    assert any("calibration error 0.123" in text for text in found.texts)
 
 
 def test_the_page_says_which_checkpoint_the_parameters_began_with(tmp_path, quick_pictures):

@@ -19,6 +19,13 @@ from gshard_mt.evaluate import report
 from gshard_mt.export.folder import export
 from gshard_mt.model.quantized import quantize_params
 from gshard_mt.partitioning.axes import SUMMED, letters_of
+from gshard_mt.run.calibration import (
+    ConfidenceCurve,
+    decode_keys,
+    find_calibration,
+    path_of,
+    write_calibration,
+)
 from gshard_mt.run.exported import read_trained
 from tests.cli.calling import call, refused
 from tests.export.made_run import Made, make_run
@@ -125,6 +132,21 @@ def test_commands_print_the_same_of_both(made, folder, tmp_path, monkeypatch):
         printed.append((translated.stdout, evaluated.stdout))
     assert printed[0] == printed[1] and b"de-en" in printed[0][1]
     assert len(list((folder / "eval" / "3").iterdir())) == 1
+
+
+def test_confidence_is_that_of_the_run(made, tmp_path):
+    config = read_trained(made.workdir).config.decode
+    calibration = ConfidenceCurve(2.0, 1.0, 100, decode_keys(config))
+    path = path_of(made.workdir, "average-7")
+    path.parent.mkdir(parents=True)
+    write_calibration(calibration, path)
+    export(made.workdir, tmp_path / "model", "average")
+    assert find_calibration(tmp_path / "model", "7", config) == calibration
+    done = call("translate", "--model", tmp_path / "model", "--confidence", input=b"Hund\n")
+    assert done.returncode == 0 and 0 < float(done.stdout.split(b"\t")[0]) < 1
+    export(made.workdir, tmp_path / "small", "average", "int8")  # has other probabilities
+    export(made.workdir, tmp_path / "other", "3")
+    assert not (tmp_path / "small" / "eval").exists() and not (tmp_path / "other" / "eval").exists()
 
 
 def test_an_output_of_a_model_is_resumed_with_the_same_model_only(made, folder, tmp_path):
