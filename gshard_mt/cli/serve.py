@@ -53,6 +53,7 @@ _WARM_UP = tuple(" ".join(["a"] * number) for number in (1, 20, 40))
 
 def main() -> None:
     """Serves until SIGTERM or ctrl-C."""
+    from gshard_mt.run.calibration import find_calibration
     from gshard_mt.run.exported import read_trained
     from gshard_mt.run.pruning import pruned
 
@@ -65,7 +66,7 @@ def main() -> None:
     from gshard_mt.decode.loading import load_translator
     from gshard_mt.decode.sentences import NEVER, Splitter
     from gshard_mt.decode.translate import FEW
-    from gshard_mt.serve.app import build_app
+    from gshard_mt.serve.app import ServedModel, build_app
     from gshard_mt.serve.batcher import Batcher, Best, Item
     from gshard_mt.serve.service import Service, address_of, open_socket
 
@@ -74,6 +75,9 @@ def main() -> None:
     decode = dataclasses.replace(run.config.decode, split=NEVER)
     single = dataclasses.replace(run.config, decode=decode)
     translator = load_translator(folder, single, _STEP.value, pruning)
+    calibration = None
+    if not pruning:  # which changes the probabilities
+        calibration = find_calibration(folder, translator.name, run.config.decode)
     if pruning:
         run = pruned(run, pruning)
     limits = Limits(
@@ -88,7 +92,8 @@ def main() -> None:
 
     splitter = Splitter(run.config, translator.tokenizer)
     batcher = Batcher(translate, translator.batch_size, limits)
-    app = build_app(run, translator.step, splitter, batcher, limits, origins)
+    model = ServedModel(run, translator.step, splitter, calibration)
+    app = build_app(model, batcher, limits, origins)
     service = Service(app, batcher, limits)
     languages = f"{len(run.train_pairs)} languages"
     print(f"serving     {address_of(listener)} (step {translator.step}, {languages})", flush=True)

@@ -7,6 +7,7 @@ import hashlib
 import importlib.resources
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gshard_mt.decode.sentences import Splitter
 from gshard_mt.languages import english_name, source_language
+from gshard_mt.run.calibration import ConfidenceCurve
 from gshard_mt.run.directory import Run
 from gshard_mt.serve.batcher import Batcher, Best, Item
 from gshard_mt.serve.limits import Limits, RefusedError, shorten
@@ -38,18 +40,24 @@ PATHS = {
 _AUTHORITY = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
 
 
+class ServedModel(NamedTuple):
+    """What a service tells of its model."""
+
+    run: Run
+    step: int
+    splitter: Splitter
+    calibration: ConfidenceCurve | None  # None: no confidence
+
+
 def build_app(
-    run: Run,
-    step: int,
-    splitter: Splitter,
-    batcher: Batcher,
-    limits: Limits,
-    cors_origins: Sequence[str] = (),
+    model: ServedModel, batcher: Batcher, limits: Limits, cors_origins: Sequence[str] = ()
 ) -> Starlette:
-    """Returns the application for a run's checkpoint; the caller starts the batcher.
+    """Returns the application for a model; the caller starts the batcher.
 
     Pages of `cors_origins` may use it from a browser.
     """
+    run, calibration = model.run, model.calibration
+    is_calibrated = calibration is not None
     codes = sorted(source_language(pair) for pair in run.train_pairs)
     beam_size = run.config.decode.beam_size
     languages = [{"code": code, "name": english_name(code)} for code in codes]
@@ -59,10 +67,12 @@ def build_app(
         found = {
             "ready": is_ready,
             "state": batcher.state,
-            "step": step,
+            "step": model.step,
             "num_languages": len(languages),
             "num_waiting": batcher.num_waiting,
             "max_waiting": limits.max_waiting,
+            "max_nbest": beam_size,
+            "has_confidence": is_calibrated,
         }
         return JSONResponse(found, 200 if is_ready else 503)
 
@@ -71,17 +81,17 @@ def build_app(
 
     async def translate(request: Request) -> Response:
         body = await _read_body(request, limits)
-        question = read_question(body, limits, run.check_language, beam_size)
-        texts = await asyncio.to_thread(Texts, question, splitter, limits)
+        question = read_question(body, limits, run.check_language, beam_size, is_calibrated)
+        texts = await asyncio.to_thread(Texts, question, model.splitter, limits)
         found = await _translate(request, texts.items, batcher, limits)
-        return JSONResponse(texts.to_json(found))
+        return JSONResponse(texts.to_json(found, calibration))
 
     handlers = {
         "/": _always(_read_page()),
         "/health": report_health,
         "/languages": _always(JSONResponse({"languages": languages})),
         "/metrics": show_metrics,
-        "/openapi.json": _always(JSONResponse(describe(limits, codes, beam_size))),
+        "/openapi.json": _always(JSONResponse(describe(limits, codes, beam_size, is_calibrated))),
         "/translate": translate,
     }
     app = Starlette(

@@ -22,13 +22,13 @@ _EVERYWHERE = {
 }
 
 
-def describe(limits: Limits, languages: Sequence[str], beam_size: int) -> Json:
+def describe(limits: Limits, languages: Sequence[str], beam_size: int, is_calibrated: bool) -> Json:
     """Returns the OpenAPI document of a service that reads the languages with these codes."""
     schemas = {
         "Error": _object({"error": {**_TEXT, "description": "One line."}}),
         "Health": _health(),
         "Languages": _object({"languages": _list(_object({"code": _TEXT, "name": _TEXT}))}),
-        "Question": request_schema(limits, languages, beam_size),
+        "Question": request_schema(limits, languages, beam_size, is_calibrated),
         "Translations": _translations(),
     }
     return {
@@ -108,6 +108,8 @@ def _health() -> Json:
             "num_languages": _COUNT,
             "num_waiting": {**_COUNT, "description": "Sentences in the queue."},
             "max_waiting": _COUNT,
+            "max_nbest": {**_COUNT, "description": "The most translations of a text."},
+            "has_confidence": {"type": "boolean", "description": "The model is calibrated."},
         }
     )
 
@@ -119,6 +121,10 @@ def _translations() -> Json:
         "truncated": _list(_COUNT, "Indices of texts of which only the beginning was translated."),
         "in_pieces": _list(_COUNT, "Indices of texts with a sentence that was too long at once."),
         "scores": _list({"type": "number"}, "Log-probability divided by the length penalty."),
+        "confidences": _list(
+            {"type": "number", "minimum": 0, "maximum": 1},
+            "Of each text, the share of such translations that are good.",
+        ),
         "nbest": _list(_list(candidate), "The translations of each text, best first."),
         "source_languages": _list(language, "The code of each text's language; null: unsure."),
     }

@@ -12,6 +12,7 @@ from gshard_mt.serve.limits import Limits, RefusedError, shorten
 
 ACCEPTED = '{"text": "..."} or {"texts": ["...", ...]}'
 MAX_LENGTH_PENALTY = 10
+UNCALIBRATED = ("beam_size", "length_penalty", "prefix")  # change what a confidence depends on
 _KINDS = {
     dict: "an object",
     list: "a list",
@@ -28,10 +29,13 @@ class Question(NamedTuple):
     nbest: int
     has_scores: bool
     detects_language: bool
+    has_confidence: bool
     options: LineOptions  # of every text
 
 
-def request_schema(limits: Limits, languages: Sequence[str], beam_size: int) -> dict[str, Any]:
+def request_schema(
+    limits: Limits, languages: Sequence[str], beam_size: int, is_calibrated: bool
+) -> dict[str, Any]:
     """Returns the JSON schema of the bodies that are accepted.
 
     Other tags of the languages, such as `de-AT`, are accepted, too.
@@ -52,6 +56,10 @@ def request_schema(limits: Limits, languages: Sequence[str], beam_size: int) -> 
             "detect_language": {**switch, "description": "Answer `source_languages`."},
             "nbest": {**beams, "description": "The most translations of a text: answer `nbest`."},
             "scores": {**switch, "description": "Answer `scores`."},
+            "confidence": {
+                **(switch if is_calibrated else {"enum": [False, None]}),
+                "description": "Answer `confidences`; without the three fields that follow.",
+            },
             "beam_size": {**beams, "description": "1 is greedy search."},
             "length_penalty": {
                 "type": ["number", "null"],
@@ -65,16 +73,24 @@ def request_schema(limits: Limits, languages: Sequence[str], beam_size: int) -> 
             },
         },
         "oneOf": [{"required": ["text"]}, {"required": ["texts"]}],
+        "anyOf": [
+            {"properties": {"confidence": {"enum": [False, None]}}},
+            {"properties": {name: {"type": "null"} for name in UNCALIBRATED}},
+        ],
         "additionalProperties": False,
         "examples": [{"texts": ["Guten Tag.", "Bis bald."]}],
     }
 
 
-FIELDS = tuple(request_schema(Limits(), [], 1)["properties"])
+FIELDS = tuple(request_schema(Limits(), [], 1, True)["properties"])
 
 
 def read_question(
-    body: bytes, limits: Limits, check_language: Callable[[str], None], beam_size: int
+    body: bytes,
+    limits: Limits,
+    check_language: Callable[[str], None],
+    beam_size: int,
+    is_calibrated: bool,
 ) -> Question:
     """Reads a request; `check_language` raises ConfigError for unknown codes.
 
@@ -94,7 +110,10 @@ def read_question(
     prefix = "" if fields.get("prefix") is None else _checked(fields["prefix"], "prefix", limits)
     options = LineOptions(prefix, beams, _read_length_penalty(fields), language)
     has_scores, detects = (_read_switch(fields, name) for name in ("scores", "detect_language"))
-    return Question(_read_texts(fields, limits), nbest, has_scores, detects, options)
+    has_confidence = _read_confidence(fields, is_calibrated)
+    return Question(
+        _read_texts(fields, limits), nbest, has_scores, detects, has_confidence, options
+    )
 
 
 def _read_texts(fields: dict, limits: Limits) -> list[str]:
@@ -136,6 +155,20 @@ def _read_switch(fields: dict, name: str) -> bool:
     if value is not None and not isinstance(value, bool):
         raise RefusedError(422, f"{name}: found {_kind(value)}, accepted: true or false")
     return bool(value)
+
+
+def _read_confidence(fields: dict, is_calibrated: bool) -> bool:
+    has_confidence = _read_switch(fields, "confidence")
+    if has_confidence and not is_calibrated:
+        raise RefusedError(
+            422,
+            "confidence: found true, accepted: false, since the model isn't calibrated; run "
+            "gshard-eval --split dev, then start the service again",
+        )
+    others = [name for name in UNCALIBRATED if fields.get(name) is not None]
+    if has_confidence and others:
+        raise RefusedError(422, f"confidence: found with {others[0]}, accepted: without it")
+    return has_confidence
 
 
 def _parse(body: bytes) -> Any:

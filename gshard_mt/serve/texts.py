@@ -6,6 +6,7 @@ from typing import Any
 
 from gshard_mt.decode.sentences import Splitter
 from gshard_mt.decode.translation import Translation, join_best
+from gshard_mt.run.calibration import ConfidenceCurve
 from gshard_mt.serve.batcher import Best, Item
 from gshard_mt.serve.limits import Limits, RefusedError
 from gshard_mt.serve.request import Question
@@ -39,7 +40,7 @@ class Texts:
             for number, part in enumerate(each.parts)
         ]
 
-    def to_json(self, found: Sequence[Best]) -> dict[str, Any]:
+    def to_json(self, found: Sequence[Best], calibration: ConfidenceCurve | None) -> dict[str, Any]:
         """Returns the answer, given the translations of the sentences."""
         parts = iter(found)
         texts = [
@@ -54,6 +55,8 @@ class Texts:
             answer["in_pieces"] = in_pieces
         if question.has_scores:
             answer["scores"] = [each.score for each in best]
+        if question.has_confidence and calibration:
+            answer["confidences"] = [calibration.confidence(each.mean) for each in best]
         if question.nbest > 1:
             answer["nbest"] = [list(map(_candidate, each[: question.nbest])) for each in texts]
         if question.detects_language:

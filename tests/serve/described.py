@@ -9,7 +9,7 @@ import jsonschema_rs
 from gshard_mt.serve.limits import Limits
 from gshard_mt.serve.openapi import describe
 
-DOCUMENT = describe(Limits(), ["de", "fr", "lb"], beam_size=4)
+DOCUMENT = describe(Limits(), ["de", "fr", "lb"], beam_size=4, is_calibrated=True)
 ERROR = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
 
 

@@ -14,14 +14,16 @@ from typing import Any, NamedTuple
 from gshard_mt.config.records import Config
 from gshard_mt.decode.sentences import Sentences
 from gshard_mt.decode.translation import Translation
+from gshard_mt.run.calibration import ConfidenceCurve
 from gshard_mt.run.directory import Run
-from gshard_mt.serve.app import build_app
+from gshard_mt.serve.app import ServedModel, build_app
 from gshard_mt.serve.batcher import Batcher, Item
 from gshard_mt.serve.limits import Limits
 from gshard_mt.serve.service import Service, open_socket
 from tests.serve import described
 
 RUN = Run(Config(), pathlib.Path("data"), "fingerprint", {"de-en": 9, "fr-en": 5, "lb-en": 1})
+CURVE = ConfidenceCurve(2.0, 3.0, 100, {})
 WARM_UP = [[Item("warm-up")]]
 SECONDS = 60  # after which a test gives up
 
@@ -38,7 +40,7 @@ class OneSentence:
 
 def turned_around(*texts: str) -> list[Translation]:
     """Translations by `Translator`; a text with `endless` in it is truncated."""
-    return [Translation(text[::-1], 0.0, "endless" in text) for text in texts]
+    return [Translation(text[::-1], 0.0, "endless" in text, mean=-len(text)) for text in texts]
 
 
 def alternatives(item: Item) -> list[Translation]:
@@ -101,10 +103,12 @@ def serving(
     awaits_ready: bool = True,
     cors_origins: Sequence[str] = (),
     splitter: Any = OneSentence(),  # noqa: B008 (it has no state)
+    calibration: ConfidenceCurve | None = CURVE,
 ) -> Iterator[Served]:
     """Serves on a free port in a thread, until the end of the block."""
     batcher = Batcher(translate, batch_size, limits)
-    service = Service(build_app(RUN, 7, splitter, batcher, limits, cors_origins), batcher, limits)
+    model = ServedModel(RUN, 7, splitter, calibration)
+    service = Service(build_app(model, batcher, limits, cors_origins), batcher, limits)
     listener = open_socket("127.0.0.1", 0)
     port = listener.getsockname()[1]
     thread = threading.Thread(target=service.serve_on, args=(listener, WARM_UP), daemon=True)

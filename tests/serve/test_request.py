@@ -13,7 +13,7 @@ LIMITS = Limits(max_texts=3, max_characters=10)
 
 def read_all(body: str | bytes) -> Question:
     body = body if isinstance(body, bytes) else body.encode()
-    return read_question(body, LIMITS, RUN.check_language, beam_size=4)
+    return read_question(body, LIMITS, RUN.check_language, 4, is_calibrated=True)
 
 
 def read(body: str | bytes) -> list[str]:
@@ -42,10 +42,11 @@ def test_texts_are_returned_unchanged(body, expected):
 
 def test_what_is_asked_is_read():
     plain = read_all('{"text": "a"}')
-    assert plain == Question(["a"], 1, False, False, LineOptions())
+    assert plain == Question(["a"], 1, False, False, False, LineOptions())
     fields = '"nbest": 3, "scores": true, "beam_size": 2, "length_penalty": 0.5, "prefix": "the", '
     found = read_all(f'{{"text": "a", {fields}"source_language": "deu_Latn"}}')
-    assert found == Question(["a"], 3, True, False, LineOptions("the", 2, 0.5, "de"))
+    assert found == Question(["a"], 3, True, False, False, LineOptions("the", 2, 0.5, "de"))
+    assert read_all('{"text": "a", "confidence": true, "prefix": null}').has_confidence
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,12 @@ def test_what_is_asked_is_read():
             "length_penalty: found -1, accepted: a number",
         ),
         ('{"text": "a", "scores": 1}', 422, "scores: found a number, accepted: true or false"),
+        ('{"text": "a", "confidence": 1}', 422, "confidence: found a number, accepted: true"),
+        (
+            '{"text": "a", "confidence": true, "prefix": "the"}',
+            422,
+            "confidence: found with prefix, accepted: without it",
+        ),
         ('{"text": "a", "prefix": []}', 422, "prefix: found a list, accepted: a string"),
         ('{"text": ["a"]}', 422, "text: found a list, accepted: a string"),
         ('{"texts": "a"}', 422, "texts: found a string, accepted: a list of strings"),

@@ -16,6 +16,7 @@ from gshard_mt.serve.limits import Limits
 from gshard_mt.serve.service import address_of, open_socket
 from tests.decode.test_sentences import splitter
 from tests.serve.serving import (
+    CURVE,
     SECONDS,
     Answer,
     Translator,
@@ -80,6 +81,7 @@ def test_health_and_languages(translator):
         found = served.ask("/health").content
         assert (found["ready"], found["step"], found["num_languages"]) == (True, 7, 3)
         assert (found["num_waiting"], found["max_waiting"]) == (0, 8192)
+        assert (found["max_nbest"], found["has_confidence"]) == (4, True)
         languages = served.ask("/languages").content["languages"]
         assert languages[0] == {"code": "de", "name": "German"} and len(languages) == 3
 
@@ -324,6 +326,10 @@ def test_more_is_answered_where_it_is_asked_for(translator):
             ],
             "source_languages": [None, None],
         }
+        question = {"texts": ["Ja. Nein.", "", "Ja."], "confidence": True, "nbest": 2}
+        found = served.ask("/translate", question).content
+        sure, unsure, empty = (CURVE.confidence(mean) for mean in (-3, -5, 0))
+        assert found["confidences"] == [unsure, empty, sure]  # that of the least sure sentence
         asked = {"text": "Ein Satz. Noch einer.", "beam_size": 2, "prefix": "the"}
         assert served.ask("/translate", asked).content.keys() == {"translations"}
         options = [item.options for item in translator.items[-2:]]
