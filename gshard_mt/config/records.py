@@ -296,7 +296,7 @@ class DecodeConfig:
     """Beam search."""
 
     beam_size: int = option(4, "W, beams; 1 is greedy", at_least(1))
-    length_penalty: float = option(1.0, "alpha of ((5 + length) / 6)^alpha", at_least(0))
+    length_penalty: float = option(1.0, "alpha: scores are divided by length^alpha", at_least(0))
     max_length_factor: float = option(2.0, "most target tokens per source token, plus 10", above(0))
     max_source_length: int = option(
         256, "most subwords translated at once; longer sentences are split", at_least(2)

@@ -307,5 +307,5 @@ def _best(beams: _Beams, asked: _Asked) -> tuple[jax.Array, jax.Array]:
 
 
 def penalize_length(length_B: Any, alpha_B: Any) -> Any:
-    """The length penalty of Wu et al. 2016, equation 14."""
-    return ((5.0 + length_B) / 6.0) ** alpha_B
+    """What log-probabilities are divided by, the end of sentence counted, as in other engines."""
+    return length_B**alpha_B

@@ -57,8 +57,8 @@ def greedy(next_log_p: NextLogP, eos_id: int, limit: int) -> list[int]:
 
 
 def penalty(length: int, alpha: float) -> float:
-    """The length penalty of Wu et al. 2016, equation 14."""
-    return ((5 + length) / 6) ** alpha
+    """What the log-probability of a hypothesis is divided by."""
+    return length**alpha
 
 
 def best(hypotheses: list[Hypothesis], num: int) -> list[Hypothesis]:
