@@ -10,7 +10,7 @@ from playwright.sync_api import Locator, expect
 from gshard_mt.decode.translation import Translation
 from gshard_mt.serve.batcher import Item
 from tests.browser.tab import Tab, style
-from tests.serve.serving import Served, Translator, serving
+from tests.serve.serving import CURVE, Served, Translator, serving
 
 pytestmark = pytest.mark.browser
 
@@ -85,7 +85,10 @@ def test_the_chosen_language_is_asked_for(ready):
     ready.page.get_by_label("Language").select_option("German (de)")
     with ready.page.expect_request("**/translate") as found:
         assert translate(ready, "ab") == "ba"
-    assert json.loads(found.value.post_data or "") == {"texts": ["ab"], "source_language": "de"}
+    assert json.loads(found.value.post_data or "") == {
+        **{"texts": ["ab"], "source_language": "de"},
+        "confidence": True,
+    }
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
@@ -112,8 +115,12 @@ def test_a_keyboard_is_enough(ready):
     keyboard.press("Tab")
     expect(ready.page.get_by_label("Language")).to_be_focused()
     keyboard.press("Tab")
+    expect(ready.page.get_by_label("Alternatives")).to_be_focused()
+    keyboard.press("Tab")
     expect(button(ready, "Translate")).to_be_focused()
     assert style(button(ready, "Translate"), "outlineStyle") == "solid"
+    keyboard.press("Tab")
+    expect(ready.page.locator("summary")).to_be_focused()
 
 
 # Browsers have the clipboard's interface for pages of this machine and over https only.
@@ -128,6 +135,34 @@ def test_the_translation_is_copied(tab, served, host):
     source(tab).fill("")
     source(tab).press("Control+V")
     expect(source(tab)).to_have_value(shown)
+
+
+def test_confidence_and_alternatives_are_shown_line_by_line(ready):
+    items = ready.page.locator("#lines > li")
+    translate(ready, "a\n\nbcd")
+    sure, unsure = (f"{CURVE.confidence(mean):.0%}" for mean in (-1, -3))
+    summary = ready.page.get_by_text(f"Confidence {unsure} to {sure}", exact=True)
+    expect(items.first).to_be_hidden()
+    summary.click()
+    expect(items).to_have_text([f"a ({sure})", f"dcb ({unsure})"])
+    assert items.evaluate_all("each => each.map(({ value }) => value)") == [1, 3]
+    alternatives = ready.page.get_by_label("Alternatives")
+    expect(alternatives.locator("option")).to_have_text(["none", "1", "2", "3"])
+    alternatives.select_option(label="2")
+    assert translate(ready, "<b>ab") == "ba>b<"
+    expect(items.first).to_be_visible()
+    expect(items.first.get_by_role("listitem")).to_have_text(["ba>b< 1", "ba>b< 2"])
+
+
+def test_without_calibration_and_beams_only_the_translation_is_shown(tab, translator):
+    with serving(translator, calibration=None) as served:
+        visit(tab, served)
+        assert translate(tab, "ab") == "ba"
+        expect(tab.page.locator("details")).to_be_hidden()
+        tab.page.get_by_label("Alternatives").select_option(label="1")
+        translate(tab, "cd")
+        expect(tab.page.locator("summary")).to_have_text("Alternatives")
+        expect(tab.page.get_by_text("Confidence is")).to_be_hidden()
 
 
 def test_truncated_lines_are_named(ready):
