@@ -67,6 +67,7 @@ class Translator:
         )
         build = self.blueprint.build
         self._encode = jax.jit(lambda params, source_BL: encode_source(build(params), source_BL))
+        self._fold_in = jax.jit(_fold_in)
         restrictions = Restrictions(config.decode, read_word_starts(tokenizer))
         self._search = jax.jit(
             lambda params, encodings, request, shape_WT: beam_search(
@@ -75,15 +76,15 @@ class Translator:
             static_argnums=3,
         )
         self._sample = jax.jit(
-            lambda params, encoding, request, number_B2, key, temperature, shape_WT: sample(
+            lambda params, encoding, request, key_B, temperature, shape_WT: sample(
                 build(params),
                 encoding,
                 request,
-                Randomness(_fold_in(key, number_B2), temperature),
+                Randomness(key_B, temperature),
                 shape_WT,
                 restrictions,
             ),
-            static_argnums=6,
+            static_argnums=5,
         )
         devices, rows = mesh.devices.size, config.decode.batch_size or MANY[is_cpu]
         few, self.batch_size = (-(-num // devices) * devices for num in (FEW, rows))
@@ -167,11 +168,12 @@ class Translator:
         key, found = jax.random.key(sampling.seed), []
         for units in rounds:
             (encoding,), request = self._place([units], batch)
-            number_B2 = np.zeros((batch.num_rows, 2), np.uint32)
+            line_B, part_B = np.zeros((2, batch.num_rows), np.uint32)
             for row, unit in enumerate(units):
-                line = sampling.first_line + sampling.stride * unit.line
-                number_B2[row] = line, unit.part
-            arrays = encoding, request, number_B2, key, sampling.temperature
+                line_B[row] = sampling.first_line + sampling.stride * unit.line
+                part_B[row] = unit.part
+            key_B = self._fold_in(key, line_B, part_B)
+            arrays = encoding, request, key_B, sampling.temperature
             shape_WT = num, self._num_positions(batch, request)
             found.append(self._sample(self.params, *arrays, shape_WT))
         return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=1), *found)
@@ -245,9 +247,7 @@ class _Unit(NamedTuple):
     asked: LineOptions
 
 
-def _fold_in(key: jax.Array, number_B2: jax.Array) -> jax.Array:
+def _fold_in(key: jax.Array, line_B: jax.Array, part_B: jax.Array) -> jax.Array:
     """Returns a key per row, determined by the numbers of its line and of its sentence."""
-    for number_B in number_B2.T:
-        is_first = not key.shape
-        key = jax.vmap(jax.random.fold_in, (None if is_first else 0, 0))(key, number_B)
-    return key
+    key_B = jax.vmap(jax.random.fold_in, (None, 0))(key, line_B)
+    return jax.vmap(jax.random.fold_in)(key_B, part_B)
