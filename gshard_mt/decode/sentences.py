@@ -3,6 +3,7 @@
 
 import itertools
 import re
+import threading
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -27,6 +28,7 @@ _PLACES = [
 _QUOTES = "'\"‘’‚“”„«»‹›「」『』()[]"
 _NO_QUOTES = str.maketrans(dict.fromkeys(_QUOTES, "_"))
 _CLOSING = re.compile(rf"[{re.escape(_QUOTES)}]+(?:\s+|$)")
+_IDENTIFYING = threading.Lock()
 _LINES = re.compile(r"(\s*\n\s*)")
 
 
@@ -84,7 +86,7 @@ class Splitter:
 
     def identify(self, texts: Sequence[str]) -> list[str | None]:
         """Returns the language of each text, or None where it could be another one."""
-        guesses = identification.guess(texts)
+        guesses = _guess(texts)
         return [
             label if is_confident and _num_letters(text) >= identification.MIN_LETTERS else None
             for text, label, is_confident in zip(
@@ -101,7 +103,7 @@ class Splitter:
         is_long = num_subwords > self._longest_line
         if not is_long and (self._mode != ALWAYS or not num_subwords):
             return [[line]]
-        language = (language or identification.guess([line]).labels[0]).split("-")[0]
+        language = (language or _guess([line]).labels[0]).split("-")[0]
         sentences = _merge_numbers(segment(language, line))
         if not is_long:
             return [[sentence] for sentence in sentences]
@@ -130,6 +132,12 @@ class Splitter:
             else:
                 fits = middle
         return fits
+
+
+def _guess(texts: Sequence[str]) -> identification.Guesses:
+    """Identifies languages, for one thread at a time, since the model keeps words it has seen."""
+    with _IDENTIFYING:
+        return identification.guess(texts)
 
 
 def _num_letters(text: str) -> int:

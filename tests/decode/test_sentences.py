@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
@@ -144,6 +145,18 @@ def test_nothing_is_lost_of_any_text(mode):
             assert all(found.parts) and found.parts == [normalize(part) for part in found.parts]
             assert visible("".join(found.parts)) == visible(normalize(text))
             assert len(found.spaces) == len(found.parts) + 1
+
+
+def test_threads_may_split_at_the_same_time():
+    def text(seed: int) -> str:
+        rng = random.Random(seed)
+        words = ["".join(rng.choices("abcdefghijklmnop", k=8)) for _ in range(60)]
+        return ". ".join(words).title()
+
+    one, texts = splitter("always"), list(map(text, range(300)))
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda each: one.split([each], [None])[0], texts))
+    assert found == one.split(texts, [None] * len(texts))
 
 
 def test_a_very_long_line_is_split_whole():
