@@ -307,10 +307,10 @@ class DecodeConfig:
         one_of("long", "always", "never"),
     )
     no_repeat_ngram: int = option(
-        0, "no n-gram of so many subwords comes twice in a translation", at_least(0)
+        0, "n: no n-gram of subwords occurs twice in a translation; 0 is off", at_least(0)
     )
     no_stutter: int = option(
-        0, "nothing of up to so many subwords that begins a word is repeated at once", at_least(0)
+        0, "N: no phrase of up to N subwords is repeated immediately; 0 is off", at_least(0)
     )
     min_length: int = option(0, "fewest subwords of a translation", at_least(0))
     repetition_penalty: float = option(

@@ -35,7 +35,7 @@ def batch_by_length(lengths: Sequence[int], num_rows: tuple[int, int]) -> Iterat
 
 
 def bucket_of(length: int) -> int:
-    """Returns the positions of the shortest bucket that a sentence of so many subwords fits in."""
+    """Returns the length of the shortest bucket that holds a sentence of this length."""
     bucket = SHORTEST_BUCKET
     while bucket < length:
         bucket *= 2

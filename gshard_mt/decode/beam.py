@@ -55,12 +55,12 @@ def beam_search(
 ) -> Hypotheses:
     """Translates Q sentences per row, one after another, so that no row waits for a longer one.
 
-    `source` comes from `stack_encodings`. A hypothesis is finished when the end of sentence is
-    among the best continuations, of which there are as many as the sentence has beams (at most W).
-    A sentence is done when so many hypotheses are finished, or after `limit_BQ` ids (at most T);
-    if none is finished by then, the live ones are returned. The hypothesis of greedy search stays
-    live until it is finished, so the result is never worse than greedy search, which has one beam.
-    A limit of 0 means no sentence, in this index and all later ones of the row.
+    `source` comes from `stack_encodings`. A sentence has n beams, at most W. A hypothesis is
+    finished when the end of sentence is among the n best continuations. A sentence is done when n
+    hypotheses are finished, or after `limit_BQ` ids (at most T); if none is finished by then, the
+    live ones are returned. The hypothesis of greedy search stays live until it is finished, so the
+    result is never worse than greedy search, which has one beam. A limit of 0 means no sentence,
+    in this index and all later ones of the row.
     """
     num_rows, num_sentences = request.limit_BQ.shape
     num_beams, num_positions = shape_WT

@@ -111,7 +111,7 @@ def _shift(array_BWT: jax.Array, num: int) -> jax.Array:
 
 
 def _force(prefix_BT, position_B, logits_BWV: jax.Array, allowed_BWV: jax.Array) -> jax.Array:
-    """Allows only the prefix's id where a prefix goes on, whatever the other rules say."""
+    """Allows only the prefix's next id until the prefix ends, whatever the other rules say."""
     place_B1 = jnp.minimum(position_B, prefix_BT.shape[1] - 1)[:, None]
     id_B = jnp.take_along_axis(prefix_BT, place_B1, axis=1)[:, 0]
     is_forced_B = (position_B < prefix_BT.shape[1]) & (id_B != 0)
