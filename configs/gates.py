@@ -10,7 +10,7 @@ from gshard_mt.config import Config
 
 def get_config() -> Config:
     config = Config()
-    config.data.recipe = "data/home_assistant_smoke.toml"
+    config.data.recipe = "../data/home_assistant_smoke.toml"
     config.data.source_vocab_size = 8000
     config.data.target_vocab_size = 4000
     config.data.source_length = 64

@@ -42,7 +42,7 @@ def get_config(name: str = "") -> Config:
         raise ConfigError(f"configs/gshard.py:NAME: found {name!r}, accepted: {', '.join(LADDER)}")
     num_experts, num_layers, batch_tokens = LADDER[name]
     config = Config()
-    config.data.recipe = "data/wmt30.toml"
+    config.data.recipe = "../data/wmt30.toml"
     config.data.source_vocab_size = 64_000
     config.data.target_vocab_size = 32_000
     config.data.source_length = ROW_LENGTH

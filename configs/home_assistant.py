@@ -22,7 +22,7 @@ from gshard_mt.config.load import load_config
 
 def get_config() -> Config:
     config = load_config(pathlib.Path(__file__).with_name("smoke.py"))
-    config.data.recipe = "data/home_assistant.toml"
+    config.data.recipe = "../data/home_assistant.toml"
     config.model.moe.group_size = 256
     config.model.dropout_rate = 0.15
     config.model.dtype = "bfloat16"

@@ -18,7 +18,6 @@ from gshard_mt.config import Config
 
 def get_config() -> Config:
     config = Config()
-    config.data.recipe = "multi30k.toml"
     config.data.source_vocab_size = 8000
     config.data.target_vocab_size = 8000
     config.data.source_length = 64

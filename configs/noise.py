@@ -30,7 +30,7 @@ def get_config(filters: str = "on") -> Config:
     if filters not in ("on", "off"):
         raise ConfigError(f"configs/noise.py:FILTERS: found {filters!r}, accepted: on, off")
     config = load_config(pathlib.Path(__file__).with_name("multi30k_dense.py"))
-    config.data.recipe = "build/noise/mix_0/recipe.toml"  # scripts/add_noise.py makes it
+    config.data.recipe = "../build/noise/mix_0/recipe.toml"  # scripts/add_noise.py makes it
     config.data.source_vocab_size = 4000
     config.data.target_vocab_size = 4000
     config.model.num_layers = 4

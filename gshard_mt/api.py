@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gshard_mt.config.checks import check
 from gshard_mt.config.keys import check_values, refuse_unknown_key
-from gshard_mt.config.load import load_config
+from gshard_mt.config.load import load_config, shorten_paths
 from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError
 from gshard_mt.languages import language_code
@@ -147,6 +147,7 @@ def prepare(config: Path | Config, data_dir: Path, **data: Any) -> dict[str, Any
 
     config = config if isinstance(config, Config) else load_config(config)
     config = _with_values(config, "data", data)
+    shorten_paths(config)
     check(config)
     folder = pathlib.Path(data_dir)
     manifest, is_there = prepare(config.data, folder)

@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 from experiments import Experiment, Planned, make_config, read_experiment, read_flags
 
-from gshard_mt.config.keys import differing_keys
+from gshard_mt.config.keys import PATH_KEYS, differing_keys
 from gshard_mt.errors import ConfigError, UserError
 from gshard_mt.run.directory import FREE_KEYS, FREE_SECTIONS, read_run
 
@@ -61,8 +61,7 @@ def evaluation(run: Planned, split: str, workdir: pathlib.Path) -> pathlib.Path 
         return None
     differing = differing_keys(read_run(folder).config, config)
     is_other = any(
-        key not in FREE_KEYS and key != "data.recipe" and not key.startswith(FREE_SECTIONS)
-        for key in differing
+        key not in FREE_KEYS | PATH_KEYS and not key.startswith(FREE_SECTIONS) for key in differing
     )
     return None if is_other else folder / "eval" / step / split
 

@@ -15,16 +15,22 @@ HEAD = """# Configuration
 <!-- Written by scripts/write_configuration_doc.py (`make docs`) from gshard_mt/config/. -->
 
 A config is a Python file with a `get_config()` that returns a `gshard_mt.config.Config`; the files
-in `configs/` are such. Any key below is overridden on the command line:
+in `configs/` are such. They come with the package, which has them by name: `--config smoke` is
+`configs/smoke.py`. Any key below is overridden on the command line:
 
 ```
-gshard-train --config configs/smoke.py --config.model.num_layers=8 --config.train.num_steps=500 ...
+gshard-train --config smoke --config.model.num_layers=8 --config.train.num_steps=500 ...
 ```
 
-A file may take an argument after a colon: `--config configs/gshard.py:2048e_36l`. An unknown key, a
-value that its key does not accept and values that cannot work together are refused before anything
-starts, with one line and exit status 2. A run keeps its config in its run directory, as
-`config.json`, where `gshard-eval` and `gshard-translate` read it.
+A file may take an argument after a colon: `--config gshard:2048e_36l`. An unknown key, a value that
+its key does not accept and values that cannot work together are refused before anything starts,
+with one line and exit status 2.
+
+A relative path in a config file is relative to that file's folder; on the command line it is
+relative to the working directory, and in a recipe to the recipe's folder.
+
+A run keeps its config in its run directory, as `config.json`, where `gshard-eval` and
+`gshard-translate` read it.
 """
 
 RENAMED_HEAD = """

@@ -4,22 +4,31 @@
 import dataclasses
 import errno
 import functools
+import importlib.metadata
+import itertools
 import logging as python_logging
 import os
 import pathlib
+import platform
 import re
 import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
 from gshard_mt.config.checks import check
-from gshard_mt.config.keys import KEYS, check_values, items, parse_value, refuse_unknown_key
-from gshard_mt.config.load import load_config
+from gshard_mt.config.keys import (
+    KEYS,
+    SECTIONS,
+    check_values,
+    parse_value,
+    refuse_unknown_key,
+    set_value,
+)
+from gshard_mt.config.load import load_config, shorten_paths, starters
 from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError, UserError
 
@@ -41,20 +50,28 @@ _REPEATABLE = ";\n    repeat this option to specify a list of values"  # absl ad
 _HELP = ("--help", "-help", "-h", "-?", "--helpshort", "-helpshort", "--helpfull", "-helpfull")
 
 
+class _KeyParser(flags.ArgumentParser):
+    """Parses the value of a config key. Raises ConfigError."""
+
+    def __init__(self, key: str):
+        self.key = key
+
+    def parse(self, argument: str) -> Any:
+        return parse_value(self.key, argument)
+
+
 def define_config() -> None:
-    """Defines the required `--config FILE` with its overrides `--config.KEY=VALUE`."""
-    try:
-        config_flags.DEFINE_config_file(
-            "config",
-            help_string="Python file whose get_config() returns a gshard_mt.config.Config, or "
-            "FILE:ARGUMENT for get_config(ARGUMENT). Override any key with --config.KEY=VALUE, "
-            "e.g. --config.train.num_steps=5000.",
-            lock_config=False,
-        )
-    except flags.Error as error:  # it reads a --flagfile already here
-        print(f"error: --flagfile: {_explain(str(error))}", file=sys.stderr)
-        sys.exit(2)
-    flags.mark_flag_as_required("config")
+    """Defines the required `--config` and its overrides `--config.KEY=VALUE`."""
+    text = (
+        "Python file whose get_config() returns a gshard_mt.config.Config, or one of the package's "
+        f"own configs: {', '.join(starters())}. FILE:ARGUMENT calls get_config(ARGUMENT). "
+        "Paths in a file are relative to it."
+    )
+    flags.DEFINE_string("config", None, text, required=True)
+    for name, key in KEYS.items():
+        parser, is_switch = _KeyParser(name), key.type is bool
+        flag = flags.Flag(parser, None, f"config.{name}", None, key.meaning, boolean=is_switch)
+        flags.DEFINE_flag(flag)
 
 
 def define_workdir(text: str = "Run directory, as written by gshard-train.") -> flags.FlagHolder:
@@ -120,34 +137,51 @@ def define_step() -> flags.FlagHolder:
 
 
 def read_config() -> Config:
-    """Returns the config of `--config` with its overrides, checked. Raises ConfigError."""
-    check(flags.FLAGS.config)
-    return flags.FLAGS.config
+    """Returns the config of `--config` with its overrides, checked. Raises ConfigError.
+
+    A relative path of the config file is in that file's folder, one of the command line in the
+    working directory.
+    """
+    config = load_config(flags.FLAGS.config)
+    shorten_paths(config)
+    for name in KEYS:
+        value = flags.FLAGS[f"config.{name}"].value
+        if value is not None:
+            set_value(config, name, value)
+    check(config)
+    return config
 
 
-def command(main: Callable[[], None]) -> Callable[[], NoReturn]:
+def command(main: Callable[..., None], *operands: str) -> Callable[[], NoReturn]:
     """Returns the console script that runs `main`; under `python -m MODULE` runs it right away.
 
-    The last line of every command's module is `entry = command(main)`.
+    `operands` name the arguments of the command that are no flags; `main` is called with them. The
+    last line of every command's module is `entry = command(main)`.
     """
     if main.__module__ == "__main__":
-        _run(main)
-    return functools.partial(_run, main)
+        _run(main, operands)
+    return functools.partial(_run, main, operands)
 
 
-def _run(main: Callable[[], None]) -> NoReturn:
-    """Parses the command line, runs `main()` and exits.
+def _run(main: Callable[..., None], operands: Sequence[str]) -> NoReturn:
+    """Parses the command line, runs `main` and exits.
 
     A UserError, a full disk or an inaccessible path is one line on standard error and exit status
     2; ctrl-C is exit status 130, a closed output pipe 141. Any other exception is a bug and keeps
     its traceback.
     """
     flags.FLAGS.set_default("verbosity", logging.ERROR)
+    words = list(itertools.takewhile(lambda word: word != "--", sys.argv[1:]))
     try:
-        if any(argument in _HELP for argument in _before_end(sys.argv[1:])):
+        if any(word in _HELP for word in words):
             print(_help_text(main), flush=True)
             sys.exit(0)
-        app.run(lambda _: main(), flags_parser=_parse)
+        if "--version" in words:
+            print(_versions(), flush=True)
+            sys.exit(0)
+        app.run(
+            lambda argv: main(*argv[1:]), flags_parser=functools.partial(_parse, operands=operands)
+        )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -169,45 +203,18 @@ def _run(main: Callable[[], None]) -> NoReturn:
     sys.exit(0)
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
-    """Returns absl's leftover arguments; its parse errors become one-line ConfigErrors."""
+def _parse(argv: Sequence[str], operands: Sequence[str]) -> list[str]:
+    """Returns the command and its operands; absl's parse errors become one-line ConfigErrors."""
     try:
-        # The flags in a --flagfile, too.
-        argv = [argv[0], *flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)]
-        if "config" in flags.FLAGS:
-            _check_config_flags(_before_end(argv[1:]))
         rest = flags.FLAGS(argv)
     except flags.Error as error:
         raise ConfigError(_explain(str(error))) from error
-    if len(rest) > 1:
-        raise ConfigError(f"{rest[1]}: unexpected argument; every setting is --flag=value")
+    if len(rest) > 1 + len(operands):
+        found = rest[1 + len(operands)]
+        raise ConfigError(f"{found}: unexpected argument; every setting is --flag=value")
+    if len(rest) < 1 + len(operands):
+        raise ConfigError(f"{operands[len(rest) - 1]}: missing (see --help)")
     return rest
-
-
-def _before_end(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments before `--`."""
-    arguments = list(arguments)
-    return arguments[: arguments.index("--")] if "--" in arguments else arguments
-
-
-def _check_config_flags(arguments: Sequence[str]) -> None:
-    """Refuses a config file that fails, unknown keys and badly typed values, ahead of absl."""
-    for index, argument in enumerate(arguments):
-        match = re.fullmatch(r"--?(no)?config(?:\.([^=]*))?(?:=(.*))?", argument, re.DOTALL)
-        if not match:
-            continue
-        negated, key, value = match.groups()
-        following = arguments[index + 1] if index + 1 < len(arguments) else None
-        if key is None:
-            if path := following if value is None else value:
-                load_config(path)
-            continue
-        refuse_unknown_key(key)
-        if KEYS[key].type is bool and value is None:
-            continue  # --config.data.joint_vocabulary and --noconfig.data.joint_vocabulary
-        if negated:
-            raise ConfigError(f"config.{key}: takes a value; accepted: --config.{key}=VALUE")
-        parse_value(key, following if value is None else value)
 
 
 def _explain(message: str) -> str:
@@ -215,14 +222,24 @@ def _explain(message: str) -> str:
     if missing := re.search(r"Flag --(\S+) must have a value other than None", message):
         return f"--{missing[1]}: missing; accepted: --{missing[1]}=VALUE (see --help)"
     if unknown := re.search(r"Unknown command line flag '(.*?)'\.?(.*)", message):
+        if key := re.fullmatch(r"(?:no)?config\.(.*)", unknown[1]):
+            refuse_unknown_key(key[1])
+            return f"config.{key[1]}: takes a value; accepted: --config.{key[1]}=VALUE"
         near = re.search(r"Did you mean: (.*?) \?", unknown[2])
         remedy = f"did you mean --{near[1].split(',')[0].strip()}?" if near else "see --help"
         return f"--{unknown[1]}: unknown flag; {remedy}"
     return " ".join(message.split())
 
 
-def _help_text(main: Callable[[], None]) -> str:
-    """Returns the command's docstring, its own flags, and the config keys with their defaults."""
+def _versions() -> str:
+    """Returns what a report of a bug should say."""
+    jax = importlib.metadata.version("jax")
+    own = importlib.metadata.version("gshard-mt")
+    return f"gshard-mt {own} (jax {jax}, Python {platform.python_version()})"
+
+
+def _help_text(main: Callable[..., None]) -> str:
+    """Returns the command's docstring, its own flags, and what every config key means."""
     module = sys.modules[main.__module__]
     lines = [(module.__doc__ or "").strip(), "", "Flags:"]
     ours = [
@@ -230,13 +247,27 @@ def _help_text(main: Callable[[], None]) -> str:
         for name, members in flags.FLAGS.flags_by_module_dict().items()
         if name.startswith("gshard_mt.") or name == sys.argv[0]
         for flag in members
+        if not flag.name.startswith("config.")
     ]
     for flag in sorted(ours, key=lambda flag: flag.name):
         default = "" if flag.default in (None, [], "") else f" (default: {flag.default})"
         text = " ".join((flag.help or "").removesuffix(_REPEATABLE).split()) + default
         name = f"[no]{flag.name}" if flag.boolean else flag.name
-        lines += [f"  --{name}", textwrap.indent(textwrap.fill(text, 88), " " * 6)]
+        lines += [f"  --{name}", _indent(text)]
+    lines += ["  --version", _indent("Print the versions of gshard-mt, JAX and Python.")]
     if "config" in flags.FLAGS:
-        lines += ["", "Config keys with their defaults (explained in docs/configuration.md):"]
-        lines += [f"  --config.{key}={value}" for key, value in items(Config())]
+        lines += [
+            "",
+            "Config keys with their defaults:",
+        ]
+        for section, record in SECTIONS.items():
+            lines += ["", f"  {section}: {' '.join((record.__doc__ or '').split())}"]
+            for name, key in KEYS.items():
+                if name.rpartition(".")[0] == section:
+                    lines += [f"  --config.{name}={key.default}"]
+                    lines += [_indent(f"{key.meaning} (accepted: {key.accepted.words})")]
     return "\n".join(lines)
+
+
+def _indent(text: str) -> str:
+    return textwrap.indent(textwrap.fill(text, 88), " " * 6)

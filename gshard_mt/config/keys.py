@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from gshard_mt.config.options import Accepted
+from gshard_mt.config.options import PATH, PATHS, Accepted
 from gshard_mt.config.records import Config
 from gshard_mt.config.stages import read_stages
 from gshard_mt.errors import ConfigError, suggest
@@ -52,6 +52,7 @@ KEYS: dict[str, Key] = {
     for field in dataclasses.fields(record)
     if not dataclasses.is_dataclass(field.type)
 }
+PATH_KEYS = frozenset(name for name, key in KEYS.items() if key.accepted in (PATH, PATHS))
 
 
 def get_value(config: Config, key: str) -> Any:

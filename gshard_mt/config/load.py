@@ -1,25 +1,39 @@
-"""Loads a config file: by path, or by path and argument as in `configs/gshard.py:2048e_36l`."""
+"""Loads a config: a file by its path, one of the package's own by its name, as in `smoke`."""
 # SPDX-License-Identifier: Apache-2.0
 
 import os
 import pathlib
 import runpy
 import traceback
+from collections.abc import Callable
 
-from gshard_mt.config.keys import refuse_unknown_attribute
+from gshard_mt.config.keys import KEYS, PATH_KEYS, get_value, refuse_unknown_attribute, set_value
+from gshard_mt.config.options import PATHS
 from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError, UserError
 
+_PACKAGE = pathlib.Path(__file__).parents[1]
+_IN_WHEEL = _PACKAGE / "starters" / "configs"  # where pyproject.toml puts configs/
+
 
 def load_config(name: str | os.PathLike[str]) -> Config:
-    """Returns the config of FILE's `get_config()`, of FILE:ARGUMENT's `get_config(ARGUMENT)`.
+    """Returns the config of a file's `get_config()`; of NAME:ARGUMENT's `get_config(ARGUMENT)`.
 
-    Raises ConfigError, with the line at fault, if there is no such file or it fails.
+    NAME is a file, or one of the package's own configs without `.py`. A relative path in the config
+    is relative to the file's folder, and absolute in what is returned. Raises ConfigError, with the
+    line at fault, if there is no such file or it fails.
     """
     path, _, argument = os.fspath(name).partition(":")
+    path = str(starters().get(path, path))
     if not (file := pathlib.Path(path)).is_file():
-        found = "not a regular file" if file.exists() else "not found"
-        raise ConfigError(f"{path}: {found}; accepted: the path of a config file")
+        found = "not a regular file" if file.exists() else "no such file"
+        accepted = f"the path of a config file, or one of {', '.join(starters())}"
+        raise ConfigError(f"{path}: {found}; accepted: {accepted}")
+    if file.suffix == ".toml":
+        raise ConfigError(
+            f"{path}: found TOML; accepted: a Python file that defines get_config() (a recipe goes "
+            f"to --config.data.recipe={path})"
+        )
     try:
         functions = runpy.run_path(path)
         if "get_config" not in functions:
@@ -30,11 +44,38 @@ def load_config(name: str | os.PathLike[str]) -> Config:
     except (Exception, SystemExit) as error:  # a file may call sys.exit(), too
         raise ConfigError(f"{_line_at_fault(error, path)}: {_reason(error)}") from error
     if not isinstance(config, Config):
-        found = "None" if config is None else f"a {type(config).__name__}"
+        found = "None (is a return missing?)" if config is None else f"a {type(config).__name__}"
         raise ConfigError(
             f"{path}: get_config() returned {found}, accepted: gshard_mt.config.Config"
         )
+    _map_paths(config, lambda each: os.path.normpath(file.parent.absolute() / each))
     return config
+
+
+def starters() -> dict[str, pathlib.Path]:
+    """Returns the files of the configs that come with the package, by name."""
+    folder = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parent / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.py"))}
+
+
+def shorten_paths(config: Config) -> None:
+    """Makes paths relative that are in the working directory, as users would type them."""
+    here = pathlib.Path.cwd()
+    _map_paths(
+        config,
+        lambda each: os.path.relpath(each) if pathlib.Path(each).is_relative_to(here) else each,
+    )
+
+
+def _map_paths(config: Config, change: Callable[[str], str]) -> None:
+    """Changes the paths in a config that are none of a remote store."""
+    for name in PATH_KEYS:
+        if not isinstance(value := get_value(config, name), str):
+            continue
+        are_many = KEYS[name].accepted is PATHS
+        paths = [each.strip() for each in (value.split(",") if are_many else [value])]
+        changed = [change(each) if each and "://" not in each else each for each in paths]
+        set_value(config, name, ",".join(changed))
 
 
 def _line_at_fault(error: BaseException, path: str) -> str:

@@ -35,6 +35,7 @@ RATE = Accepted(lambda value: 0 <= value < 1, "at least 0 and less than 1")
 SWITCH = Accepted(lambda _: True, "True, False")
 TEXT = Accepted(lambda _: True, "text")
 PATH = Accepted(lambda _: True, "a path, or nothing")
+PATHS = Accepted(lambda _: True, "paths or globs, by commas, or nothing")
 
 
 def option(default: Any, meaning: str, accepted: Accepted | None = None) -> Any:

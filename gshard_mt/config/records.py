@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass, field
 
-from gshard_mt.config.options import PATH, RATE, Accepted, above, at_least, one_of, option
+from gshard_mt.config.options import PATH, PATHS, RATE, Accepted, above, at_least, one_of, option
 from gshard_mt.config.stages import StageConfig
 from gshard_mt.routing.strategies import DISPATCH_NAMES, STRATEGIES
 
@@ -56,7 +56,7 @@ class AugmentationConfig:
 class DataConfig:
     """Which text, how it is cleaned and split into subwords, and how languages are mixed."""
 
-    recipe: str = option("", "corpus recipe of the data, relative to the working directory", PATH)
+    recipe: str = option("", "corpus recipe of the data", PATH)
     tokenizer: str = option("", "prepared data whose tokenizer is reused; empty: train one", PATH)
     extend_tokenizer: str = option(
         "", "prepared data whose tokenizer is reused with more subwords, for new text", PATH
@@ -89,7 +89,7 @@ class DataConfig:
         5.0, "T of the mixture p_l ~ D_l^(1/T): 1 is the data's own, large is uniform", above(0)
     )
     seed: int = option(0, "seed of held-out pairs and of the order of training pairs", at_least(0))
-    keep_out: str = option("", "text files (globs, by commas) whose sentences are not trained on")
+    keep_out: str = option("", "text files whose sentences are not trained on", PATHS)
     character_coverage: float = option(
         0.9995,
         "share of the characters that get pieces of their own; the rest are split into bytes",

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from gshard_mt.config.keys import differing_keys, from_json, get_value, to_json
+from gshard_mt.config.keys import PATH_KEYS, differing_keys, from_json, get_value, to_json
 from gshard_mt.config.records import Config
 from gshard_mt.config.stages import have_same_past
 from gshard_mt.documents import read_json, write_json
@@ -186,7 +186,7 @@ def _check_same(path: pathlib.Path, old: Run, new: Run, change_mixture: bool) ->
         and not key.startswith(FREE_SECTIONS)
         and not (key == "train.num_steps" and _may_train_longer(path.parent, old, new))
         and not (key == "train.stages" and _may_change_stages(path.parent, old, new))
-        and key != "data.recipe"  # the data are compared instead
+        and key not in PATH_KEYS  # the data are compared instead
         and not (change_mixture and _belongs_to_mixture(key))
     ]
     if differing:

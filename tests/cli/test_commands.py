@@ -431,7 +431,7 @@ def test_missing_files_are_named(home, tmp_path):
     data_dir = ("--data_dir", tmp_path / "data")
     # The one refusal in a process of its own: its exit status, and nothing else on its output.
     line = refused(command("prepare_data", "--config", missing, *data_dir))
-    assert line == f"error: {missing}: not found; accepted: the path of a config file\n"
+    assert line.startswith(f"error: {missing}: no such file; accepted: the path of a config file, ")
     config = ("--config", home / "config.py")
     recipe = f"--config.data.recipe={missing}.toml"
     assert "missing.toml" in refused(call("prepare_data", *config, *data_dir, recipe))

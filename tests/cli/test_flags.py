@@ -9,19 +9,28 @@ import sys
 
 import pytest
 
+from gshard_mt.config.keys import KEYS
+from gshard_mt.config.load import starters
 from tests.cli.calling import call_main
+
+NAMES = ", ".join(starters())
 
 COMMAND = '''"""Trains a model, as a test."""
 from absl import flags
 from gshard_mt.cli import flags as cli_flags
+from gshard_mt.config.keys import get_value
 from gshard_mt.errors import DataError
 
 cli_flags.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run goes.", required=True)
+SAY = flags.DEFINE_string("say", "", "Key to print.")
 FAIL = flags.DEFINE_enum("fail", "no", ["no", "user", "bug", "interrupt", "closed"], "How to fail.")
 
 def main():
     config = cli_flags.read_config()
+    if SAY.value:
+        print(get_value(config, SAY.value))
+        return
     print(config.model.num_layers, config.data.joint_vocabulary, config.train.learning_rate)
     if FAIL.value == "user":
         raise DataError("corpus.tsv:3: found 1 column, accepted: 2")
@@ -131,11 +140,31 @@ def test_a_mistake_is_one_line_and_exit_status_2(call, arguments, message):
         (["--config=config.py"], "--workdir: missing; accepted: --workdir=VALUE (see --help)"),
         (["--workdir=run"], "--config: missing; accepted: --config=VALUE (see --help)"),
         (["--workdir=run", "--config=absent.py"],
-         "absent.py: not found; accepted: the path of a config file"),
+         f"absent.py: no such file; accepted: the path of a config file, or one of {NAMES}"),
+        (["--workdir=run", "--config=smok"],
+         f"smok: no such file; accepted: the path of a config file, or one of {NAMES}"),
+        (["--workdir=run", "--config=recipe.toml"],
+         "recipe.toml: found TOML; accepted: a Python file that defines get_config() (a recipe "
+         "goes to --config.data.recipe=recipe.toml)"),
     ],
 )  # fmt: skip
-def test_missing_flags_and_files_are_named(call, arguments, message):
+def test_missing_flags_and_files_are_named(folder, call, arguments, message):
+    (folder / "recipe.toml").write_text('name = "mine"\n')
     assert call(*arguments) == (2, "", f"error: {message}\n")
+
+
+def test_a_config_of_the_package_is_found_by_its_name(call):
+    assert call("--config=small", "--workdir=run") == (0, "4 False 0.006\n", "")
+
+
+def test_paths_are_relative_to_the_config_or_on_the_command_line_to_where_one_stands(folder, call):
+    text = CONFIG.replace("num_layers = 8", "num_layers = 4\n    config.data.recipe = 'own.toml'")
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "own.py").write_text(text)
+    own = ("--config=elsewhere/own.py", "--workdir=run", "--say=data.recipe")
+    assert call(*own) == (0, "elsewhere/own.toml\n", "")
+    assert call(*own, "--config.data.recipe=mine.toml") == (0, "mine.toml\n", "")
+    assert call(*own, "--config.data.recipe=") == (0, "\n", "")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +211,9 @@ def test_help_shows_our_flags_and_every_key(call):
     status, printed, _ = call("--help")
     assert status == 0 and printed.startswith("Trains a model, as a test.\n")
     assert "--workdir\n      Where the run goes." in printed
-    assert "--config.model.moe.num_experts=8" in printed
+    key = "--config.model.moe.num_experts=8\n      E, in every other layer (accepted: 0 (a dense"
+    assert key in printed
+    assert all(f"\n  --config.{key}=" in printed for key in KEYS)
     assert "pdb" not in printed
 
 

@@ -3,7 +3,7 @@
 
 import pytest
 
-from gshard_mt.config.load import load_config
+from gshard_mt.config.load import load_config, shorten_paths, starters
 from gshard_mt.errors import ConfigError
 
 HEAD = "from gshard_mt.config import Config\n\n"
@@ -31,7 +31,7 @@ def test_an_argument_after_a_colon_goes_to_get_config(tmp_path):
         ("def get_config():\n    return {}\n",
          ": get_config() returned a dict, accepted: gshard_mt.config.Config"),
         ("def get_config():\n    pass\n",
-         ": get_config() returned None, accepted: gshard_mt.config.Config"),
+         ": get_config() returned None (is a return missing?), accepted: gshard_mt.config.Config"),
         (HEAD + "def get_config():\n    return Config\n",
          ": get_config() returned a type, accepted: gshard_mt.config.Config"),
         (HEAD, ": no get_config(); accepted: a file that defines it"),
@@ -62,5 +62,33 @@ def test_a_folder_is_no_config_file(tmp_path):
 
 
 def test_a_file_that_does_not_exist_is_refused():
-    with pytest.raises(ConfigError, match="absent.py: not found; accepted: the path of a config"):
+    with pytest.raises(ConfigError, match="absent.py: no such file; accepted: the path of a co"):
         load_config("absent.py:8")
+
+
+def test_the_packages_own_configs_have_names():
+    assert {"smoke", "small", "gshard"} <= starters().keys()
+    assert load_config("smoke") == load_config(starters()["smoke"])
+    assert load_config("gshard:128e_12l").model.moe.num_experts == 128
+
+
+def test_a_path_in_a_config_is_relative_to_its_file(tmp_path, monkeypatch):
+    (tmp_path / "base").mkdir()
+    text = "def get_config():\n    config = Config()\n    config.data.recipe = '../base.toml'\n"
+    keep_out = "    config.data.keep_out = 'a.txt, b/*.txt,/c.txt,gs://bucket/d.txt'\n"
+    (tmp_path / "base" / "base.py").write_text(HEAD + text + keep_out + "    return config\n")
+    (tmp_path / "own.py").write_text(
+        "from gshard_mt.config.load import load_config\n\ndef get_config():\n"
+        "    config = load_config('base/base.py')\n    config.data.tokenizer = 'old'\n"
+        "    return config\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    config = load_config("own.py")
+    assert config.data.recipe == str(tmp_path / "base.toml")  # of the file that says it
+    assert config.data.tokenizer == str(tmp_path / "old")
+    base = tmp_path / "base"
+    expected = f"{base}/a.txt,{base}/b/*.txt,/c.txt,gs://bucket/d.txt"
+    assert config.data.keep_out == expected and config.data.extend_tokenizer == ""
+    shorten_paths(config)
+    assert (config.data.recipe, config.data.tokenizer) == ("base.toml", "old")
+    assert config.data.keep_out == "base/a.txt,base/b/*.txt,/c.txt,gs://bucket/d.txt"
