@@ -11,7 +11,7 @@ export PIP_ROOT_USER_ACTION := ignore
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup smoke test soak browser check bench docs
+.PHONY: help setup smoke test soak browser check bench docs dist
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 14
@@ -53,6 +53,10 @@ bench: $(INSTALLED) ## run the benchmarks; JSON rows on standard output
 	@$(BIN)/python -m benchmarks.train_step --config configs/smoke.py --data_dir $(SMOKE)/data
 	@$(BIN)/python -m benchmarks.read_batches --config configs/smoke.py --data_dir $(SMOKE)/data
 	@$(BIN)/python -m benchmarks.prepare --pairs 200000
+
+dist: $(INSTALLED) ## build the sdist and the wheel into dist/
+	@rm -f dist/gshard_mt-*
+	$(BIN)/python -m hatchling build
 
 docs: $(INSTALLED) ## write docs/configuration.md from gshard_mt/config/records.py
 	$(BIN)/python scripts/write_configuration_doc.py

@@ -1,7 +1,7 @@
 """A small sparse model for your own text: the smoke run's model, on whatever devices there are.
 
-    gshard-prepare-data --config configs/small.py --config.data.recipe=my.toml --data_dir DATA
-    gshard-train --config configs/small.py --data_dir DATA --workdir RUN
+    gshard-prepare-data --config small --config.data.recipe=my.toml --data_dir DATA
+    gshard-train --config small --data_dir DATA --workdir RUN
     gshard-eval --workdir RUN
 
 Trains in minutes on a GPU or a few CPU cores. For more text raise --config.train.num_steps,

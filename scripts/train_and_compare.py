@@ -14,7 +14,7 @@ An experiment lists runs, each a config file and overrides; paths are relative t
 
 The same command again continues where it stopped. With --minutes, trainings still running at the
 end of that time save a checkpoint and stop, and the remaining work is listed. The output of
-commands is in RUNS/logs. This script and configs/ need a clone: they are not in the wheel.
+commands is in RUNS/logs. This script needs a clone: it is not in the wheel.
 """
 # SPDX-License-Identifier: Apache-2.0
 

@@ -1,6 +1,7 @@
 """gshard-compare: compares evaluations of several runs; no model is loaded.
 
-gshard-compare --eval RUN1/eval/STEP/test --eval RUN2/eval/STEP/test --out DIR
+Usage:   gshard-compare --eval RUN/eval/STEP/SPLIT --eval ... [--name NAME --name ...] --out DIR
+Example: gshard-compare --eval one/eval/2000/test --eval two/eval/2000/test --out comparison
 """
 # SPDX-License-Identifier: Apache-2.0
 

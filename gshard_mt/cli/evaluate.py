@@ -1,12 +1,12 @@
 """gshard-eval: translates held-out sentences and prints BLEU and chrF for each language.
 
-gshard-eval --workdir RUN [--split dev|test] [--baseline RUN2]
-gshard-eval --workdir RUN --testset de-en=news.tsv
-gshard-eval --workdir RUN --testset flores:devtest=FOLDER
-gshard-eval --workdir RUN --perturb upper_case,typos
+Usage:   gshard-eval --workdir RUN|--model EXPORT [--step STEP] [--split dev|test] [--baseline RUN]
+             [--testset de-en=FILE.tsv|flores:devtest=FOLDER ...] [--perturb NAME,NAME]
+Example: gshard-eval --workdir run --step best
+         gshard-eval --workdir run --testset de-en=news.tsv
+         gshard-eval --workdir run --perturb upper_case,typos
 
-Translations, tables and a report are written to RUN/eval/STEP/SPLIT. An exported model is evaluated
-with --model FOLDER instead of --workdir RUN.
+Translations, tables and a report are written to RUN/eval/STEP/SPLIT.
 """
 # SPDX-License-Identifier: Apache-2.0
 

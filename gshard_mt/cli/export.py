@@ -1,8 +1,9 @@
 """gshard-export: writes a checkpoint as a folder for other programs.
 
-gshard-export --workdir RUN --out FOLDER
-gshard-export --workdir RUN --out FOLDER --format ctranslate2 --quantization int8
-gshard-export --workdir RUN --out FOLDER --languages de,fr --keep_experts 0.5
+Usage:   gshard-export --workdir RUN [--step STEP] --out FOLDER [--format safetensors|ctranslate2]
+Example: gshard-export --workdir run --out model
+         gshard-export --workdir run --out model --format ctranslate2 --quantization int8
+         gshard-export --workdir run --out model --languages de,fr --keep_experts 0.5
 
 safetensors: all arrays and what is needed to run the model, as docs/export.md describes it.
 ctranslate2: a dense model for the engine CTranslate2. No accelerator is used. If experts are

@@ -1,6 +1,7 @@
 """gshard-plan: predicts memory, FLOPs and step time of a config on hardware you don't have.
 
-gshard-plan --config FILE [--config.KEY=VALUE ...] --topology v3:32x32 [--json]
+Usage:   gshard-plan --config FILE|NAME [--config.KEY=VALUE ...] --topology TOPOLOGY [--json]
+Example: gshard-plan --config gshard:2048e_36l --topology v3:32x32
 
 The training step is traced, and compiled where XLA has a compiler for the topology
 (pip install 'gshard-mt[tpu]' for TPUs); values that are only estimated are marked with ~.

@@ -1,8 +1,8 @@
 """gshard-prepare-data: cleans and tokenizes the corpora of a recipe for training.
 
-gshard-prepare-data --config FILE [--config.KEY=VALUE ...] --data_dir DIR
-    [--runner=DirectRunner|FlinkRunner|SparkRunner|DataflowRunner] [--beam_options="--a=b --c=d"]
-    [--dry_run]
+Usage:   gshard-prepare-data --config FILE|NAME [--config.KEY=VALUE ...] --data_dir DIR [--dry_run]
+             [--runner RUNNER [--beam_options OPTIONS]]
+Example: gshard-prepare-data --config small --config.data.recipe=recipe.toml --data_dir data
 
 The recipe is config.data.recipe. If DIR is already prepared with the same settings, nothing is
 done, even if the text behind the recipe has changed, which is said; an interrupted command starts

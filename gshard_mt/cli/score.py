@@ -1,8 +1,9 @@
 """gshard-score: tells how probable a model finds given translations, a row for each pair.
 
-gshard-score --workdir RUN < pairs.tsv > scores.tsv
-gshard-score --workdir RUN --input pairs.tsv --notokens | paste - pairs.tsv | sort -g
-gshard-score --workdir RUN --input pairs.jsonl --jsonl --shard 2/8 --output 2.jsonl --resume
+Usage:   gshard-score --workdir RUN|--model EXPORT [--step STEP] < PAIRS.tsv > SCORES.tsv
+Example: gshard-score --workdir run < pairs.tsv > scores.tsv
+         gshard-score --workdir run --input pairs.tsv --notokens | paste - pairs.tsv | sort -g
+         gshard-score --workdir run --input pairs.jsonl --jsonl --shard 2/8 --output 2.jsonl
 
 A pair is source TAB target. Its row has the score, which is the log-probability of the target per
 token in nats, a tab, and the log-probability of each token, the last of which is the end of the

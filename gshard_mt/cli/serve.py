@@ -1,7 +1,8 @@
 """gshard-serve: translates over HTTP and shows a web page to try the model.
 
-gshard-serve --workdir RUN [--host 127.0.0.1] [--port 8000]
-curl -d '{"text": "Guten Tag."}' http://127.0.0.1:8000/translate
+Usage:   gshard-serve --workdir RUN|--model EXPORT [--step STEP] [--host HOST] [--port PORT]
+Example: gshard-serve --workdir run --port 8000
+         curl -d '{"text": "Guten Tag."}' http://127.0.0.1:8000/translate
 
 Sentences of concurrent requests are translated in common batches. See docs/serving.md.
 """

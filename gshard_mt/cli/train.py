@@ -1,6 +1,8 @@
 """gshard-train: trains a model on prepared data, or resumes a run that was stopped.
 
-gshard-train --config FILE [--config.KEY=VALUE ...] --data_dir DIR --workdir RUN
+Usage:   gshard-train --config FILE|NAME [--config.KEY=VALUE ...] --data_dir DIR --workdir RUN
+             [--init_from RUN[@STEP]|EXPORT]
+Example: gshard-train --config small --config.train.num_steps=5000 --data_dir data --workdir run
 
 The same command resumes the run from its last checkpoint. SIGTERM and ctrl-C save a checkpoint
 first and end with exit status 143. For several hosts see docs/many_hosts.md.

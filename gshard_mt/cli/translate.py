@@ -1,8 +1,9 @@
 """gshard-translate: translates lines of text into English, one line out for each line in.
 
-gshard-translate --workdir RUN < source.txt > english.txt
-gshard-translate --workdir RUN --input source.txt --nbest 4 --scores --output hypotheses.tsv
-gshard-translate --workdir RUN --input source.txt --jsonl --shard 2/8 --output 2.jsonl --resume
+Usage:   gshard-translate --workdir RUN|--model EXPORT [--step STEP] < SOURCE.txt > ENGLISH.txt
+Example: gshard-translate --workdir run < source.txt > english.txt
+         gshard-translate --workdir run --input source.txt --nbest 4 --scores --output out.tsv
+         gshard-translate --workdir run --input source.txt --jsonl --shard 2/8 --output 2.jsonl
 """
 # SPDX-License-Identifier: Apache-2.0
 

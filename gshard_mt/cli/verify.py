@@ -1,6 +1,7 @@
 """gshard-verify: checks that every checkpoint of a run is intact.
 
-gshard-verify --workdir RUN
+Usage:   gshard-verify --workdir RUN
+Example: gshard-verify --workdir run
 
 Restores each checkpoint, compares it with the checksums it was saved with, and prints one line.
 Exit status 0 if all are intact, 2 if one is damaged. Nothing is changed.

@@ -13,7 +13,9 @@ from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError, UserError
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
-_IN_WHEEL = _PACKAGE / "starters" / "configs"  # where pyproject.toml puts configs/
+_IN_WHEEL = _PACKAGE / "starters"
+# Has the folders configs/ and data/ of the project, which pyproject.toml puts into a wheel.
+STARTERS = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parent
 
 
 def load_config(name: str | os.PathLike[str]) -> Config:
@@ -54,8 +56,7 @@ def load_config(name: str | os.PathLike[str]) -> Config:
 
 def starters() -> dict[str, pathlib.Path]:
     """Returns the files of the configs that come with the package, by name."""
-    folder = _IN_WHEEL if _IN_WHEEL.is_dir() else _PACKAGE.parent / "configs"
-    return {path.stem: path for path in sorted(folder.glob("*.py"))}
+    return {path.stem: path for path in sorted((STARTERS / "configs").glob("*.py"))}
 
 
 def shorten_paths(config: Config) -> None:
