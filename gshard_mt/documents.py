@@ -1,26 +1,34 @@
 """Documents: small files written whole or not at all, and JSON read with its format version."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
 import json
 import os
 import pathlib
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 _MAX_CHARACTERS = 300  # of an error message that a library wrote
 
 
-def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a file under another name and renames it, so that readers never see half of it."""
+@contextlib.contextmanager
+def draft_of(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields another name to write a file under; it is renamed, so that none sees half of it."""
     draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut may leave the new name without content
+        yield draft
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes a file so that readers, also those after a power cut, never see half of it."""
+    with draft_of(path) as draft, draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut may leave the new name without content
 
 
 def write_json(path: pathlib.Path, content: Any, **layout: Any) -> None:

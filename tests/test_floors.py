@@ -42,6 +42,7 @@ DOORS = {
     frozenset({"regex"}): 1,
     frozenset({"xxhash"}): 1,
     frozenset({"apache_beam"}): 1,
+    frozenset({"distributed", "dask"}): 1,
     frozenset({"tensorboardX"}): 1,
     frozenset({"matplotlib"}): 1,
     frozenset({"starlette"}): 1,

@@ -1,7 +1,7 @@
 """gshard-prepare-data: cleans and tokenizes the corpora of a recipe for training.
 
 Usage:   gshard-prepare-data --config FILE|NAME [--config.KEY=VALUE ...] --data_dir DIR [--dry_run]
-             [--runner RUNNER [--beam_options OPTIONS]]
+             [--dask_scheduler ADDRESS | --runner RUNNER [--beam_options OPTIONS]]
 Example: gshard-prepare-data --config small --config.data.recipe=recipe.toml --data_dir data
 
 The recipe is config.data.recipe. If DIR is already prepared with the same settings, nothing is
@@ -31,11 +31,17 @@ _DRY_RUN = flags.DEFINE_bool(
     False,
     "Print what each filter would drop from a sample of each corpus, with samples; write nothing.",
 )
+_DASK_SCHEDULER = flags.DEFINE_string(
+    "dask_scheduler",
+    "",
+    "Address of the scheduler of a Dask cluster, whose workers do the work: tcp://host:8786. "
+    "Without it, processes of this machine do. The output is the same.",
+)
 _RUNNER = flags.DEFINE_string(
     "runner",
     "",
-    "Apache Beam runner: DirectRunner, FlinkRunner, SparkRunner or DataflowRunner. Without it, "
-    "processes of this machine are used. The output is the same.",
+    "Apache Beam runner, which does the work: DirectRunner, FlinkRunner, SparkRunner or "
+    "DataflowRunner. The output is the same.",
 )
 _BEAM_OPTIONS = flags.DEFINE_string(
     "beam_options", "", 'Apache Beam options, e.g. "--flink_master=host:8081 --parallelism=64".'
@@ -72,9 +78,13 @@ def _pipeline() -> "Pipeline":
     if not _RUNNER.value:
         if _BEAM_OPTIONS.value:
             raise ConfigError("--beam_options: found without --runner; accepted: with one")
+        if _DASK_SCHEDULER.value:
+            return _dask_pipeline(_DASK_SCHEDULER.value)
         from gshard_mt.data.prepare.local import run_locally
 
         return run_locally
+    if _DASK_SCHEDULER.value:
+        raise ConfigError("--dask_scheduler: found with --runner; accepted: one of them")
     logging.disable(logging.WARNING)  # Beam warns about optional parts that are not installed
     try:
         from gshard_mt.data.prepare.beam.pipeline import beam_pipeline
@@ -88,6 +98,19 @@ def _pipeline() -> "Pipeline":
     finally:
         logging.disable(logging.NOTSET)
     return beam_pipeline(_RUNNER.value, _BEAM_OPTIONS.value)
+
+
+def _dask_pipeline(address: str) -> "Pipeline":
+    try:
+        from gshard_mt.data.prepare.dask import dask_pipeline
+    except ModuleNotFoundError as error:
+        if error.name != "distributed":
+            raise
+        raise ConfigError(
+            "--dask_scheduler: Dask is not installed; pip install 'gshard-mt[dask]', or leave "
+            "--dask_scheduler out"
+        ) from None
+    return dask_pipeline(address)
 
 
 entry = cli_flags.command(main)

@@ -1,6 +1,7 @@
 """Records: a language pair's splits as a TFDS dataset in ArrayRecord files, read by index."""
 # SPDX-License-Identifier: Apache-2.0
 
+import errno
 import functools
 import os
 import pathlib
@@ -11,6 +12,7 @@ import numpy as np
 from array_record.python import array_record_module  # type: ignore[attr-defined]
 
 from gshard_mt.data.examples import Columns, UnusualExampleError, parse_examples
+from gshard_mt.documents import draft_of
 from gshard_mt.errors import DataError
 
 _SUFFIX = "array_record"
@@ -44,16 +46,26 @@ def serialize(id: int, source: Sequence[int], target: Sequence[int]) -> bytes:
 
 
 def write_shard(path: pathlib.Path, contents: Iterable[bytes]) -> ShardInfo:
-    """Writes serialized records to an ArrayRecord file as they are produced."""
+    """Writes serialized records to an ArrayRecord file as they are produced.
+
+    Raises OSError if the disk is full.
+    """
     num_records = num_bytes = 0
-    # To read one record its whole group is decompressed. Groups of 16 are as fast as groups of one,
-    # and the index, which readers keep in memory, has one entry per group.
-    writer = array_record_module.ArrayRecordWriter(str(path), "group_size:16")
-    for content in contents:
-        num_records += 1
-        num_bytes += len(content)
-        writer.write(content)
-    writer.close()
+    try:
+        with draft_of(path) as draft:
+            # To read one record its whole group is decompressed. Groups of 16 are as fast as groups
+            # of one, and the index, which readers keep in memory, has one entry per group.
+            writer = array_record_module.ArrayRecordWriter(str(draft), "group_size:16")
+            for content in contents:
+                num_records += 1
+                num_bytes += len(content)
+                writer.write(content)
+            writer.close()
+    except RuntimeError as error:
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number)) from None
+        raise
     return ShardInfo(path, num_records, num_bytes)
 
 

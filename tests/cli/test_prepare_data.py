@@ -46,16 +46,18 @@ def test_a_runner_prepares_and_says_only_what_the_local_one_does(config, tmp_pat
         (["--runner=DirectRunner"], True, "error: --runner=DirectRunner: Apache Beam is not in"),
         (["--runner=Direct"], False, "error: --runner: found Direct; did you mean DirectRunner?"),
         (["--beam_options=--x=1"], False, "error: --beam_options: found without --runner"),
+        (["--dask_scheduler=x"], True, "error: --dask_scheduler: Dask is not installed; pip in"),
+        (["--dask_scheduler=x", "--runner=DirectRunner"], False, "error: --dask_scheduler: found"),
     ],
 )
 def test_what_is_missing_for_a_runner_is_one_line(
     config, tmp_path, monkeypatch, arguments, is_missing, message
 ):
     if is_missing:
-        monkeypatch.setitem(sys.modules, "apache_beam", None)
-        for name in [
-            name for name in sys.modules if name.startswith("gshard_mt.data.prepare.beam")
-        ]:
+        ours = ("gshard_mt.data.prepare.beam", "gshard_mt.data.prepare.dask")
+        for name in [name for name in sys.modules if name.startswith(ours)]:
             monkeypatch.delitem(sys.modules, name)
+        for name in ("apache_beam", "distributed"):
+            monkeypatch.setitem(sys.modules, name, None)
     done = call("prepare_data", "--config", config, "--data_dir", tmp_path / "data", *arguments)
     assert refused(done).startswith(message)

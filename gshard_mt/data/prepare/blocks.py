@@ -1,6 +1,11 @@
-"""Blocks: a few thousand pairs of one language each, stored on disk once they are clean."""
+"""Blocks: a few thousand pairs of one language each, stored on disk once they are clean.
+
+Files are written whole: a worker that comes back after its task was given to another one replaces
+them by the same bytes.
+"""
 # SPDX-License-Identifier: Apache-2.0
 
+import io
 import pathlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -12,6 +17,7 @@ import zstandard
 from gshard_mt.data.corpora.entry import Entry, Pair
 from gshard_mt.data.corpora.readers import SCHEMES
 from gshard_mt.data.prepare.keys import ENTRY_SHIFT, KeyedPairs
+from gshard_mt.documents import draft_of
 from gshard_mt.languages import plain_tag
 
 BLOCK_PAIRS = 8192
@@ -35,7 +41,7 @@ class RawBlock(NamedTuple):
 
 
 class StoredBlock(NamedTuple):
-    """A clean block on disk: `path` with .keys.npy and .text.zst, later .drop.npy."""
+    """A clean block on disk: `path` with .keys.npy, .text.zst, later .repeat.npy, .drop.npy."""
 
     tag: str
     split: str
@@ -92,14 +98,14 @@ def write_block(
     first_id = int(block.id[0])
     path = folder / f"{block.tag}-{block.split}-{first_id:019d}"
     text = "\n".join(source + english).encode()
-    path.with_suffix(".text.zst").write_bytes(zstandard.ZstdCompressor(level=1).compress(text))
-    np.save(path.with_suffix(".keys.npy"), keys, allow_pickle=False)
+    write_file(path.with_suffix(".text.zst"), zstandard.ZstdCompressor(level=1).compress(text))
+    _write_array(path.with_suffix(".keys.npy"), keys)
     return StoredBlock(block.tag, block.split, path, len(keys), first_id)
 
 
 def read_keys(block: StoredBlock) -> np.ndarray:
     """Returns the keys of each pair, with the fields of keys.KEYS."""
-    return np.load(block.path.with_suffix(".keys.npy"), allow_pickle=False)
+    return _read_array(block.path.with_suffix(".keys.npy"))
 
 
 def read_text(block: StoredBlock) -> tuple[list[str], list[str]]:
@@ -114,11 +120,37 @@ def read_pairs(block: StoredBlock) -> KeyedPairs:
     return KeyedPairs(*read_text(block), read_keys(block))
 
 
+def write_repeats(block: StoredBlock, drop: np.ndarray) -> None:
+    """Stores a number for each pair: 0, or that the pair is a repeated one (uint8)."""
+    _write_array(block.path.with_suffix(".repeat.npy"), drop)
+
+
+def read_repeats(block: StoredBlock) -> np.ndarray:
+    """Returns what `write_repeats` stored."""
+    return _read_array(block.path.with_suffix(".repeat.npy"))
+
+
 def write_drops(block: StoredBlock, drop: np.ndarray) -> None:
     """Stores a number for each pair: 0, or why it is not a training pair (uint8)."""
-    np.save(block.path.with_suffix(".drop.npy"), drop, allow_pickle=False)
+    _write_array(block.path.with_suffix(".drop.npy"), drop)
 
 
 def read_drops(block: StoredBlock) -> np.ndarray:
     """Returns what `write_drops` stored."""
-    return np.load(block.path.with_suffix(".drop.npy"), allow_pickle=False)
+    return _read_array(block.path.with_suffix(".drop.npy"))
+
+
+def write_file(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    with draft_of(path) as draft:
+        draft.write_bytes(content)
+
+
+def _write_array(path: pathlib.Path, array: np.ndarray) -> None:
+    content = io.BytesIO()  # where the disk is full, NumPy's own error has no number
+    np.save(content, array, allow_pickle=False)
+    write_file(path, content.getvalue())
+
+
+def _read_array(path: pathlib.Path) -> np.ndarray:
+    return np.load(path, allow_pickle=False)

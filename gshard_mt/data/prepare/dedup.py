@@ -39,7 +39,7 @@ def find_duplicates_on_disk(
         for keys in blocks:
             for part, rows in deal(keys, start, bits):
                 with open(paths[part], "ab") as file:
-                    rows.tofile(file)
+                    file.write(rows.tobytes())
             start += len(keys)
         for path in paths:
             if path.exists():

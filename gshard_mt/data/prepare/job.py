@@ -64,5 +64,6 @@ class PipelineOutput(NamedTuple):
     notes: list[str]  # of the filters' calibration
 
 
-# There are two with the same output: local.run_locally and beam.pipeline.beam_pipeline.
+# There are three with the same output: local.run_locally, dask.dask_pipeline and
+# beam.pipeline.beam_pipeline.
 Pipeline = Callable[[Job], PipelineOutput]

@@ -38,7 +38,7 @@ from gshard_mt.data.prepare.selection import (
 )
 from gshard_mt.data.prepare.shards import SHARD_BLOCKS, Shard, write_blocks, write_pairs
 from gshard_mt.data.prepare.subwords import TextSample, read_samples, sample_sizes, train_models
-from gshard_mt.data.prepare.workers import Workers, run_alone
+from gshard_mt.data.prepare.workers import Workers, local_workers, run_alone
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.languages import merge_locales
 
@@ -49,22 +49,25 @@ HeldOut = dict[Split, KeyedPairs]
 
 def run_locally(job: Job) -> PipelineOutput:
     """Runs a job in `data.num_workers` processes, with a progress bar on standard error."""
-    with Workers(job.config.num_workers) as workers:
-        drops = Drops()
-        calibrations = _calibrate(job, workers)
-        languages, blocks = _clean(job, workers, calibrations, drops)
-        train = {name: blocks[name, "train"] for name in languages if (name, "train") in blocks}
-        held_out = {
-            key: join_pairs(map(read_pairs, some))
-            for key, some in blocks.items()
-            if key[1] != "train"
-        }
-        num_train = _select(job, workers, train, held_out, drops)
-        _train_vocabulary(job, workers, train, num_train)
-        references = {key: pairs.sentences() for key, pairs in held_out.items()}
-        shards = _write(job, workers, train, held_out)
-        notes = [(each.corpus, each.tag, each.notes) for each in calibrations.values()]
-        return PipelineOutput(languages, shards, references, drops, lines_of(notes))
+    with local_workers(job.config.num_workers) as workers:
+        return run_on(workers, job)
+
+
+def run_on(workers: Workers, job: Job) -> PipelineOutput:
+    """Runs a job whose tasks are those of `workers`; a task that is run again changes nothing."""
+    drops = Drops()
+    calibrations = _calibrate(job, workers)
+    languages, blocks = _clean(job, workers, calibrations, drops)
+    train = {name: blocks[name, "train"] for name in languages if (name, "train") in blocks}
+    held_out = {
+        key: join_pairs(map(read_pairs, some)) for key, some in blocks.items() if key[1] != "train"
+    }
+    num_train = _select(job, workers, train, held_out, drops)
+    _train_vocabulary(job, workers, train, num_train)
+    references = {key: pairs.sentences() for key, pairs in held_out.items()}
+    shards = _write(job, workers, train, held_out)
+    notes = [(each.corpus, each.tag, each.notes) for each in calibrations.values()]
+    return PipelineOutput(languages, shards, references, drops, lines_of(notes))
 
 
 def _calibrate(job: Job, workers: Workers) -> Calibrations:
@@ -163,7 +166,7 @@ def _train_vocabulary(
 ) -> None:
     sizes = sample_sizes(num_train, job.config)
     samples = [TextSample(train[name], num_train[name], sizes[name]) for name in train]
-    run = run_alone if workers.num > 1 else lambda function, *task: function(*task)
+    run = run_alone if workers.count() > 1 else lambda function, *task: function(*task)
     with _progress("training subwords", 1, "vocabulary") as bar:
         read = functools.partial(read_samples, samples)
         run(train_models, read, job.config, job.data_dir)

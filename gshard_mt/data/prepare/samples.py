@@ -23,7 +23,7 @@ from gshard_mt.data.cleaning.fold import hash_texts
 from gshard_mt.data.cleaning.measure import SAMPLE_PAIRS, calibrate
 from gshard_mt.data.cleaning.recognised_languages import RECOGNISED_LABELS
 from gshard_mt.data.corpora.entry import Entry
-from gshard_mt.data.prepare.blocks import RawBlock, read_blocks
+from gshard_mt.data.prepare.blocks import RawBlock, read_blocks, write_file
 from gshard_mt.documents import write_json
 from gshard_mt.languages import base_language
 
@@ -143,7 +143,7 @@ def write_sample(raw: RawBlock, folder: pathlib.Path) -> StoredSample:
     kept = [(a, b) for a, b in zip(source, english, strict=True) if a and b]
     path = folder / f"{raw.corpus}-{raw.tag}.sample.zst"
     text = "\n".join([a for a, _ in kept] + [b for _, b in kept])
-    path.write_bytes(zstandard.ZstdCompressor(level=1).compress(text.encode()))
+    write_file(path, zstandard.ZstdCompressor(level=1).compress(text.encode()))
     return StoredSample(raw.corpus, raw.tag, path)
 
 

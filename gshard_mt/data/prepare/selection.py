@@ -10,10 +10,11 @@ import numpy as np
 from gshard_mt.config.records import CleaningConfig, DataConfig
 from gshard_mt.data.prepare.blocks import (
     StoredBlock,
-    read_drops,
     read_keys,
     read_pairs,
+    read_repeats,
     write_drops,
+    write_repeats,
 )
 from gshard_mt.data.prepare.dedup import DUPLICATE, KEPT, NEAR_DUPLICATE, find_duplicates_on_disk
 from gshard_mt.data.prepare.drops import NUM_SAMPLES, DropKey, Drops, Tally
@@ -55,7 +56,7 @@ def drop_duplicates(
     drop = forgive_duplicates(drop, config)
     parts: list[Candidates] = []
     for block, part in zip(blocks, np.split(drop, ends[:-1]), strict=True):
-        write_drops(block, part)
+        write_repeats(block, part)
         parts.append(candidates(read_keys(block)[part == KEPT], seed))
         if len(parts) == _MERGE_PARTS:
             parts = [merge_candidates(parts, seed)]
@@ -109,7 +110,7 @@ def pick_held_out(
     """Returns a language's dev and test: up to `num_wanted` pairs with held-out English."""
     picked = {split: join_pairs([]) for split in num_wanted}
     for block in blocks:
-        drop = read_drops(block)
+        drop = read_repeats(block)
         for split in num_wanted:
             some = pick_pairs(block, drop, held_out[split], seed)
             if some.source:
@@ -155,19 +156,19 @@ def drop_held_out(
     Returns how many are left, and those dropped for all reasons of this file.
     """
     num_kept: Counter[int] = Counter()  # of each corpus
+    marked = []
     for block in blocks:
-        drop = mark_held_out(read_keys(block), read_drops(block), held_out, ids)
-        write_drops(block, drop)
+        drop = mark_held_out(read_keys(block), read_repeats(block), held_out, ids)
+        marked.append(drop)
         num_kept[block.corpus] += int(np.sum(drop == KEPT))
     drops, num_pairs = Drops(), 0
     num_before: Counter[int] = Counter()
-    for block in blocks:
-        drop, corpus = read_drops(block), block.corpus
-        if corpus in most:
+    for block, drop in zip(blocks, marked, strict=True):
+        if (corpus := block.corpus) in most:
             counts = num_before[corpus], num_kept[corpus]
             num_before[corpus] += int(np.sum(drop == KEPT))
             drop = mark_surplus(drop, *counts, most[corpus])
-            write_drops(block, drop)
+        write_drops(block, drop)
         count_drops(language, block, drop, drops)
         num_pairs += int(np.sum(drop == KEPT))
     return num_pairs, drops

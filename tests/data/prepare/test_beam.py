@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import random
-from typing import Any
 
 import pytest
 
@@ -23,56 +22,8 @@ from gshard_mt.data.prepare.prepare import prepare
 from gshard_mt.data.prepare.selection import choose
 from gshard_mt.data.prepare.subwords import sample_rows, sample_sizes
 from gshard_mt.errors import ConfigError, DataError, UserError
-from tests.making.made_up import english_sentences, translated, write_made_up, write_recipe
+from tests.making.made_up import files_of, write_lines, write_made_up, write_recipe, write_troubled
 from tests.making.phrases import NUM_SENTENCES, sentence
-
-
-def _files(folder: pathlib.Path) -> dict[str, bytes]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def _lines(language: str, sentences: list[str]) -> list[str]:
-    return [f"{translated(sentence, language)}\t{sentence}" for sentence in sentences]
-
-
-def _write(path: pathlib.Path, lines: list[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-
-
-def _write_troubled(folder: pathlib.Path) -> DataConfig:
-    """Writes text with all that a pipeline has to deal with.
-
-    Duplicates, near duplicates, dirt, overlap with held-out text, a ready-made test set, locales,
-    one file named twice, a language with a test set alone and one of which nothing is left.
-    """
-    config = write_made_up(folder)
-    english = english_sentences()
-    dirt = ["\tno source", "same same\tsame same", "ja {a}\tyes {b}", "x" * 2000 + "\tlong"]
-    dirt += ["a b\t" + "word " * 60]
-    numbers = [f"Zimmer {n} ist hübsch heute\tRoom {n} is nice today" for n in (1, 2, 3, 22)]
-    german = _lines("de", english)
-    random.Random(0).shuffle(german)
-    _write(folder / "de.tsv", german[:200] + dirt + german[:50] + numbers)
-    _write(folder / "de_more.tsv", [line.upper() for line in german[:30]] + german[150:] + dirt)
-    _write(folder / "lb.tsv", _lines("lb", english[:60]) + dirt[:2])
-    # English that French doesn't have: German has more of the held-out text than it needs.
-    _write(folder / "es.tsv", _lines("lb", english[250:330]))
-    _write(folder / "it.tsv", ["uno due\tone two"])
-    _write(folder / "pt.tsv", ["same\tsame"])
-    _write(folder / "fr_test.tsv", [*_lines("fr", english[3:9]), "un deux\tone two", "\tempty"])
-    (folder / "mine.txt").write_text(english[60].upper() + "!\n")
-    corpora = [("de", "de.tsv", "train"), ("de-AT", "de_more.tsv", "train")]
-    corpora += [("de-CH", "de.tsv", "train"), ("fr", "fr.tsv", "train")]
-    corpora += [("fra", "fr_test.tsv", "test"), ("lb", "lb.tsv", "train")]
-    corpora += [("es", "es.tsv", "train"), ("it", "it.tsv", "test"), ("pt", "pt.tsv", "train")]
-    tables: list[dict[str, Any]] = [
-        {"language": language, "source": f"tsv:{file}", "split": split, "license": "x"}
-        for language, file, split in corpora
-    ]
-    tables[1] |= {"max_pairs": 60, "weight": 2}
-    write_recipe(folder, tables)
-    return dataclasses.replace(config, keep_out=str(folder / "mine.txt"))
 
 
 @pytest.fixture
@@ -88,14 +39,14 @@ def _prepare_both(config: DataConfig, folder: pathlib.Path) -> tuple[dict, dict]
     config = dataclasses.replace(config, num_workers=1)
     manifest, _ = prepare(config, folder / "local")
     prepare(config, folder / "beam", beam_pipeline("DirectRunner"))
-    local, beam = _files(folder / "local"), _files(folder / "beam")
+    local, beam = files_of(folder / "local"), files_of(folder / "beam")
     assert list(local) == list(beam)
     assert not [name for name in local if local[name] != beam[name]]
     return manifest, local
 
 
 def test_beam_writes_the_same_bytes_as_the_local_pipeline(tmp_path, small_parts):
-    manifest, files = _prepare_both(_write_troubled(tmp_path), tmp_path)
+    manifest, files = _prepare_both(write_troubled(tmp_path), tmp_path)
     # The text has all kinds of trouble and many parts; otherwise equality would prove little.
     drops = manifest["pairs"]["de-en"]["drops"]
     expected = {"duplicate", "near_duplicate", "held_out", "empty", "copied", "row_length"}
@@ -121,13 +72,13 @@ def _write_mixed_languages(folder: pathlib.Path) -> DataConfig:
     for language in ("de", "fo"):
         some = lines(language, 0, 150) + planted + swapped
         random.Random(0).shuffle(some)
-        _write(folder / f"{language}.tsv", some)
+        write_lines(folder / f"{language}.tsv", some)
     rows = []  # of two tags by turns
     for russian, german in zip(lines("ru", 4, 90), lines("de", 5, 70) + planted[:20], strict=True):
         for language, line in (("ru", russian), ("de", german)):
             source, english = line.split("\t")
             rows.append(json.dumps({"translation": {language: source, "en": english}}))
-    _write(folder / "rows.jsonl", rows)
+    write_lines(folder / "rows.jsonl", rows)
     sources = [("de", "tsv:de.tsv"), ("fo", "tsv:fo.tsv"), ("*", "jsonl:rows.jsonl")]
     corpora = [{"language": each, "source": path, "license": "x"} for each, path in sources]
     return dataclasses.replace(
@@ -154,7 +105,7 @@ def test_beam_writes_the_same_bytes_with_identification(prepared, tmp_path, smal
 
 @pytest.mark.soak  # what these settings change is code that both pipelines share
 def test_beam_writes_the_same_bytes_with_other_settings(tmp_path, small_parts):
-    config = _write_troubled(tmp_path)
+    config = write_troubled(tmp_path)
     config.cleaning = CleaningConfig(near_duplicates=False)
     _prepare_both(
         dataclasses.replace(

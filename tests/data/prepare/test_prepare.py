@@ -4,7 +4,6 @@
 import dataclasses
 import errno
 import json
-import pathlib
 import re
 import signal
 import subprocess
@@ -22,7 +21,7 @@ from gshard_mt.data.prepare.subwords import train_models, with_capitals
 from gshard_mt.data.prepared import open_prepared
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.errors import ConfigError, DataError
-from tests.making.made_up import translated, write_made_up, write_recipe
+from tests.making.made_up import files_of, translated, write_made_up, write_recipe
 from tests.making.phrases import sentence
 
 
@@ -33,11 +32,6 @@ def _decoded(prepared, pair, split):
         (tokenizer.source.decode(record.source.tolist()), tokenizer.decode_target(record.target))
         for record in reader.read(range(len(reader)))
     ]
-
-
-def _files(folder: pathlib.Path) -> dict[str, bytes]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_held_out_text_is_in_no_training_pair_of_any_language(prepared):
@@ -92,15 +86,15 @@ def test_tfds_opens_a_pair(prepared):
 
 def test_two_preparations_are_the_same_byte_for_byte(prepared, config, tmp_path):
     prepare(config, tmp_path / "again")
-    assert _files(tmp_path / "again") == _files(prepared.directory)
+    assert files_of(tmp_path / "again") == files_of(prepared.directory)
 
 
 def test_a_finished_directory_is_left_as_it_is(config, tmp_path):
     first, was_there = prepare(config, tmp_path)
-    before = _files(tmp_path)
+    before = files_of(tmp_path)
     second, is_there = prepare(dataclasses.replace(config, temperature=7.0), tmp_path)
     assert (was_there, is_there) == (False, True)
-    assert first == second and before == _files(tmp_path)
+    assert first == second and before == files_of(tmp_path)
     with pytest.raises(DataError, match=r"data.num_dev 15 -> 3.*another --data_dir"):
         prepare(dataclasses.replace(config, num_dev=3), tmp_path)
 
@@ -113,14 +107,14 @@ def test_an_unfinished_directory_is_made_anew(config, prepared, tmp_path):
     with pytest.raises(DataError, match="not finished"):
         open_prepared(tmp_path)
     prepare(config, tmp_path)
-    assert _files(tmp_path) == _files(prepared.directory)
+    assert files_of(tmp_path) == files_of(prepared.directory)
 
 
 def test_a_foreign_directory_is_never_touched(config, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(DataError, match="thesis.txt.*another --data_dir"):
         prepare(config, tmp_path)
-    assert list(_files(tmp_path)) == ["thesis.txt"]
+    assert list(files_of(tmp_path)) == ["thesis.txt"]
 
 
 def test_another_format_version_is_refused(prepared, tmp_path):
@@ -276,7 +270,7 @@ def test_what_is_kept_out_is_in_no_training_pair(tmp_path):
 
 def test_the_same_comes_out_of_any_number_of_workers(prepared, config, tmp_path):
     prepare(dataclasses.replace(config, num_workers=2), tmp_path / "data")
-    assert _files(tmp_path / "data") == _files(prepared.directory)
+    assert files_of(tmp_path / "data") == files_of(prepared.directory)
 
 
 def test_a_preparation_that_was_killed_starts_clean(prepared, config, tmp_path):
@@ -295,7 +289,7 @@ def test_a_preparation_that_was_killed_starts_clean(prepared, config, tmp_path):
     with pytest.raises(DataError, match="not finished"):
         open_prepared(tmp_path / "data")
     prepare(config, tmp_path / "data")
-    assert _files(tmp_path / "data") == _files(prepared.directory)
+    assert files_of(tmp_path / "data") == files_of(prepared.directory)
 
 
 def test_a_full_disk_is_one_line_and_leaves_nothing_finished(config, tmp_path, monkeypatch):
@@ -305,7 +299,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_finished(config, tmp_path, m
     monkeypatch.setattr(clean_rows, "write_block", no_space)
     with pytest.raises(DataError, match="No space left on device; free about"):
         prepare(config, tmp_path / "data")
-    assert sorted(_files(tmp_path / "data")) == ["manifest.json"]
+    assert sorted(files_of(tmp_path / "data")) == ["manifest.json"]
     with pytest.raises(DataError, match="not finished"):
         open_prepared(tmp_path / "data")
 
