@@ -18,8 +18,9 @@ from gshard_mt.cli import flags as cli_flags
 _TOPOLOGY = flags.DEFINE_string(
     "topology",
     None,
-    "TPU generation and grid of chips, e.g. v3:32x32, v4:4x4x8, v5p:4x4x8, v5e:4x4 or v6e:4x4; or "
-    "a number of CPU devices, e.g. cpu:8.",
+    "TPU generation and grid of chips, e.g. v3:32x32, v4:4x4x8, v5p:4x4x8, v5e:4x4 or v6e:4x4; "
+    "or a number of CPU devices, e.g. cpu:8. With config.mesh.dcn_data=2, that of each "
+    "of two slices.",
     required=True,
 )
 _JSON = flags.DEFINE_bool("json", False, "Print one JSON object instead of text.")
@@ -35,7 +36,7 @@ def main() -> None:
     from gshard_mt.plan.table import as_json, as_lines
     from gshard_mt.plan.topology import has_compiler, parse_topology
 
-    topology = parse_topology(_TOPOLOGY.value)
+    topology = parse_topology(_TOPOLOGY.value, config.mesh.dcn_data)
     plan = make_plan(config, topology, topology.platform == "cpu" or has_compiler())
     if _JSON.value:
         print(json.dumps(as_json(plan)))

@@ -14,7 +14,7 @@ from gshard_mt.routing.strategies import DROPLESS, STRATEGIES
 _AUGMENTATION = [
     key for key, each in KEYS.items() if key.startswith("data.augmentation.") and each.type is float
 ]
-_AXES = ("data", "expert", "model", "stage")
+_AXES = ("data", "expert", "model", "stage", "dcn_data")
 
 # A rule: the key it blames, whether it holds, and what would be accepted.
 Rules = Iterator[tuple[str, bool, str]]

@@ -278,17 +278,23 @@ class MeshConfig:
     model: int = option(1, "devices that share hidden units and attention heads", _AXIS_SIZE)
     shard_parameters: bool = option(False, "split parameters and optimizer state over data, expert")
     stage: int = option(1, "pipeline stages, each with some of a dense model's layers", at_least(1))
+    dcn_data: int = option(
+        1,
+        "slices that share the batch over a slow network; each has all experts",
+        at_least(1),
+    )
     num_cpu_devices: int = option(
         0, "simulated CPU devices per process", at_least(1).or_value(0, "use the real devices")
     )
 
-    def shape(self) -> tuple[int, int, int, int]:
-        """Returns the sizes asked for: data, expert, model, stage."""
-        return self.data, self.expert, self.model, self.stage
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """Returns the sizes asked for: data, expert, model, stage, dcn_data."""
+        return self.data, self.expert, self.model, self.stage, self.dcn_data
 
     def decoding_shape(self) -> tuple[int, int, int]:
-        """Returns the same devices as a grid without stages, which translation does not have."""
-        return self.data * self.stage if self.data > 0 else self.data, self.expert, self.model
+        """Returns the same devices as a grid without stages and slices, as translation needs it."""
+        data = self.data * self.stage * self.dcn_data if self.data > 0 else self.data
+        return data, self.expert, self.model
 
 
 @dataclass(slots=True)

@@ -29,15 +29,16 @@ ALPHABET = {
     "P": "depth: blocks of a stack",
 }
 
-# The devices form a grid with these axes. The batch is split over `data` and `expert`, experts
-# over `expert`, and every wide layer over `model`. Devices along `stage` hold a part of the depth
-# each; a mesh has this axis only for a pipeline.
-MESH_AXES = ("stage", "data", "expert", "model")
+# The devices form a grid with these axes. The batch is split over `dcn_data`, `data` and `expert`,
+# experts over `expert`, and every wide layer over `model`. Devices along `stage` hold a part of the
+# depth each; a mesh has this axis only for a pipeline. `dcn_data` numbers the slices, which a slow
+# network joins, and a mesh has it only for several; no parameter is split over it.
+MESH_AXES = ("stage", "dcn_data", "data", "expert", "model")
 
 # Letter -> the mesh axes it claims. A letter that is not listed is never split.
 RULES = {
-    "B": ("data", "expert"),
-    "G": ("data", "expert"),
+    "B": ("dcn_data", "data", "expert"),
+    "G": ("dcn_data", "data", "expert"),
     "E": ("expert",),
     "H": ("model",),
     "N": ("model",),
@@ -45,7 +46,8 @@ RULES = {
 }
 
 # With `mesh.shard_parameters` parameters and optimizer state are stored by this table instead: the
-# devices that share the batch share every matrix too, and hold all of it only while they use it.
+# devices of a slice that share the batch share every matrix too, and hold all of it only while they
+# use it.
 # The experts' matrices are split by expert first.
 PARAMETER_RULES = RULES | {"M": ("data", "expert")}
 

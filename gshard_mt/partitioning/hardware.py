@@ -14,19 +14,21 @@ class Chip(NamedTuple):
     link_bytes_per_second: float  # of one link to a neighbour, one way
     torus_axes: int  # with two links each; 0 is a switch with one link
     devices: int = 1
+    dcn_bytes_per_second: float | None = None  # between slices, one way; None if not published
 
 
 _GIB = float(1 << 30)
 
 # By prefix of `device_kind`. From the vendors' data sheets; the links of TPU v3 from Jouppi
-# et al. 2020, "A domain-specific supercomputer for training deep neural networks".
+# et al. 2020, "A domain-specific supercomputer for training deep neural networks". Of the data
+# center network v5e and v6e have a 256th of what a pod has (6.4 and 25.6 Tbit/s).
 CHIPS = {
     "TPU v2": Chip("TPU v2", 46e12, 16 * _GIB, 700e9, 62e9, 2, devices=2),
     "TPU v3": Chip("TPU v3", 123e12, 32 * _GIB, 900e9, 82e9, 2, devices=2),
     "TPU v4": Chip("TPU v4", 275e12, 32 * _GIB, 1228e9, 50e9, 3),
-    "TPU v5 lite": Chip("TPU v5e", 197e12, 16 * _GIB, 819e9, 50e9, 2),
-    "TPU v5": Chip("TPU v5p", 459e12, 95 * _GIB, 2765e9, 100e9, 3),
-    "TPU v6 lite": Chip("TPU v6e", 918e12, 32 * _GIB, 1640e9, 112e9, 2),
+    "TPU v5 lite": Chip("TPU v5e", 197e12, 16 * _GIB, 819e9, 50e9, 2, 1, 3.125e9),
+    "TPU v5": Chip("TPU v5p", 459e12, 95 * _GIB, 2765e9, 100e9, 3, 1, 6.25e9),
+    "TPU v6 lite": Chip("TPU v6e", 918e12, 32 * _GIB, 1640e9, 112e9, 2, 1, 12.5e9),
     "NVIDIA A100": Chip("NVIDIA A100", 312e12, 80 * _GIB, 2039e9, 300e9, 0),
     "NVIDIA H100": Chip("NVIDIA H100", 989e12, 80 * _GIB, 3350e9, 450e9, 0),
     "NVIDIA H200": Chip("NVIDIA H200", 989e12, 141 * _GIB, 4800e9, 450e9, 0),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from gshard_mt.errors import ConfigError
@@ -34,16 +35,18 @@ def simulate_cpu_devices(num_cpu_devices: int) -> None:
 
 
 def solve_shape(
-    data: int, expert: int, model: int, num_devices: int, stage: int = 1
+    data: int, expert: int, model: int, num_devices: int, stage: int = 1, dcn_data: int = 1
 ) -> dict[str, int]:
     """Returns the size of each mesh axis; -1 takes the remaining devices.
 
-    The axis `stage` exists only if it has more than one part. Touches no device. ConfigError unless
-    every device is used.
+    The axes `stage` and `dcn_data` exist only if they have more than one part. Touches no device.
+    ConfigError unless every device is used.
     """
-    asked: dict[str, int] = dict(zip(MESH_AXES, (stage, data, expert, model), strict=True))
-    if stage == 1:
-        del asked["stage"]
+    sizes = (stage, dcn_data, data, expert, model)
+    asked: dict[str, int] = dict(zip(MESH_AXES, sizes, strict=True))
+    for name in ("stage", "dcn_data"):
+        if asked[name] == 1:
+            del asked[name]
     known = max(1, math.prod(size for size in asked.values() if size != -1))
     shape = {key: num_devices // known if size == -1 else size for key, size in asked.items()}
     if math.prod(shape.values()) != num_devices:
@@ -60,20 +63,47 @@ def build_mesh(
     expert: int,
     model: int = 1,
     stage: int = 1,
+    dcn_data: int = 1,
     devices: Sequence[Any] | None = None,
 ) -> Mesh:
     """Returns the (data, expert, model) mesh over `devices`, by default those of all processes.
 
-    With stages it is a (stage, data, expert, model) mesh.
+    With stages it has the axis `stage` too, and with slices `dcn_data`, along which each slice is a
+    mesh of its own: JAX's hybrid mesh. Raises ConfigError unless there are `dcn_data` slices.
     """
     devices = jax.devices() if devices is None else devices
-    shape = solve_shape(data, expert, model, len(devices), stage)
-    return jax.make_mesh(
-        tuple(shape.values()),
-        tuple(shape),
-        axis_types=(AxisType.Auto,) * len(shape),  # the default is Explicit since jax 0.9
-        devices=devices,
-    )
+    shape = solve_shape(data, expert, model, len(devices), stage, dcn_data)
+    of_slice = {name: size for name, size in shape.items() if name != "dcn_data"}
+    grids = [
+        jax.make_mesh(
+            tuple(of_slice.values()),
+            tuple(of_slice),
+            axis_types=(AxisType.Auto,) * len(of_slice),  # the default is Explicit since jax 0.9
+            devices=each,
+        )
+        for each in _split_slices(devices, dcn_data)
+    ]
+    if dcn_data == 1:
+        return grids[0]
+    grid = np.stack([each.devices for each in grids], tuple(shape).index("dcn_data"))
+    return Mesh(grid, tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
+
+
+def _split_slices(devices: Sequence[Any], num_slices: int) -> list[list[Any]]:
+    """Returns the devices of each slice; of CPU devices, which know none, equal parts in order."""
+    if not hasattr(devices[0], "slice_index"):
+        return np.reshape(np.array(devices, object), (num_slices, -1)).tolist()
+    slices: dict[int, list[Any]] = {}
+    for device in devices:
+        slices.setdefault(device.slice_index, []).append(device)
+    sizes = {len(each) for each in slices.values()}
+    if len(slices) != num_slices or len(sizes) > 1:
+        of = f" of unequal sizes {sorted(sizes)}" if len(sizes) > 1 else ""
+        raise ConfigError(
+            f"config.mesh.dcn_data: found {num_slices}, accepted: {len(slices)}, the number of "
+            f"slices that these devices form{of}"
+        )
+    return [slices[index] for index in sorted(slices)]
 
 
 def peak_flops(mesh: Mesh) -> float:

@@ -65,7 +65,7 @@ def least_traffic(
 
 
 def estimate_traffic(config: Config, blueprint: Blueprint) -> dict[str, float]:
-    """Estimates the bytes that a device receives in a step, by kind of collective.
+    """Estimates the bytes that a device receives in a step from its slice, by kind of collective.
 
     An MoE layer has two all-to-alls of its expert slots, two more in the backward pass, and two
     more if it is recomputed. Gradients of replicated parameters are all-reduced. With
@@ -73,6 +73,7 @@ def estimate_traffic(config: Config, blueprint: Blueprint) -> dict[str, float]:
     """
     moe, dtype, mesh = config.model.moe, config.model.dtype, blueprint.mesh.shape
     found: dict[str, float] = {}
+    num_slices = mesh.get("dcn_data", 1)
     shares = mesh["data"] * mesh["expert"]
     if shares > 1:
         common = 0.0
@@ -96,9 +97,23 @@ def estimate_traffic(config: Config, blueprint: Blueprint) -> dict[str, float]:
         num_times = 6 if config.model.remat == "full" else 4
         for side, is_decoder in (("source", False), ("target", True)):
             length = getattr(config.data, f"{side}_length")
-            groups = config.train.batch_rows * length / moe.group_size / shares
+            groups = config.train.batch_rows * length / moe.group_size / shares / num_slices
             slots = groups * moe.num_experts * capacity
             size = slots * config.model.model_dim * jnp.dtype(dtype).itemsize
             layers = config.model.layers_of(is_decoder) // 2  # with experts
             found["all-to-all"] = found.get("all-to-all", 0.0) + num_times * layers * size
     return found
+
+
+def estimate_dcn_traffic(blueprint: Blueprint) -> dict[str, float]:
+    """Estimates the bytes that a device sends to other slices in a step, by kind of collective.
+
+    The slices all-reduce the gradients of all parameters; the devices of a slice share that work.
+    """
+    mesh = blueprint.mesh
+    num_slices = mesh.shape.get("dcn_data", 1)
+    if num_slices == 1:
+        return {}
+    gradients = 4.0 * sum(leaf.size for leaf in jax.tree.leaves(blueprint.params))
+    share = gradients / (mesh.size // num_slices)
+    return {"all-reduce": 2.0 * (num_slices - 1) / num_slices * share}

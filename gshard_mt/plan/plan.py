@@ -22,11 +22,13 @@ from gshard_mt.partitioning.mesh import build_mesh, simulate_cpu_devices
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.plan.estimates import (
     bytes_per_device,
+    estimate_dcn_traffic,
     estimate_temporaries,
     estimate_traffic,
     least_traffic,
 )
 from gshard_mt.plan.flops import count_flops
+from gshard_mt.plan.groups import slice_of_devices
 from gshard_mt.plan.program import read_traffic
 from gshard_mt.plan.roofline import Roofline, roofline
 from gshard_mt.plan.topology import Topology, chip_of
@@ -44,7 +46,8 @@ _UNITS = {"M": 2.0**20, "G": 2.0**30}
 class StepPlan:
     """What one training step takes. Bytes, FLOPs and collectives are per device and step."""
 
-    topology: str
+    topology: str  # of each slice
+    slices: int
     chip: str | None
     devices: int
     mesh: dict[str, int]
@@ -59,8 +62,9 @@ class StepPlan:
     memory_bytes: float | None  # of the device; None if unknown
     flops: float  # matrix products in the program
     model_flops: float  # matrix products that the model needs
-    collective_bytes: dict[str, float] = field(default_factory=dict)
+    collective_bytes: dict[str, float] = field(default_factory=dict)  # inside a slice
     collective_instructions: dict[str, int] = field(default_factory=dict)
+    dcn_bytes: dict[str, float] = field(default_factory=dict)  # sent to other slices
     trace_seconds: float
     compile_seconds: float | None = None  # None: not compiled
     roofline: Roofline | None = None
@@ -97,14 +101,15 @@ def make_plan(config: Config, topology: Topology, is_compiled: bool) -> StepPlan
     with jax.set_mesh(mesh):
         plan, blueprint, traced = _trace(config, topology.name, chip, mesh)
         if is_compiled:
-            _add_compiled(plan, traced)
+            _add_compiled(plan, traced, slice_of_devices(mesh) if is_simulated else [])
         else:
             _add_estimates(plan, config, blueprint)
     if chip and not plan.does_not_fit:
         touched = least_traffic(
             config, plan.parameter_bytes, plan.optimizer_bytes, plan.temporary_bytes
         )
-        plan.roofline = roofline(chip, topology.grid, plan.flops, touched, plan.collective_bytes)
+        moved = (plan.collective_bytes, sum(plan.dcn_bytes.values()))
+        plan.roofline = roofline(chip, topology.grid, plan.flops, touched, *moved)
         plan.estimated.append("roofline")
     return plan
 
@@ -125,6 +130,7 @@ def _trace(
     total, active = count_parameters(blueprint)
     plan = StepPlan(
         topology=topology,
+        slices=config.mesh.dcn_data,
         chip=chip.name if chip else None,
         devices=num_devices,
         mesh=dict(mesh.shape),
@@ -142,8 +148,11 @@ def _trace(
     return plan, blueprint, traced
 
 
-def _add_compiled(plan: StepPlan, traced: Any) -> None:
-    """Compiles the step and adds memory and collectives as the compiler reports them."""
+def _add_compiled(plan: StepPlan, traced: Any, slices: list[int]) -> None:
+    """Compiles the step and adds memory and collectives as the compiler reports them.
+
+    `slices` has the slice of each device where the compiler doesn't know of slices.
+    """
     start = time.monotonic()
     try:
         compiled = traced.lower().compile()
@@ -159,16 +168,20 @@ def _add_compiled(plan: StepPlan, traced: Any) -> None:
     kept = memory.output_size_in_bytes - memory.alias_size_in_bytes
     plan.temporary_bytes = float(memory.temp_size_in_bytes + max(0, kept))
     plan.program_bytes = float(memory.generated_code_size_in_bytes)
-    for kind, traffic in read_traffic(compiled.as_text()).items():
-        plan.collective_bytes[kind] = traffic.bytes
-        plan.collective_instructions[kind] = traffic.instructions
+    for kind, traffic in read_traffic(compiled.as_text(), slices).items():
+        if traffic.bytes:
+            plan.collective_bytes[kind] = traffic.bytes
+            plan.collective_instructions[kind] = traffic.instructions
+        if traffic.dcn_bytes:
+            plan.dcn_bytes[kind] = traffic.dcn_bytes
 
 
 def _add_estimates(plan: StepPlan, config: Config, blueprint: Blueprint) -> None:
     """Adds estimates of memory and collectives for a step that is not compiled."""
     plan.temporary_bytes = estimate_temporaries(config, plan.parameter_bytes, plan.devices)
     plan.collective_bytes = estimate_traffic(config, blueprint)
-    plan.estimated += ["temporary_bytes", "program_bytes", "collective_bytes"]
+    plan.dcn_bytes = estimate_dcn_traffic(blueprint)
+    plan.estimated += ["temporary_bytes", "program_bytes", "collective_bytes", "dcn_bytes"]
 
 
 def _needed(message: str) -> float:

@@ -4,7 +4,12 @@
 import math
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import numpy as np
+
+from gshard_mt.plan.groups import read_groups
 
 COLLECTIVES = (
     "all-to-all",
@@ -25,6 +30,8 @@ _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _LOOP = re.compile(r"condition=%?([\w.$-]+), body=%?([\w.$-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _LIMIT = re.compile(r"constant\((\d+)\)")
+# A program for TPUs leaves the exchange between slices to the hosts.
+_HOST_SEND = re.compile(r'xla_megascale_runtime".*_xla_host_transfer_rendezvous="([a-z-]+)[."]')
 
 
 class Traffic(NamedTuple):
@@ -32,32 +39,62 @@ class Traffic(NamedTuple):
 
     instructions: int  # in the program's text, at least _MIN_BYTES each
     bytes: float  # of results on one device, all loop iterations included
+    dcn_bytes: float  # that one device sends to other slices
 
 
-def read_traffic(text: str) -> dict[str, Traffic]:
+def read_traffic(text: str, slices: Sequence[int] = ()) -> dict[str, Traffic]:
     """Returns the collectives of a compiled program (its HLO text), by kind.
 
     The body of a loop counts once per iteration, by the trip count in the text (XLA's own cost
     analysis counts it once). A loop of unknown length counts once.
+
+    `slices` has the slice of each device in the order of the mesh, for a program that is unaware of
+    slices; a collective over several of them is taken to exchange between slices only what it has
+    to, shared by the devices of each. A program for TPUs says what it sends.
     """
     computations, entry = _split(text)
     times = _times(computations, entry)
     instructions: dict[str, int] = defaultdict(int)
     moved: dict[str, float] = defaultdict(float)
+    sent: dict[str, float] = defaultdict(float)
     for name, lines in computations.items():
         for line in lines:
             match = _OPERATION.match(line)
             if not match:
                 continue
             kind = match[2].removesuffix("-start")
+            if kind == "send" and (to_host := _HOST_SEND.search(line)):
+                size = _num_bytes(match[1].split(" u32[]")[0])
+                sent[to_host[1].removesuffix("-start")] += size * times[name]
             if kind not in COLLECTIVES or not times[name]:
                 continue
             size = _num_bytes(match[1])
             if match[2].endswith("-start"):  # its result includes the operand
                 size /= 2
-            moved[kind] += size * times[name]
-            instructions[kind] += size >= _MIN_BYTES
-    return {kind: Traffic(instructions[kind], moved[kind]) for kind in COLLECTIVES if moved[kind]}
+            share_sent, stays = _crossing(kind, line, slices) if slices else (0.0, True)
+            sent[kind] += size * share_sent * times[name]
+            if stays:
+                moved[kind] += size * times[name]
+                instructions[kind] += size >= _MIN_BYTES
+    kinds = sorted(kind for kind in {*moved, *sent} if moved[kind] or sent[kind])
+    return {kind: Traffic(instructions[kind], moved[kind], sent[kind]) for kind in kinds}
+
+
+def _crossing(kind: str, line: str, slices: Sequence[int]) -> tuple[float, bool]:
+    """Returns what a device sends to other slices, as a share of its result, and if any stays."""
+    groups = np.array(slices)[read_groups(line, len(slices))]
+    if kind == "collective-permute":
+        crosses = groups[:, 0] != groups[:, 1]
+        return float(crosses.sum()) / len(slices), not crosses.all()
+    joined = len(np.unique(groups[0]))
+    own = groups.shape[1] / joined  # of a group, in each slice
+    others = {
+        "all-reduce": 2 * (joined - 1) / joined / own,
+        "all-gather": (joined - 1) / joined / own,
+        "reduce-scatter": joined - 1,
+        "all-to-all": (joined - 1) / joined,
+    }
+    return others[kind], own > 1 or joined == 1
 
 
 def _split(text: str) -> tuple[dict[str, list[str]], str]:

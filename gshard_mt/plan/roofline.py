@@ -12,7 +12,7 @@ class Roofline(NamedTuple):
 
     compute_seconds: float
     memory_seconds: float
-    communication_seconds: dict[str, float]  # by kind of collective
+    communication_seconds: dict[str, float]  # by kind of collective; dcn: between slices
 
     @property
     def step_seconds(self) -> float:
@@ -36,12 +36,19 @@ def roofline(
     flops: float,
     memory_bytes: float,
     collectives: Mapping[str, float],
+    dcn_bytes: float = 0.0,
 ) -> Roofline:
-    """Returns the times of one device's FLOPs, memory bytes, and bytes by kind of collective."""
+    """Returns the times of one device's FLOPs, memory bytes, and bytes by kind of collective.
+
+    Those of `dcn_bytes`, which it sends to other slices, are left out where the rate isn't known.
+    """
+    moved = {kind: collective_seconds(kind, size, chip, grid) for kind, size in collectives.items()}
+    if dcn_bytes and chip.dcn_bytes_per_second:
+        moved["dcn"] = dcn_bytes * chip.devices / chip.dcn_bytes_per_second
     return Roofline(
         flops * chip.devices / chip.flops_per_second,
         memory_bytes * chip.devices / chip.memory_bytes_per_second,
-        {kind: collective_seconds(kind, size, chip, grid) for kind, size in collectives.items()},
+        moved,
     )
 
 

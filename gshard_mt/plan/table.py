@@ -28,10 +28,11 @@ def as_lines(plan: StepPlan, config: Config) -> list[str]:
         return "~" if name in plan.estimated else ""
 
     chip = f" of {plan.chip}" if plan.chip else ""
+    slices = f"{plan.slices} slices of " if plan.slices > 1 else ""
     grid = " x ".join(f"{name}={size}" for name, size in plan.mesh.items())
     tokens = f"{plan.source_tokens:,} source and {plan.target_tokens:,} target tokens"
     lines = [
-        f"topology    {plan.topology}: {plan.devices:,} devices{chip}, mesh {grid}",
+        f"topology    {slices}{plan.topology}: {plan.devices:,} devices{chip}, mesh {grid}",
         f"parameters  {plan.parameters:,} ({plan.active_parameters:,} active per token)",
         f"batch       {config.train.batch_rows:,} rows: {tokens}",
         "memory of each device",
@@ -53,8 +54,15 @@ def as_lines(plan: StepPlan, config: Config) -> list[str]:
         number = plan.collective_instructions.get(kind)
         times = f" ({number} in the program)" if number is not None else ""
         lines.append(f"  {kind:<12} {about('collective_bytes')}{size / 1e6:,.1f} MB{times}")
+    if plan.slices > 1:
+        lines.append("sent by each device to other slices, over the slow network (dcn)")
+    for kind, size in sorted(plan.dcn_bytes.items()):
+        lines.append(f"  {kind:<12} {about('dcn_bytes')}{size / 1e6:,.1f} MB")
     if plan.compile_seconds is None:
-        lines.append("compiled     not; pip install 'gshard-mt[tpu]' has the compiler")
+        lines.append(
+            "compiled     not; pip install 'gshard-mt[tpu]' has the compiler, whose temporaries "
+            "are down to half of these for the paper's models"
+        )
     else:
         lines.append(f"compiled     in {plan.trace_seconds + plan.compile_seconds:.1f} s")
     if line := plan.roofline:

@@ -21,6 +21,8 @@ GENERATIONS = {
     "v5p": "TPU v5",
     "v6e": "TPU v6 lite",
 }
+# What libtpu is to be told to have JAX's devices: both cores of a TPU v4 chip are one.
+_LIBTPU_OPTIONS = {"v4": {"chip_config_name": "megacore"}}
 MAX_CPU_DEVICES = 1024
 
 # libtpu is also a driver: without these it would look for a TPU host, and lock out other users.
@@ -36,13 +38,14 @@ _NAME = re.compile(r"(cpu):(\d+)|(v\d\w?):(\d+(?:x\d+){1,2})")
 
 
 class Topology(NamedTuple):
-    """Devices in a grid of chips."""
+    """Devices in a grid of chips, or in several such slices that a slow network joins."""
 
     name: str
     platform: str  # tpu | cpu
-    grid: tuple[int, ...]  # of chips
-    num_devices: int
+    grid: tuple[int, ...]  # of a slice's chips
+    num_devices: int  # of all slices
     chip: Chip | None  # None for a CPU
+    num_slices: int = 1
 
     def devices(self) -> Sequence[Any]:
         """Returns the devices for XLA to compile for. Raises ConfigError if XLA knows none."""
@@ -55,14 +58,17 @@ class Topology(NamedTuple):
         from jax.experimental import topologies
 
         try:
-            found = topologies.get_topology_desc(platform="tpu", topology_name=self.name)
+            options: dict[str, Any] = dict(_LIBTPU_OPTIONS.get(self.name.split(":")[0], {}))
+            if self.num_slices > 1:
+                options["num_slices"] = self.num_slices
+            found = topologies.get_topology_desc(self.name, "tpu", **options)
         except Exception as error:
             raise ConfigError(f"--topology: found {self.name!r}: {in_one_line(error)}") from None
         return found.devices
 
 
-def parse_topology(name: str) -> Topology:
-    """Returns the topology of a name. Raises ConfigError with the names accepted."""
+def parse_topology(name: str, num_slices: int = 1) -> Topology:
+    """Returns the topology of slices with this name. Raises ConfigError with the names accepted."""
     match = _NAME.fullmatch(name)
     if not match or (match[3] and match[3] not in GENERATIONS):
         raise ConfigError(
@@ -71,9 +77,10 @@ def parse_topology(name: str) -> Topology:
         )
     if match[1]:
         number = int(match[2])
-        if not 1 <= number <= MAX_CPU_DEVICES:
-            raise ConfigError(f"--topology: found {name!r}, accepted: cpu:1 to cpu:1024")
-        return Topology(name, "cpu", (number,), number, None)
+        most = MAX_CPU_DEVICES // num_slices
+        if not 1 <= number <= most:
+            raise ConfigError(f"--topology: found {name!r}, accepted: cpu:1 to cpu:{most}")
+        return Topology(name, "cpu", (number,), number * num_slices, None, num_slices)
     grid = tuple(int(size) for size in match[4].split("x"))
     chip = CHIPS[GENERATIONS[match[3]]]
     if len(grid) != chip.torus_axes or min(grid) < 1:
@@ -82,7 +89,8 @@ def parse_topology(name: str) -> Topology:
             f"--topology: found {name!r}, accepted: {chip.torus_axes} sizes for {match[3]}, "
             f"e.g. {match[3]}:{shape}"
         )
-    return Topology(name, "tpu", grid, math.prod(grid) * chip.devices, chip)
+    num_devices = math.prod(grid) * chip.devices * num_slices
+    return Topology(name, "tpu", grid, num_devices, chip, num_slices)
 
 
 def has_compiler() -> bool:
@@ -95,4 +103,5 @@ def chip_of(topology: Topology, devices: Sequence[Any]) -> Chip | None:
     chip = find_chip(devices[0].device_kind)
     if chip is None:
         return None
-    return chip._replace(devices=max(1, len(devices) // math.prod(topology.grid)))
+    num_chips = math.prod(topology.grid) * topology.num_slices
+    return chip._replace(devices=max(1, len(devices) // num_chips))

@@ -12,6 +12,7 @@ import pytest
 from gshard_mt.partitioning.axes import ALPHABET, MESH_AXES, PARAMETER_RULES, RULES, names, spec
 
 BOTH = ("data", "expert")
+BATCH = ("dcn_data", *BOTH)
 ROOT = pathlib.Path(__file__).parents[2]
 ARRAY = re.compile(r"_?[a-z][a-z0-9_]*_([A-Z][A-Z0-9]*)")  # x_GSM, weight_R1
 EINSUM = re.compile(r"([A-Z.,]+->[A-Z.]*)")
@@ -21,11 +22,11 @@ EINSUM = re.compile(r"([A-Z.,]+->[A-Z.]*)")
     ("letters", "expected"),
     [
         ("", ()),
-        ("BLM", (BOTH, None, None)),
-        ("GSM", (BOTH, None, None)),
-        ("GSE", (BOTH, None, None)),
-        ("GECM", (BOTH, None, None, None)),
-        ("EGCM", ("expert", "data", None, None)),
+        ("BLM", (BATCH, None, None)),
+        ("GSM", (BATCH, None, None)),
+        ("GSE", (BATCH, None, None)),
+        ("GECM", (BATCH, None, None, None)),
+        ("EGCM", ("expert", ("dcn_data", "data"), None, None)),
         ("EMH", ("expert", None, "model")),
         ("MND", (None, "model", None)),
     ],

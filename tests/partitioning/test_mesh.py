@@ -50,6 +50,27 @@ def test_stages_come_first_and_only_where_they_are_asked_for():
         build_mesh(8, 1, 1, 2)
 
 
+def test_a_slice_is_a_mesh_of_its_own_and_only_where_there_are_several():
+    mesh = build_mesh(-1, 2, stage=2, dcn_data=2)
+    assert list(mesh.shape.items()) == [
+        *(("stage", 2), ("dcn_data", 2), ("data", 1), ("expert", 2), ("model", 1)),
+    ]
+    devices = jax.devices()
+    for index, own in enumerate((devices[:4], devices[4:])):
+        alone = build_mesh(1, 2, stage=2, devices=own)
+        assert np.array_equal(mesh.devices[:, index], alone.devices)
+    with pytest.raises(ConfigError, match="^config.mesh: found mesh.dcn_data=3 x mesh.data=1 x"):
+        build_mesh(1, -1, dcn_data=3)
+
+
+@pytest.mark.parametrize(("dcn_data", "slices"), [(2, [0] * 8), (1, [0] * 4 + [1] * 4)])
+def test_slices_that_are_not_those_of_the_devices_are_refused(dcn_data, slices):
+    devices = [types.SimpleNamespace(slice_index=index) for index in slices]
+    message = f"^config.mesh.dcn_data: found {dcn_data}, accepted: {len(set(slices))}, the number"
+    with pytest.raises(ConfigError, match=message):
+        build_mesh(1, -1, dcn_data=dcn_data, devices=devices)
+
+
 def test_a_mesh_of_one_device_is_a_mesh():
     assert build_mesh(1, 1, devices=jax.devices()[:1]).size == 1
 

@@ -90,6 +90,27 @@ def test_a_traced_plan_comes_near_the_compiled_one_and_marks_estimates(plan):
     assert "~" in text and "gshard-mt[tpu]" in text
 
 
+def test_what_crosses_the_slow_network_is_apart_from_the_rest(plan):
+    """Two slices of four devices, each of which has as many rows as one of `plan`."""
+    config = small()
+    config.mesh.dcn_data = 2
+    cpu = parse_topology("cpu:4", num_slices=2)
+    two, traced = (make_plan(config, cpu, is_compiled=compiled) for compiled in (True, False))
+    assert (two.devices, two.mesh["dcn_data"], two.slices) == (8, 2, 2)
+    assert two.collective_bytes["all-to-all"] == plan.collective_bytes["all-to-all"]
+    assert two.collective_bytes == pytest.approx(traced.collective_bytes, rel=0.1)
+    # A device exchanges its quarter of all gradients, experts' included; sums come on top.
+    assert traced.dcn_bytes == {"all-reduce": 4 * plan.parameters / 4}
+    assert set(two.dcn_bytes) == {"all-reduce"}
+    assert traced.dcn_bytes["all-reduce"] <= two.dcn_bytes["all-reduce"]
+    assert two.dcn_bytes["all-reduce"] < 1.05 * traced.dcn_bytes["all-reduce"] + 2_500
+    lines = as_lines(two, config)
+    start = lines.index("sent by each device to other slices, over the slow network (dcn)")
+    assert lines[start + 1] == f"  all-reduce   {two.dcn_bytes['all-reduce'] / 1e6:,.1f} MB"
+    assert lines[0].startswith("topology    2 slices of cpu:4: 8 devices, mesh dcn_data=2 x data=1")
+    assert plan.dcn_bytes == {}
+
+
 def test_a_step_that_does_not_fit_says_by_how_much_and_what_helps(plan):
     tight = dataclasses.replace(plan, memory_bytes=plan.total_bytes / 2)
     lines = "\n".join(as_lines(tight, small()))
