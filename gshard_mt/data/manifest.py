@@ -1,10 +1,15 @@
 """The manifest of a prepared directory: its content, its origin, and whether it is finished."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
 import dataclasses
+import fcntl
+import os
 import pathlib
 import re
 import shutil
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from gshard_mt.config.records import DataConfig
@@ -14,6 +19,7 @@ from gshard_mt.errors import DataError
 FORMAT_VERSION = 1
 NAME = "manifest.json"
 WORK = ".work"  # temporary files of an unfinished preparation
+LOCK = ".lock"  # held while a directory is prepared
 
 _PAIR_FOLDER = re.compile(r"[a-z]{2,3}(_[A-Z][a-z]{3})?-en")
 _DRAFT = re.compile(rf"{re.escape(NAME)}\.\w+\.tmp")  # of `documents.write_whole`
@@ -37,24 +43,49 @@ def write_manifest(data_dir: pathlib.Path, manifest: dict[str, Any]) -> None:
     write_json(data_dir / NAME, manifest, indent=1, sort_keys=True, ensure_ascii=False)
 
 
-def claim_directory(data_dir: pathlib.Path, identity: dict[str, Any]) -> bool:
-    """Makes an empty directory for `identity`; returns False if it exists and is finished.
+def is_prepared(data_dir: pathlib.Path, identity: dict[str, Any]) -> bool:
+    """Tells whether a directory holds finished data of `identity`; makes it if there is none.
 
-    The remains of an unfinished preparation are removed. Raises DataError if the directory holds
-    anything else, or data prepared with other settings.
+    Raises DataError if it holds data prepared with other settings.
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        names = sorted(path.name for path in data_dir.iterdir())
+        if not (data_dir / NAME).exists():
+            return False
     except OSError as error:
         raise DataError(
             f"{data_dir}: can't be used as a data directory: {error.strerror}"
         ) from None
+    found = read_json(data_dir / NAME, FORMAT_VERSION, DataError, "give another --data_dir")
+    if found.get("finished") is not True:
+        return False
+    _check_same(data_dir, found, identity)
+    return True
+
+
+@contextlib.contextmanager
+def lock_directory(data_dir: pathlib.Path) -> Iterator[None]:
+    """Waits until no other process prepares a directory; the lock ends with the process."""
+    path = data_dir / LOCK
+    while True:
+        with path.open("a") as file:
+            _lock(file.fileno(), data_dir)
+            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                try:
+                    yield
+                finally:
+                    path.unlink()
+                return
+        # The other process has removed the file, so the lock was of nothing.
+
+
+def claim_directory(data_dir: pathlib.Path, identity: dict[str, Any]) -> None:
+    """Empties a directory for `identity`: the remains of an unfinished preparation are removed.
+
+    Raises DataError if the directory holds anything else.
+    """
+    names = sorted({path.name for path in data_dir.iterdir()} - {LOCK})
     if NAME in names:
-        found = read_json(data_dir / NAME, FORMAT_VERSION, DataError, "give another --data_dir")
-        if found.get("finished") is True:
-            _check_same(data_dir, found, identity)
-            return False
         _remove_unfinished(data_dir, names)
     elif foreign := [name for name in names if not _DRAFT.fullmatch(name)]:
         raise DataError(
@@ -64,7 +95,6 @@ def claim_directory(data_dir: pathlib.Path, identity: dict[str, Any]) -> bool:
     write_manifest(
         data_dir, {"format_version": FORMAT_VERSION, "finished": False, "identity": identity}
     )
-    return True
 
 
 def identity_of(config: DataConfig, recipe_fingerprint: str, tokenizer_hash: str) -> dict[str, Any]:
@@ -85,6 +115,20 @@ def identity_of(config: DataConfig, recipe_fingerprint: str, tokenizer_hash: str
         if not settings[key]:  # as in data from before there was such a key
             del settings[key]
     return {**settings, **cleaning, **cased, "recipe": recipe_fingerprint}
+
+
+def _lock(file: int, data_dir: pathlib.Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"{data_dir}: waiting for the gshard-prepare-data that prepares it", file=sys.stderr)
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        print(
+            f"{data_dir}: its file system has no locks ({error.strerror}); make sure that no other "
+            "gshard-prepare-data uses it",
+            file=sys.stderr,
+        )
 
 
 def _check_same(data_dir: pathlib.Path, found: dict[str, Any], identity: dict[str, Any]) -> None:

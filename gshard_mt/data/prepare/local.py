@@ -122,7 +122,7 @@ def _read(recipe: Recipe, tags: set[str], bar: tqdm) -> Iterator[RawBlock]:
     sizes = [num_bytes(entry) for entry in recipe.entries]
     num_pairs = done = 0
     for number, (entry, size) in enumerate(zip(recipe.entries, sizes, strict=True)):
-        bar.set_postfix_str(f"corpus {number + 1} of {len(recipe.entries)}", refresh=False)
+        bar.set_postfix_str(entry.corpus_name, refresh=False)
         start = num_bytes_read()
         for raw in read_blocks(entry, number):
             tags.add(raw.tag)
@@ -165,6 +165,8 @@ def _train_vocabulary(
     job: Job, workers: Workers, train: TrainBlocks, num_train: dict[str, int]
 ) -> None:
     sizes = sample_sizes(num_train, job.config)
+    if job.config.tokenizer:
+        return  # it is there
     samples = [TextSample(train[name], num_train[name], sizes[name]) for name in train]
     run = run_alone if workers.count() > 1 else lambda function, *task: function(*task)
     with _progress("training subwords", 1, "vocabulary") as bar:

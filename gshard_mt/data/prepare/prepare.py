@@ -22,6 +22,8 @@ from gshard_mt.data.manifest import (
     WORK,
     claim_directory,
     identity_of,
+    is_prepared,
+    lock_directory,
     read_manifest,
     write_manifest,
 )
@@ -48,22 +50,31 @@ def prepare(
 ) -> tuple[dict, bool]:
     """Prepares a recipe in `data_dir`; returns the manifest and whether it already existed.
 
-    Finished data with the same settings is left as it is; an unfinished preparation starts again.
-    The output is a function of the settings and the text, the same for every pipeline. Raises
-    DataError or ConfigError for what the user can fix.
+    Finished data with the same settings is left as it is; an unfinished preparation starts again,
+    and that of another process is waited for. The output is a function of the settings and the
+    text, the same for every pipeline. Raises DataError or ConfigError for what the user can fix.
     """
     recipe = read_recipe(config)
     source = config.tokenizer or config.extend_tokenizer
     given = load_tokenizer(pathlib.Path(source)) if source else None
     identity = identity_of(config, recipe.fingerprint(), given.hash if given else "")
     keep_out = read_keep_out(config.keep_out)
-    if not claim_directory(data_dir, identity):
+    if is_prepared(data_dir, identity):
         return read_manifest(data_dir), True
-    job = Job(config, recipe, data_dir, keep_out)
+    with lock_directory(data_dir):
+        if is_prepared(data_dir, identity):  # by the process that had the lock
+            return read_manifest(data_dir), True
+        claim_directory(data_dir, identity)
+        _prepare(Job(config, recipe, data_dir, keep_out), run, given, identity)
+    return read_manifest(data_dir), False
+
+
+def _prepare(job: Job, run: Pipeline, given: Tokenizer | None, identity: dict[str, Any]) -> None:
+    data_dir = job.data_dir
     try:
         job.work.mkdir()
         if given:
-            copy_models(given, config, data_dir)
+            copy_models(given, job.config, data_dir)
         manifest = _finish(job, run(job), given)
         write_manifest(data_dir, manifest | {"identity": identity})
     except OSError as error:
@@ -75,7 +86,6 @@ def prepare(
         ) from None
     finally:
         shutil.rmtree(data_dir / WORK, ignore_errors=True)
-    return read_manifest(data_dir), False
 
 
 def read_recipe(config: DataConfig) -> Recipe:
@@ -113,6 +123,7 @@ def _finish(job: Job, output: PipelineOutput, given: Tokenizer | None) -> dict[s
         name: sum(each.pairs for each in splits.values()) for name, splits in counts.items()
     }
     lines = output.notes + _describe_losses(job, output.drops, num_left) + _small_models(job)
+    lines += _missing_splits(job.config, counts)
     for line in lines:
         print(line, file=sys.stderr)
     if not any(splits["train"].pairs for splits in counts.values()):
@@ -140,6 +151,23 @@ def _small_models(job: Job) -> list[str]:
         for key, size in zip(keys, sizes, strict=False)
         if size < getattr(job.config, key)
     ]
+
+
+def _missing_splits(config: DataConfig, counts: Counts) -> list[str]:
+    """Returns a line for each held-out split that some language has too little text for."""
+    lines = []
+    for split, wanted in (("dev", config.num_dev), ("test", config.num_test)):
+        languages = [
+            f"{name}-en"
+            for name, splits in counts.items()
+            if wanted and splits["train"].pairs and not splits[split].pairs
+        ]
+        if languages:
+            lines.append(
+                f"no {split} pairs: {', '.join(languages)}, too little text to hold some out; "
+                f"gshard-eval --split {split} leaves out what has none"
+            )
+    return lines
 
 
 def _describe(job: Job, counts: Counts, drops: Drops) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """A prepared directory: nothing held out is trained on, all of it can be made again."""
 # SPDX-License-Identifier: Apache-2.0
 
+import concurrent.futures
 import dataclasses
 import errno
 import json
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -302,6 +304,59 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_finished(config, tmp_path, m
     assert sorted(files_of(tmp_path / "data")) == ["manifest.json"]
     with pytest.raises(DataError, match="not finished"):
         open_prepared(tmp_path / "data")
+
+
+def test_shards_that_find_the_disk_full_have_an_errno(tmp_path):
+    def limit():  # a file of more bytes is refused as on a full disk
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    program = (
+        "import os, pathlib, sys; from gshard_mt.data.records import write_shard\n"
+        "try: write_shard(pathlib.Path(sys.argv[1]), (os.urandom(999) for _ in range(999)))\n"
+        "except OSError as error: print(error.errno)\n"
+    )
+    words = [sys.executable, "-c", program, str(tmp_path / "shard")]
+    done = subprocess.run(words, capture_output=True, preexec_fn=limit, check=True)
+    assert int(done.stdout) == errno.EFBIG
+    assert not files_of(tmp_path)
+
+
+def test_a_second_preparation_waits_and_finds_the_work_done(prepared, config, tmp_path, capsys):
+    data_dir = tmp_path / "data"
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: prepare(config, data_dir), range(2)))
+    assert sorted(is_there for _, is_there in both) == [False, True]
+    assert both[0][0] == both[1][0]
+    assert files_of(data_dir) == files_of(prepared.directory)
+    waiting = f"{data_dir}: waiting for the gshard-prepare-data that prepares it"
+    assert capsys.readouterr().err.count(waiting) == 1
+
+
+def test_workers_leave_ctrl_c_to_the_command(config, tmp_path):
+    program = (
+        "import os, pathlib, signal, sys\n"
+        "from gshard_mt.data.prepare.workers import local_workers\n"
+        "if __name__ == '__main__':\n"
+        "    with local_workers(2) as workers:\n"
+        "        list(workers.map(os.getpid, [()]))\n"
+        "        os.killpg(0, signal.SIGINT)\n"
+        "        list(workers.map(os.getpid, [()]))\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    words = [sys.executable, str(tmp_path / "program.py")]
+    done = subprocess.run(words, capture_output=True, text=True, start_new_session=True)
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr.count("KeyboardInterrupt") == 1 and "SpawnProcess" not in done.stderr
+
+
+def test_a_language_with_too_little_text_for_a_test_set_is_named(tmp_path, capsys):
+    config = write_made_up(tmp_path)
+    content = (tmp_path / "lb.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "lb.tsv").write_text("".join(content[:4]), encoding="utf-8")
+    manifest, _ = prepare(config, tmp_path / "data")
+    assert manifest["pairs"]["lb-en"]["test"]["pairs"] == 0
+    assert "no test pairs: lb-en, too little text to hold some out" in capsys.readouterr().err
 
 
 def test_the_tokenizer_of_other_data_is_used_again(prepared, config, tmp_path):
