@@ -66,20 +66,25 @@ class Attention(nnx.Module):
 
         Returns [B, W, M] and the new keys and values, [B, N, W, D] each.
         """
-        new_kv = self.keys_and_values(x_BWM)
-        q_BNWD = self._queries("BTM,MND->BNTD", x_BWM)
+        # The few activations are transposed here; "BNTD" would have XLA:CPU transpose the weights.
+        new_kv = tuple(
+            contract("BTM,MND->BTND", x_BWM, w_MND[...], self.dtype).swapaxes(1, 2)
+            for w_MND in (self.wk_MND, self.wv_MND)
+        )
+        q_BNWD = self._queries("BTM,MND->BTND", x_BWM).swapaxes(1, 2)
         y_BNWD = attend_to_cache(q_BNWD, new_kv, view)
-        return contract("BNTD,NDM->BTM", y_BNWD, self.wo_NDM[...], self.dtype), new_kv
+        y_BWND = y_BNWD.swapaxes(1, 2)
+        return contract("BTND,NDM->BTM", y_BWND, self.wo_NDM[...], self.dtype), new_kv
 
     def attend_memory(self, x_BWM, memory_kv, is_token_BL) -> jax.Array:
         """W beams attend to keys [B, N, D, L] and values [B, N, L, D]; returns [B, W, M]."""
         k_BNDL, v_BNLD = memory_kv
-        q_BNWD = self._queries("BTM,MND->BNTD", x_BWM)
+        q_BNWD = self._queries("BTM,MND->BTND", x_BWM).swapaxes(1, 2)
         logits_BNWL = product("BNWD,BNDL->BNWL", q_BNWD, k_BNDL)
         logits_BNWL = jnp.where(is_token_BL[:, None, None], logits_BNWL, MASKED)
         weight_BNWL = jax.nn.softmax(logits_BNWL, axis=-1)
         y_BNWD = product("BNWL,BNLD->BNWD", weight_BNWL.astype(self.dtype), v_BNLD)
-        return contract("BNTD,NDM->BTM", y_BNWD, self.wo_NDM[...], self.dtype)
+        return contract("BTND,NDM->BTM", y_BNWD.swapaxes(1, 2), self.wo_NDM[...], self.dtype)
 
     def _queries(self, spec: str, x_BTM) -> jax.Array:
         """Queries divided by the root of the head width, with their axes in the order of `spec`."""

@@ -53,7 +53,7 @@ def select_encoding(stacked: EncodedSource, sentence_B: jax.Array) -> EncodedSou
 
     def select(x_PBQ: jax.Array) -> jax.Array:
         index = sentence_B[None, :, None, None, None, None]
-        return jnp.take_along_axis(x_PBQ, index, axis=2)[:, :, 0]
+        return jnp.take_along_axis(x_PBQ, index, axis=2, mode="promise_in_bounds")[:, :, 0]
 
     is_token_BL = jnp.take_along_axis(stacked.is_token_BL, sentence_B[:, None, None], axis=1)[:, 0]
     return EncodedSource(jax.tree.map(select, stacked.keys_and_values), is_token_BL)
