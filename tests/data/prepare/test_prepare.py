@@ -334,10 +334,12 @@ def test_a_second_preparation_waits_and_finds_the_work_done(prepared, config, tm
 
 
 def test_workers_leave_ctrl_c_to_the_command(config, tmp_path):
+    # A background job ignores SIGINT, and its children do.
     program = (
         "import os, pathlib, signal, sys\n"
         "from gshard_mt.data.prepare.workers import local_workers\n"
         "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "    with local_workers(2) as workers:\n"
         "        list(workers.map(os.getpid, [()]))\n"
         "        os.killpg(0, signal.SIGINT)\n"
