@@ -4,12 +4,12 @@
 #
 #     docker build -t gshard-mt .
 #     docker build -t gshard-mt:gpu --build-arg EXTRAS=[gpu] .
-#     docker run --rm -it -v "$PWD:/work" gshard-mt gshard-init try
-#     docker run --rm -it -v "$PWD:/work" --gpus all gshard-mt:gpu gshard-train --help
+#     docker run --rm -it -v "$PWD:/home/user" gshard-mt gshard-init try
+#     docker run --rm -it -v "$PWD:/home/user" --gpus all gshard-mt:gpu gshard-train --help
 FROM python:3.12-slim
 ARG EXTRAS=""
 COPY . /source
 RUN pip install --no-cache-dir "/source${EXTRAS}" && rm -r /source
-# Fetched corpora are kept with the work, not in the container.
-ENV XDG_CACHE_HOME=/work/.cache
-WORKDIR /work
+# Fetched corpora are kept in the mounted folder, not in the container.
+ENV XDG_CACHE_HOME=/home/user/.cache
+WORKDIR /home/user
