@@ -1,4 +1,4 @@
-"""Rows times the matrix of their expert: `lax.ragged_dot`, and blocks of rows on CPUs."""
+"""Rows times the matrix of their expert: `lax.ragged_dot`, on CPUs slots and blocks of rows."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
