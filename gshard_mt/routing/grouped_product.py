@@ -96,7 +96,7 @@ def _multiply_on_cpu(x_RM, w_EMH, size_E, scale_EH=None) -> jax.Array:
     index_R = jnp.arange(num_rows)
     expert_R = jnp.searchsorted(end_E, index_R, side="right")
     rank_R = index_R - start_E.at[expert_R].get(mode="clip")
-    slot_R = jnp.where(rank_R < capacity, expert_R * capacity + rank_R, num_experts * capacity)
+    slot_R = expert_R * capacity + rank_R  # wrong past the capacity: blocks overwrite those rows
     y_RH = y_ECH.reshape(-1, y_ECH.shape[2]).at[slot_R].get(mode="fill", fill_value=0)
     return _multiply_rows("RM,MH->RH", x_RM, w_EMH, size_E, scale_EH, _Done(capacity, y_RH))
 
