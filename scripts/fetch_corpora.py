@@ -24,10 +24,10 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, NoReturn
 
 from gshard_mt.errors import UserError
-from gshard_mt.languages import language_code
+from gshard_mt.languages import is_language, language_code
 
 DATA = pathlib.Path(__file__).resolve().parents[1] / "data"
 OPUS = "https://object.pouta.csc.fi"
@@ -159,6 +159,14 @@ def languages_of(name: str) -> list[str]:
     return list(dict.fromkeys(tags))
 
 
+def find_tag(given: str, known: list[str]) -> str:
+    """Returns the tag of `known` that means the same language (`deu` for `de`), else `given`."""
+    if given in known or not is_language(given):
+        return given
+    code = language_code(given)
+    return next((tag for tag in known if is_language(tag) and language_code(tag) == code), given)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -170,11 +178,13 @@ def main() -> None:
     flags = parser.parse_args()
     corpus, folder = CORPORA[flags.name], flags.folder / flags.name
     known = languages_of(flags.name)
-    tags = flags.languages.split(",") if flags.languages else known
+    tags = (
+        [find_tag(tag, known) for tag in flags.languages.split(",")] if flags.languages else known
+    )
     if unknown := [tag for tag in tags if tag not in known]:
-        sys.exit(f"error: --languages: found {unknown[0]}; accepted: {' '.join(known)}")
+        fail(f"--languages: found {unknown[0]}; accepted: {' '.join(known)}")
     print(f"{corpus.about}.\n{len(tags)} languages into {folder}: {' '.join(tags)}")
-    if not flags.yes and input("Fetch them? [y/N] ").strip().lower() not in ("y", "yes"):
+    if not (flags.yes or _is_wanted()):
         sys.exit("nothing fetched")
     failed = []
     for tag in tags:
@@ -185,12 +195,24 @@ def main() -> None:
             failed.append(tag)
             print(f"{tag}: {error}", file=sys.stderr)
     if failed:
-        sys.exit(
-            f"error: not fetched: {' '.join(failed)}; run it again to resume, or leave them out"
-        )
+        fail(f"not fetched: {' '.join(failed)}; run it again to resume, or leave them out")
 
 
 _ERRORS = (FetchError, OSError, zipfile.BadZipFile, tarfile.TarError, KeyError, ValueError)
+
+
+def fail(message: str) -> NoReturn:
+    """Ends as a command does that can't go on: one line, exit status 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _is_wanted() -> bool:
+    try:
+        return input("Fetch them? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:  # no terminal
+        print()
+        fail("nobody answers on standard input; accepted: --yes to fetch without asking")
 
 
 def _opus_pair(code: str) -> str:

@@ -13,8 +13,9 @@ An experiment lists runs, each a config file and overrides; paths are relative t
     data = "all"                              # prepared here, in DATA/all; without it DATA is used
 
 The same command again continues where it stopped. With --minutes, trainings still running at the
-end of that time save a checkpoint and stop, and the remaining work is listed. The output of
-commands is in RUNS/logs. This script needs a clone: it is not in the wheel.
+end of that time save a checkpoint and stop, the remaining work is listed, and the exit status is
+3: 0 means that all is done, 2 that something failed. The output of commands is in RUNS/logs. This
+script needs a clone: it is not in the wheel.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -34,6 +35,7 @@ from gshard_mt.config.keys import PATH_KEYS, differing_keys
 from gshard_mt.errors import ConfigError, UserError
 from gshard_mt.run.directory import FREE_KEYS, FREE_SECTIONS, read_run
 
+WORK_LEFT = 3  # exit status
 STOPPED = (128 + signal.SIGTERM, -signal.SIGTERM)  # exit status of gshard-train; while it starts
 
 _MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION"  # share of a GPU's memory for each process
@@ -176,8 +178,8 @@ def last_line(path: pathlib.Path) -> str:
     return lines[-1] if lines else ""
 
 
-def work(flags: argparse.Namespace) -> None:
-    """Runs the experiment. Raises ConfigError if commands failed."""
+def work(flags: argparse.Namespace) -> int:
+    """Runs the experiment; returns the exit status. Raises ConfigError if commands failed."""
     experiment = read_experiment(flags.experiment, read_flags(flags.override))
     if flags.jobs < 1:
         raise ConfigError(f"--jobs: found {flags.jobs}, accepted: 1 or more")
@@ -193,6 +195,7 @@ def work(flags: argparse.Namespace) -> None:
         raise ConfigError(f"failed: {', '.join(failed)}; their logs are in {workdir / 'logs'}")
     for name, what in todo.items():
         say(f"remaining   {name}: {what}; run the same command again to continue")
+    return WORK_LEFT if todo else 0
 
 
 def compare(experiment: Experiment, workdir: pathlib.Path) -> None:
@@ -222,7 +225,7 @@ def main() -> None:
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        work(parser.parse_args())
+        sys.exit(work(parser.parse_args()))
     except KeyboardInterrupt:
         sys.exit(130)
     except UserError as error:

@@ -225,10 +225,21 @@ def _explain(message: str) -> str:
         if key := re.fullmatch(r"(?:no)?config\.(.*)", unknown[1]):
             refuse_unknown_key(key[1])
             return f"config.{key[1]}: takes a value; accepted: --config.{key[1]}=VALUE"
+        if remedy := _find_key(unknown[1]):
+            return f"--{unknown[1]}: unknown flag; did you mean {remedy}?"
         near = re.search(r"Did you mean: (.*?) \?", unknown[2])
         remedy = f"did you mean --{near[1].split(',')[0].strip()}?" if near else "see --help"
         return f"--{unknown[1]}: unknown flag; {remedy}"
     return " ".join(message.split())
+
+
+def _find_key(name: str) -> str:
+    """Returns how this command sets `name`, which is the end of a config key; empty if it isn't."""
+    if "config" in flags.FLAGS:
+        found = [f"--config.{key}" for key in KEYS if f".{key}".endswith(f".{name}")]
+    else:
+        found = [f"--decode {name}=VALUE"] * ("decode" in flags.FLAGS and f"decode.{name}" in KEYS)
+    return " or ".join(found)
 
 
 def _versions() -> str:

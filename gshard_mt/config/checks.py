@@ -196,12 +196,14 @@ def _mesh_rules(config: Config, shape: Mapping[str, int]) -> Rules:
     num_shards, grid = _split("G", shape)
     part = "batch_rows" if num_parts == 1 else "batch_rows / train.accumulation_steps"
     for side in ("source", "target"):
-        tokens = rows * getattr(config.data, f"{side}_length")
-        product = f"{tokens} {side} tokens (train.{part} x data.{side}_length)"
+        length = getattr(config.data, f"{side}_length")
+        tokens = rows * length
+        product = f"{tokens} {side} tokens (train.{part}={rows} x data.{side}_length={length})"
+        unit = num_parts * moe.group_size // math.gcd(moe.group_size, length)
         yield (
             "model.moe.group_size",
             tokens % moe.group_size == 0,
-            f"a divisor of the {product}",
+            f"a divisor of the {product}, or train.batch_rows a multiple of {unit}",
         )
         yield (
             "model.moe.group_size",

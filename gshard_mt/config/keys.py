@@ -111,10 +111,18 @@ def parse_value(key: str, text: str | None) -> Any:
     try:
         if text is None:
             raise ValueError("no value follows")
+        if kind is int:
+            return _read_integer(text)
         return _TRUE_OR_FALSE[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError):
         accepted = TYPE_WORDS[kind]
         raise ConfigError(f"config.{key}: found {text!r}, accepted: {accepted}") from None
+
+
+def _read_integer(text: str) -> int:
+    """Returns 1000 for `1000` and `1e3`. Raises ValueError."""
+    is_power = "e" in text.lower() and float(text).is_integer()
+    return int(float(text)) if is_power else int(text)
 
 
 def check_values(config: Config) -> None:

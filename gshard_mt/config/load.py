@@ -80,7 +80,7 @@ def _map_paths(config: Config, change: Callable[[str], str]) -> None:
 
 
 def _line_at_fault(error: BaseException, path: str) -> str:
-    if isinstance(error, SyntaxError):
+    if isinstance(error, SyntaxError) and error.lineno:
         return f"{error.filename}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == path]
@@ -89,7 +89,9 @@ def _line_at_fault(error: BaseException, path: str) -> str:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
-        return error.msg
+        return error.msg if error.lineno else f"{error.msg}; accepted: a Python file"
+    if isinstance(error, OSError) and error.filename:
+        return f"can't be read: {error.filename}: {error.strerror}"
     if isinstance(error, ModuleNotFoundError) and error.name:
         return f"imports {error.name}, which is not installed; install it or leave it out"
     try:

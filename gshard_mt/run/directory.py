@@ -192,11 +192,13 @@ def _check_same(path: pathlib.Path, old: Run, new: Run, change_mixture: bool) ->
     if differing:
         found, expected = (get_value(each.config, differing[0]) for each in (new, old))
         may_change = ", ".join([*sorted(FREE_KEYS), *(f"{section}*" for section in FREE_SECTIONS)])
+        may_change += ", and train.num_steps may grow in a finished run"
         flag = ", --change_mixture" if all(map(_belongs_to_mixture, differing)) else ""
         raise ConfigError(
             f"{path}: this run has another config: {', '.join(differing)} "
             f"({differing[0]}: found {found!r}, the run has {expected!r}); "
-            f"give the run's own values{flag} or another --workdir. May change: {may_change}"
+            f"give the run's own values{flag} or another --workdir (with --init_from={path.parent} "
+            f"to begin with this run's parameters). May change: {may_change}"
         )
     if old.data_fingerprint != new.data_fingerprint:
         if not change_mixture:

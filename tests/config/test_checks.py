@@ -134,11 +134,15 @@ def test_settings_of_experts_that_cannot_apply_are_refused(values, message):
         ({"model__moe__group_size": 500},
          "config.model.moe.group_size: found 500, accepted: a divisor of the 4096 source tokens"),
         ({"data__source_length": 20}, "a divisor of the 1280 source tokens"),
-        ({"data__target_length": 63}, "a divisor of the 4032 target tokens (train.batch_rows x"),
+        ({"data__target_length": 63}, "a divisor of the 4032 target tokens (train.batch_rows=64"),
         ({"train__accumulation_steps": 3},
          "config.train.accumulation_steps: found 3, accepted: a divisor of train.batch_rows=64"),
+        ({"train__batch_rows": 7},
+         "config.model.moe.group_size: found 512, accepted: a divisor of the 448 source tokens "
+         "(train.batch_rows=7 x data.source_length=64), or train.batch_rows a multiple of 8"),
         ({"train__accumulation_steps": 16},
-         "256 source tokens (train.batch_rows / train.accumulation_steps x data.source_length)"),
+         "(train.batch_rows / train.accumulation_steps=4 x data.source_length=64), or "
+         "train.batch_rows a multiple of 128"),
         ({"mesh__data": -1}, "config.mesh.expert: found -1, accepted: 1 or more (only one axis"),
         ({"mesh__data": 3},
          "config.train.batch_rows: found 64, accepted: a multiple of 3 (split over mesh.data=3)"),
@@ -148,7 +152,7 @@ def test_settings_of_experts_that_cannot_apply_are_refused(values, message):
          "config.model.moe.num_experts: found 8, accepted: a multiple of 16 (split over mesh.exp"),
         ({"mesh__data": 16},
          "config.model.moe.group_size: found 512, accepted: a size that cuts the 4096 source "
-         "tokens (train.batch_rows x data.source_length) into a multiple of 16 groups"),
+         "tokens (train.batch_rows=64 x data.source_length=64) into a multiple of 16 groups"),
         ({"mesh__model": 8}, "config.model.num_heads: found 4, accepted: a multiple of 8"),
         ({"mesh__data": 3, "train__batch_rows": 24, "mesh__shard_parameters": True},
          "config.model.model_dim: found 128, accepted: a multiple of 3"),

@@ -79,6 +79,8 @@ def test_a_config_is_changed_in_place_and_copied():
     "key, text, value",
     [
         ("train.num_steps", "30", 30),
+        ("train.num_steps", "1e3", 1000),
+        ("train.num_steps", "1.5E3", 1500),
         ("train.learning_rate", "1e-3", 1e-3),
         ("model.dtype", "bfloat16", "bfloat16"),
         ("data.joint_vocabulary", "True", True),
@@ -93,6 +95,8 @@ def test_an_override_is_parsed_by_the_type_of_its_key(key, text, value):
     "key, text, accepted",
     [
         ("train.num_steps", "1.5", "an integer"),
+        ("train.num_steps", "1.55e1", "an integer"),
+        ("train.num_steps", "1e999", "an integer"),
         ("train.learning_rate", "fast", "a number"),
         ("data.joint_vocabulary", "perhaps", "true or false"),
         ("model.dtype", None, "text"),

@@ -23,6 +23,8 @@ def test_an_argument_after_a_colon_goes_to_get_config(tmp_path):
     "text, message",
     [
         ("def get_config(:\n", ":1: invalid syntax"),
+        ("x = '\0'\n", ": source code string cannot contain null bytes; accepted: a Python file"),
+        ("open('/')\n", ":1: can't be read: /: Is a directory"),
         (HEAD + "def get_config():\n    config = Config()\n    config.model.num_layer = 8\n",
          ":5: config.model.num_layer: unknown key; did you mean num_layers?"),
         (HEAD + "def get_config():\n    return Config(modle=3)\n",

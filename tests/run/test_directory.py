@@ -101,6 +101,8 @@ def test_another_config_is_refused_with_its_keys(run, workdir, values):
     differing, may_change = message.split("May change: ")
     assert "mesh" not in differing
     assert "train.bad_steps" in may_change and "mesh.*" in may_change
+    assert "train.num_steps may grow in a finished run" in may_change
+    assert f"--init_from={workdir} to begin with this run's parameters" in differing
     assert (workdir / "config.json").read_text() == before
 
 

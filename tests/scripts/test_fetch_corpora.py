@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import pathlib
+import subprocess
 import sys
 import tarfile
 import threading
@@ -150,12 +151,22 @@ def test_a_file_of_another_size_or_hash_is_refused(script, site, tmp_path, chang
 
 
 def test_a_missing_language_is_said_at_the_end(script, site, tmp_path, monkeypatch, capsys):
-    words = ["fetch", "tatoeba", "--languages", "deu,fra", "--folder", str(tmp_path), "--yes"]
+    words = ["fetch", "tatoeba", "--languages", "de,fra", "--folder", str(tmp_path), "--yes"]
     monkeypatch.setattr(sys, "argv", words)
-    with pytest.raises(SystemExit, match="error: not fetched: deu fra"):
+    with pytest.raises(SystemExit) as end:
         script.main()
     printed = capsys.readouterr()
+    assert end.value.code == 2 and "error: not fetched: deu fra; " in printed.err
     assert "CC BY 2.0 FR" in printed.out and "deu: http://127.0.0.1" in printed.err
+
+
+def test_nobody_at_the_terminal_is_told_how_to_say_yes(tmp_path):
+    words = ["tatoeba", "--languages", "de", "--folder", tmp_path]
+    command = [sys.executable, ROOT / "scripts" / "fetch_corpora.py", *words]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 2 and not any(tmp_path.iterdir())
+    assert done.stderr.startswith("error: ") and "accepted: --yes" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(("name", "number"), [("opus100", 99), ("tatoeba", 137), ("wmt30", 14)])

@@ -159,8 +159,12 @@ def test_data_is_prepared_before_trainings_within_the_time(
     monkeypatch.setattr(script, "prepare", lambda run, flags: done.append(run.name))
     monkeypatch.setattr(script, "run_all", lambda *_: done.append("all") or [])
     words = {"data_dir": tmp_path / "data", "workdir": tmp_path / "runs", "override": []}
-    script.work(argparse.Namespace(experiment=path, minutes=minutes, jobs=1, **words))
+    flags = argparse.Namespace(experiment=path, minutes=minutes, jobs=1, **words)
+    assert script.work(flags) == script.WORK_LEFT == 3
     assert done == [*prepared, "all"]
+    monkeypatch.setattr(script, "left", lambda *_: {})
+    monkeypatch.setattr(script, "compare", lambda *_: None)
+    assert script.work(flags) == 0
 
 
 @pytest.mark.parametrize(
