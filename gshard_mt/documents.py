@@ -5,16 +5,27 @@ import contextlib
 import json
 import os
 import pathlib
+import tempfile
 import uuid
 from collections.abc import Iterator
 from typing import Any
+
+from gshard_mt.storage.bucket_path import BucketPath
 
 _MAX_CHARACTERS = 300  # of an error message that a library wrote
 
 
 @contextlib.contextmanager
 def draft_of(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields another name to write a file under; it is renamed, so that none sees half of it."""
+    """Yields another name to write a file under; it is renamed, so that none sees half of it.
+
+    For a file in a bucket that is a local file, which is uploaded.
+    """
+    if isinstance(path, BucketPath):
+        with tempfile.TemporaryDirectory(prefix="gshard-mt-") as folder:
+            yield (local := pathlib.Path(folder, path.name))
+            path.upload(local)
+        return
     draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield draft
@@ -25,6 +36,9 @@ def draft_of(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def write_whole(path: pathlib.Path, text: str) -> None:
     """Writes a file so that readers, also those after a power cut, never see half of it."""
+    if isinstance(path, BucketPath):
+        path.write_text(text)
+        return
     with draft_of(path) as draft, draft.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

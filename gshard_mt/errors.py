@@ -35,6 +35,10 @@ class ExportError(UserError):
     """An exported model can't be written; the message starts with the path."""
 
 
+class StorageError(UserError):
+    """A bucket can't be used; the message starts with the path."""
+
+
 class TrainingError(UserError):
     """Training can't continue: a bad step, devices that disagree, a full disk."""
 

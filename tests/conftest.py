@@ -12,6 +12,8 @@ import pytest
 from gshard_mt.config.records import DataConfig
 from gshard_mt.data.prepare.prepare import prepare
 from gshard_mt.data.prepared import Prepared, open_prepared
+from gshard_mt.storage.bucket_path import BucketPath, open_path
+from tests.making import buckets
 from tests.making.made_up import write_made_up
 from tests.no_network import sitecustomize  # noqa: F401 (from now on in this process)
 
@@ -87,3 +89,14 @@ def prepared(config, tmp_path_factory) -> Prepared:
     data_dir = tmp_path_factory.mktemp("prepared")
     prepare(dataclasses.replace(config), data_dir)
     return open_prepared(data_dir)
+
+
+@pytest.fixture(params=["gs", "s3"])
+def bucket(request, monkeypatch, tmp_path) -> BucketPath:
+    """An empty folder of a bucket, of each kind, that this process and those it starts can use."""
+    for name, value in buckets.environment(request.param, buckets.server(request.param)).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GSHARD_MT_CACHE", str(tmp_path / "cache"))
+    folder = open_path(f"{request.param}://{buckets.BUCKET}/{tmp_path.name}")
+    assert isinstance(folder, BucketPath)
+    return folder

@@ -15,7 +15,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # A room is a folder or a file right under gshard_mt/. Rooms of one floor don't know each other.
 FLOORS = [
-    {"errors", "documents", "language_scripts"},
+    {"errors", "language_scripts"},
+    {"storage"},
+    {"documents"},
     {"partitioning", "routing", "report", "languages"},
     {"config"},
     {"model", "data", "run"},
@@ -43,6 +45,7 @@ DOORS = {
     frozenset({"xxhash"}): 1,
     frozenset({"apache_beam"}): 1,
     frozenset({"distributed", "dask"}): 1,
+    frozenset({"fsspec", "gcsfs", "s3fs"}): 1,
     frozenset({"tensorboardX"}): 1,
     frozenset({"matplotlib"}): 1,
     frozenset({"starlette"}): 1,
@@ -56,6 +59,7 @@ JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 BANNED = {
     "gshard_mt.data": JAX,
     "gshard_mt.errors": JAX,
+    "gshard_mt.storage": JAX,
     "gshard_mt.documents": JAX,
     "gshard_mt.config": JAX,
     "gshard_mt.languages": JAX,
@@ -71,6 +75,7 @@ BANNED = {
 
 # What importing a module must not load: it takes long, and only few of its functions need it.
 LATE = {
+    "gshard_mt.documents": {"fsspec", "gcsfs", "s3fs"},
     "gshard_mt.data.batches": {"tensorflow_datasets", "pyarrow"},
     "gshard_mt.data.prepare.prepare": {"tensorflow_datasets", "pyarrow"},
 }

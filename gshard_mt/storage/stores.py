@@ -1,0 +1,177 @@
+"""Stores: the requests to Google Cloud Storage and S3, tried again while a store is busy.
+
+The only module that knows the libraries: gcsfs and s3fs, which are extras. They read the address of
+another server from STORAGE_EMULATOR_HOST and AWS_ENDPOINT_URL.
+"""
+# SPDX-License-Identifier: Apache-2.0
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+from gshard_mt.errors import StorageError
+
+# Their own retries take about half a minute; then the whole request is made again.
+_NUM_TRIES = 3
+_SHORTEST_PAUSE = 2.0  # seconds
+_BUSY = (408, 409, 429, 500, 502, 503, 504)  # HTTP status; 409: two conditional writes at once
+_MAX_CHARACTERS = 300  # of an error message that a library wrote
+
+Result = TypeVar("Result")
+
+
+class ObjectInfo(NamedTuple):
+    """An object, or what begins with a name as if it were a folder."""
+
+    name: str  # bucket/key
+    is_folder: bool
+    num_bytes: int
+    version: str  # changes whenever the content does
+    md5: str  # hexadecimal; "" if the store doesn't say. Of S3, it may be no MD5.
+    modified: float  # seconds since 1970; 0.0 if unknown
+
+
+class Store(NamedTuple):
+    """A kind of bucket, by its scheme."""
+
+    scheme: str
+    extra: str
+    open: Callable[[], Any]  # -> fsspec's file system
+    whole: dict[str, Any]  # to read an object in one request, never half old and half new
+    describe: Callable[[dict[str, Any]], tuple[str, str]]  # -> version, MD5
+
+
+def _open_gcs() -> Any:
+    from gcsfs.core import GCSFileSystem  # the package's own asks for each bucket's kind first
+
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs tracebacks of what it raises
+    emulator = os.environ.get("STORAGE_EMULATOR_HOST")
+    if emulator and "://" not in emulator:
+        emulator = f"http://{emulator}"
+    # fsspec keeps one object for each set of arguments, and the endpoint is one of them.
+    return GCSFileSystem(
+        token="anon" if emulator else None, endpoint_url=emulator, use_listings_cache=False
+    )
+
+
+def _open_s3() -> Any:
+    from s3fs import S3FileSystem
+
+    retries = {"mode": "standard", "max_attempts": 6}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return S3FileSystem(
+        endpoint_url=endpoint, use_listings_cache=False, config_kwargs={"retries": retries}
+    )
+
+
+def _describe_gcs(info: dict[str, Any]) -> tuple[str, str]:
+    import base64
+
+    return str(info.get("generation", "")), base64.b64decode(info.get("md5Hash", "")).hex()
+
+
+def _describe_s3(info: dict[str, Any]) -> tuple[str, str]:
+    tag = str(info.get("ETag", "")).strip('"')
+    return tag, tag if len(tag) == 32 else ""  # those of several parts have a number at the end
+
+
+STORES = {
+    "gs": Store("gs", "gcs", _open_gcs, {}, _describe_gcs),
+    "s3": Store("s3", "s3", _open_s3, {"max_concurrency": 1}, _describe_s3),
+}
+
+
+def file_system(scheme: str) -> Any:
+    """Returns fsspec's file system, the same one in each call of a process.
+
+    Raises StorageError if its package is not installed.
+    """
+    store = STORES[scheme]
+    try:
+        return store.open()
+    except ModuleNotFoundError as error:
+        raise StorageError(
+            f"{scheme}://: needs the package {error.name}; pip install 'gshard-mt[{store.extra}]'"
+        ) from None
+
+
+def request(url: str, make: Callable[[Any, Store], Result]) -> Result:
+    """Returns what `make` does with the file system of a URL, tried again if the store is busy.
+
+    Raises FileNotFoundError, FileExistsError, or StorageError in one line for all else.
+    """
+    store = STORES[url.partition(":")[0]]
+    files = file_system(store.scheme)
+    for number in range(1, _NUM_TRIES + 1):
+        try:
+            return make(files, store)
+        except (FileNotFoundError, FileExistsError):
+            raise
+        except Exception as error:  # of four libraries, with no base in common
+            is_busy = _is_busy(error)
+            if not is_busy and not _is_of_library(error):
+                raise
+            if not is_busy or number == _NUM_TRIES:
+                what = "the store does not answer" if is_busy else "the store refuses"
+                remedy = (
+                    "run the same command again later"
+                    if is_busy
+                    else "check the bucket's name, your credentials and their rights"
+                )
+                raise StorageError(f"{url}: {what} ({_in_one_line(error)}); {remedy}") from None
+        time.sleep(_SHORTEST_PAUSE * random.uniform(1, 2) * number)
+    raise AssertionError("not reached")
+
+
+def to_info(store: Store, info: dict[str, Any]) -> ObjectInfo:
+    """Returns what a library says of an object."""
+    modified = info.get("LastModified") or info.get("mtime")
+    return ObjectInfo(
+        info["name"].rstrip("/"),
+        info["type"] == "directory",
+        int(info.get("size") or 0),
+        *store.describe(info),
+        modified.timestamp() if modified else 0.0,
+    )
+
+
+def _is_busy(error: BaseException | None) -> bool:
+    """Tells whether an error, or one that caused it, passes by itself."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        answered = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+        status = answered.get("HTTPStatusCode") or getattr(error, "code", None)
+        if str(status) in map(str, _BUSY) or isinstance(error, TimeoutError | ConnectionError):
+            return True
+        names = {f"{each.__module__}.{each.__name__}" for each in type(error).__mro__}
+        if names & _PASSING:
+            return True
+        error = error.__cause__
+    return False
+
+
+_PASSING = {
+    "aiohttp.client_exceptions.ClientError",
+    "botocore.exceptions.ConnectionError",
+    "botocore.exceptions.HTTPClientError",
+    "gcsfs.retry.ChecksumError",
+    "requests.exceptions.ConnectionError",
+    "requests.exceptions.Timeout",
+}
+_LIBRARIES = ("aiohttp", "aiobotocore", "botocore", "gcsfs", "google", "requests", "s3fs")
+
+
+def _is_of_library(error: BaseException) -> bool:
+    """Tells whether an error is the store's answer, not our bug."""
+    is_theirs = type(error).__module__.partition(".")[0] in _LIBRARIES
+    return is_theirs or isinstance(error, OSError | ValueError)
+
+
+def _in_one_line(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split())[:_MAX_CHARACTERS]
+    return text or type(error).__name__
