@@ -219,7 +219,9 @@ def _read(tag: str) -> tuple[str, str | None]:
     """Returns a tag's language and script, if it has one. Raises DataError."""
     found = _parse(tag)
     if isinstance(found, str):
-        raise DataError(f"language {tag[:_MAX_CHARACTERS]!r} {found}")
+        code = code_of_name(tag)
+        hint = f"is not a code; did you mean {code}?" if code else found
+        raise DataError(f"language {tag[:_MAX_CHARACTERS]!r} {hint}")
     return found
 
 

@@ -109,11 +109,19 @@ def test_a_language_has_one_code(code, tag):
     assert language_code(tag) == code
 
 
-@pytest.mark.parametrize("tag", ["xx", "klingon", "", "d", "de-", "../de", "x-default", "calv"])
+@pytest.mark.parametrize("tag", ["xx", "", "d", "de-", "../de", "x-default", "calv"])
 def test_an_unknown_language_is_refused(tag):
     assert not is_language(tag)
     with pytest.raises(DataError, match="accepted: .*codes like de"):
         language_code(tag)
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("Turkish", "tr"), ("german", "de"), ("klingon", "tlh")]
+)
+def test_a_name_is_answered_with_its_code(name, code):
+    with pytest.raises(DataError, match=f"{name!r} is not a code; did you mean {code}?"):
+        language_code(name)
 
 
 @pytest.mark.parametrize(

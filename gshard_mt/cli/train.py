@@ -54,15 +54,18 @@ _PROFILE_STEPS = flags.DEFINE_string(
 def main() -> None:
     """Refuses bad input before JAX is imported, then trains."""
     from gshard_mt.data.prepared import open_prepared
+    from gshard_mt.run.directory import check_workdir
 
     config = cli_flags.read_config()
     process = processes.read_process_info()
     profile_steps = parse_steps(_PROFILE_STEPS.value, config)
-    prepared = open_prepared(pathlib.Path(_DATA_DIR.value))
     workdir = pathlib.Path(_WORKDIR.value)
+    check_workdir(workdir)
+    prepared = open_prepared(pathlib.Path(_DATA_DIR.value))
 
     is_kept = start_jax(workdir, config, join=functools.partial(processes.join, process))
     from gshard_mt.partitioning.mesh import build_mesh
+    from gshard_mt.train.description import describe_missing
     from gshard_mt.train.loop import train
     from gshard_mt.train.metrics import log_line
     from gshard_mt.train.training import Options
@@ -75,6 +78,8 @@ def main() -> None:
         dev_bleu = make_dev_bleu(config, prepared, build_mesh(*config.mesh.decoding_shape()))
     if is_kept:
         log_line("memory      kept between steps (--nokeep_buffers frees it)")
+    for line in describe_missing(prepared):
+        log_line(line)
     options = Options(_CHANGE_MIXTURE.value, profile_steps, dev_bleu, _INIT_FROM.value)
     if not train(config, prepared, workdir, mesh, options):
         sys.exit(STOPPED)

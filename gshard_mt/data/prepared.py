@@ -43,6 +43,14 @@ class Prepared:
         """The number of training sentence pairs of each language pair."""
         return {pair: splits["train"] for pair, splits in self.num_examples.items()}
 
+    def without(self, split: str) -> list[str]:
+        """Returns the language pairs that are trained on and have nothing in a held-out split."""
+        return [
+            pair
+            for pair, counts in self.num_examples.items()
+            if counts["train"] and not counts.get(split)
+        ]
+
     @property
     def fingerprint(self) -> str:
         """A hash of the manifest: the same for the same data in any directory."""

@@ -75,9 +75,24 @@ def open_test_set(
         prepared = open_data(run, folder, data_dir)
         for pair in without_training(prepared, values[0]):
             print(f"left out    {pair}: no training pairs; --testset scores it", file=sys.stderr)
-        return held_out(prepared, values[0]), None
+        return _held_out(prepared, values[0]), None
     test = read_test_set(values, run.train_pairs)
+    for pair in test.pairs:
+        if not run.train_pairs.get(pair):
+            print(f"untrained   {pair}: the model has seen no pair of it", file=sys.stderr)
     return test, open_data(run, folder, data_dir) if leak_check else None
+
+
+def _held_out(prepared: Prepared, split: str) -> TestSet:
+    """Returns `held_out`, whose error tells what could be scored instead."""
+    try:
+        return held_out(prepared, split)
+    except DataError as error:
+        trained = [pair for pair, number in prepared.train_pairs.items() if number]
+        other = next(name for name in HELD_OUT if name != split)
+        has_other = len(prepared.without(other)) < len(trained)
+        accepted = f"--split {other}" if has_other else "--testset de-en=FILE.tsv"
+        raise DataError(f"{error}; accepted: {accepted}") from None
 
 
 def held_out(prepared: Prepared, split: str) -> TestSet:

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from gshard_mt.config.records import Config
 from gshard_mt.config.stages import have_same_past
 from gshard_mt.documents import read_json, write_json
 from gshard_mt.errors import CheckpointError, ConfigError, suggest
-from gshard_mt.languages import find_language, source_language
+from gshard_mt.languages import code_of_name, find_language, source_language
 from gshard_mt.run.journal import METRICS, MIXTURES, ROUTING
 
 FORMAT_VERSION = 2
@@ -33,6 +34,8 @@ FREE_SECTIONS = ("mesh.", "decode.")
 SCHEDULES_WITHOUT_END = ("inverse_sqrt", "constant", "paper")
 # What a run leaves behind; without its config.json nobody knows which run that was.
 _LEFT_BY_RUNS = ("checkpoints", "damaged", METRICS, ROUTING, MIXTURES, "eval", "tensorboard")
+# What else may be in a run directory before its config.json: a start that was killed, a job's log.
+_NO_STRANGERS = re.compile(r"lock|tokenizer|profile|lost\+found|\..*|.*\.(log|out|err|tmp)")
 # Keys of `data` that --change_mixture can't change: lengths, vocabularies, the order of the data.
 FIXED_DATA_KEYS = frozenset(
     f"data.{name}"
@@ -75,9 +78,10 @@ class Run(NamedTuple):
         """
         known = [source_language(pair) for pair in self.train_pairs]
         if not find_language(language, known):
+            code = find_language(code_of_name(language) or "", known)  # `German`
             raise ConfigError(
                 f"{name}: found {language!r}, this run was not trained on it"
-                f"{suggest(language, known)}"
+                f"{suggest(code or language, known)}"
             )
 
 
@@ -97,6 +101,24 @@ def read_run(workdir: pathlib.Path) -> Run:
         raise CheckpointError(
             f"{path}: incomplete ({error!r}); restore the file as gshard-train wrote it"
         ) from None
+
+
+def check_workdir(workdir: pathlib.Path) -> None:
+    """Raises CheckpointError for a file, and for a folder of files that are not a run's."""
+    accepted = "a run directory, or a new or empty folder"
+    if not workdir.is_dir():
+        if workdir.exists():
+            raise CheckpointError(f"{workdir}: found a file, accepted as --workdir: {accepted}")
+        return
+    names = sorted(path.name for path in workdir.iterdir())
+    strangers = [
+        name for name in names if name not in _LEFT_BY_RUNS and not _NO_STRANGERS.fullmatch(name)
+    ]
+    if strangers and "config.json" not in names:
+        raise CheckpointError(
+            f"{workdir}: found {strangers[0]}, which is not of a run, accepted as --workdir: "
+            f"{accepted}"
+        )
 
 
 def start_run(

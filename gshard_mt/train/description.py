@@ -9,6 +9,7 @@ import numpy as np
 
 from gshard_mt.config.records import Config, TrainConfig
 from gshard_mt.config.stages import stage_number
+from gshard_mt.data.prepared import Prepared
 from gshard_mt.model.blueprint import Blueprint, count_parameters
 from gshard_mt.model.moe import group_capacity, training_groups
 from gshard_mt.routing.dispatch import choose_dispatch
@@ -48,6 +49,20 @@ def describe(config: Config, blueprint: Blueprint, resumed: int | None) -> None:
         log_line(f"groups      {groups} of {size} tokens, capacity {capacity} per expert and group")
     if resumed is not None:
         log_line(f"resuming    from step {resumed}")
+
+
+def describe_missing(prepared: Prepared) -> list[str]:
+    """Returns a line for each held-out split that is missing for some of the languages."""
+    what = {
+        "dev": "no dev nll, by which a checkpoint is the best",
+        "test": "gshard-eval can score --split dev or --testset instead",
+    }
+    missing = {split: prepared.without(split) for split in what}
+    return [
+        f"no {split:<8} {', '.join(pairs)}: {what[split]}"
+        for split, pairs in missing.items()
+        if pairs
+    ]
 
 
 def describe_stage(config: TrainConfig, num_taken: int | None, start: int) -> str:

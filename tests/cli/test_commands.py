@@ -385,6 +385,16 @@ def test_preparing_without_a_recipe_is_refused_with_the_flag(tmp_path):
     assert "--config.data.recipe=FILE.toml" in refused(call("prepare_data", *arguments))
 
 
+def test_a_place_that_is_no_run_directory_is_refused_and_left_as_it_is(home, train_flags, tmp_path):
+    shutil.copytree(home / "data", tmp_path / "data")
+    (tmp_path / "file").write_text("text")
+    before = sorted(tmp_path.rglob("*"))
+    for place, found in (("data", "de-en"), ("file", "a file"), ("", "data")):
+        line = refused(call("train", *train_flags, "--workdir", tmp_path / place))
+        assert f"found {found}" in line and "accepted as --workdir: a run directory" in line
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_a_run_directory_of_another_config_is_refused_with_the_key(home, train_flags):
     flag = "--config.model.dropout_rate=0.5"
     line = refused(call("train", *train_flags, "--workdir", home / "run", flag))

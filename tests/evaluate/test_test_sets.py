@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import itertools
+import json
 import pathlib
+import shutil
 
 import pytest
 
-from gshard_mt.config.records import DataConfig
+from gshard_mt.config.records import Config, DataConfig
 from gshard_mt.data.prepare.prepare import prepare
 from gshard_mt.data.prepared import open_prepared
 from gshard_mt.data.tokenizer import load_tokenizer
@@ -16,10 +19,12 @@ from gshard_mt.evaluate.test_sets import (
     TestSet,
     find_leaks,
     held_out,
+    open_test_set,
     perturbed,
     read_test_set,
     without_training,
 )
+from gshard_mt.run.directory import Run
 from tests.making.made_up import write_made_up, write_recipe
 
 
@@ -118,6 +123,32 @@ def test_a_language_without_training_pairs_is_left_out(data):
     prepared = dataclasses.replace(prepared, num_examples=counts)
     assert set(held_out(prepared, "dev").pairs) == {"de-en", "lb-en"}
     assert without_training(prepared, "dev") == ["fr-en"]
+
+
+def test_the_split_that_can_be_scored_instead_is_named(data, tmp_path):
+    run = Run(Config(), data[1], open_prepared(data[1]).fingerprint, {"de-en": 1})
+    for without, accepted in (
+        (["test"], "--split dev"),
+        (["dev", "test"], "--testset de-en=FILE.tsv"),
+    ):
+        shutil.copytree(data[1], tmp_path, dirs_exist_ok=True)
+        manifest = json.loads((tmp_path / "manifest.json").read_text())
+        for pair, split in itertools.product(manifest["pairs"], without):
+            manifest["pairs"][pair][split]["pairs"] = 0
+            (tmp_path / "references" / f"{pair}.{split}.tsv").write_text("")
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+        run = run._replace(data_fingerprint=open_prepared(tmp_path).fingerprint)
+        with pytest.raises(DataError, match=f"no pair has a test split; accepted: {accepted}"):
+            open_test_set(["test"], run, tmp_path, str(tmp_path), False)
+
+
+def test_languages_that_the_model_has_not_seen_are_told(tmp_path, capsys):
+    (tmp_path / "a.tsv").write_text("x\ty\n", encoding="utf-8")
+    run = Run(Config(), tmp_path, "", {"de-en": 1})
+    values = [f"{tag}-en={tmp_path / 'a.tsv'}" for tag in ("ru", "deu")]
+    test, _ = open_test_set(values, run, tmp_path, None, False)
+    assert set(test.pairs) == {"ru-en", "de-en"}
+    assert capsys.readouterr().err == "untrained   ru-en: the model has seen no pair of it\n"
 
 
 def test_a_test_set_has_the_codes_of_the_run(tmp_path):

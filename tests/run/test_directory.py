@@ -18,6 +18,7 @@ from gshard_mt.run.directory import (
     FREE_SECTIONS,
     SCHEDULES_WITHOUT_END,
     Run,
+    check_workdir,
     read_run,
     start_run,
 )
@@ -288,3 +289,22 @@ def test_a_language_that_was_not_trained_on_is_refused(run):
         run.check_language("fi")
     with pytest.raises(ConfigError, match="found 'no language'"):
         run.check_language("no language")
+    with pytest.raises(ConfigError, match="found 'German', .*; did you mean de?"):
+        run.check_language("German")
+
+
+@pytest.mark.parametrize("stranger", ["manifest.json", "corpus.tsv", "notes.txt", "config.py"])
+def test_a_folder_of_other_files_is_no_run_directory(run, workdir, stranger):
+    check_workdir(workdir)  # there is none
+    workdir.mkdir(parents=True)
+    for name in ("lock", "train.log", "slurm-1.out", ".nfs1", "config.json.1.tmp", "metrics.jsonl"):
+        (workdir / name).touch()
+    (workdir / "tokenizer").mkdir()
+    check_workdir(workdir)  # a start that was killed
+    (workdir / stranger).touch()
+    with pytest.raises(CheckpointError, match=f"found {stranger}, which is not of a run, accepted"):
+        check_workdir(workdir)
+    (workdir / "config.json").touch()
+    check_workdir(workdir)  # users may keep their notes in a run
+    with pytest.raises(CheckpointError, match="metrics.jsonl: found a file, accepted as --workdir"):
+        check_workdir(workdir / "metrics.jsonl")

@@ -5,7 +5,7 @@ import dataclasses
 
 from gshard_mt.config.records import Config, DataConfig, TrainConfig
 from gshard_mt.model.blueprint import abstract_model
-from gshard_mt.train.description import describe, describe_change
+from gshard_mt.train.description import describe, describe_change, describe_missing
 from tests.model import tiny
 
 
@@ -20,6 +20,14 @@ def test_a_run_says_how_its_tokens_are_grouped_and_how_many_of_a_group_an_expert
     assert lines["experts"].startswith("4 in every other layer, top2, ")
     # Of 24 tokens at 4 experts: 24 / 4 times the capacity factor, 4.
     assert lines["groups"] == "32 and 16 of 24 tokens, capacity 24 per expert and group"
+
+
+def test_languages_without_held_out_pairs_are_said(prepared):
+    assert describe_missing(prepared) == []
+    counts = {pair: dict(splits) for pair, splits in prepared.num_examples.items()}
+    counts["fr-en"]["test"], counts["lb-en"]["test"], counts["lb-en"]["train"] = 0, 0, 0
+    (line,) = describe_missing(dataclasses.replace(prepared, num_examples=counts))
+    assert line.startswith("no test     fr-en: ") and "--split dev" in line
 
 
 def test_what_happens_to_the_rate_of_a_finished_run_is_said():
