@@ -1,6 +1,7 @@
 """Eight simulated CPU devices for every test, no network, and data made up once for all of them."""
 # SPDX-License-Identifier: Apache-2.0
 
+import asyncio
 import dataclasses
 import gc
 import os
@@ -100,3 +101,11 @@ def bucket(request, monkeypatch, tmp_path) -> BucketPath:
     folder = open_path(f"{request.param}://{buckets.BUCKET}/{tmp_path.name}")
     assert isinstance(folder, BucketPath)
     return folder
+
+
+@pytest.fixture
+def no_pauses(monkeypatch) -> None:
+    """Requests to buckets are made again at once."""
+    sleep = asyncio.sleep
+    monkeypatch.setattr("asyncio.sleep", lambda *_: sleep(0))
+    monkeypatch.setattr("gshard_mt.storage.stores._SHORTEST_PAUSE", 0.0)

@@ -11,7 +11,6 @@ again.
 # SPDX-License-Identifier: Apache-2.0
 
 import logging
-import pathlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -19,12 +18,16 @@ from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.errors import ConfigError
+from gshard_mt.storage.bucket_path import BucketPath, open_path
 
 if TYPE_CHECKING:
     from gshard_mt.data.prepare.job import Pipeline
 
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Directory to create; finished work in it is reused.", required=True
+    "data_dir",
+    None,
+    "Directory to create, local or in a bucket (gs://, s3://); finished work in it is reused.",
+    required=True,
 )
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run",
@@ -51,6 +54,12 @@ cli_flags.define_config()
 
 def main() -> None:
     """Prepares the data of the config and prints the number of pairs of each language."""
+    data_dir = open_path(_DATA_DIR.value)
+    if isinstance(data_dir, BucketPath) and (_DASK_SCHEDULER.value or _RUNNER.value):
+        raise ConfigError(
+            f"--data_dir: found {data_dir} with --{'runner' if _RUNNER.value else 'dask_scheduler'}"
+            "; accepted: a folder that all its workers share"
+        )
     config = cli_flags.read_config()
     if _DRY_RUN.value:
         from gshard_mt.data.prepare.dry_run import dry_run
@@ -63,7 +72,6 @@ def main() -> None:
     from gshard_mt.data.prepare.prepare import prepare
     from gshard_mt.data.prepare.summary import counts_table
 
-    data_dir = pathlib.Path(_DATA_DIR.value)
     manifest, is_there = prepare(config.data, data_dir, _pipeline())
     if is_there:
         print(f"{data_dir}: already prepared with these settings; nothing to do")

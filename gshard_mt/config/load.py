@@ -11,6 +11,8 @@ from gshard_mt.config.keys import KEYS, PATH_KEYS, get_value, refuse_unknown_att
 from gshard_mt.config.options import PATHS
 from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError, UserError
+from gshard_mt.storage.bucket_path import BucketPath, open_path
+from gshard_mt.storage.cache import local_copy
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 _IN_WHEEL = _PACKAGE / "starters"
@@ -25,9 +27,9 @@ def load_config(name: str | os.PathLike[str]) -> Config:
     is relative to the file's folder, and absolute in what is returned. Raises ConfigError, with the
     line at fault, if there is no such file or it fails.
     """
-    path, _, argument = os.fspath(name).partition(":")
+    path, argument = _split(os.fspath(name))
     path = str(starters().get(path, path))
-    if not (file := pathlib.Path(path)).is_file():
+    if not (file := open_path(path)).is_file():
         found = "not a regular file" if file.exists() else "no such file"
         accepted = f"the path of a config file, or one of {', '.join(starters())}"
         raise ConfigError(f"{path}: {found}; accepted: {accepted}")
@@ -36,21 +38,24 @@ def load_config(name: str | os.PathLike[str]) -> Config:
             f"{path}: found TOML; accepted: a Python file that defines get_config() (a recipe goes "
             f"to --config.data.recipe={path})"
         )
+    program = str(local_copy(file))
     try:
-        functions = runpy.run_path(path)
+        functions = runpy.run_path(program)
         if "get_config" not in functions:
             raise ConfigError(f"{path}: no get_config(); accepted: a file that defines it")
         config = functions["get_config"](*[argument] if argument else [])
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # a file may call sys.exit(), too
-        raise ConfigError(f"{_line_at_fault(error, path)}: {_reason(error)}") from error
+        where = _line_at_fault(error, program).replace(program, path)
+        raise ConfigError(f"{where}: {_reason(error)}") from error
     if not isinstance(config, Config):
         found = "None (is a return missing?)" if config is None else f"a {type(config).__name__}"
         raise ConfigError(
             f"{path}: get_config() returned {found}, accepted: gshard_mt.config.Config"
         )
-    _map_paths(config, lambda each: os.path.normpath(file.parent.absolute() / each))
+    folder = file.parent.absolute()
+    _map_paths(config, lambda each: _normal(open_path(each, folder)))
     return config
 
 
@@ -77,6 +82,17 @@ def _map_paths(config: Config, change: Callable[[str], str]) -> None:
         paths = [each.strip() for each in (value.split(",") if are_many else [value])]
         changed = [change(each) if each and "://" not in each else each for each in paths]
         set_value(config, name, ",".join(changed))
+
+
+def _normal(path: pathlib.Path) -> str:
+    return str(path) if isinstance(path, BucketPath) else os.path.normpath(path)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Returns FILE and ARGUMENT of FILE:ARGUMENT."""
+    scheme, mark, rest = name.rpartition("://")
+    path, _, argument = rest.partition(":")
+    return scheme + mark + path, argument
 
 
 def _line_at_fault(error: BaseException, path: str) -> str:

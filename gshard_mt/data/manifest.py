@@ -7,7 +7,6 @@ import fcntl
 import os
 import pathlib
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from gshard_mt.config.records import DataConfig
 from gshard_mt.documents import read_json, write_json
 from gshard_mt.errors import DataError
+from gshard_mt.storage.trees import remove_tree
 
 FORMAT_VERSION = 1
 NAME = "manifest.json"
@@ -59,7 +59,7 @@ def is_prepared(data_dir: pathlib.Path, identity: dict[str, Any]) -> bool:
     found = read_json(data_dir / NAME, FORMAT_VERSION, DataError, "give another --data_dir")
     if found.get("finished") is not True:
         return False
-    _check_same(data_dir, found, identity)
+    check_same(data_dir, found, identity)
     return True
 
 
@@ -84,7 +84,8 @@ def claim_directory(data_dir: pathlib.Path, identity: dict[str, Any]) -> None:
 
     Raises DataError if the directory holds anything else.
     """
-    names = sorted({path.name for path in data_dir.iterdir()} - {LOCK})
+    inside = data_dir.iterdir() if data_dir.exists() else ()  # an empty folder of a bucket isn't
+    names = sorted({path.name for path in inside} - {LOCK})
     if NAME in names:
         _remove_unfinished(data_dir, names)
     elif foreign := [name for name in names if not _DRAFT.fullmatch(name)]:
@@ -95,6 +96,21 @@ def claim_directory(data_dir: pathlib.Path, identity: dict[str, Any]) -> None:
     write_manifest(
         data_dir, {"format_version": FORMAT_VERSION, "finished": False, "identity": identity}
     )
+
+
+def check_same(data_dir: pathlib.Path, found: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Raises DataError if a manifest is of another identity."""
+    had = found.get("identity", {})
+    keys = [key for key in sorted({*had, *identity}) if had.get(key) != identity.get(key)]
+    if keys:
+        changes = ", ".join(
+            "the recipe" if key == "recipe" else f"data.{key} {had.get(key)} -> {identity.get(key)}"
+            for key in keys
+        )
+        raise DataError(
+            f"{data_dir}: holds data prepared with other settings ({changes}); "
+            "give another --data_dir"
+        )
 
 
 def identity_of(config: DataConfig, recipe_fingerprint: str, tokenizer_hash: str) -> dict[str, Any]:
@@ -131,26 +147,12 @@ def _lock(file: int, data_dir: pathlib.Path) -> None:
         )
 
 
-def _check_same(data_dir: pathlib.Path, found: dict[str, Any], identity: dict[str, Any]) -> None:
-    had = found.get("identity", {})
-    keys = [key for key in sorted({*had, *identity}) if had.get(key) != identity.get(key)]
-    if keys:
-        changes = ", ".join(
-            "the recipe" if key == "recipe" else f"data.{key} {had.get(key)} -> {identity.get(key)}"
-            for key in keys
-        )
-        raise DataError(
-            f"{data_dir}: holds data prepared with other settings ({changes}); "
-            "give another --data_dir"
-        )
-
-
 def _remove_unfinished(data_dir: pathlib.Path, names: list[str]) -> None:
     for name in names:
         path = data_dir / name
         is_ours = name in ("tokenizer", "references", WORK) or _PAIR_FOLDER.fullmatch(name)
         if is_ours and path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            remove_tree(path)
         elif name in ("report.md", "report.html") or _DRAFT.fullmatch(name):
             path.unlink()
         elif name != NAME:

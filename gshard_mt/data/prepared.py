@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from gshard_mt.data.manifest import NAME, read_manifest
 from gshard_mt.data.records import RecordReader
 from gshard_mt.errors import DataError
+from gshard_mt.storage.cache import local_copy
 
 
 class Corpus(NamedTuple):
@@ -74,7 +75,7 @@ class Prepared:
         """
         path = self.directory / "references" / f"{pair}.{split}.tsv"
         try:
-            lines = path.read_text(encoding="utf-8").split("\n")
+            lines = local_copy(path).read_text(encoding="utf-8").split("\n")
         except OSError as error:
             raise DataError(f"{path}: can't be read: {error.strerror}") from None
         except UnicodeDecodeError as error:

@@ -14,6 +14,7 @@ from array_record.python import array_record_module  # type: ignore[attr-defined
 from gshard_mt.data.examples import Columns, UnusualExampleError, parse_examples
 from gshard_mt.documents import draft_of
 from gshard_mt.errors import DataError
+from gshard_mt.storage.cache import local_copies
 
 _SUFFIX = "array_record"
 # Threads and buffers would make reading a single record a thousand times slower.
@@ -132,7 +133,8 @@ class RecordReader:
         self._where = f"{folder}: split {split!r}"
         try:
             self._shards = [
-                array_record_module.ArrayRecordReader(str(path), _RANDOM_ACCESS) for path in paths
+                array_record_module.ArrayRecordReader(str(path), _RANDOM_ACCESS)
+                for path in local_copies(paths)
             ]
             lengths = [shard.num_records() for shard in self._shards]
         except (OSError, ValueError, RuntimeError, IndexError) as error:

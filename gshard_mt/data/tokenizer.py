@@ -12,6 +12,7 @@ import sentencepiece
 
 from gshard_mt.data import case_marks
 from gshard_mt.errors import DataError
+from gshard_mt.storage.cache import local_copy
 
 pad_id, eos_id, bos_id, unk_id = 0, 1, 2, 3
 
@@ -86,7 +87,7 @@ def load_tokenizer(data_dir: pathlib.Path) -> Tokenizer:
     models = []
     for path in model_paths(data_dir):
         try:
-            content = path.read_bytes()
+            content = local_copy(path).read_bytes()
             models.append(load_model(content))
         except (OSError, RuntimeError) as error:
             raise DataError(f"{path}: not a SentencePiece model: {error}") from None

@@ -23,6 +23,7 @@ from gshard_mt.errors import ConfigError, DataError, suggest
 from gshard_mt.evaluate.named_sets import FORMS, is_named, open_named, read_named
 from gshard_mt.languages import match_languages, source_language, source_of_pair
 from gshard_mt.run.directory import Run
+from gshard_mt.storage.bucket_path import open_path
 
 NAME = "testset"  # of test sets that are no split
 HELD_OUT = ("dev", "test")
@@ -53,7 +54,7 @@ def open_data(run: Run, folder: pathlib.Path, data_dir: str | None) -> Prepared:
 
     Raises DataError if they aren't there, or are others.
     """
-    path = pathlib.Path(data_dir) if data_dir else run.data_dir
+    path = open_path(data_dir) if data_dir else run.data_dir
     try:
         prepared = open_prepared(path)
     except DataError as error:
@@ -126,7 +127,7 @@ def read_test_set(values: Sequence[str], language_pairs: Collection[str] = ()) -
     Raises ConfigError for a value of another form, DataError for text that can't be read.
     """
     if len(values) == 1 and values[0].endswith(".toml"):
-        recipe = load_recipe(pathlib.Path(values[0]))
+        recipe = load_recipe(open_path(values[0]))
         entries = [entry for entry in recipe.entries if entry.split == "test"]
         entries = entries or [entry for entry in recipe.entries if entry.split == "dev"]
         if not entries:

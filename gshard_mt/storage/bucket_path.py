@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import fnmatch
+import glob
 import io
 import os
 import pathlib
@@ -76,7 +77,8 @@ class BucketPath(pathlib.PosixPath):
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Returns the size and the time of an object; all else is 0. Raises FileNotFoundError."""
         info = self.describe()
-        return os.stat_result((0,) * 6 + (info.num_bytes, 0, info.modified, 0))
+        times = {"st_mtime": info.modified, "st_mtime_ns": int(info.modified * 1e9)}
+        return os.stat_result((0,) * 6 + (info.num_bytes, 0, int(info.modified), 0), times)
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
         return self._is_folder() is not None
@@ -234,6 +236,16 @@ def open_path(text: str | os.PathLike[str], folder: pathlib.Path | None = None) 
     if isinstance(folder, BucketPath) and not name.startswith("/"):
         return BucketPath(folder.parts[0], *posixpath.normpath(f"{folder.key}/{name}").split("/"))
     return pathlib.Path(folder or "", name)
+
+
+def find_paths(pattern: pathlib.Path) -> list[pathlib.Path]:
+    """Returns what matches a path with wildcards, sorted; `**` is any number of folders."""
+    if not isinstance(pattern, BucketPath):
+        return sorted(map(pathlib.Path, glob.glob(str(pattern), recursive=True)))
+    folder = pattern.parent
+    while len(folder.parts) > 2 and glob.has_magic(str(folder)):
+        folder = folder.parent
+    return list(folder.glob(pattern.relative_to(folder)))
 
 
 def _matches(name: tuple[str, ...], pattern: list[str]) -> bool:

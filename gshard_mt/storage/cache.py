@@ -74,6 +74,13 @@ def local_folder(path: pathlib.Path) -> pathlib.Path:
     return folder
 
 
+def stage_folder(purpose: str) -> pathlib.Path:
+    """Returns a folder for work on its way to a bucket, the same one for the same purpose."""
+    folder = _folder() / f"{_hash(purpose)}.stage"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 def _local_copy(path: pathlib.Path) -> pathlib.Path:
     if not isinstance(path, BucketPath):
         return path

@@ -20,14 +20,23 @@ def remove_tree(folder: pathlib.Path) -> None:
     _each(lambda path: path.unlink(missing_ok=True), folder.objects())
 
 
-def upload_tree(source: pathlib.Path, target: BucketPath, last: str = "") -> None:
-    """Copies a local folder into a bucket; the file `last`, if any, after all others."""
+def upload_tree(
+    source: pathlib.Path,
+    target: BucketPath,
+    last: str = "",
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Copies a local folder into a bucket: first all but the file `last`, then, after `check`, it.
+
+    `last` is what tells others that the folder is whole.
+    """
     files = sorted(path for path in source.rglob("*") if path.is_file())
     names = [path.relative_to(source).as_posix() for path in files]
     _each(
         lambda name: (target / name).upload(source / name),
         [name for name in names if name != last],
     )
+    check()
     if last in names:
         (target / last).upload(source / last)
 

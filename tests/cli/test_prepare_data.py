@@ -61,3 +61,30 @@ def test_what_is_missing_for_a_runner_is_one_line(
             monkeypatch.setitem(sys.modules, name, None)
     done = call("prepare_data", "--config", config, "--data_dir", tmp_path / "data", *arguments)
     assert refused(done).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--data_dir=hdfs://host/d"], "error: hdfs://host/d: found hdfs://; accepted: gs://, s3:"),
+        (["--data_dir=gs:/bucket/d"], "error: gs:/bucket/d: found one slash; accepted: gs://buc"),
+        (["--data_dir=s3://b/d", "--runner=X"], "error: --data_dir: found s3://b/d with --runner"),
+        (["--data_dir=d", "--config.data.recipe=hdfs://r.toml"], "error: hdfs://r.toml: found hd"),
+    ],
+)
+def test_what_is_no_place_for_data_is_refused_before_anything_is_made(
+    arguments, said, config, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert refused(call("prepare_data", "--config", config, *arguments)).startswith(said)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bucket_is_a_data_directory(bucket, config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for said in (b": prepared; see ", b": already prepared with these settings"):
+        one = "--config.data.num_workers=1"
+        done = call("prepare_data", "--config", config, "--data_dir", bucket, one)
+        assert done.returncode == 0 and str(bucket).encode() + said in done.stdout, done.stderr
+    assert (bucket / "report.md").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]

@@ -94,3 +94,23 @@ def test_a_path_in_a_config_is_relative_to_its_file(tmp_path, monkeypatch):
     shorten_paths(config)
     assert (config.data.recipe, config.data.tokenizer) == ("base.toml", "old")
     assert config.data.keep_out == "base/a.txt,base/b/*.txt,/c.txt,gs://bucket/d.txt"
+
+
+def test_a_config_in_a_bucket_is_read_and_its_paths_are_in_its_folder(bucket):
+    (bucket / "deep" / "c.py").write_text(
+        "from gshard_mt.config import Config\n"
+        "def get_config(name='r'):\n"
+        "    config = Config()\n"
+        "    config.data.recipe = f'../{name}.toml'\n"
+        "    config.data.keep_out = f'x/*.txt, /local/y.txt, {1 // len(name)}'\n"
+        "    return config\n"
+    )
+    config = load_config(f"{bucket}/deep/c.py:other")
+    assert config.data.recipe == f"{bucket}/other.toml"
+    assert config.data.keep_out == f"{bucket}/deep/x/*.txt,/local/y.txt,{bucket}/deep/0"
+    assert load_config(f"{bucket}/deep/c.py").data.recipe == f"{bucket}/r.toml"
+    (bucket / "bad.py").write_text("\n1 / 0\n")
+    with pytest.raises(ConfigError, match=rf"^{bucket}/bad.py:2: ZeroDivisionError"):
+        load_config(f"{bucket}/bad.py")
+    with pytest.raises(ConfigError, match=rf"^{bucket}/none.py: no such file"):
+        load_config(f"{bucket}/none.py")

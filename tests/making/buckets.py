@@ -7,6 +7,7 @@ import http.client
 import http.server
 import itertools
 import json
+import logging
 import os
 import random
 import threading
@@ -71,6 +72,7 @@ def _serve_gcs() -> str:
 def _serve_s3() -> str:
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it logs every request
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     server.start()
     _keep.append(server)

@@ -1,7 +1,6 @@
 """Bucket paths behave as pathlib's, on both kinds of bucket; what can't be is refused."""
 # SPDX-License-Identifier: Apache-2.0
 
-import asyncio
 import os
 import pathlib
 import pickle
@@ -17,14 +16,6 @@ from gshard_mt.storage.trees import download_tree, remove_tree, upload_tree
 from tests.making import buckets
 
 PLACES = ("a.txt", "folder/b.txt", "folder/deep/c.txt", "folder/deep/ä [1] #2?.tsv")
-
-
-@pytest.fixture
-def no_pauses(monkeypatch) -> None:
-    """Requests are made again at once."""
-    sleep = asyncio.sleep
-    monkeypatch.setattr("asyncio.sleep", lambda *_: sleep(0))
-    monkeypatch.setattr("gshard_mt.storage.stores._SHORTEST_PAUSE", 0.0)
 
 
 def fill(folder: pathlib.Path) -> None:

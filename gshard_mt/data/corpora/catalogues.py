@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import gettext
-import glob
 import importlib.metadata
 import pathlib
 import re
@@ -20,6 +19,7 @@ from gshard_mt.documents import in_one_line
 from gshard_mt.errors import DataError
 from gshard_mt.language_scripts import script_of_modifier
 from gshard_mt.languages import code_of_name, is_language
+from gshard_mt.storage.bucket_path import find_paths
 
 MAX_CATALOGUE_BYTES = 64 << 20
 
@@ -67,7 +67,8 @@ def read_gettext(entry: Entry) -> Iterator[Pair]:
             ]
             yield from _pairs_of_all(catalogues, Tags(entry.languages, path))
     else:
-        paths = [pathlib.Path(name) for name in _without_twins(_find(entry))]
+        files = {str(path): path for path in _find(entry)}
+        paths = [files[name] for name in _without_twins(files)]
         catalogues = [
             _Catalogue(str(path), path, lambda path=path: _content(path)) for path in paths
         ]
@@ -137,29 +138,29 @@ def _pairs(
                 yield Pair(locale, message.forms[index], english)
 
 
-def _find(entry: Entry) -> list[str]:
+def _find(entry: Entry) -> list[pathlib.Path]:
     path = entry.path
     if path.is_file():
-        names = [str(path)]
+        found = [path]
     elif path.is_dir():
-        names = [str(file) for file in path.rglob("*") if file.suffix in _SUFFIXES]
+        found = list(path.rglob("*"))
     else:
-        names = glob.glob(str(path), recursive=True) or _installed(entry.location)
-    names = [name for name in names if name.endswith(_SUFFIXES) and pathlib.Path(name).is_file()]
-    if not names:
+        found = find_paths(path) or _installed(entry.location)
+    found = [file for file in found if file.suffix in _SUFFIXES and file.is_file()]
+    if not found:
         what = "has no .po or .mo file" if path.exists() else "no such file, folder or package"
         raise DataError(f"{path}: {what}; accepted: catalogues, NAME==VERSION of a wheel")
-    return names
+    return found
 
 
-def _installed(name: str) -> list[str]:
+def _installed(name: str) -> list[pathlib.Path]:
     if not _PACKAGE.fullmatch(name):
         return []
     try:
         files = importlib.metadata.files(name) or []
     except importlib.metadata.PackageNotFoundError:
         return []
-    return [str(file.locate()) for file in files if file.suffix in _SUFFIXES]
+    return [pathlib.Path(str(file.locate())) for file in files]
 
 
 def _without_twins(names: Iterable[str]) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from gshard_mt.storage.bucket_path import open_path
+
 SPLITS = ("train", "dev", "test")
 
 
@@ -43,7 +45,7 @@ class Entry:
     @property
     def path(self) -> pathlib.Path:
         """The location as a path, relative to `folder` unless it is absolute."""
-        return self.folder / self.location
+        return open_path(self.location, self.folder)
 
 
 Reader = Callable[[Entry], Iterator[Pair]]

@@ -10,7 +10,7 @@ import sys
 import tempfile
 
 from gshard_mt.errors import DataError
-from gshard_mt.storage.cache import cache_folder
+from gshard_mt.storage.cache import cache_folder, local_copy
 
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9.+!]+)")
 # The wheel is never run, so any interpreter's will do; new releases require new Pythons.
@@ -45,7 +45,7 @@ def fetch_wheel(requirement: str, sha256: str) -> pathlib.Path:
 
 def check_hash(path: pathlib.Path, sha256: str) -> None:
     """Raises DataError if the file's SHA-256 is not the recipe's."""
-    with open(path, "rb") as file:
+    with open(local_copy(path), "rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256.lower():
         raise DataError(

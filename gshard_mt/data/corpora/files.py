@@ -2,7 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
-import glob
 import io
 import pathlib
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from gshard_mt.data.corpora.compression import CHUNK_BYTES, READ_ERRORS, SUFFIXE
 from gshard_mt.data.corpora.entry import Entry
 from gshard_mt.documents import in_one_line
 from gshard_mt.errors import DataError
+from gshard_mt.storage.bucket_path import find_paths
+from gshard_mt.storage.cache import local_copy
 
 
 def find_files(entry: Entry) -> list[pathlib.Path]:
@@ -20,8 +21,7 @@ def find_files(entry: Entry) -> list[pathlib.Path]:
         return [entry.path]
     if entry.path.is_dir():
         raise DataError(f"{entry.path}: a directory; accepted: a file or a glob of files")
-    paths = sorted(pathlib.Path(name) for name in glob.glob(str(entry.path), recursive=True))
-    files = [path for path in paths if path.is_file()]
+    files = [path for path in find_paths(entry.path) if path.is_file()]
     if not files:
         raise DataError(f"{entry.path}: no such file")
     return files
@@ -56,7 +56,7 @@ def num_bytes_read() -> int:
 
 
 def _open(path: pathlib.Path) -> IO[bytes]:
-    return io.BufferedReader(_CountedFile(path), CHUNK_BYTES)
+    return io.BufferedReader(_CountedFile(local_copy(path)), CHUNK_BYTES)
 
 
 class _CountedFile(io.FileIO):

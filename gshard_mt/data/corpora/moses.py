@@ -9,6 +9,7 @@ from gshard_mt.data.corpora.entry import Entry, Pair
 from gshard_mt.data.corpora.files import bare_name
 from gshard_mt.data.corpora.text_lines import read_lines
 from gshard_mt.errors import DataError
+from gshard_mt.storage.bucket_path import open_path
 
 
 def read_moses(entry: Entry) -> Iterator[Pair]:
@@ -22,7 +23,7 @@ def read_moses(entry: Entry) -> Iterator[Pair]:
         raise DataError(
             f"moses:{entry.location}: {len(names)} files; accepted: 2, SOURCE_FILE,ENGLISH_FILE"
         )
-    source, english = (entry.folder / name.strip() for name in names)
+    source, english = (open_path(name.strip(), entry.folder) for name in names)
     if bare_name(source).endswith(".en") and not bare_name(english).endswith(".en"):
         raise DataError(f"{source}: comes first but is named English; put the source first")
     for source_line, english_line in aligned_lines(source, english):

@@ -15,6 +15,7 @@ from gshard_mt.data.corpora.rows import SHAPES, SIDES, STRUCTS, read_rows
 from gshard_mt.data.corpora.tags import ENGLISH, Tags
 from gshard_mt.documents import in_one_line
 from gshard_mt.errors import DataError
+from gshard_mt.storage.cache import local_copy
 
 _BATCH_ROWS = 1024  # rows in memory at a time
 _BUFFER_BYTES = 1 << 20  # to read at a time of each column
@@ -33,7 +34,7 @@ def read_parquet(entry: Entry) -> Iterator[Pair]:
 def _rows(path: pathlib.Path, tags: Tags) -> Iterator[tuple[str, dict[str, Any]]]:
     number = 0
     try:
-        with pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file:
+        with pq.ParquetFile(local_copy(path), pre_buffer=False, buffer_size=_BUFFER_BYTES) as file:
             columns = _columns(file.schema_arrow, tags, path)
             for batch in file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False):
                 for row in batch.to_pylist():

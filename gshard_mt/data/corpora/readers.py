@@ -1,7 +1,6 @@
 """The table of source schemes: a new format is one more module in this room and one row here."""
 # SPDX-License-Identifier: Apache-2.0
 
-import glob
 import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from gshard_mt.data.corpora.tmx import read_tmx
 from gshard_mt.data.corpora.tsv import read_tsv
 from gshard_mt.data.corpora.wheel import read_wheel
 from gshard_mt.errors import DataError
+from gshard_mt.storage.bucket_path import find_paths, open_path
 
 
 class Scheme(NamedTuple):
@@ -69,10 +69,9 @@ def num_bytes(entry: Entry) -> int:
 def files_of(entry: Entry) -> list[pathlib.Path]:
     """Returns the files on disk that an entry reads; none for what is known by another name."""
     locations = entry.location.split(",") if entry.scheme == "moses" else [entry.location]
-    found = []
-    for path in (entry.folder / location.strip() for location in locations):
-        names = [path] if path.is_file() else sorted(glob.glob(str(path), recursive=True))
-        found += map(pathlib.Path, names)
+    found: list[pathlib.Path] = []
+    for path in (open_path(location.strip(), entry.folder) for location in locations):
+        found += [path] if path.is_file() else find_paths(path)
     if entry.scheme not in _FILES:  # those read whole folders, too
         found += [inner for path in found if path.is_dir() for inner in sorted(path.rglob("*"))]
     return [path for path in found if path.is_file()]

@@ -154,7 +154,7 @@ def _default_name(scheme: str, location: str) -> str:
 
     That is `europarl` for tsv:europarl/*.tsv.gz and for tsv:europarl.de-en.tsv.
     """
-    parts = re.split(r"[:,]|==", location)[0].split("/")
+    parts = re.split(r"[:,]|==", re.sub(r"\w+://", "", location))[0].split("/")
     stems = [part.partition(".")[0] for part in reversed(parts)]
     return next((stem for stem in stems if _NAME.fullmatch(stem)), scheme)
 

@@ -26,6 +26,7 @@ from gshard_mt.data.corpora.translate_folder import (
 )
 from gshard_mt.documents import in_one_line
 from gshard_mt.errors import DataError
+from gshard_mt.storage.cache import local_folder
 
 _EXAMPLE = tf_example_pb2.Example  # type: ignore[attr-defined]
 _INFO = "dataset_info.json"
@@ -54,7 +55,7 @@ def read_tfds(entry: Entry) -> Iterator[Pair]:
     else:
         folder = _made_by_name(entry.location)
     try:
-        info = tfds.builder_from_directory(folder).info
+        info = tfds.builder_from_directory(local_folder(folder)).info
         splits, features = info.splits, info.features
         split = next((splits[name] for name in SPLIT_NAMES[entry.split] if name in splits), None)
         shards = list(zip(split.filepaths, split.shard_lengths, strict=True)) if split else []

@@ -1,8 +1,6 @@
 """Changes: finds corpus files that were edited after their text was prepared."""
 # SPDX-License-Identifier: Apache-2.0
 
-import glob
-import os
 import pathlib
 from collections.abc import Iterator
 
@@ -10,6 +8,7 @@ from gshard_mt.config.records import DataConfig
 from gshard_mt.data.corpora.readers import files_of, num_bytes
 from gshard_mt.data.corpora.recipe import load_recipe
 from gshard_mt.data.manifest import NAME, read_manifest
+from gshard_mt.storage.bucket_path import find_paths, open_path
 
 
 def describe_changes(config: DataConfig, data_dir: pathlib.Path) -> str:
@@ -29,7 +28,7 @@ def describe_changes(config: DataConfig, data_dir: pathlib.Path) -> str:
 
 def _changes(config: DataConfig, data_dir: pathlib.Path) -> Iterator[str]:
     prepared = (data_dir / NAME).stat().st_mtime_ns
-    recipe, corpora = load_recipe(pathlib.Path(config.recipe)), read_manifest(data_dir)["recipe"]
+    recipe, corpora = load_recipe(open_path(config.recipe)), read_manifest(data_dir)["recipe"]
     for entry, corpus in zip(recipe.entries, corpora["corpora"], strict=False):
         files = files_of(entry)  # none if they were deleted, which is no change
         newer = [path for path in files if _modified(path) > prepared]
@@ -37,13 +36,13 @@ def _changes(config: DataConfig, data_dir: pathlib.Path) -> Iterator[str]:
         if files and not newer and corpus.get("bytes", num_bytes(entry)) != num_bytes(entry):
             yield f"{entry.scheme}:{entry.location}"
     for pattern in filter(None, (each.strip() for each in config.keep_out.split(","))):
-        for name in sorted(glob.glob(pattern, recursive=True)):
-            if _modified(pathlib.Path(name)) > prepared:
-                yield name
+        for path in find_paths(open_path(pattern)):
+            if _modified(path) > prepared:
+                yield str(path)
 
 
 def _modified(path: pathlib.Path) -> int:
     try:
-        return os.stat(path).st_mtime_ns
+        return path.stat().st_mtime_ns
     except OSError:  # gone since it was listed
         return 0

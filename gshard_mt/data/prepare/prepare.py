@@ -20,10 +20,8 @@ from gshard_mt.data.corpora.recipe import Recipe, load_recipe
 from gshard_mt.data.manifest import (
     FORMAT_VERSION,
     WORK,
-    claim_directory,
     identity_of,
     is_prepared,
-    lock_directory,
     read_manifest,
     write_manifest,
 )
@@ -32,6 +30,7 @@ from gshard_mt.data.prepare.drops import Drops
 from gshard_mt.data.prepare.job import Job, Pipeline, PipelineOutput
 from gshard_mt.data.prepare.local import run_locally
 from gshard_mt.data.prepare.losses import find_losses
+from gshard_mt.data.prepare.places import prepare_in_bucket, prepare_in_folder
 from gshard_mt.data.prepare.selection import no_training_pair
 from gshard_mt.data.prepare.shards import SplitCounts
 from gshard_mt.data.prepare.subwords import copy_models
@@ -39,6 +38,7 @@ from gshard_mt.data.prepare.summary import write_reports
 from gshard_mt.data.records import write_dataset
 from gshard_mt.data.tokenizer import Tokenizer, load_tokenizer
 from gshard_mt.errors import ConfigError, DataError
+from gshard_mt.storage.bucket_path import BucketPath, open_path
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -56,17 +56,18 @@ def prepare(
     """
     recipe = read_recipe(config)
     source = config.tokenizer or config.extend_tokenizer
-    given = load_tokenizer(pathlib.Path(source)) if source else None
+    given = load_tokenizer(open_path(source)) if source else None
     identity = identity_of(config, recipe.fingerprint(), given.hash if given else "")
     keep_out = read_keep_out(config.keep_out)
     if is_prepared(data_dir, identity):
         return read_manifest(data_dir), True
-    with lock_directory(data_dir):
-        if is_prepared(data_dir, identity):  # by the process that had the lock
-            return read_manifest(data_dir), True
-        claim_directory(data_dir, identity)
-        _prepare(Job(config, recipe, data_dir, keep_out), run, given, identity)
-    return read_manifest(data_dir), False
+
+    def make(folder: pathlib.Path) -> None:
+        _prepare(Job(config, recipe, folder, keep_out), run, given, identity)
+
+    prepare_there = prepare_in_bucket if isinstance(data_dir, BucketPath) else prepare_in_folder
+    is_there = prepare_there(data_dir, identity, make)
+    return read_manifest(data_dir), is_there
 
 
 def _prepare(job: Job, run: Pipeline, given: Tokenizer | None, identity: dict[str, Any]) -> None:
@@ -95,7 +96,7 @@ def read_recipe(config: DataConfig) -> Recipe:
             "config.data.recipe: found none, accepted: the path of a corpus recipe "
             "(--config.data.recipe=FILE.toml)"
         )
-    return load_recipe(pathlib.Path(config.recipe))
+    return load_recipe(open_path(config.recipe))
 
 
 def _finish(job: Job, output: PipelineOutput, given: Tokenizer | None) -> dict[str, Any]:

@@ -35,6 +35,8 @@ from gshard_mt.data.tokenizer import (
     unk_id,
 )
 from gshard_mt.errors import ConfigError
+from gshard_mt.storage.bucket_path import open_path
+from gshard_mt.storage.cache import local_copy
 
 TRAINING_MARK = ".training"  # holds the trainer's process id while it runs
 _MOST = re.compile(r"value <= (\d+)")  # in SentencePiece's error
@@ -256,7 +258,7 @@ def copy_models(tokenizer: Tokenizer, config: DataConfig, data_dir: pathlib.Path
     larger or of another kind.
     """
     key_of_path = "tokenizer" if config.tokenizer else "extend_tokenizer"
-    source = pathlib.Path(getattr(config, key_of_path))
+    source = open_path(getattr(config, key_of_path))
     is_joint = tokenizer.source is tokenizer.target
     source_size, target_size = tokenizer.vocab_sizes
     found = {
@@ -275,7 +277,7 @@ def copy_models(tokenizer: Tokenizer, config: DataConfig, data_dir: pathlib.Path
     folder = data_dir / FOLDER if config.tokenizer else data_dir / WORK / FOLDER
     folder.mkdir()
     for path in model_paths(source):
-        shutil.copyfile(path, folder / path.name)
+        shutil.copyfile(local_copy(path), folder / path.name)
 
 
 def _rare_characters(
