@@ -119,7 +119,7 @@ def evaluate(
     these names. The baseline translates the same sentences for comparison.
     """
     from gshard_mt.evaluate import test_sets
-    from gshard_mt.evaluate.evaluate import evaluate, translate_all
+    from gshard_mt.evaluate.evaluate import Place, evaluate, translate_all
     from gshard_mt.evaluate.scores import extra_metrics
 
     chosen = extra_metrics(metrics)
@@ -132,7 +132,7 @@ def evaluate(
         leaks = test_sets.find_leaks(test, training_data, translator.tokenizer)
     if baseline:
         other = functools.partial(translate_all, baseline.translator, name="baseline")
-    return evaluate(folder, translator, test, leaks, other, chosen)
+    return evaluate(Place(folder), translator, test, leaks, other, chosen)
 
 
 def prepare(config: Path | Config, data_dir: Path, **data: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """gshard-compare: compares evaluations of several runs; no model is loaded.
 
-Usage:   gshard-compare --eval RUN/eval/STEP/SPLIT --eval ... [--name NAME --name ...] --out DIR
-Example: gshard-compare --eval one/eval/2000/test --eval two/eval/2000/test --out comparison
+Usage:   gshard-compare --eval RUN[/eval/STEP/SPLIT] --eval ... [--name NAME --name ...] --out DIR
+Example: gshard-compare --eval one --eval two --out comparison
+         gshard-compare --eval one/eval/2000/test --eval two/eval/2000/test --out comparison
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -16,8 +17,8 @@ from gshard_mt.errors import ConfigError
 _EVAL = flags.DEFINE_multi_string(
     "eval",
     None,
-    "Evaluation written by gshard-eval: RUN/eval/STEP/SPLIT. Give two or more; each is compared "
-    "with the first.",
+    "Evaluation written by gshard-eval: RUN/eval/STEP/SPLIT, or RUN for the newest one in it. Give "
+    "two or more; each is compared with the first.",
     required=True,
 )
 _NAME = flags.DEFINE_multi_string(
@@ -41,13 +42,15 @@ def main() -> None:
 
     from gshard_mt.evaluate.comparison import compare_runs
     from gshard_mt.evaluate.comparison_page import make_page, write
-    from gshard_mt.evaluate.folder import read_evaluation
+    from gshard_mt.evaluate.folder import newest_evaluation, read_evaluation
     from gshard_mt.report.page import to_text
 
     evaluations = [
-        read_evaluation(pathlib.Path(folder), name)
+        read_evaluation(newest_evaluation(pathlib.Path(folder)), name)
         for folder, name in zip(folders, names, strict=True)
     ]
+    for each, folder in zip(evaluations, folders, strict=True):
+        print(f"evaluation  {folder}: step {each.checkpoint}, {each.split}", file=sys.stderr)
     total = len(evaluations) * len(evaluations[0].references)
     with tqdm.tqdm(total=total, desc="compare", unit="pair", dynamic_ncols=True) as bar:
         comparison = compare_runs(evaluations, bar.update)

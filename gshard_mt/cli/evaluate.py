@@ -2,15 +2,19 @@
 
 Usage:   gshard-eval --workdir RUN|--model EXPORT [--step STEP] [--split dev|test] [--baseline RUN]
              [--testset de-en=FILE.tsv|flores:devtest=FOLDER ...] [--perturb NAME,NAME]
+             [--out FOLDER]
 Example: gshard-eval --workdir run --step best
          gshard-eval --workdir run --testset de-en=news.tsv
          gshard-eval --workdir run --perturb upper_case,typos
 
-Translations, tables and a report are written to RUN/eval/STEP/SPLIT.
+Translations, tables and a report are written to RUN/eval/STEP/SPLIT, with --out=FOLDER to
+FOLDER/eval/STEP/SPLIT.
 """
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
+import shlex
+import sys
 
 from absl import flags
 
@@ -45,6 +49,11 @@ _TESTSET = flags.DEFINE_multi_string(
     "recipe (TOML) with test corpora; or a published set: flores:devtest=FOLDER, ntrex=FOLDER, "
     "wmt24++=FOLDER, or one that sacreBLEU fetches, such as wmt14.",
 )
+_OUT = flags.DEFINE_string(
+    "out",
+    None,
+    "Folder to write eval/STEP/SPLIT into, instead of the run directory or the exported model.",
+)
 _LEAK_CHECK = flags.DEFINE_bool(
     "leak_check", True, "Count the sentences of --testset that are in the training data."
 )
@@ -64,19 +73,22 @@ _PERTURB = flags.DEFINE_list(
 
 def main() -> None:
     """Writes hypotheses and tables under `eval/<step>/<split>/` and prints the table."""
+    from gshard_mt.evaluate.folder import check_writable
     from gshard_mt.run.exported import is_export, read_trained
 
     folder = _read_folder()
     run = read_trained(folder)
     run = run._replace(config=_set_decode(run.config))
     _check(is_export(folder))
+    out = pathlib.Path(_OUT.value) if _OUT.value else None
+    check_writable(out or folder)
     other_dir = pathlib.Path(_BASELINE.value) if _BASELINE.value else None
     other = read_trained(other_dir) if other_dir else None
 
     start_jax(folder, *(each.config for each in (run, other) if each))
     from gshard_mt.decode.loading import load_translator
     from gshard_mt.evaluate import test_sets as testsets
-    from gshard_mt.evaluate.evaluate import evaluate, files_as_baseline, run_as_baseline
+    from gshard_mt.evaluate.evaluate import Place, evaluate, files_as_baseline, run_as_baseline
     from gshard_mt.evaluate.scores import extra_metrics
     from gshard_mt.evaluate.table import beside, to_text
 
@@ -92,13 +104,14 @@ def main() -> None:
         step = "best" if _STEP.value == "best" else "latest"
         baseline = run_as_baseline(other_dir, other, step)
     translator = load_translator(folder, run.config, _STEP.value)
+    place = Place(folder, out, shlex.join(["gshard-eval", *sys.argv[1:]]))
     leaks = {}
     if training_data:
         leaks = testsets.find_leaks(test, training_data, translator.tokenizer)
-    tables = [evaluate(folder, translator, test, leaks, baseline, metrics)]
+    tables = [evaluate(place, translator, test, leaks, baseline, metrics)]
     print(to_text(tables[0]), end="")
     for each in perturbed:
-        tables.append(evaluate(folder, translator, each, {}, baseline, metrics))
+        tables.append(evaluate(place, translator, each, {}, baseline, metrics))
     if perturbed:
         print(f"\n{beside(tables)}", end="")
 

@@ -8,7 +8,7 @@ from typing import Any
 from gshard_mt.documents import write_json
 from gshard_mt.evaluate.comparison import RunComparison, to_json
 from gshard_mt.evaluate.scores import SIGNIFICANCE, signatures
-from gshard_mt.evaluate.table import BUCKETS
+from gshard_mt.evaluate.table import shown_averages
 from gshard_mt.report import tables
 from gshard_mt.report.page import Figure, Page, Section, to_markdown, write_page
 from gshard_mt.report.tables import Table
@@ -64,26 +64,27 @@ def to_csv(comparison: RunComparison) -> str:
 def _runs(comparison: RunComparison) -> Section:
     first = comparison.evaluations[0].name
     head = ["run", "checkpoint", "parameters", "active", "target tokens", "minutes", "dev nll"]
-    head += ["BLEU", "95 %", *BUCKETS, "delta", "95 %", "better", "worse"]
-    rows = [_summary_cells(summary) for summary in comparison.summaries()]
+    shown = [name for name in shown_averages(comparison.rows[0]) if name != "all"]
+    head += ["BLEU", "95 %", *shown, "delta", "95 %", "better", "worse"]
+    rows = [_summary_cells(summary, shown) for summary in comparison.summaries()]
+    of_buckets = f" {', '.join(shown)} are by the training pairs of {first};" if shown else ""
     note = (
         f"BLEU is the mean of {len(comparison.rows[0])} languages, with its 95% interval when each "
-        f"language is resampled; high, mid and low are by the training pairs of {first}; delta is "
-        f"the difference to {first} on the same resampled sets; better and worse count languages "
+        f"language is resampled;{of_buckets} delta is the "
+        f" difference to {first} on the same resampled sets; better and worse count languages "
         f"at p < {SIGNIFICANCE}. Active parameters are those used for one token; minutes are those "
         "of the training steps."
     )
     return Section("runs", "Runs", (note,), Table(head, rows, text_columns=(0, 1)))
 
 
-def _summary_cells(summary: Mapping[str, Any]) -> list[str]:
+def _summary_cells(summary: Mapping[str, Any], shown: Sequence[str]) -> list[str]:
     mean, nll = summary["averages"]["all"], summary["dev_nll"]
     line = [summary["name"], summary["checkpoint"]]
     line += [f"{summary[key]:,}" for key in ("parameters", "active_parameters", "target_tokens")]
     line += [f"{summary['seconds'] / 60:.1f}", _NONE if nll is None else f"{nll:.3f}"]
     line += [f"{mean['bleu']:.1f}", f"{mean['bleu_low']:.1f}-{mean['bleu_high']:.1f}"]
-    buckets = [summary["averages"][bucket] for bucket in BUCKETS]
-    line += [f"{bucket['bleu']:.1f}" if bucket else _NONE for bucket in buckets]
+    line += [f"{summary['averages'][bucket]['bleu']:.1f}" for bucket in shown]
     if "better" not in summary:
         return [*line, *[""] * 4]
     interval = f"{mean['delta_low']:+.1f} to {mean['delta_high']:+.1f}"

@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import tqdm
 
@@ -24,20 +25,32 @@ from gshard_mt.run.journal import read_history
 Baseline = Callable[[Lines], Lines]  # from sources to another system's translations
 
 
+class Place(NamedTuple):
+    """Where an evaluation is from and goes to."""
+
+    model: pathlib.Path  # a run directory or an exported model
+    out: pathlib.Path | None = None  # in its place, gets eval/STEP/SPLIT
+    command: str = ""  # as it was typed
+
+    @property
+    def root(self) -> pathlib.Path:
+        return self.out or self.model
+
+
 def evaluate(
-    workdir: pathlib.Path,
+    place: Place,
     translator: Translator,
     test: TestSet,
     leaks: Mapping[str, Leak],
     baseline: Baseline | None,
     metrics: Mapping[str, Metric],
 ) -> table.ScoreTable:
-    """Writes `eval/<step>/<test set>/` in the run directory and prints the path of its page.
+    """Writes `eval/<step>/<test set>/` in the place and prints the path of its page.
 
     Returns the table: BLEU, chrF and `metrics` by name, `leaks` by language pair. All languages are
     translated together, sorted by length.
     """
-    run = read_trained(workdir)
+    run = read_trained(place.model)
     sources = {pair: [source for source, _ in lines] for pair, lines in test.pairs.items()}
     references = {
         pair: [one_line(english) for _, english in lines] for pair, lines in test.pairs.items()
@@ -46,7 +59,7 @@ def evaluate(
     best = find_all(translator, sources)
     hypotheses = _texts(best)
 
-    folder = pathlib.Path(workdir) / "eval" / translator.name / test.name
+    folder = place.root / "eval" / translator.name / test.name
     folder.mkdir(parents=True, exist_ok=True)
     scores, comparisons, chosen = {}, {}, {}
     for pair in sources:
@@ -73,25 +86,29 @@ def evaluate(
         active_parameters=active,
         signatures=signatures() | {name: metric.signature for name, metric in metrics.items()},
         rows=table.make_rows(scores, run.train_pairs, comparisons, leaks),
+        run=str(place.model.resolve()) if place.out else "",
     )
     table.write(result, folder)
-    found = _rate(translator, folder, reliability.judge(best, references), run)
-    history = read_history(workdir)
-    name = pathlib.Path(workdir).resolve().name
-    page = report.write(report.Report(name, run, result, history, chosen, found), folder)
+    found = _rate(translator, place, test.name, reliability.judge(best, references), run)
+    history = read_history(place.model)
+    name = place.model.resolve().name
+    about = report.describe(place.command, history, translator.step)
+    page = report.write(report.Report(name, run, result, history, chosen, found, about), folder)
     print(f"report      {page}", file=sys.stderr)
     return result
 
 
 def _rate(
-    translator: Translator, folder: pathlib.Path, judged: reliability.Judged, run: Run
+    translator: Translator, place: Place, test_set: str, judged: reliability.Judged, run: Run
 ) -> reliability.Reliability | None:
     """Writes and prints how far confidence can be trusted, if there is a calibration."""
-    workdir, checkpoint, test_set = folder.parents[2], translator.name, folder.name
-    decode = translator.config.decode
-    confidence_I = reliability.rate(workdir, checkpoint, decode, test_set, judged)
-    path = folder / "reliability.md"
-    if confidence_I is None:
+    checkpoint, decode = translator.name, translator.config.decode
+    path = place.root / "eval" / checkpoint / test_set / "reliability.md"
+    for folder in dict.fromkeys((place.root, place.model)):
+        confidence_I = reliability.rate(folder, checkpoint, decode, test_set, judged)
+        if confidence_I is not None:
+            break
+    else:
         path.unlink(missing_ok=True)  # of an earlier evaluation
         return None
     found = reliability.measure(judged, confidence_I, run.train_pairs)

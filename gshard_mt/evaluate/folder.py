@@ -3,6 +3,7 @@
 
 import math
 import pathlib
+import tempfile
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -41,6 +42,19 @@ class SavedEvaluation(NamedTuple):
         return [(total("target_tokens", step), nll) for step, nll in means if math.isfinite(nll)]
 
 
+def check_writable(root: pathlib.Path) -> None:
+    """Raises DataError unless `eval` can be written in a run directory or another folder."""
+    path = root / "eval"
+    nearest = next(each for each in (path, *path.parents) if each.exists())
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"{path}: can't be written ({error.strerror}); accepted: --out=FOLDER, one that can"
+        ) from None
+
+
 def write_lines(path: pathlib.Path, lines: Sequence[str]) -> None:
     """Writes one sentence per line, as sacreBLEU reads them."""
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -65,6 +79,12 @@ def read_lines(path: pathlib.Path, number: int) -> list[str]:
     return lines
 
 
+def newest_evaluation(folder: pathlib.Path) -> pathlib.Path:
+    """Returns the last evaluation of a run directory; any other folder as it is."""
+    found = [path for path in folder.glob("eval/*/*/table.json")]
+    return max(found, key=lambda path: path.stat().st_mtime).parent if found else folder
+
+
 def read_evaluation(folder: pathlib.Path, name: str = "") -> SavedEvaluation:
     """Reads `RUN/eval/STEP/SPLIT/`; by default it is named after the run directory.
 
@@ -72,9 +92,11 @@ def read_evaluation(folder: pathlib.Path, name: str = "") -> SavedEvaluation:
     that is not in a run directory.
     """
     folder = folder.resolve()
-    remedy = "give a folder that gshard-eval wrote, RUN/eval/STEP/SPLIT"
+    remedy = "give a folder that gshard-eval wrote, RUN/eval/STEP/SPLIT, or a RUN that has one"
     table = read_json(folder / "table.json", tables.FORMAT_VERSION, DataError, remedy)
     workdir = folder.parents[2] if len(folder.parents) > 2 else folder
+    if "run" in table and not (workdir / "config.json").exists():  # of --out
+        workdir = pathlib.Path(table["run"])
     counts = {row["pair"]: row["sentences"] for row in table["rows"]}
     hypotheses, references = (
         {pair: read_lines(folder / f"{pair}.{kind}.txt", number) for pair, number in counts.items()}

@@ -1,20 +1,27 @@
 """The page of an evaluation, `report.html`: scores, learning, routing and sentences in one file."""
 # SPDX-License-Identifier: Apache-2.0
 
+import datetime
 import pathlib
-from collections.abc import Mapping
+import re
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
+
+import jax
 
 from gshard_mt.evaluate import table as tables
 from gshard_mt.evaluate.reliability import Reliability
 from gshard_mt.evaluate.samples import Samples
-from gshard_mt.evaluate.table import ScoreTable
+from gshard_mt.evaluate.table import ScoreRow, ScoreTable
+from gshard_mt.partitioning.hardware import processor_name
 from gshard_mt.report.page import Page, Section, write_page
 from gshard_mt.report.tables import Table
 from gshard_mt.run.directory import Run
 from gshard_mt.run.journal import History, summarize
 
 NAME = "report.html"
+_ALL = "BLEU, mean of all languages"
 
 
 class Report(NamedTuple):
@@ -26,6 +33,23 @@ class Report(NamedTuple):
     history: History
     samples: Mapping[str, Samples]  # by language pair
     reliability: Reliability | None = None
+    about: Sequence[str] = ()  # how it came about
+
+
+def describe(command: str, history: History, step: int) -> list[str]:
+    """Returns when, by what and where an evaluation was made, and what its training took."""
+    now = datetime.datetime.now(datetime.UTC)
+    # Without the folders that files are in, since others read the page.
+    words = [re.sub(r"(^|[=:])/(?:[^/]*/)*(?=[^/])", r"\1", word) for word in shlex.split(command)]
+    by = f" with {shlex.join(words)}" if words else ""
+    devices = jax.devices()
+    kind = processor_name() if devices[0].platform == "cpu" else devices[0].device_kind
+    many = f", as {len(devices)} devices" if len(devices) > 1 else ""
+    lines = [f"Evaluated on {now:%Y-%m-%d} at {now:%H:%M} UTC{by}.", f"Machine: {kind}{many}."]
+    if tokens := history.total("target_tokens", step):
+        minutes = history.total("seconds", step) / 60
+        lines.append(f"Trained on {tokens:,} target tokens in {minutes:,.1f} minutes of steps.")
+    return lines
 
 
 def write(report: Report, folder: pathlib.Path) -> pathlib.Path:
@@ -36,15 +60,24 @@ def write(report: Report, folder: pathlib.Path) -> pathlib.Path:
     figures = list(draw_report(scores, report.run, report.history))
     filled = {figure.section for figure in figures} | ({"sentences"} if report.samples else set())
     page = Page(
-        title=f"{report.name}: {scores.split}, step {scores.step:,}",
+        title=f"Evaluation of {report.name}: {scores.split}, step {scores.step:,}",
         lead=_lead(report),
-        sections=[each for each in _sections(report) if each.table or each.id in filled],
+        sections=[each for each in _sections(report) if each.table or each.id in filled]
+        + [*_terms(report), *([Section("about", "About", report.about)] if report.about else [])],
         figures=figures,
         signatures=scores.signatures,
     )
     template = pathlib.Path(__file__).with_name("report.html.jinja")
-    write_page(page, path, template, report=report, averages=tables.averages(scores.rows))
+    write_page(page, path, template, report=report, averages=_averages(scores.rows))
     return path
+
+
+def _averages(rows: Sequence[ScoreRow]) -> dict[str, Mapping[str, float]]:
+    """Returns what the head of the page shows, by its name."""
+    if len(rows) == 1:
+        return {f"BLEU, {rows[0].language}": rows[0].to_fields()}
+    means = tables.shown_averages(rows)
+    return {f"{name} resource" if name != "all" else _ALL: mean for name, mean in means.items()}
 
 
 def _lead(report: Report) -> str:
@@ -96,6 +129,23 @@ def _sections(report: Report) -> list[Section]:
         Section("routing", "Routing", routing, _layers(report)),
         Section("sentences", "Best and worst sentences", ("By the chrF of the sentence alone.",)),
     ]
+
+
+def _terms(report: Report) -> list[Section]:
+    terms = [
+        "BLEU: how many sequences of one to four words of the translations are in the references, "
+        "from 0 to 100. chrF: the same for sequences of up to six characters, where recall counts "
+        "twice as much as precision.",
+        "nll: the negative log-likelihood that the model gives to the reference, in nats per "
+        "subword; 0 would be certainty. The loss is the nll with label smoothing, if there is any.",
+    ]
+    if report.run.config.model.moe.num_experts:
+        terms.append(
+            "Capacity: how many tokens of a group an expert takes. A choice beyond it is dropped; "
+            "a token that no expert takes skips the layer. Entropy: how undecided the gate is "
+            "between experts, 0 if it is certain."
+        )
+    return [Section("terms", "Terms", terms)]
 
 
 def _reliability(report: Report) -> list[Section]:

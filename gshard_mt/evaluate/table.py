@@ -55,6 +55,7 @@ class ScoreTable:
     active_parameters: int  # those used for one token
     signatures: Mapping[str, str]
     rows: tuple[ScoreRow, ...]
+    run: str = ""  # its directory, of a table that is not in it
 
 
 def buckets(train_pairs: Mapping[str, int]) -> dict[str, str]:
@@ -108,6 +109,14 @@ def averages(rows: Sequence[ScoreRow]) -> dict[str, dict[str, float]]:
     return {name: _average(group) for name, group in {"all": rows, **groups}.items()}
 
 
+def shown_averages(rows: Sequence[ScoreRow]) -> dict[str, dict[str, float]]:
+    """Returns the averages that say more than the rows: none of one row, none of all rows twice."""
+    means = averages(rows)
+    counts = {name: sum(row.bucket == name for row in rows) for name in BUCKETS}
+    names = [name for name, count in counts.items() if 1 < count < len(rows)]
+    return {name: means[name] for name in (["all", *names] if len(rows) > 1 else [])}
+
+
 def _average(rows: Sequence[ScoreRow]) -> dict[str, float]:
     if not rows:
         return {}
@@ -148,6 +157,7 @@ def to_json(table: ScoreTable) -> dict[str, Any]:
         "signatures": dict(table.signatures),
         "rows": [row.to_fields() for row in table.rows],
         "averages": averages(table.rows),
+        **({"run": table.run} if table.run else {}),
     }
 
 
@@ -238,7 +248,7 @@ def formatted(table: ScoreTable) -> Table:
     def cells(fields: Mapping[str, Any]) -> list[str]:
         return [_format(form, fields) for form in columns.values()]
 
-    means = {name: mean for name, mean in averages(table.rows).items() if mean}
+    means = shown_averages(table.rows)
     return Table(
         head=list(columns),
         rows=[cells(row.to_fields()) for row in table.rows],

@@ -1,6 +1,8 @@
-"""Published peaks of chips, for rooflines and utilization."""
+"""Published peaks of chips, for rooflines and utilization, and the name of the processor."""
 # SPDX-License-Identifier: Apache-2.0
 
+import pathlib
+import platform
 from typing import NamedTuple
 
 
@@ -33,6 +35,16 @@ CHIPS = {
     "NVIDIA H100": Chip("NVIDIA H100", 989e12, 80 * _GIB, 3350e9, 450e9, 0),
     "NVIDIA H200": Chip("NVIDIA H200", 989e12, 141 * _GIB, 4800e9, 450e9, 0),
 }
+
+
+def processor_name() -> str:
+    """Returns the name of this machine's processor."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def find_chip(device_kind: str) -> Chip | None:

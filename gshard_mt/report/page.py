@@ -4,11 +4,13 @@
 import base64
 import logging
 import pathlib
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gshard_mt.report.tables import Table, escape
 
+_NOTE_WIDTH = 100  # characters
 _TEMPLATE = pathlib.Path(__file__).with_name("page.html.jinja")
 
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it logs that it lists the fonts
@@ -81,11 +83,12 @@ def write_page(
 
 
 def to_text(page: Page) -> str:
-    """Returns the tables and signatures for a terminal."""
+    """Returns the tables with their notes and the signatures for a terminal."""
     lines = []
     for section in page.sections:
         if section.table:
-            lines += [f"{section.title}:", *section.table.to_text(), ""]
+            notes = [line for note in section.notes for line in textwrap.wrap(note, _NOTE_WIDTH)]
+            lines += [f"{section.title}:", *section.table.to_text(), *notes, ""]
     lines += [f"{name}: {signature}" for name, signature in page.signatures.items()]
     return "\n".join(lines) + "\n"
 

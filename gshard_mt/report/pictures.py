@@ -38,6 +38,7 @@ _STYLE: dict[Any, Any] = {
     "text.parse_math": False,
 }
 _styled = matplotlib.rc_context(_STYLE)  # used as a decorator
+MIN_BLEU = 5.0  # the axis ends at or above it
 _COUNT = "{x:,.0f}"  # 10,000
 _LETTER = 0.075  # width of a letter of a label, in inches
 _MANY = 40  # with more languages, rows are narrow and the axis is repeated on top
@@ -62,6 +63,7 @@ def by_size(rows: Sequence[tuple[str, int, str]], bleu: Sequence[tuple[float, ..
             axes.plot(sizes[own], means[own], marker, color=color, label=bucket)
     _size_axis(axes, sizes)
     axes.set_ylabel("BLEU")
+    axes.set_ylim(0, max(MIN_BLEU, 1.05 * highs.max()))  # else small differences look large
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     _name_dots(axes, [code for code, _, _ in rows], sizes, means)
     return _render(figure)
@@ -80,6 +82,7 @@ def differences(
     axes.bar_label(bars, numbers, padding=3, fontsize=_font_size(labels))
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.margins(x=0.15)
+    axes.set_xlim(*_widened(axes.get_xlim()))
     axes.set_xlabel("BLEU above the baseline's")
     return _render(figure)
 
@@ -129,6 +132,7 @@ def gains(sizes: Sequence[int], series: Mapping[str, Sequence[float]], label: st
     axes.axhline(0, color=GREY, linewidth=0.8)
     _size_axis(axes, np.array(sizes, float))
     axes.set_ylabel(label)
+    axes.set_ylim(*_widened(axes.get_ylim()))
     _legend_above(axes)
     return _render(figure)
 
@@ -190,6 +194,11 @@ def heat_map(labels: Sequence[str], shares_XE: np.ndarray, largest: float) -> Pi
     bar_axes.yaxis.set_major_formatter(_percent)
     bar_axes.spines[:].set_visible(False)
     return _render(figure)
+
+
+def _widened(ends: tuple[float, float]) -> tuple[float, float]:
+    """Returns the ends of an axis of differences in BLEU, which shows at least 1 on both sides."""
+    return min(ends[0], -1.0), max(ends[1], 1.0)
 
 
 def _canvas(width: float, height: float, left: float, top: float) -> tuple[Figure, Axes]:

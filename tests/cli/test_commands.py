@@ -88,6 +88,23 @@ def test_eval_writes_the_table_that_sacrebleu_prints(home):
     assert (folder / "report.html").exists() and list((folder / "pictures").glob("*.png"))
 
 
+def test_an_evaluation_is_written_elsewhere_and_still_compared(home, tmp_path, no_page):
+    shutil.copytree(home / "run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "eval", ignore_errors=True)
+    (tmp_path / "run" / "eval").touch()  # it can't be written
+    words = ("--workdir", tmp_path / "run", "--split", "dev")
+    line = refused(call("evaluate", *words))
+    assert f"{tmp_path / 'run' / 'eval'}: can't be written" in line and "--out=FOLDER" in line
+    done = call("evaluate", *words, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr.decode()
+    folder = tmp_path / "out" / "eval" / "4" / "dev"
+    assert (folder / "calibration.json").exists() and (folder / "reliability.md").exists()
+    evals = ("--eval", tmp_path / "out", "--eval", folder)
+    done = call("compare", *evals, "--out", tmp_path / "comparison")
+    assert done.returncode == 0, done.stderr.decode()
+    assert "run" in done.stdout.decode().splitlines()[3]
+
+
 def test_eval_compares_with_another_run_and_with_files(home, tmp_path, no_page):
     run = ("--workdir", home / "run", "--split", "dev")
     done = call("evaluate", *run, "--baseline", home / "run")

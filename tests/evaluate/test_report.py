@@ -42,6 +42,7 @@ HISTORY = History(
     routing=(routing_line(20), routing_line(20, "decoder")),
 )
 SECTIONS = ["scores", "size", "baseline", "learning", "languages", "routing", "sentences"]
+SECTIONS += ["terms"]
 
 
 class Page(HTMLParser):
@@ -136,7 +137,7 @@ def test_a_sentence_with_html_is_escaped(folder, page):
     assert len(page.all("script")) == 1  # the page's own
     assert not any("onerror" in attributes for _, attributes in page.tags)
     assert page.texts.count(EVIL) == 2
-    assert "my <b>run</b>: test, step 20" in page.texts
+    assert "Evaluation of my <b>run</b>: test, step 20" in page.texts
     assert EVIL not in (folder / "report.html").read_text(encoding="utf-8")
 
 
@@ -155,7 +156,7 @@ def test_the_table_of_scores_is_that_of_the_terminal(page):
 
 
 def test_averages_and_signatures_are_below(page):
-    assert page.texts.count("average") == 4
+    assert page.texts.count("average") == 1  # each bucket has one language
     assert "14.3" in page.texts  # the mean BLEU
     assert "nrefs:1|tok:13a" in page.texts
 
@@ -179,6 +180,18 @@ def test_averages_and_signatures_are_below(page):
 def test_a_section_without_content_is_left_out(report, missing, tmp_path, quick_pictures):
     path = reports.write(report, tmp_path)
     assert Page(path).sections == [name for name in SECTIONS if name not in missing]
+
+
+def test_the_page_says_how_it_came_about_without_the_folders_of_a_machine(tmp_path, quick_pictures):
+    command = "gshard-eval --workdir=/home/me/run --testset 'de-en=/home/me/a b.tsv'"
+    about = reports.describe(command, HISTORY, 20)
+    text = " ".join(Page(reports.write(make_report()._replace(about=about), tmp_path)).texts)
+    assert " UTC with gshard-eval --workdir=run --testset 'de-en=a b.tsv'." in text
+    assert "Machine: " in text and "8 devices" in text and "/home" not in text
+    lines = [{"step": step, "target_tokens": 1000, "seconds": 45.0} for step in (10, 20, 30)]
+    about = reports.describe("", History(train=tuple(lines)), 20)
+    assert about[0].endswith(" UTC.")
+    assert about[2] == "Trained on 2,000 target tokens in 1.5 minutes of steps."
 
 
 def test_reliability_is_shown_where_there_is_a_calibration(tmp_path, quick_pictures):

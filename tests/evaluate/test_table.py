@@ -63,6 +63,23 @@ def test_averages_are_over_language_pairs_and_empty_buckets_are_empty(table):
     assert tables.averages(()) == {"all": {}, "high": {}, "mid": {}, "low": {}}
 
 
+@pytest.mark.parametrize(
+    "pairs, shown",
+    [
+        ("de-en", []),
+        ("de-en is-en", ["all"]),
+        ("de-en fr-en is-en", ["all"]),
+        ("de-en fr-en sv-en is-en", ["all", "mid"]),
+    ],
+)
+def test_few_languages_have_no_averages_that_repeat_their_rows(pairs, shown):
+    some = {pair: SCORES[pair] for pair in pairs.split()}
+    rows = tables.make_rows(some, {pair: TRAIN_PAIRS[pair] for pair in some})
+    assert list(tables.shown_averages(rows)) == shown
+    footer = tables.formatted(ScoreTable(1, "test", 1, 1, {}, rows)).footer
+    assert [line[3] for line in footer] == shown
+
+
 def test_the_interval_of_an_average_of_small_sets_contains_it():
     """Resampled sets of ten sentences score lower on average, and averaging keeps that bias."""
     rng = random.Random(0)
