@@ -5,9 +5,11 @@ another server from STORAGE_EMULATOR_HOST and AWS_ENDPOINT_URL.
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import errno
 import logging
 import os
 import random
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -18,6 +20,7 @@ from gshard_mt.errors import StorageError
 _NUM_TRIES = 3
 _SHORTEST_PAUSE = 2.0  # seconds
 _BUSY = (408, 409, 429, 500, 502, 503, 504)  # HTTP status; 409: two conditional writes at once
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MAX_CHARACTERS = 300  # of an error message that a library wrote
 
 Result = TypeVar("Result")
@@ -58,6 +61,8 @@ def _open_gcs() -> Any:
 
 
 def _open_s3() -> Any:
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # INFO says where credentials are
+    logging.getLogger("aiobotocore").setLevel(logging.WARNING)
     from s3fs import S3FileSystem
 
     retries = {"mode": "standard", "max_attempts": 6}
@@ -114,14 +119,18 @@ def request(url: str, make: Callable[[Any, Store], Result]) -> Result:
             is_busy = _is_busy(error)
             if not is_busy and not _is_of_library(error):
                 raise
-            if not is_busy or number == _NUM_TRIES:
-                what = "the store does not answer" if is_busy else "the store refuses"
-                remedy = (
-                    "run the same command again later"
-                    if is_busy
-                    else "check the bucket's name, your credentials and their rights"
-                )
-                raise StorageError(f"{url}: {what} ({_in_one_line(error)}); {remedy}") from None
+            said = _in_one_line(error)
+            if not is_busy:
+                raise StorageError(
+                    f"{url}: the store refuses ({said}); check the bucket's name, your credentials "
+                    "and their rights"
+                ) from None
+            if number == _NUM_TRIES:
+                raise StorageError(
+                    f"{url}: the store does not answer ({said}); check the network, or run the "
+                    "same command again later"
+                ) from None
+            print(f"{url}: the store does not answer ({said}); trying again", file=sys.stderr)
         time.sleep(_SHORTEST_PAUSE * random.uniform(1, 2) * number)
     raise AssertionError("not reached")
 
@@ -167,7 +176,8 @@ _LIBRARIES = ("aiohttp", "aiobotocore", "botocore", "gcsfs", "google", "requests
 def _is_of_library(error: BaseException) -> bool:
     """Tells whether an error is the store's answer, not our bug."""
     is_theirs = type(error).__module__.partition(".")[0] in _LIBRARIES
-    return is_theirs or isinstance(error, OSError | ValueError)
+    is_local = isinstance(error, OSError) and (error.filename or error.errno in _DISK_FULL)
+    return is_theirs or (isinstance(error, OSError | ValueError) and not is_local)
 
 
 def _in_one_line(error: BaseException) -> str:

@@ -103,6 +103,14 @@ def test_the_cache_holds_no_more_than_it_may(bucket, monkeypatch, new_process):
         cache.local_copy(bucket / "c")
 
 
+def test_a_cache_that_cannot_be_written_is_named(bucket, tmp_path):
+    (tmp_path / "file").touch()
+    (bucket / "x").write_bytes(b"x")
+    with pytest.raises(OSError) as found:
+        (bucket / "x").download(tmp_path / "file" / "x")
+    assert found.value.filename.startswith(str(tmp_path / "file"))
+
+
 def test_processes_share_what_one_has_fetched(bucket):
     (bucket / "x").write_bytes(os.urandom(100_000))
     processes = [using(bucket / "x") for _ in range(3)]
