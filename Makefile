@@ -26,10 +26,14 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 smoke: $(INSTALLED) ## real data to BLEU table: prepare, train a small MoE on 8 simulated devices, evaluate
+	@if [ -n "$$(find $(SMOKE)/run -newer $(SMOKE)/finished -name 'metrics.jsonl' 2>/dev/null)" ]; then \
+	  echo "error: $(SMOKE)/run was trained on after make smoke, which would delete it; move or remove $(SMOKE)" >&2; \
+	  exit 2; fi
 	@rm -rf $(SMOKE)
 	$(BIN)/gshard-prepare-data --config configs/smoke.py --data_dir $(SMOKE)/data
 	$(BIN)/gshard-train --config configs/smoke.py --data_dir $(SMOKE)/data --workdir $(SMOKE)/run
 	$(BIN)/gshard-eval --workdir $(SMOKE)/run --split test
+	@touch $(SMOKE)/finished
 
 test: $(INSTALLED) ## run the whole test suite
 	@# The longest first, so that the processes end together.

@@ -21,6 +21,13 @@ _SWITCHES = {
     "near_duplicate": "data.cleaning.near_duplicates=false",
 }
 
+# What is likely the case if more than half of the pairs are dropped for a reason.
+_MOSTLY = {
+    "swapped": "English is on the left: are the columns exchanged?",
+    "language": "is it this language's code?",
+    "script": "is it this language's code?",
+}
+
 
 class Loss(NamedTuple):
     """What a language or a corpus lost to one reason."""
@@ -39,10 +46,12 @@ class Loss(NamedTuple):
         """Returns one line."""
         ids = ", ".join(str(pair.id) for pair in self.tally.samples)
         switch = _SWITCHES.get(self.reason, f"data.cleaning.{self.reason}=false")
+        cause = _MOSTLY.get(self.reason) if self.share > 0.5 else None
+        cause = f"; {cause}" if cause else ""
         end = "; no pair is left" if self.is_all else ""
         return (
-            f"{self.name}: {self.share:.0%} of {self.num_read} pairs dropped as {self.reason}{end} "
-            f"(ids {ids}; switch: {switch})"
+            f"{self.name}: {self.share:.0%} of {self.num_read} pairs dropped as {self.reason}"
+            f"{cause}{end} (ids {ids}; switch: {switch})"
         )
 
 

@@ -55,10 +55,17 @@ def write_reports(
 
 
 def counts_table(pairs: Mapping[str, Any]) -> str:
-    """Returns the number of pairs of each language and split as text, largest first."""
+    """Returns as text how many pairs each language has and how many were dropped, largest first."""
     table = _pairs(pairs)
-    table = table._replace(head=table.head[:5], rows=[row[:5] for row in table.rows])
-    return "\n".join(table.to_text())
+    drops = [pairs[row[0]]["drops"] for row in table.rows]
+    numbers = [sum(each.values()) for each in drops]
+    reasons = [max(each, key=lambda reason: each[reason], default="") for each in drops]
+    head = [*table.head[:5], "dropped", "most as"]
+    rows = [
+        [*row[:5], str(number), reason if number else ""]
+        for row, number, reason in zip(table.rows, numbers, reasons, strict=True)
+    ]
+    return "\n".join(Table(head, rows, text_columns=(0, 1, 6)).to_text())
 
 
 def _describe_tokenizer(tokenizer: Mapping[str, Any]) -> str:

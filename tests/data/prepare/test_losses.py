@@ -8,9 +8,11 @@ import pytest
 
 from gshard_mt.config.records import CleaningConfig, DataConfig
 from gshard_mt.data.cleaning.clean import REASONS
+from gshard_mt.data.corpora.entry import SPLITS
 from gshard_mt.data.prepare.drops import READ, DropKey, DroppedPair, Drops, Tally
 from gshard_mt.data.prepare.losses import find_losses
 from gshard_mt.data.prepare.prepare import prepare
+from gshard_mt.data.prepare.summary import counts_table
 from gshard_mt.errors import DataError
 from tests.making.made_up import english_sentences, translated, write_made_up, write_recipe
 
@@ -34,6 +36,30 @@ def test_a_language_that_loses_over_a_fifth_is_one_line():
     assert line.startswith("bho-en: 21% of 100 pairs dropped as language (ids 0, 1, 2; switch: ")
     assert "data.cleaning.language=false" in line
     assert not _lines(counts, {"bho": 59}, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [("swapped", "are the columns exchanged?"), ("language", "is it this language's code?")],
+)
+def test_a_likely_mistake_is_asked_for_where_most_is_lost(reason, cause):
+    counts = {("de", 0, READ): 5000, ("de", 0, reason): 3781}
+    (line,) = _lines(counts, {"de": 377})
+    assert line.startswith(f"de-en: 76% of 5000 pairs dropped as {reason}; ") and cause in line
+    (line,) = _lines(counts | {("de", 0, reason): 2000}, {"de": 3000})
+    assert cause not in line
+
+
+def test_the_table_says_how_much_was_dropped_and_mostly_why():
+    splits = {split: {"pairs": 7, "source_tokens": 9, "target_tokens": 9} for split in SPLITS}
+    pairs = {
+        "de-en": {**splits, "drops": {"language": 645, "swapped": 3781}},
+        "fr-en": {**splits, "drops": {}},
+    }
+    head, _, german, french = counts_table(pairs).splitlines()
+    assert head.split() == "pair language train dev test dropped most as".split()
+    assert german.split() == "de-en German 7 7 7 4426 swapped".split()
+    assert french.split() == "fr-en French 7 7 7 0".split()
 
 
 def test_a_language_of_which_nothing_is_left_is_said_with_its_largest_loss():
