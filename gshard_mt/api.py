@@ -23,6 +23,7 @@ from gshard_mt.config.load import load_config, shorten_paths
 from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError
 from gshard_mt.languages import language_code
+from gshard_mt.storage.bucket_path import open_path
 
 if TYPE_CHECKING:
     from gshard_mt.decode.score import PairScore, Scorer
@@ -149,7 +150,7 @@ def prepare(config: Path | Config, data_dir: Path, **data: Any) -> dict[str, Any
     config = _with_values(config, "data", data)
     shorten_paths(config)
     check(config)
-    folder = pathlib.Path(data_dir)
+    folder = open_path(data_dir)
     manifest, is_there = prepare(config.data, folder)
     if is_there and (changes := describe_changes(config.data, folder)):
         print(changes, file=sys.stderr)

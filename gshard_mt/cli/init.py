@@ -6,7 +6,6 @@ Example: gshard-init try
 # SPDX-License-Identifier: Apache-2.0
 
 import ast
-import pathlib
 import shlex
 import shutil
 
@@ -14,13 +13,16 @@ from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.sample_text import LANGUAGES, sample_pairs
 from gshard_mt.config.load import STARTERS
 from gshard_mt.errors import ConfigError
+from gshard_mt.storage.bucket_path import BucketPath, open_path
 
 _NUM_PAIRS = 2000
 
 
 def main(operand: str) -> None:
     """Writes the files into an empty folder and prints the commands of the config's docstring."""
-    folder = pathlib.Path(operand)
+    folder = open_path(operand)
+    if isinstance(folder, BucketPath):
+        raise ConfigError(f"{folder}: in a bucket; accepted: a folder on a disk")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: exists and is not empty; accepted: a new or an empty folder")
     folder.mkdir(parents=True, exist_ok=True)

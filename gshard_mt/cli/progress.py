@@ -12,6 +12,8 @@ from typing import Any, BinaryIO, NamedTuple
 from gshard_mt.decode.translation import MAX_NAMED
 from gshard_mt.documents import read_json, write_json
 from gshard_mt.errors import ConfigError
+from gshard_mt.storage.bucket_path import open_path
+from gshard_mt.storage.cache import local_copy
 
 FORMAT_VERSION = 1
 SUFFIX = ".progress"
@@ -195,7 +197,7 @@ def describe_inputs(paths: Sequence[str]) -> dict[str, Any]:
     """Returns a task's inputs: their number and the hash of each one's bytes."""
     inputs: dict[str, Any] = {"number of --input": len(paths)}
     for number, path in enumerate(paths, 1):
-        with open(path, "rb") as file:
+        with open(local_copy(open_path(path)), "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         inputs[f"content of --input {number}"] = digest
     return inputs

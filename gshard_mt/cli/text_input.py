@@ -5,7 +5,6 @@ import contextlib
 import fcntl
 import io
 import os
-import pathlib
 import re
 import selectors
 import sys
@@ -16,6 +15,8 @@ from typing import Any, BinaryIO, NamedTuple
 from gshard_mt.data.corpora.files import open_bytes
 from gshard_mt.data.corpora.text_lines import decode_line
 from gshard_mt.errors import ConfigError, DataError
+from gshard_mt.storage.bucket_path import open_path
+from gshard_mt.storage.cache import local_copy
 
 # A pipe that is silent for so long waits for translations; one that isn't gets some after a while.
 GATHER_SECONDS = 0.02
@@ -73,7 +74,7 @@ def open_sources(
     found = []
     for path in paths:
         try:
-            file = files.enter_context(open(path, "rb"))
+            file = files.enter_context(open(local_copy(open_path(path)), "rb"))
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise ConfigError(
@@ -153,7 +154,7 @@ def _read_lines(source: Source) -> Iterator[str | None]:
 
 def _read_file(source: Source) -> Iterator[bytes]:
     if source.file is not sys.stdin.buffer:
-        with open_bytes(pathlib.Path(source.name)) as file:
+        with open_bytes(open_path(source.name)) as file:
             yield from file
     elif (descriptor := _descriptor(source.file)) is None:
         yield from source.file

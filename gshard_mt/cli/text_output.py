@@ -14,6 +14,7 @@ from gshard_mt.data.normalization import one_line
 from gshard_mt.decode.translation import Translation
 from gshard_mt.errors import ConfigError
 from gshard_mt.run.calibration import ConfidenceCurve
+from gshard_mt.storage.bucket_path import BucketPath, open_path
 
 if TYPE_CHECKING:
     from gshard_mt.cli.text_input import Source
@@ -55,6 +56,11 @@ def open_output(
     output, name = sys.stdout.buffer, "standard output"
     if path:
         name = path
+        if isinstance(open_path(name), BucketPath):
+            raise ConfigError(
+                f"--output: found {name}, accepted: a file on a disk; or copy standard output with "
+                "the store's own program"
+            )
         try:
             output = files.enter_context(open(name, "ab"))
         except OSError as error:

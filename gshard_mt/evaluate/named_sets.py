@@ -20,6 +20,7 @@ from gshard_mt.data.corpora.moses import aligned_lines
 from gshard_mt.documents import in_one_line
 from gshard_mt.errors import ConfigError, DataError
 from gshard_mt.languages import is_language, language_code, match_languages, source_language
+from gshard_mt.storage.bucket_path import open_path
 
 FORMS = "flores:devtest=FOLDER, ntrex=FOLDER, wmt24++=FOLDER, or a set of sacreBLEU such as wmt14"
 
@@ -112,7 +113,7 @@ def open_named(value: str) -> NamedSet:
             f"--testset: {name} is not downloaded; get it from {layout.home} and say where it is: "
             f"{name}=FOLDER"
         )
-    return NamedSet(name, layout.terms, _find_texts(layout, split, pathlib.Path(folder)))
+    return NamedSet(name, layout.terms, _find_texts(layout, split, open_path(folder)))
 
 
 def read_named(found: NamedSet, language_pairs: Collection[str]) -> Iterator[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from gshard_mt.errors import StorageError
-from gshard_mt.storage.stores import STORES, ObjectInfo, file_system, request, to_info
+from gshard_mt.storage.stores import STORES, ObjectInfo, check_installed, request, to_info
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
@@ -214,10 +214,13 @@ class BucketPath(pathlib.PosixPath):
         return self.glob(f"**/{pattern}")
 
 
-def open_path(text: str | os.PathLike[str], folder: pathlib.Path | None = None) -> pathlib.Path:
+def open_path(
+    text: str | os.PathLike[str], folder: pathlib.Path | None = None, is_used: bool = True
+) -> pathlib.Path:
     """Returns a path, in a folder if it is relative: a plain local one, or one in a bucket.
 
-    Raises StorageError for any other scheme, and for a bucket whose library is not installed.
+    Raises StorageError for any other scheme and, if it is used, for a bucket whose library is not
+    installed.
     """
     if isinstance(text, BucketPath):
         return text
@@ -229,7 +232,8 @@ def open_path(text: str | os.PathLike[str], folder: pathlib.Path | None = None) 
             raise StorageError(f"{name}: found {match[0]}; accepted: {accepted} or a local path")
         if not rest.strip("/") or rest.startswith("/") or ".." in rest.split("/"):
             raise StorageError(f"{name}: accepted: {scheme}://BUCKET/FOLDER")
-        file_system(scheme)
+        if is_used:
+            check_installed(scheme)
         return BucketPath(f"{scheme}:", *rest.split("/"))
     if re.match(rf"({'|'.join(STORES)}):/", name):
         raise StorageError(f"{name}: found one slash; accepted: {name.replace(':/', '://', 1)}")

@@ -6,6 +6,7 @@ another server from STORAGE_EMULATOR_HOST and AWS_ENDPOINT_URL.
 # SPDX-License-Identifier: Apache-2.0
 
 import errno
+import importlib.util
 import logging
 import os
 import random
@@ -42,6 +43,7 @@ class Store(NamedTuple):
 
     scheme: str
     extra: str
+    package: str
     open: Callable[[], Any]  # -> fsspec's file system
     whole: dict[str, Any]  # to read an object in one request, never half old and half new
     describe: Callable[[dict[str, Any]], tuple[str, str]]  # -> version, MD5
@@ -84,23 +86,19 @@ def _describe_s3(info: dict[str, Any]) -> tuple[str, str]:
 
 
 STORES = {
-    "gs": Store("gs", "gcs", _open_gcs, {}, _describe_gcs),
-    "s3": Store("s3", "s3", _open_s3, {"max_concurrency": 1}, _describe_s3),
+    "gs": Store("gs", "gcs", "gcsfs", _open_gcs, {}, _describe_gcs),
+    "s3": Store("s3", "s3", "s3fs", _open_s3, {"max_concurrency": 1}, _describe_s3),
 }
 
 
-def file_system(scheme: str) -> Any:
-    """Returns fsspec's file system, the same one in each call of a process.
-
-    Raises StorageError if its package is not installed.
-    """
+def check_installed(scheme: str) -> None:
+    """Raises StorageError if the package that a scheme needs is not installed."""
     store = STORES[scheme]
-    try:
-        return store.open()
-    except ModuleNotFoundError as error:
+    if importlib.util.find_spec(store.package) is None:
         raise StorageError(
-            f"{scheme}://: needs the package {error.name}; pip install 'gshard-mt[{store.extra}]'"
-        ) from None
+            f"{scheme}://: needs the package {store.package}; pip install "
+            f"'gshard-mt[{store.extra}]'"
+        )
 
 
 def request(url: str, make: Callable[[Any, Store], Result]) -> Result:
@@ -109,10 +107,10 @@ def request(url: str, make: Callable[[Any, Store], Result]) -> Result:
     Raises FileNotFoundError, FileExistsError, or StorageError in one line for all else.
     """
     store = STORES[url.partition(":")[0]]
-    files = file_system(store.scheme)
+    check_installed(store.scheme)
     for number in range(1, _NUM_TRIES + 1):
         try:
-            return make(files, store)
+            return make(store.open(), store)  # fsspec gives the same object each time
         except (FileNotFoundError, FileExistsError):
             raise
         except Exception as error:  # of four libraries, with no base in common

@@ -50,3 +50,10 @@ def test_pairs_of_the_sample_are_different_and_the_same_each_time(language):
     assert pairs == sample_pairs(language, 2000)
     sentences = itertools.chain.from_iterable(pairs)
     assert all(text[0].isupper() and text.endswith(".") and len(text) > 20 for text in sentences)
+
+
+def test_a_bucket_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = refused(call("init", "gs://bucket/try"))
+    assert line == "error: gs://bucket/try: in a bucket; accepted: a folder on a disk\n"
+    assert not list(tmp_path.iterdir())

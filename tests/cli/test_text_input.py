@@ -19,6 +19,7 @@ from gshard_mt.cli.text_input import (
     open_sources,
     read_windows,
 )
+from gshard_mt.cli.text_output import open_output
 from gshard_mt.errors import ConfigError, DataError
 
 
@@ -152,3 +153,19 @@ def test_what_is_no_file_is_refused(tmp_path):
         with contextlib.ExitStack() as files:
             with pytest.raises(ConfigError, match="--input: found .*, which can't be read"):
                 open_sources([str(tmp_path / name)], files)
+
+
+def test_text_in_a_bucket_is_read_and_an_output_there_is_refused(bucket):
+    (bucket / "x.txt.gz").write_bytes(gzip.compress(b"eins\nzwei\n"))
+    with contextlib.ExitStack() as files:
+        sources = open_sources([f"{bucket}/x.txt.gz"], files)
+        check_text(sources)
+        assert list(read_windows(sources, 2)) == [["eins", "zwei"]]
+        with pytest.raises(ConfigError, match=f"^--output: found {bucket}/y, accepted: a file on"):
+            open_output(f"{bucket}/y", sources, files)
+        with pytest.raises(ConfigError, match=f"--input: found {bucket}/none, which can't be read"):
+            open_sources([f"{bucket}/none"], files)
+    (bucket / "x.txt").write_bytes(b"eins\n\xff\n")
+    with contextlib.ExitStack() as files:
+        with pytest.raises(DataError, match=f"^{bucket}/x.txt:2: not UTF-8"):
+            check_text(open_sources([f"{bucket}/x.txt"], files))

@@ -168,3 +168,12 @@ def test_a_set_with_another_checksum_is_refused_in_one_line(tmp_path):
     error, said = read_fetched(tmp_path / "cache", *given)
     assert "can't be fetched (Fatal: MD5 sum of downloaded file was incorrect" in error
     assert len(error.splitlines()) == 1 and not said
+
+
+def test_a_set_in_a_bucket_is_read(bucket):
+    write(bucket, {"devtest/deu_Latn.devtest": "eins\n", "devtest/eng_Latn.devtest": "one\n"})
+    (bucket / "own.tsv").write_text("zwei\ttwo\n")
+    found = read_test_set([f"flores:devtest={bucket}"], ["de-en"])
+    assert found.pairs == {"de-en": [("eins", "one")]}
+    own = read_test_set([f"de-en={bucket}/own.tsv"], ["de-en"])
+    assert own.pairs == {"de-en": [("zwei", "two")]}
