@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # A room is a folder or a file right under gshard_mt/. Rooms of one floor don't know each other.
 FLOORS = [
-    {"errors", "language_scripts"},
+    {"errors", "language_scripts", "console"},
     {"storage"},
     {"documents"},
     {"partitioning", "routing", "report", "languages"},
@@ -47,6 +47,7 @@ DOORS = {
     frozenset({"distributed", "dask"}): 1,
     frozenset({"fsspec", "gcsfs", "s3fs"}): 1,
     frozenset({"tensorboardX"}): 1,
+    frozenset({"tqdm"}): 1,
     frozenset({"matplotlib"}): 1,
     frozenset({"starlette"}): 1,
     frozenset({"uvicorn", "h11"}): 1,
@@ -61,6 +62,7 @@ BANNED = {
     "gshard_mt.errors": JAX,
     "gshard_mt.storage": JAX,
     "gshard_mt.documents": JAX,
+    "gshard_mt.console": JAX,
     "gshard_mt.config": JAX,
     "gshard_mt.languages": JAX,
     "gshard_mt.language_scripts": JAX,

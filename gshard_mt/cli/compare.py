@@ -38,8 +38,7 @@ def main() -> None:
         raise ConfigError(
             f"--name: found {len(names)}, accepted: {len(folders)}, one for each --eval"
         )
-    import tqdm
-
+    from gshard_mt.console import Bar
     from gshard_mt.evaluate.comparison import compare_runs
     from gshard_mt.evaluate.comparison_page import make_page, write
     from gshard_mt.evaluate.folder import newest_evaluation, read_evaluation
@@ -52,7 +51,7 @@ def main() -> None:
     for each, folder in zip(evaluations, folders, strict=True):
         print(f"evaluation  {folder}: step {each.checkpoint}, {each.split}", file=sys.stderr)
     total = len(evaluations) * len(evaluations[0].references)
-    with tqdm.tqdm(total=total, desc="compare", unit="pair", dynamic_ncols=True) as bar:
+    with Bar("compare", "pair", total) as bar:
         comparison = compare_runs(evaluations, bar.update)
     page = write(comparison, pathlib.Path(_OUT.value))
     print(f"report      {page}", file=sys.stderr)

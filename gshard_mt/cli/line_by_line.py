@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-import tqdm
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
@@ -17,6 +16,7 @@ from gshard_mt.cli.pruning import define_pruning
 from gshard_mt.cli.startup.start import start_jax
 from gshard_mt.cli.text_output import is_regular, open_output
 from gshard_mt.config.records import Config
+from gshard_mt.console import Bar
 from gshard_mt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -157,15 +157,8 @@ def write_rows(line_flags: LineFlags, model: Model, job: LineJob) -> Done:
         is_interactive = line_flags.interactive.value or is_terminal
         if is_terminal:
             print(f"enter a line to {line_flags.verb} it; ctrl-D ends", file=sys.stderr)
-        bar = tqdm.tqdm(
-            desc=line_flags.verb,
-            unit="line",
-            initial=done.num_lines,
-            mininterval=1.0,
-            dynamic_ncols=True,
-            disable=is_interactive,
-        )
-        files.enter_context(bar)
+        options = {"initial": done.num_lines, "mininterval": 1.0, "disable": is_interactive}
+        bar = files.enter_context(Bar(line_flags.verb, "line", **options))
         window_size = 1 if is_interactive else job.window_size
         for lines in read_windows(sources, window_size, shard, done.num_lines):
             numbers = [shard.line_number(done.num_lines + k) for k in range(len(lines))]

@@ -49,6 +49,12 @@ _CHANGE_MIXTURE = flags.DEFINE_bool(
 _PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps", "", "FIRST:LAST, e.g. 10:15: write a trace of these steps to WORKDIR/profile."
 )
+_TRACKER = flags.DEFINE_enum(
+    "tracker",
+    "",
+    ["", "trackio", "wandb"],
+    "Also show the run in Trackio or Weights & Biases (docs/logs.md); needs the extra track.",
+)
 
 
 def main() -> None:
@@ -59,6 +65,10 @@ def main() -> None:
     config = cli_flags.read_config()
     process = processes.read_process_info()
     profile_steps = parse_steps(_PROFILE_STEPS.value, config)
+    if _TRACKER.value:
+        from gshard_mt.train.trackers import check_installed
+
+        check_installed(_TRACKER.value)
     workdir = pathlib.Path(_WORKDIR.value)
     check_workdir(workdir)
     prepared = open_prepared(pathlib.Path(_DATA_DIR.value))
@@ -80,7 +90,9 @@ def main() -> None:
         log_line("memory      kept between steps (--nokeep_buffers frees it)")
     for line in describe_missing(prepared):
         log_line(line)
-    options = Options(_CHANGE_MIXTURE.value, profile_steps, dev_bleu, _INIT_FROM.value)
+    options = Options(
+        _CHANGE_MIXTURE.value, profile_steps, dev_bleu, _INIT_FROM.value, _TRACKER.value
+    )
     if not train(config, prepared, workdir, mesh, options):
         sys.exit(STOPPED)
 

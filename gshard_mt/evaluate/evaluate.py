@@ -7,8 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import tqdm
-
+from gshard_mt.console import Bar
 from gshard_mt.data.normalization import one_line
 from gshard_mt.decode.loading import load_translator
 from gshard_mt.decode.translate import Translator
@@ -70,14 +69,15 @@ def evaluate(
     extra = {
         name: metric.measure(sources, hypotheses, references) for name, metric in metrics.items()
     }
-    with tqdm.tqdm(sources, desc="score", unit="pair", dynamic_ncols=True) as bar:
-        for pair in bar:
+    with Bar("score", "pair", len(sources)) as bar:
+        for pair in sources:
             own, expected = hypotheses[pair], references[pair]
             measured = {name: values[pair] for name, values in extra.items()}
             scores[pair] = dataclasses.replace(score(own, expected), extra=measured)
             chosen[pair] = samples.choose(sources[pair], expected, own)
             if others:
                 comparisons[pair] = compare(own, others[pair], expected)
+            bar.update()
     total, active = count_parameters(translator.blueprint)
     result = table.ScoreTable(
         step=translator.step,
@@ -134,7 +134,7 @@ def find_all(
     Tells on standard error how many were too long for the model.
     """
     lines = [line for own in sources.values() for line in own]
-    with tqdm.tqdm(total=len(lines), desc=name, unit="sentence", dynamic_ncols=True) as bar:
+    with Bar(name, "sentence", len(lines)) as bar:
         found = iter(translator.find_best(lines, bar.update))
     best = {pair: [next(found) for _ in own] for pair, own in sources.items()}
     too_long = [

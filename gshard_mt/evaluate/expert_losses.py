@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import tqdm
 
 from gshard_mt.config.records import MeshConfig
+from gshard_mt.console import Bar
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.decode.loading import load_translator
 from gshard_mt.decode.translate import Translator
@@ -50,10 +50,12 @@ def loss_without_experts(workdir: pathlib.Path, step: str, prepared: Prepared) -
         }
         found = {layer: np.zeros(len(everyone)) for layer in whole}
         candidates = list(itertools.product(whole, sorted(everyone)))
-        for layer, expert in tqdm.tqdm(candidates, "choose", unit="expert", dynamic_ncols=True):
-            kept = {**whole, layer: sorted(everyone - {expert})}
-            params = mask_gates(translator.params, kept, len(everyone))
-            found[layer][expert] = loss(params)
+        with Bar("choose", "expert", len(candidates)) as bar:
+            for layer, expert in candidates:
+                kept = {**whole, layer: sorted(everyone - {expert})}
+                params = mask_gates(translator.params, kept, len(everyone))
+                found[layer][expert] = loss(params)
+                bar.update()
         return found
 
     return worth

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tqdm
 
+from gshard_mt.console import Bar
 from gshard_mt.data.corpora.entry import Entry
 from gshard_mt.data.corpora.readers import SCHEMES
 from gshard_mt.data.corpora.recipe import load_recipe
@@ -210,7 +210,7 @@ def find_leaks(test: TestSet, prepared: Prepared, tokenizer: Tokenizer) -> dict[
     ]
     seen = [np.zeros(len(keys), bool) for keys in searched]
     total = sum(prepared.train_pairs.values())
-    with tqdm.tqdm(total=total, desc="leaks", unit="pair", unit_scale=True) as bar:
+    with Bar("leaks", "pair", total, unit_scale=True) as bar:
         for pair in prepared.language_pairs:
             for texts in _training_texts(prepared, pair, tokenizer):
                 for side, lines in enumerate(texts):

@@ -1,10 +1,23 @@
-"""Compiled programs: kept on disk in JAX's compilation cache, by default next to the run."""
+"""Compiled programs: how long they take, and JAX's cache of them, by default next to the run."""
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 import os
 import pathlib
+import sys
+import threading
 
 import jax
+
+from gshard_mt.console import say
+from gshard_mt.partitioning.hosts import is_writer
+
+# JAX's events for a program, in this order; it reports the beginning and the end of each.
+_EVENTS = tuple(
+    f"/jax/core/compile/{name}_duration"
+    for name in ("jaxpr_trace", "jaxpr_to_mlir_module", "backend_compile")
+)
+_PATIENCE = 1.0  # seconds; what compiles in less is not worth a line
 
 
 def keep_programs(workdir: pathlib.Path, folder: str | None = None) -> bool:
@@ -25,3 +38,74 @@ def keep_programs(workdir: pathlib.Path, folder: str | None = None) -> bool:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     return True
+
+
+class CompileClock:
+    """Adds up how long JAX traces and compiles, and says on standard error when that takes long.
+
+    It counts per thread: `seconds` is what the thread that asks has spent.
+    """
+
+    def __init__(self):
+        self._threads = threading.local()
+        jax.monitoring.register_scalar_listener(self._begin)
+        jax.monitoring.register_event_duration_secs_listener(self._end)
+
+    @property
+    def seconds(self) -> float:
+        """The time since the clock was made."""
+        return self._own.seconds
+
+    @property
+    def _own(self) -> "_Compilations":
+        if not hasattr(self._threads, "own"):
+            self._threads.own = _Compilations()
+        return self._threads.own
+
+    def _begin(self, event: str, *_, **__) -> None:
+        if event in _EVENTS:
+            self._own.begin()
+
+    def _end(self, event: str, duration_secs: float, **__) -> None:
+        if event in _EVENTS:
+            self._own.end(duration_secs, is_last=event == _EVENTS[-1])
+
+
+class _Compilations:
+    """Those of one thread. A program is traced, lowered and compiled, which may be nested."""
+
+    def __init__(self):
+        self.seconds = self._of_program = 0.0
+        self._depth, self._is_said = 0, False
+        self._timer = threading.Timer(_PATIENCE, self._say)
+
+    def begin(self) -> None:
+        self._depth += 1
+        if self._depth == 1 and not self._is_said:
+            self._timer = threading.Timer(_PATIENCE, self._say)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def end(self, seconds: float, is_last: bool) -> None:
+        self._depth -= 1
+        if self._depth:
+            return
+        self._timer.cancel()
+        self.seconds += seconds
+        self._of_program += seconds
+        if not is_last:
+            return
+        if self._is_said:
+            say(f"compiled in {self._of_program:.1f} s", sys.stderr)
+        self._of_program, self._is_said = 0.0, False
+
+    def _say(self) -> None:
+        if is_writer():
+            self._is_said = True
+            say("compiling ...", sys.stderr)
+
+
+@functools.cache
+def compile_clock() -> CompileClock:
+    """Returns the clock of this process, which runs from the first call on."""
+    return CompileClock()

@@ -1,42 +1,42 @@
-"""What a run reports while it trains: metrics.jsonl, TensorBoard, and lines in the terminal."""
+"""What a run reports while it trains: metrics.jsonl, TensorBoard, and lines for people."""
 # SPDX-License-Identifier: Apache-2.0
 
 import contextlib
 import pathlib
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import optax
-import tqdm
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto import event_pb2
-from tensorboardX.summary import scalar
 
+from gshard_mt.console import Bar, say
 from gshard_mt.data.packing import Batch
 from gshard_mt.errors import TrainingError
 from gshard_mt.partitioning.hosts import is_writer
 from gshard_mt.routing.counters import Counters
 from gshard_mt.run.journal import METRICS, ROUTING, JsonLines, summarize
+from gshard_mt.run.programs import compile_clock
 from gshard_mt.train.step import StepMetrics
+from gshard_mt.train.trackers import Board, Tracker
 
 _add = jax.jit(optax.tree.add)
 
 
 class MetricsLog:
-    """`metrics.jsonl`, `routing.jsonl` and TensorBoard of a run directory.
+    """`metrics.jsonl`, `routing.jsonl`, TensorBoard and other trackers of a run directory.
 
     A write that fails, for example on a full disk, raises TrainingError.
     """
 
-    def __init__(self, workdir: pathlib.Path, from_step: int):
+    def __init__(self, workdir: pathlib.Path, from_step: int, trackers: Sequence[Tracker] = ()):
         self._workdir = pathlib.Path(workdir)
         self._has_failed = False
         with self._failing_in_a_line():
             self._metrics = JsonLines(self._workdir / METRICS, from_step, is_writer())
             self._routing = JsonLines(self._workdir / ROUTING, from_step, is_writer())
-            self._board = Board(self._workdir / "tensorboard", from_step) if is_writer() else None
+            self._trackers = list(trackers)
+            if is_writer():
+                self._trackers.append(Board(self._workdir / "tensorboard", from_step))
 
     def write(self, line: dict) -> None:
         """Appends one object and its scalars; `split` and `pair` become the scalar's folder.
@@ -51,8 +51,8 @@ class MetricsLog:
         }
         self._append(self._metrics, line, scalars)
         with self._failing_in_a_line():
-            if self._board:
-                self._board.flush()
+            for tracker in self._trackers:
+                tracker.flush()
 
     def write_routing(self, line: dict) -> None:
         """Appends one layer's routing counts, and its fractions over all language pairs."""
@@ -62,7 +62,7 @@ class MetricsLog:
 
     def close(self) -> None:
         """Closes the files."""
-        for file in filter(None, (self._metrics, self._routing, self._board)):
+        for file in (self._metrics, self._routing, *self._trackers):
             # Closing tries again to write what a full disk refused; that error was raised.
             with contextlib.suppress(OSError) if self._has_failed else contextlib.nullcontext():
                 file.close()
@@ -70,8 +70,8 @@ class MetricsLog:
     def _append(self, file: JsonLines, line: dict, scalars: Mapping[str, float]) -> None:
         with self._failing_in_a_line():
             file.write(line)
-            if self._board:
-                self._board.write(scalars, line["step"])
+            for tracker in self._trackers:
+                tracker.write(scalars, line["step"])
 
     @contextlib.contextmanager
     def _failing_in_a_line(self) -> Iterator[None]:
@@ -85,32 +85,6 @@ class MetricsLog:
             ) from error
 
 
-class Board(EventsWriter):
-    """An event file of TensorBoard in a folder, written by the calling thread.
-
-    tensorboardX's `SummaryWriter` writes in a thread of its own. If a full disk kills that thread,
-    nothing is reported, and the run hangs once the queue is full. All methods raise OSError if the
-    disk is full.
-    """
-
-    def __init__(self, folder: pathlib.Path, from_step: int):
-        """Hides the later steps of older files in the folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        super().__init__(str(folder / "events"))
-        start = event_pb2.SessionLog.START  # type: ignore[attr-defined]
-        self._add(step=from_step + 1, session_log={"status": start})
-        self.flush()
-
-    def write(self, scalars: Mapping[str, float], step: int) -> None:
-        """Appends values by name."""
-        for name, value in scalars.items():
-            self._add(step=step, summary=scalar(name, value))
-
-    def _add(self, **fields: Any) -> None:
-        event = event_pb2.Event(wall_time=time.time(), **fields)  # type: ignore[attr-defined]
-        self.write_event(event)
-
-
 class StepSums:
     """Adds up the metrics of steps until a line is due; only then fetches them from the devices.
 
@@ -122,7 +96,8 @@ class StepSums:
         self._step_flops, self._peak_flops = step_flops, peak_flops
         self._steps: list[StepMetrics] = []
         self._routing: dict[str, Counters] = {}
-        self._since = time.monotonic()
+        self._clock = compile_clock()
+        self._since, self._compiled = time.monotonic(), self._clock.seconds
         self._input_seconds = 0.0
         self.routing: dict[str, Counters] = {}  # of the last line
 
@@ -147,13 +122,16 @@ class StepSums:
         `loss` (with label smoothing, without the auxiliary loss) and `nll` are nats per target
         token, `aux_loss` is the mean over MoE layers, `learning_rate` and `grad_norm` are of the
         last good step. `input_seconds` of the `seconds` were spent waiting for batches, though the
-        devices may have been busy meanwhile. `mfu`, the model's FLOPs over what the devices do at
-        their peak, needs a known peak.
+        devices may have been busy meanwhile. The `compile_seconds` of them are left out of
+        `tokens_per_second` and of `mfu`, the model's FLOPs over what the devices do at their peak,
+        which needs a known peak.
         """
         all_steps, self.routing = jax.device_get((self._steps, self._routing))
         self._routing = {}
-        now = time.monotonic()
-        seconds, self._since, self._steps = now - self._since, now, []
+        since, compiled, self._steps = self._since, self._compiled, []
+        self.skip_time()
+        seconds, compile_seconds = self._since - since, self._compiled - compiled
+        stepping = max(seconds - compile_seconds, 1e-9)
         input_seconds, self._input_seconds = self._input_seconds, 0.0
         steps = [m for m in all_steps if not (m.check.is_bad or m.check.is_halted)]
         if not steps:
@@ -170,15 +148,16 @@ class StepSums:
             "grad_norm": float(steps[-1].grad_norm),
             "source_tokens": sum(int(m.source_tokens) for m in steps),
             "target_tokens": int(tokens),
-            "tokens_per_second": tokens / seconds,
+            "tokens_per_second": tokens / stepping,
             "moe_dropped_fraction": 0.0,
             "seconds": seconds,
             "input_seconds": input_seconds,
+            "compile_seconds": compile_seconds,
         }
         if len(steps) < len(all_steps):
             line["skipped_steps"] = len(all_steps) - len(steps)
         if self._peak_flops:
-            line["mfu"] = self._step_flops * len(steps) / seconds / self._peak_flops
+            line["mfu"] = self._step_flops * len(steps) / stepping / self._peak_flops
         if self.routing:
             routed = sum(int(c.num_tokens_X.sum()) for c in self.routing.values())
             lost = sum(int(c.num_dispatched_XK[..., 0].sum()) for c in self.routing.values())
@@ -187,23 +166,15 @@ class StepSums:
 
     def skip_time(self) -> None:
         """Excludes the time since the last line (evaluation, saving) from tokens per second."""
-        self._since = time.monotonic()
+        self._since, self._compiled = time.monotonic(), self._clock.seconds
 
 
-def progress_bar(start: int, end: int) -> tqdm.tqdm:
+def progress_bar(start: int, end: int) -> Bar:
     """Steps done and remaining, with the time left, on standard error of the first process."""
-    return tqdm.tqdm(
-        initial=start,
-        total=end,
-        desc="train",
-        unit="step",
-        dynamic_ncols=True,
-        mininterval=1.0,
-        disable=not is_writer(),
-    )
+    return Bar("train", "step", end, initial=start, mininterval=1.0, disable=not is_writer())
 
 
 def log_line(line: str) -> None:
-    """Prints a line above the progress bar, in the first process only."""
+    """Says a line, in the first process only."""
     if is_writer():
-        tqdm.tqdm.write(line)
+        say(line)

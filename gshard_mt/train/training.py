@@ -3,6 +3,9 @@
 
 import contextlib
 import pathlib
+import shlex
+import sys
+import time
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +15,7 @@ from jax.sharding import Mesh
 from gshard_mt.config.keys import to_json
 from gshard_mt.config.records import Config
 from gshard_mt.config.stages import stage_number
+from gshard_mt.console import kept_in
 from gshard_mt.data.batches import (
     CHUNK_PAIRS,
     Batch,
@@ -50,8 +54,10 @@ from gshard_mt.train.state import (
     initial_state,
 )
 from gshard_mt.train.step import StepMetrics, make_dev_step, make_train_step
+from gshard_mt.train.trackers import TrackedRun
 from gshard_mt.train.validation import DevBleu, EarlyStopping, Validation, mean_metrics
 
+LOG = "train.log"
 FORMATS = {"nll": "dev nll %.4f", "bleu": "dev BLEU %.1f"}
 
 
@@ -62,6 +68,7 @@ class Options(NamedTuple):
     profile_steps: range = range(0)  # their trace is written to `profile/`
     dev_bleu: DevBleu | None = None  # measures what `train.bleu_every` asks for
     init_from: str = ""  # RUN[@STEP]: another run whose parameters a new one begins with
+    tracker: str = ""  # a service of `trackers.py`
 
 
 class Due(NamedTuple):
@@ -147,6 +154,9 @@ class Training:
         with contextlib.ExitStack() as stack:
             _lock(workdir, stack)
             start_run(workdir, run, options.change_mixture, is_writer())
+            if is_writer():
+                opening = f"started     {time.strftime('%Y-%m-%d')}: {shlex.join(sys.argv)}"
+                stack.enter_context(kept_in(workdir / LOG, opening))
             stack.enter_context(jax.set_mesh(mesh))
             self.preemption = stack.enter_context(PreemptionHandler(mesh, train.save_minutes))
             self.checkpoints = Checkpoints(workdir, train.max_checkpoints, train.best_by)
@@ -181,7 +191,7 @@ class Training:
             resume_batches(self.batches, saved["batches"], self.workdir, self.start)
             patience = self.early_stopping.resumed(saved.get("patience", []))
             self.early_stopping = self._wait_for_last_stage(patience, self.start)
-        describe(config, blueprint, self.start if found else None)
+        describe(config, blueprint, self.start if found and not self.is_finished() else None)
         if 0 < self.old_steps < config.train.num_steps:
             log_line(f"schedule    {describe_change(config.train, self.old_steps, self.start)}")
         self.train_step = trace_steps(
@@ -195,7 +205,10 @@ class Training:
             config, self.prepared, self.rows, dev_step, self.options.dev_bleu
         )
         self.sums = StepSums(step_flops(config, blueprint), peak_flops(self.mesh))
-        self.metrics_log = MetricsLog(self.workdir, self.start)
+        trackers = []
+        if self.options.tracker and is_writer() and not self.is_finished():
+            trackers = [TrackedRun(self.options.tracker, self.workdir, to_json(config))]
+        self.metrics_log = MetricsLog(self.workdir, self.start, trackers)
         self._resources.enter_context(contextlib.closing(self.metrics_log))
         self.bar = progress_bar(self.start, config.train.num_steps)
         self._resources.enter_context(contextlib.closing(self.bar))
@@ -217,11 +230,16 @@ class Training:
         return state._replace(params=params, opt_state=opt_state)
 
     def remaining_steps(self) -> range:
-        """Returns the steps to take, none if the run ended early before."""
+        """Returns the steps to take, none if the run is finished, which is then said."""
+        num_steps = self.config.train.num_steps
+        if not self.is_finished():
+            return range(self.start + 1, num_steps + 1)
         if self.ends_early():
             self.stop(self.start)
-            return range(0)
-        return range(self.start + 1, self.config.train.num_steps + 1)
+        else:
+            beyond = f", beyond train.num_steps={num_steps}" if self.start > num_steps else ""
+            log_line(f"finished    at step {self.start}{beyond}; nothing to do")
+        return range(0)
 
     def next_batch(self) -> Batch:
         """Returns the next batch, on the devices."""
@@ -315,6 +333,10 @@ class Training:
         is_before = stage_number(stages, step) < len(stages) - 1
         return patience._replace(since=0) if is_before else patience
 
+    def is_finished(self) -> bool:
+        """Returns whether the run needs no step after the one that it began with."""
+        return self.start >= self.config.train.num_steps or self.ends_early()
+
     def ends_early(self) -> bool:
         """Returns whether `train.stop_after` evaluations brought no improvement."""
         return self.early_stopping.is_over(self.config.train.stop_after)
@@ -328,7 +350,7 @@ class Training:
         if with_routing:
             for layer in routing_lines(step, self.sums.routing, self.prepared.language_pairs):
                 self.metrics_log.write_routing(layer)
-        self.bar.set_postfix_str(f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tok/s")
+        self.bar.report(f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tok/s")
 
 
 def _lock(workdir: pathlib.Path, stack: contextlib.ExitStack) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -40,8 +41,8 @@ def command(name: str, *arguments, **options) -> subprocess.CompletedProcess:
 
 
 def refused(done: subprocess.CompletedProcess) -> str:
-    """The one line that a user reads; exit status 2 and nothing else."""
-    error = done.stderr.decode()
+    """The one line that a user reads; exit status 2 and nothing else but what was compiled."""
+    error = re.sub(r"(?m)^\d\d:\d\d:\d\d compil.*\n", "", done.stderr.decode())
     assert done.returncode == 2, error
     assert len(error.strip().splitlines()) == 1, error
     assert error.startswith("error: ")

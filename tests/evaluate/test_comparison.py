@@ -67,7 +67,7 @@ def test_a_summary_covers_a_run_up_to_its_evaluated_step(comparison):
     first, second = comparison.summaries()
     assert (first["name"], second["name"]) == ("dense", "moe")
     assert (first["checkpoint"], first["step"], first["parameters"]) == ("30", 30, 5000)
-    assert (first["target_tokens"], first["seconds"]) == (3000, 180.0)
+    assert (first["target_tokens"], first["seconds"]) == (3000, 150.0)  # without compilation
     assert (first["dev_nll"], second["dev_nll"]) == pytest.approx((3.4, 3.1))
 
 

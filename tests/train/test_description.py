@@ -6,6 +6,7 @@ import dataclasses
 from gshard_mt.config.records import Config, DataConfig, TrainConfig
 from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.train.description import describe, describe_change, describe_missing
+from tests.making.runs import TIME
 from tests.model import tiny
 
 
@@ -13,7 +14,8 @@ def test_a_run_says_how_its_tokens_are_grouped_and_how_many_of_a_group_an_expert
     config = Config(DataConfig(source_length=48, target_length=24), tiny.MOE)
     config.train.batch_rows, config.train.freeze = 16, "*_embedding_VM"
     describe(config, abstract_model(config.model, tiny.VOCAB_SIZES, tiny.one_device()), None)
-    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    said = TIME.sub("", capsys.readouterr().out).splitlines()
+    lines = dict(line.split(maxsplit=1) for line in said)
     num_frozen = sum(tiny.VOCAB_SIZES) * tiny.MOE.model_dim
     assert lines["frozen"] == f"{num_frozen:,} of them, in 2 arrays"
     assert lines["batch"] == "16 rows: 768 source tokens, 384 target tokens"

@@ -26,7 +26,7 @@ from gshard_mt.train.loop import train
 from gshard_mt.train.training import Options
 from tests.making.less_data import leave_out
 from tests.making.programs import SharedSteps
-from tests.making.runs import saved_arrays, tiny_config
+from tests.making.runs import CLOCKS, TIME, saved_arrays, tiny_config
 
 STEPS = 8
 
@@ -104,7 +104,7 @@ def test_a_run_resumes_without_its_stages_and_sharded_parameters(config, prepare
 def metrics(workdir) -> list[dict]:
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     for line in lines:  # times differ
-        for key in ("seconds", "input_seconds", "tokens_per_second"):
+        for key in CLOCKS:
             line.pop(key, None)
     return lines
 
@@ -193,6 +193,25 @@ def test_a_run_resumes_with_an_added_language(dense_config, prepared, alone, tmp
     batches.close()
 
 
+def test_a_finished_run_says_so_and_its_log_has_every_start(
+    dense_config, prepared, alone, tmp_path, capsys
+):
+    said = []
+    for steps in (2, 2, 1):
+        run(dense_config, prepared, tmp_path, steps, alone)
+        said.append(TIME.sub("", capsys.readouterr().out).splitlines())
+    assert said[0][-1].startswith("step 2: dev nll ")
+    assert said[1][-1] == "finished    at step 2; nothing to do"
+    assert said[2][-1] == "finished    at step 2, beyond train.num_steps=1; nothing to do"
+    assert not [line for line in sum(said, []) if line.startswith("resuming")]
+    log = TIME.sub("", (tmp_path / "train.log").read_text()).splitlines()
+    (step,) = [line for line in log if line.startswith("train ")]
+    assert step.startswith("train       2 of 2 steps, loss ") and " tok/s" in step
+    printed = [line for line in log if line.split()[0] not in ("started", "train")]
+    assert [line for line in printed if not line.startswith("compil")] == sum(said, [])
+    assert sum(line.startswith("started ") for line in log) == 3
+
+
 def test_a_run_ends_early_after_evaluations_without_improvement(
     dense_config, prepared, alone, tmp_path
 ):
@@ -242,7 +261,8 @@ def test_a_run_resumed_around_the_border_of_a_stage_equals_an_undisturbed_one_bi
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
     assert metrics(workdir) == metrics(undisturbed)
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("stage ")]
+    lines = TIME.sub("", capsys.readouterr().out).splitlines()
+    said = [line for line in lines if line.startswith("stage ")]
     first = "stage       1 of 2, steps 1 to 4: learning rate x 0.5, weights * 1, fr 0"
     second = "stage       2 of 2, steps 5 to 8: learning rate x 1, temperature 1, weights fr 3"
     assert said == ([first, second] if step == 3 else [second])
@@ -311,7 +331,7 @@ def test_metrics_have_the_fields_of_the_contract(undisturbed):
     assert training.keys() == {
         *("step", "split", "loss", "nll", "aux_loss", "learning_rate", "grad_norm"),
         *("source_tokens", "target_tokens", "tokens_per_second", "moe_dropped_fraction"),
-        *("seconds", "input_seconds"),
+        *("seconds", "input_seconds", "compile_seconds"),
     }
     dev = next(line for line in lines if line["split"] == "dev")
     assert dev.keys() == {"step", "split", "pair", "nll", "target_tokens"}

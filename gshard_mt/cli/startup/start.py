@@ -22,9 +22,11 @@ def start_jax(
     """
     is_kept = keep_buffers(max(map(largest_weight, configs)))  # before JAX: it may exec
     from gshard_mt.partitioning.mesh import simulate_cpu_devices
+    from gshard_mt.run.programs import compile_clock
 
     num_cpu_devices = configs[0].mesh.num_cpu_devices
     use_cache(workdir)
     join(num_cpu_devices)
     simulate_cpu_devices(num_cpu_devices)
+    compile_clock()
     return is_kept

@@ -5,8 +5,7 @@ import pathlib
 import sys
 from collections import Counter
 
-from tqdm import tqdm
-
+from gshard_mt.console import say
 from gshard_mt.errors import DataError
 from gshard_mt.languages import base_language, is_language, language_code
 
@@ -61,10 +60,10 @@ class Tags(dict[str, str | None]):
         most = self._passed_over.most_common(_MAX_NAMED)
         names = ", ".join(f"{ascii(tag[:40])} ({number})" for tag, number in most)
         names += ", ..." if len(self._passed_over) > _MAX_NAMED else ""
-        tqdm.write(
+        say(
             f"{self._where}: {what} passed over: {self._passed_over.total()}, of tags that are no "
             f"language: {names}; accepted: tags like de, deu, pt-BR, sr_Latn",
-            file=sys.stderr,
+            sys.stderr,
         )
 
     def refusal(self) -> DataError:

@@ -4,13 +4,11 @@
 import functools
 import itertools
 import pathlib
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tqdm import tqdm
-
+from gshard_mt.console import Bar
 from gshard_mt.data.corpora.entry import Entry
 from gshard_mt.data.corpora.files import num_bytes_read
 from gshard_mt.data.corpora.readers import num_bytes
@@ -78,7 +76,7 @@ def _calibrate(job: Job, workers: Workers) -> Calibrations:
         if needs_samples(entry, job.config.cleaning):
             sources[entry.scheme, entry.location].append((entry, number))
     tasks = [(some, job.work) for some in sources.values()]
-    drawn = _each(workers, "samples", _draw_samples, tasks, "sources")
+    drawn = _each(workers, "samples", _draw_samples, tasks, "source")
     samples: list[StoredSample] = sorted(itertools.chain.from_iterable(drawn))
     tasks = [(sample, samples, job.cleaning(sample.corpus, sample.tag)) for sample in samples]
     found = _each(workers, "calibration", calibrate_sample, tasks)
@@ -118,17 +116,17 @@ def _clean(
     return sorted(set(languages.values())), found
 
 
-def _read(recipe: Recipe, tags: set[str], bar: tqdm) -> Iterator[RawBlock]:
+def _read(recipe: Recipe, tags: set[str], bar: Bar) -> Iterator[RawBlock]:
     sizes = [num_bytes(entry) for entry in recipe.entries]
     num_pairs = done = 0
     for number, (entry, size) in enumerate(zip(recipe.entries, sizes, strict=True)):
-        bar.set_postfix_str(entry.corpus_name, refresh=False)
+        bar.note(entry.corpus_name)
         start = num_bytes_read()
         for raw in read_blocks(entry, number):
             tags.add(raw.tag)
             num_pairs += len(raw.source)
             if so_far := done + min(size, num_bytes_read() - start):
-                bar.total = num_pairs * sum(sizes) // so_far  # for the time left
+                bar.expect(num_pairs * sum(sizes) // so_far)  # for the time left
             yield raw
         done += size
 
@@ -197,7 +195,7 @@ def _write(
 
 
 def _each(
-    workers: Workers, what: str, function, tasks: list[tuple], unit: str = "languages"
+    workers: Workers, what: str, function, tasks: list[tuple], unit: str = "language"
 ) -> Iterator[Any]:
     with _progress(what, len(tasks), unit) as bar:
         for result in workers.map(function, tasks):
@@ -205,13 +203,5 @@ def _each(
             yield result
 
 
-def _progress(what: str, total: int | None = None, unit: str = "pairs") -> tqdm:
-    return tqdm(
-        total=total,
-        desc=what,
-        unit=f" {unit}",
-        unit_scale=True,
-        leave=False,
-        delay=0.5,
-        file=sys.stderr,
-    )
+def _progress(what: str, total: int | None = None, unit: str = "pair") -> Bar:
+    return Bar(what, unit, total, unit_scale=True, leave=False, delay=0.5)
