@@ -21,6 +21,7 @@ from absl import flags
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.startup.start import start_jax
 from gshard_mt.errors import ConfigError
+from gshard_mt.storage.bucket_path import open_path
 
 _read_folder = cli_flags.define_model()
 _STEP = cli_flags.define_step()
@@ -97,9 +98,7 @@ def main() -> None:
         _TESTSET.value or [_SPLIT.value], run, folder, _DATA_DIR.value, _LEAK_CHECK.value
     )
     perturbed = [testsets.perturbed(test, name) for name in dict.fromkeys(_PERTURB.value)]
-    baseline = (
-        files_as_baseline(pathlib.Path(_BASELINE_HYPS.value)) if _BASELINE_HYPS.value else None
-    )
+    baseline = files_as_baseline(open_path(_BASELINE_HYPS.value)) if _BASELINE_HYPS.value else None
     if other_dir and other:
         step = "best" if _STEP.value == "best" else "latest"
         baseline = run_as_baseline(other_dir, other, step)

@@ -22,6 +22,7 @@ from gshard_mt.cli.startup import processes
 from gshard_mt.cli.startup.start import start_jax
 from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError
+from gshard_mt.storage.bucket_path import open_path
 
 STOPPED = 128 + signal.SIGTERM  # exit status, also after ctrl-C
 
@@ -71,7 +72,7 @@ def main() -> None:
         check_installed(_TRACKER.value)
     workdir = pathlib.Path(_WORKDIR.value)
     check_workdir(workdir)
-    prepared = open_prepared(pathlib.Path(_DATA_DIR.value))
+    prepared = open_prepared(open_path(_DATA_DIR.value))
 
     is_kept = start_jax(workdir, config, join=functools.partial(processes.join, process))
     from gshard_mt.partitioning.mesh import build_mesh

@@ -4,7 +4,7 @@
 from collections import Counter, defaultdict
 
 from gshard_mt.data.prepared import Prepared, open_prepared
-from gshard_mt.errors import DataError
+from gshard_mt.errors import DataError, StorageError
 from gshard_mt.languages import english_name, source_language
 from gshard_mt.report.tables import Table
 from gshard_mt.run.directory import Run
@@ -29,7 +29,7 @@ def tabulate_corpora(run: Run) -> Table | None:
         if prepared.fingerprint != run.data_fingerprint:
             return None
         rows = _rows(prepared)
-    except (DataError, KeyError, TypeError, AttributeError):
+    except (DataError, StorageError, KeyError, TypeError, AttributeError):
         return None
     return Table(["corpus", "languages", "licence", "training pairs"], rows, text_columns=(0, 1, 2))
 

@@ -19,6 +19,8 @@ from gshard_mt.documents import read_json, write_json
 from gshard_mt.errors import CheckpointError, ConfigError, suggest
 from gshard_mt.languages import code_of_name, find_language, source_language
 from gshard_mt.run.journal import METRICS, MIXTURES, ROUTING
+from gshard_mt.storage.bucket_path import open_path
+from gshard_mt.storage.cache import local_folder
 
 FORMAT_VERSION = 2
 
@@ -93,7 +95,7 @@ def read_run(workdir: pathlib.Path) -> Run:
     path = pathlib.Path(workdir) / "config.json"
     record = read_json(path, FORMAT_VERSION, CheckpointError, f"is {workdir} a run directory?")
     try:
-        config, data_dir = from_json(record["config"]), pathlib.Path(record["data_dir"])
+        config, data_dir = from_json(record["config"]), open_path(record["data_dir"], is_used=False)
         train_pairs = {pair: number for pair, number in record["train_pairs"].items() if number}
         origin = Origin(**record["init_from"]) if record.get("init_from") else None
         return Run(config, data_dir, record["data_fingerprint"], train_pairs, origin)
@@ -149,7 +151,8 @@ def start_run(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     # The run keeps the tokenizer, so that it can translate without its data.
-    shutil.copytree(run.data_dir / "tokenizer", path.parent / "tokenizer", dirs_exist_ok=True)
+    tokenizer = local_folder(run.data_dir / "tokenizer")
+    shutil.copytree(tokenizer, path.parent / "tokenizer", dirs_exist_ok=True)
     write_json(path, record, indent=2)
     return is_new
 
