@@ -200,8 +200,8 @@ def check_row_lengths(prepared: Prepared, config: DataConfig) -> None:
         found, least = getattr(config, key), getattr(prepared, key)
         if found < least:
             raise ConfigError(
-                f"data.{key} is {found}, {prepared.directory} was prepared with {least}; "
-                f"accepted: {least} or more"
+                f"config.data.{key}: found {found}, accepted: {least} or more, with which "
+                f"{prepared.directory} was prepared"
             )
 
 

@@ -34,10 +34,11 @@ def check_shape(
     for letter, entry, size in zip(letters, spec(letters, mesh_shape, rules), tail, strict=True):
         num_parts = math.prod(mesh_shape[name] for name in names(entry))
         if size % num_parts:
-            grid = " x ".join(f"mesh.{name} = {mesh_shape[name]}" for name in names(entry))
+            keys = names(entry)
+            grid = " x ".join(f"mesh.{name}={mesh_shape[name]}" for name in keys)
             raise ConfigError(
-                f"{grid}: doesn't divide {letter} = {size} ({ALPHABET[letter]}) of a parameter "
-                f"{letters} of shape {tuple(shape)}"
+                f"config.mesh.{keys[0]}: found {grid}, accepted: what divides {letter}={size} "
+                f"({ALPHABET[letter]}) of a parameter {letters} of shape {tuple(shape)}"
             )
 
 

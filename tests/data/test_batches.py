@@ -268,7 +268,7 @@ def test_a_split_mixes_its_languages_from_beginning_to_end(prepared, config, mon
 
 
 def test_rows_shorter_than_the_data_are_refused(prepared, config):
-    with pytest.raises(ConfigError, match="data.source_length is 8"):
+    with pytest.raises(ConfigError, match="config.data.source_length: found 8, accepted: "):
         train_batches(prepared, dataclasses.replace(config, source_length=8), 4)
 
 

@@ -129,6 +129,7 @@ def test_parameters_are_sharded_by_their_letters_after_stacked_axes():
 
 def test_a_parameter_that_the_mesh_does_not_divide_is_refused_with_its_letters():
     with pytest.raises(
-        ConfigError, match=r"^mesh.expert = 4: doesn't divide E = 6 .* EMH of shape"
+        ConfigError,
+        match=r"^config.mesh.expert: found mesh.expert=4, accepted: .* E=6 .* EMH of shape",
     ):
         check_shape({"data": 2, "expert": 4}, "EMH", (3, 6, 4, 4))

@@ -52,7 +52,7 @@ def open_archive(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(local_copy(path)) as archive:
             members = archive.infolist()
             if len(members) > MAX_MEMBERS:
-                raise DataError(f"{path}: {len(members)} members; accepted: {MAX_MEMBERS}")
+                raise DataError(f"{path}: found {len(members)} members, accepted: {MAX_MEMBERS}")
             for member in members:
                 _check_name(path, member.orig_filename)
             yield archive
@@ -70,7 +70,7 @@ def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     """Returns a member's content. Raises DataError if it is longer than MAX_MEMBER_BYTES."""
     where = f"{archive.filename}:{member.filename}"
     if member.file_size > MAX_MEMBER_BYTES:
-        raise DataError(f"{where}: {member.file_size} bytes; accepted: {MAX_MEMBER_BYTES}")
+        raise DataError(f"{where}: found {member.file_size} bytes, accepted: {MAX_MEMBER_BYTES}")
     with archive.open(member) as file:
         content = file.read(MAX_MEMBER_BYTES + 1)  # the size in the directory may be wrong
     if len(content) > MAX_MEMBER_BYTES:

@@ -29,4 +29,4 @@ def codec_of(charset: str) -> str:
         except (LookupError, ValueError):
             continue
         return _WIDER.get(found, found)
-    raise ValueError(f"charset is {charset!r}; accepted: an encoding such as UTF-8")
+    raise ValueError(f"charset: found {charset!r}, accepted: an encoding such as UTF-8")

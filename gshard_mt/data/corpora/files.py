@@ -20,7 +20,7 @@ def find_files(entry: Entry) -> list[pathlib.Path]:
     if entry.path.is_file():
         return [entry.path]
     if entry.path.is_dir():
-        raise DataError(f"{entry.path}: a directory; accepted: a file or a glob of files")
+        raise DataError(f"{entry.path}: found a directory, accepted: a file or a glob of files")
     files = [path for path in find_paths(entry.path) if path.is_file()]
     if not files:
         raise DataError(f"{entry.path}: no such file")
@@ -40,7 +40,7 @@ def open_bytes(path: pathlib.Path, is_text: bool = True) -> Iterator[IO[bytes]]:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:
-        raise DataError(f"{path}: a directory; accepted: a file") from None
+        raise DataError(f"{path}: found a directory, accepted: a file") from None
     except READ_ERRORS as error:
         raise DataError(f"{path}: can't be read: {in_one_line(error)}") from None
 

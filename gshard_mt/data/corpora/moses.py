@@ -21,7 +21,8 @@ def read_moses(entry: Entry) -> Iterator[Pair]:
     names = entry.location.split(",")
     if len(names) != 2 or not all(names):
         raise DataError(
-            f"moses:{entry.location}: {len(names)} files; accepted: 2, SOURCE_FILE,ENGLISH_FILE"
+            f"moses:{entry.location}: found {len(names)} files, accepted: 2, "
+            "SOURCE_FILE,ENGLISH_FILE"
         )
     source, english = (open_path(name.strip(), entry.folder) for name in names)
     if bare_name(source).endswith(".en") and not bare_name(english).endswith(".en"):

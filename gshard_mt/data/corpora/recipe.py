@@ -74,7 +74,7 @@ def load_recipe(path: pathlib.Path) -> Recipe:
     ]
     name = content.get("name", path.stem)
     if not isinstance(name, str):
-        raise DataError(f"{path}: name is {name!r}; accepted: a string")
+        raise DataError(f"{path}: name: found {name!r}, accepted: a string")
     return Recipe(name, tuple(_with_default_names(of_tables, tables)))
 
 
@@ -85,16 +85,16 @@ def _entries(table: dict[str, Any], folder: pathlib.Path, where: str) -> list[En
             raise DataError(f"{where}: {key} is missing")
     for key in ("split", "source", "license", "sha256"):
         if not isinstance(table.get(key, ""), str):
-            raise DataError(f"{where}: {key} is {table[key]!r}; accepted: a string")
+            raise DataError(f"{where}: {key}: found {table[key]!r}, accepted: a string")
     split, sha256 = table.get("split", "train"), table.get("sha256", "")
     if split not in SPLITS:
-        raise DataError(f"{where}: split is {split!r}{suggest(split, SPLITS)}")
+        raise DataError(f"{where}: split: found {split!r}{suggest(split, SPLITS)}")
     if sha256 and not _SHA256.fullmatch(sha256):
-        raise DataError(f"{where}: sha256 is {sha256!r}; accepted: 64 hexadecimal digits")
+        raise DataError(f"{where}: sha256: found {sha256!r}, accepted: 64 hexadecimal digits")
     scheme, colon, location = table["source"].partition(":")
     if not colon or scheme not in SCHEMES:
         raise DataError(
-            f"{where}: source {table['source']!r} has no known scheme; "
+            f"{where}: source: found {table['source']!r}, which has no known scheme, "
             f"accepted: {', '.join(f'{name}:' for name in sorted(SCHEMES))}"
         )
     is_each = _EACH in location
@@ -105,7 +105,7 @@ def _entries(table: dict[str, Any], folder: pathlib.Path, where: str) -> list[En
     if not is_each:
         return [entry]
     if languages == ("*",):
-        raise DataError(f'{where}: language is "*"; accepted with {_EACH} in source: codes')
+        raise DataError(f'{where}: language: found "*", accepted with {_EACH} in source: codes')
     tags = [table["language"]] if isinstance(table["language"], str) else table["language"]
     return [
         dataclasses.replace(entry, languages=(code,), location=location.replace(_EACH, tag))
@@ -118,16 +118,16 @@ def _mixing(table: dict[str, Any], split: str, where: str) -> dict[str, Any]:
     name = table.get("name")
     if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
         accepted = "text without spaces and without , = / * ? [ ] { }"
-        raise DataError(f"{where}: name is {name!r}; accepted: {accepted}")
+        raise DataError(f"{where}: name: found {name!r}, accepted: {accepted}")
     found = {key: table[key] for key in ("weight", "max_pairs") if key in table}
     for key, value in found.items():
         if split != "train":
-            raise DataError(f"{where}: {key} is {value!r}; accepted: none, as split is {split}")
+            raise DataError(f"{where}: {key}: found {value!r}, accepted: none, as split is {split}")
     weight, most = found.get("weight", 1.0), found.get("max_pairs", 1)
     if type(weight) not in (int, float) or not 0 <= weight < math.inf:
-        raise DataError(f"{where}: weight is {weight!r}; accepted: a number, 0 or more")
+        raise DataError(f"{where}: weight: found {weight!r}, accepted: a number, 0 or more")
     if type(most) is not int or most < 1:
-        raise DataError(f"{where}: max_pairs is {most!r}; accepted: an integer, 1 or more")
+        raise DataError(f"{where}: max_pairs: found {most!r}, accepted: an integer, 1 or more")
     return {"name": name or "", **found}
 
 
@@ -162,7 +162,7 @@ def _default_name(scheme: str, location: str) -> str:
 def _cleaning(table: Any, where: str) -> tuple[tuple[str, bool | int], ...]:
     """Returns settings by name, those of one language as `de.script`, sorted."""
     if not isinstance(table, dict):
-        raise DataError(f"{where} is {table!r}; accepted: a table, [corpus.cleaning]")
+        raise DataError(f"{where}: found {table!r}, accepted: a table, [corpus.cleaning]")
     found: dict[str, bool | int] = {}
     for key, value in table.items():
         if isinstance(value, dict):
@@ -178,21 +178,23 @@ def _settings(table: dict[str, Any], where: str) -> dict[str, bool | int]:
     for key, value in table.items():
         if type(value) is not _CLEANING[key] or value < 0:
             accepted = "true, false" if _CLEANING[key] is bool else "a number, 0 or more"
-            raise DataError(f"{where}: {key} is {value!r}; accepted: {accepted}")
+            raise DataError(f"{where}: {key}: found {value!r}, accepted: {accepted}")
     return table
 
 
 def _languages(value: Any, has_languages: bool, where: str) -> tuple[str, ...]:
     tags = [value] if isinstance(value, str) else value
     if not isinstance(tags, list) or not tags or not all(isinstance(tag, str) for tag in tags):
-        raise DataError(f'{where}: language is {value!r}; accepted: a code, a list of codes, "*"')
+        raise DataError(
+            f'{where}: language: found {value!r}, accepted: a code, a list of codes, "*"'
+        )
     if not has_languages and (len(tags) > 1 or tags == ["*"]):
-        raise DataError(f"{where}: language is {value!r}; accepted for this scheme: one code")
+        raise DataError(f"{where}: language: found {value!r}, accepted for this scheme: one code")
     if tags == ["*"]:
         return ("*",)
     codes = tuple(_code(tag, where) for tag in tags)
     if any(base_language(code) == "en" for code in codes):
-        raise DataError(f"{where}: language 'en' is the target; accepted: any other")
+        raise DataError(f"{where}: language: found 'en', which is the target, accepted: any other")
     return codes
 
 

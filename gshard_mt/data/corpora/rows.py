@@ -104,7 +104,7 @@ def _text(key: str, value: Any) -> str | None:
         return None
     if isinstance(value, str):
         return without_surrogates(value)
-    raise RowError(f"{key!r} is {type(value).__name__}; accepted: a string")
+    raise RowError(f"{key!r}: found {type(value).__name__}, accepted: a string")
 
 
 def _zipped(languages: list[Any], texts: Any) -> list[tuple[str, Any]]:

@@ -51,7 +51,7 @@ def read_tfds(entry: Entry) -> Iterator[Pair]:
             return
         folder = _only_version(entry.path)
     elif entry.path.exists():
-        raise DataError(f"{entry.path}: a file; accepted: a folder that TFDS made, or a name")
+        raise DataError(f"{entry.path}: found a file, accepted: a folder that TFDS made, or a name")
     else:
         folder = _made_by_name(entry.location)
     try:

@@ -20,6 +20,7 @@ def read_tsv(entry: Entry) -> Iterator[Pair]:
             columns = line.split("\t")
             if len(columns) != 2:
                 raise DataError(
-                    f"{path}:{number}: {len(columns)} columns; accepted: 2, source TAB English"
+                    f"{path}:{number}: found {len(columns)} columns, accepted: 2, source TAB "
+                    "English"
                 )
             yield Pair(language, *columns)

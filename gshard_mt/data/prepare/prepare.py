@@ -139,7 +139,9 @@ def _describe_losses(job: Job, drops: Drops, num_left: Mapping[str, int]) -> lis
     most = job.config.max_drop_share
     if most < 1 and (found := find_losses(drops, num_left, sources, most)):
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
-        raise DataError(f"data.max_drop_share is {most:g}; {found[0].describe()}{more}")
+        raise DataError(
+            f"config.data.max_drop_share: found {most:g}, but {found[0].describe()}{more}"
+        )
     return [loss.describe() for loss in find_losses(drops, num_left, sources)]
 
 

@@ -242,7 +242,7 @@ def train_model(
             minloglevel=3,
         )
     except (RuntimeError, OSError, ValueError) as error:
-        message = f"{key} is {vocab_size}; {_what_fits(str(error))}"
+        message = f"config.{key}: found {vocab_size}, {_what_fits(str(error))}"
         if (match := _MOST.search(str(error))) and int(match[1]) < vocab_size:
             raise _SmallTextError(message, int(match[1])) from None
         if match := _NEEDED.search(str(error)):
@@ -271,7 +271,7 @@ def copy_models(tokenizer: Tokenizer, config: DataConfig, data_dir: pathlib.Path
         wanted = getattr(config, key)
         if wanted < value if key.endswith("size") else wanted != value:
             raise ConfigError(
-                f"data.{key} is {getattr(config, key)}, the tokenizer of {source} has {value}; "
+                f"config.data.{key}: found {wanted}, the tokenizer of {source} has {value}, "
                 f"accepted: {value}{' or more' * key.endswith('size')}, or no data.{key_of_path}"
             )
     folder = data_dir / FOLDER if config.tokenizer else data_dir / WORK / FOLDER
@@ -299,7 +299,7 @@ def _rare_characters(
 
 def _what_fits(message: str) -> str:
     if match := _MOST.search(message):
-        return f"this text gives at most {match[1]} subwords; accepted: at most {match[1]}"
+        return f"this text gives at most {match[1]} subwords, accepted: at most {match[1]}"
     if match := _NEEDED.search(message):
-        return f"this text's characters alone need {match[2]}; accepted: more than {match[2]}"
+        return f"this text's characters alone need {match[2]}, accepted: more than {match[2]}"
     return f"SentencePiece can't train it: {message.strip()}"

@@ -88,22 +88,22 @@ BAD_RECIPES = {
     "nothing": ("", r"no \[\[corpus\]\] table"),
     "one table": ('[corpus]\nlanguage = "de"', r"no \[\[corpus\]\] table"),
     "corpora of text": ('corpus = ["tsv:a.tsv"]', r"no \[\[corpus\]\] table"),
-    "name": (_GOOD_RECIPE.replace('"x"', "7"), "name is 7; accepted: a string"),
+    "name": (_GOOD_RECIPE.replace('"x"', "7"), "name: found 7, accepted: a string"),
     "unknown key": (_GOOD_RECIPE + 'speed = "x"', "corpus 1: unknown key 'speed'"),
     "near key": (_GOOD_RECIPE + 'splt = "x"', r"'splt'; did you mean split\?"),
-    "unknown scheme": (_GOOD_RECIPE.replace("tsv:", "csv:"), "no known scheme; accepted: gettext:"),
+    "unknown scheme": (_GOOD_RECIPE.replace("tsv:", "csv:"), "no known scheme, accepted: gettext:"),
     "no language": (_GOOD_RECIPE.replace('language = "de"', ""), "language is missing"),
     "bad language": (_GOOD_RECIPE.replace('"de"', '"xx"'), "'xx' is not in ISO 639"),
-    "English": (_GOOD_RECIPE.replace('"de"', '"en-GB"'), "'en' is the target"),
-    "no languages": (_GOOD_RECIPE.replace('"de"', "[]"), r"language is \[\]; accepted"),
+    "English": (_GOOD_RECIPE.replace('"de"', '"en-GB"'), "found 'en', which is the target"),
+    "no languages": (_GOOD_RECIPE.replace('"de"', "[]"), r"language: found \[\], accepted"),
     "two for lines": (_GOOD_RECIPE.replace('"de"', '["de", "fr"]'), "this scheme: one code"),
     "any for lines": (_GOOD_RECIPE.replace('"de"', '"*"'), "this scheme: one code"),
     "any in a name": (
         _GOOD_RECIPE.replace('"de"', '"*"').replace("a.tsv", "{language}.tsv"),
         "accepted with {language} in source",
     ),
-    "bad split": (_GOOD_RECIPE + 'split = "valid"', "split is 'valid'"),
-    "short hash": (_GOOD_RECIPE + 'sha256 = "12ab"', "sha256 is '12ab'; accepted: 64"),
+    "bad split": (_GOOD_RECIPE + 'split = "valid"', "split: found 'valid'"),
+    "short hash": (_GOOD_RECIPE + 'sha256 = "12ab"', "sha256: found '12ab', accepted: 64"),
 }
 
 

@@ -76,7 +76,7 @@ def test_every_scheme_reads_the_same_from_a_bucket(bucket, folder):
 
 def test_errors_name_the_object(bucket):
     (bucket / "x.tsv").write_text("one column\n")
-    with pytest.raises(DataError, match=rf"^{bucket}/x.tsv:1: 1 columns"):
+    with pytest.raises(DataError, match=rf"^{bucket}/x.tsv:1: found 1 columns"):
         samples.read(bucket, "tsv", "x.tsv")
     for scheme, location in (("tsv", "y.tsv"), ("wheel", "y.whl"), ("moses", "y.de,y.en")):
         with pytest.raises(DataError, match=rf"^{bucket}/y.\w+: no such file"):

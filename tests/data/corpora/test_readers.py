@@ -66,8 +66,8 @@ def test_a_glob_is_read_in_the_order_of_names(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"a\tb\nno tab\n", r"a.tsv:2: 1 columns; accepted: 2"),
-        (b"a\tb\tc\n", r"a.tsv:1: 3 columns"),
+        (b"a\tb\nno tab\n", r"a.tsv:2: found 1 columns, accepted: 2"),
+        (b"a\tb\tc\n", r"a.tsv:1: found 3 columns"),
         (b"a\tb\n\xff\tb\n", r"a.tsv:2: not UTF-8 at byte 1"),
         (b"a\tb\n" + b"x" * 99, r"a.tsv:2: a line of more than 50 bytes"),
     ],

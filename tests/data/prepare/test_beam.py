@@ -119,7 +119,7 @@ def test_a_step_reports_a_user_error_in_one_line(tmp_path):
     config = write_made_up(tmp_path)
     with open(tmp_path / "fr.tsv", "a", encoding="utf-8") as file:
         file.write("one column\n")
-    with pytest.raises(DataError, match="^.*fr.tsv:201: 1 columns") as caught:
+    with pytest.raises(DataError, match="^.*fr.tsv:201: found 1 columns") as caught:
         prepare(config, tmp_path / "data", beam_pipeline("DirectRunner"))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "data" / ".work").exists()

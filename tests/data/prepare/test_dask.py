@@ -90,7 +90,7 @@ def test_a_worker_reports_a_user_error(address, tmp_path):
     config = write_made_up(tmp_path)
     with open(tmp_path / "fr.tsv", "a", encoding="utf-8") as file:
         file.write("one column\n")
-    with pytest.raises(DataError, match="^.*fr.tsv:201: 1 columns"):
+    with pytest.raises(DataError, match="^.*fr.tsv:201: found 1 columns"):
         prepare(config, tmp_path / "data", dask_pipeline(address))
 
 

@@ -115,6 +115,8 @@ def test_a_preparation_says_what_it_loses_and_may_be_told_to_refuse(tmp_path, ca
     strict = dataclasses.replace(config, max_drop_share=0.25)
     prepare(strict, tmp_path / "strict")
     strict = dataclasses.replace(config, max_drop_share=0.1)
-    with pytest.raises(DataError, match="data.max_drop_share is 0.1; de-en: 23% of 260") as caught:
+    with pytest.raises(
+        DataError, match="config.data.max_drop_share: found 0.1, but de-en: 23% of 260"
+    ) as caught:
         prepare(strict, tmp_path / "stricter")
     assert "\n" not in str(caught.value)

@@ -188,7 +188,7 @@ def test_a_joint_vocabulary_is_one_file(tmp_path):
 
 def test_a_vocabulary_that_is_too_small_for_the_characters_is_refused(tmp_path):
     config = dataclasses.replace(write_made_up(tmp_path), source_vocab_size=262)
-    said = r"data.source_vocab_size is 262; .*characters alone need (\d+).*accepted"
+    said = r"config.data.source_vocab_size: found 262, .*characters alone need (\d+).*accepted"
     with pytest.raises(ConfigError, match=said):
         prepare(config, tmp_path / "data")
 
@@ -366,7 +366,9 @@ def test_the_tokenizer_of_other_data_is_used_again(prepared, config, tmp_path):
     prepare(again, tmp_path / "data")
     assert open_prepared(tmp_path / "data").tokenizer_hash == prepared.tokenizer_hash
     assert prepare(again, tmp_path / "data")[1]
-    with pytest.raises(ConfigError, match="data.source_vocab_size is 329, .* has 330"):
+    with pytest.raises(
+        ConfigError, match="config.data.source_vocab_size: found 329, .* has 330, accepted"
+    ):
         prepare(dataclasses.replace(again, source_vocab_size=329), tmp_path / "other")
     with pytest.raises(DataError, match="none/tokenizer/source.model"):
         prepare(dataclasses.replace(again, tokenizer=f"{tmp_path}/none"), tmp_path / "other")
@@ -403,10 +405,10 @@ def test_the_tokenizer_of_other_data_is_extended(prepared, tmp_path):
     for changes, error in (
         (
             {"source_vocab_size": 329},
-            "data.source_vocab_size is 329, .* or no data.extend_tokenizer",
+            "config.data.source_vocab_size: found 329, .* or no data.extend_tokenizer",
         ),
-        ({"joint_vocabulary": True}, "data.joint_vocabulary is True, .* has False"),
-        ({"case_marks": True}, "data.case_marks is True, .* has False"),
+        ({"joint_vocabulary": True}, "data.joint_vocabulary: found True, .* has False"),
+        ({"case_marks": True}, "data.case_marks: found True, .* has False"),
     ):
         with pytest.raises(ConfigError, match=error):
             prepare(dataclasses.replace(config, **changes), tmp_path / "other")

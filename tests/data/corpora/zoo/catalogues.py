@@ -28,10 +28,10 @@ BAD_GETTEXT = {
     "no PO": catalogue("FILE:1: not a PO catalogue: a syntax", b"{}\n"),
     "bad UTF-8": catalogue("FILE: not a PO catalogue: .*utf-8", samples.po() + b'msgid "\xff"\n'),
     "unknown charset": catalogue(
-        "FILE: .*charset is 'klingon'", samples.po().replace(b"UTF-8", b"klingon")
+        "FILE: .*charset: found 'klingon'", samples.po().replace(b"UTF-8", b"klingon")
     ),
     "charset of no text": catalogue(
-        "FILE: .*charset is 'hex'", samples.po().replace(b"UTF-8", b"hex")
+        "FILE: .*charset: found 'hex'", samples.po().replace(b"UTF-8", b"hex")
     ),
     "plural rule": catalogue(
         "FILE: .*Plural-Forms can't", samples.po(header='"Plural-Forms: plural=import os;\\n"')

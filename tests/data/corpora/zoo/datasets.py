@@ -65,7 +65,7 @@ def folder(said: str, languages=("de",), **files: bytes | None) -> Bad:
 BAD_TFDS = {
     "an empty folder": Bad("tfds", "t", {"t": None}, "FILE: no dataset_info.json in it"),
     "no dataset": Bad("tfds", "t", {"t": None, "t/x.csv": b"a"}, "FILE: no dataset_info.json"),
-    "a file": Bad("tfds", "t", {"t": b"x"}, "FILE: a file; accepted: a folder"),
+    "a file": Bad("tfds", "t", {"t": b"x"}, "FILE: found a file, accepted: a folder"),
     "unfinished": Bad(
         "tfds",
         "t",

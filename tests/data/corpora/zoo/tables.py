@@ -34,9 +34,13 @@ BAD_JSONL = {
         "FILE:1: no English in 'translation', it has", [{"translation": {"de": "x"}}]
     ),
     "another language": rows("FILE: no pairs of cs and English", [_GOOD_ROW], ("cs",)),
-    "a number for text": rows("FILE:1: 'de' is int; accepted: a string", [{"de": 3, "en": "x"}]),
-    "a list for text": rows("FILE:1: 'de' is list", [{"translation": {"de": ["x"], "en": "x"}}]),
-    "a number for source": rows("FILE:1: 'source' is float", [{"source": 1.5, "target": "x"}]),
+    "a number for text": rows(
+        "FILE:1: 'de': found int, accepted: a string", [{"de": 3, "en": "x"}]
+    ),
+    "a list for text": rows(
+        "FILE:1: 'de': found list", [{"translation": {"de": ["x"], "en": "x"}}]
+    ),
+    "a number for source": rows("FILE:1: 'source': found float", [{"source": 1.5, "target": "x"}]),
     "unequal lists": rows(
         "FILE:1: 'language' and 'translation' are not lists of one length",
         [{"translations": {"language": ["de"], "translation": []}}],
@@ -74,7 +78,9 @@ BAD_PARQUET = {
     ),
     "wrong types": table(r"FILE:.*found: de \(int64\), en \(string\)", {"de": [1], "en": ["x"]}),
     "translation of text": table("FILE:.*found: translation", {"translation": ["Haus"]}),
-    "struct of numbers": table("FILE: row 1: 'de' is int", {"translation": [{"de": 1, "en": "x"}]}),
+    "struct of numbers": table(
+        "FILE: row 1: 'de': found int", {"translation": [{"de": 1, "en": "x"}]}
+    ),
     "struct without English": table("FILE: row 1: no English", {"translation": [{"de": "x"}]}),
     "another language": table("FILE:.*no translations of cs", {"de": ["x"], "en": ["y"]}, ("cs",)),
     "any language by column": table(
@@ -95,6 +101,6 @@ BAD_PARQUET = {
         "FILE: not a readable Parquet",
         samples.parquet()[:20] + b"\xff" * 40 + samples.parquet()[60:],
     ),
-    "folder": table("FILE: a directory", None),
+    "folder": table("FILE: found a directory", None),
     "missing": Bad("parquet", "b.parquet", {}, "b.parquet: no such file"),
 }
