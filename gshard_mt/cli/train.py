@@ -14,15 +14,21 @@ import pathlib
 import re
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.startup import processes
 from gshard_mt.cli.startup.start import start_jax
+from gshard_mt.config.checks import check
 from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError
 from gshard_mt.storage.bucket_path import open_path
+
+if TYPE_CHECKING:
+    from gshard_mt.data.prepared import Prepared
+    from gshard_mt.evaluate.dev_bleu import DevTranslator
 
 STOPPED = 128 + signal.SIGTERM  # exit status, also after ctrl-C
 
@@ -82,20 +88,30 @@ def main() -> None:
     from gshard_mt.train.training import Options
 
     mesh = build_mesh(*config.mesh.shape())
-    dev_bleu = None
-    if config.train.bleu_every:
-        from gshard_mt.evaluate.dev_bleu import make_dev_bleu
-
-        dev_bleu = make_dev_bleu(config, prepared, build_mesh(*config.mesh.decoding_shape()))
+    check(config, mesh.shape)  # before a translator of such a model is made
+    dev = _dev_translator(config, prepared)
     if is_kept:
         log_line("memory      kept between steps (--nokeep_buffers frees it)")
     for line in describe_missing(prepared):
         log_line(line)
-    options = Options(
-        _CHANGE_MIXTURE.value, profile_steps, dev_bleu, _INIT_FROM.value, _TRACKER.value
-    )
+    options = Options(_CHANGE_MIXTURE.value, profile_steps, dev, _INIT_FROM.value, _TRACKER.value)
     if not train(config, prepared, workdir, mesh, options):
         sys.exit(STOPPED)
+
+
+def _dev_translator(config: Config, prepared: "Prepared") -> "DevTranslator | None":
+    """Returns what translates dev sentences, if the config asks for it and there are any."""
+    import jax
+
+    from gshard_mt.partitioning.mesh import build_mesh
+
+    has_dev = any(num.get("train") and num.get("dev") for num in prepared.num_examples.values())
+    shows = config.train.sample_translations and has_dev and jax.process_count() == 1
+    if not (config.train.bleu_every or shows):
+        return None
+    from gshard_mt.evaluate.dev_bleu import DevTranslator
+
+    return DevTranslator(config, prepared, build_mesh(*config.mesh.decoding_shape()))
 
 
 def parse_steps(text: str, config: Config) -> range:

@@ -258,6 +258,9 @@ class TrainConfig:
     eval_every: int = option(200, "steps between two dev evaluations", at_least(1))
     bleu_every: int = option(0, "steps between two dev BLEUs of a greedy sample", _EVERY)
     bleu_sentences: int = option(100, "that sample's size per language", at_least(1))
+    sample_translations: int = option(
+        3, "dev sentences whose greedy translations every evaluation shows", at_least(0)
+    )
     best_by: str = option("nll", "dev metric of the best checkpoint", one_of("nll", "bleu"))
     stop_after: int = option(0, "early stopping after this many evaluations without a gain", _EVERY)
     save_every: int = option(200, "steps between checkpoints; a multiple of log_every", at_least(1))

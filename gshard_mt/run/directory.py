@@ -29,6 +29,7 @@ FREE_KEYS = frozenset(
     {f"train.{name}" for name in ("log_every", "eval_every", "save_every", "save_minutes")}
     | {f"train.{name}" for name in ("max_checkpoints", "bad_steps", "spike_sigmas")}
     | {f"train.{name}" for name in ("bleu_every", "bleu_sentences", "best_by", "stop_after")}
+    | {"train.sample_translations"}
     | {"model.remat", "train.accumulation_steps"}
 )
 FREE_SECTIONS = ("mesh.", "decode.")

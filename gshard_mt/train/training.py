@@ -55,7 +55,7 @@ from gshard_mt.train.state import (
 )
 from gshard_mt.train.step import StepMetrics, make_dev_step, make_train_step
 from gshard_mt.train.trackers import TrackedRun
-from gshard_mt.train.validation import DevBleu, EarlyStopping, Validation, mean_metrics
+from gshard_mt.train.validation import DevTranslations, EarlyStopping, Validation, mean_metrics
 
 LOG = "train.log"
 FORMATS = {"nll": "dev nll %.4f", "bleu": "dev BLEU %.1f"}
@@ -66,7 +66,7 @@ class Options(NamedTuple):
 
     change_mixture: bool = False  # resume with other data or another temperature
     profile_steps: range = range(0)  # their trace is written to `profile/`
-    dev_bleu: DevBleu | None = None  # measures what `train.bleu_every` asks for
+    dev: DevTranslations | None = None  # for `train.bleu_every` and `train.sample_translations`
     init_from: str = ""  # RUN[@STEP]: another run whose parameters a new one begins with
     tracker: str = ""  # a service of `trackers.py`
 
@@ -201,9 +201,7 @@ class Training:
             self.start,
         )
         dev_step = make_dev_step(blueprint, config.train, num_pairs)
-        self.validation = Validation(
-            config, self.prepared, self.rows, dev_step, self.options.dev_bleu
-        )
+        self.validation = Validation(config, self.prepared, self.rows, dev_step, self.options.dev)
         self.sums = StepSums(step_flops(config, blueprint), peak_flops(self.mesh))
         trackers = []
         if self.options.tracker and is_writer() and not self.is_finished():
@@ -298,6 +296,9 @@ class Training:
         if self.dev_metrics:
             values = ", ".join(FORMATS[name] % value for name, value in self.dev_metrics.items())
             log_line(f"step {step}: {values}")
+        if self.options.dev:
+            for line in self.options.dev.show(state.params):
+                log_line(line)
         self.sums.skip_time()
         if not self.ends_early():
             return due

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -11,8 +11,17 @@ from gshard_mt.data.batches import split_batches
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.partitioning.hosts import BatchRows, make_global
 
-# Parameters -> BLEU of each language pair's sample. This room may not import `decode`.
-DevBleu = Callable[[Any], Mapping[str, float]]
+
+class DevTranslations(Protocol):
+    """What translates dev sentences: `DevTranslator`. This room may not import `decode`."""
+
+    def bleu(self, params: Any) -> Mapping[str, float]:
+        """Returns the BLEU of each language pair's sample."""
+        ...
+
+    def show(self, params: Any) -> Sequence[str]:
+        """Returns lines about some translations."""
+        ...
 
 
 class Validation(NamedTuple):
@@ -22,14 +31,14 @@ class Validation(NamedTuple):
     prepared: Prepared
     rows: BatchRows
     dev_step: Callable  # of `make_dev_step`
-    bleu: DevBleu | None
+    translations: DevTranslations | None
 
     def lines(self, params: Any, with_nll: bool, with_bleu: bool) -> Iterator[dict[str, Any]]:
         """Yields one object of metrics.jsonl per language pair and metric."""
         if with_nll:
             yield from self._nll_lines(params)
-        if with_bleu and self.bleu:
-            for pair, bleu in self.bleu(params).items():
+        if with_bleu and self.translations:
+            for pair, bleu in self.translations.bleu(params).items():
                 yield {"split": "dev", "pair": pair, "bleu": bleu}
 
     def _nll_lines(self, params: Any) -> Iterator[dict[str, Any]]:

@@ -13,11 +13,11 @@ from gshard_mt.config.records import MeshConfig
 from gshard_mt.decode import loading
 from gshard_mt.decode.loading import load_translator
 from gshard_mt.evaluate import dev_bleu, scores
-from gshard_mt.evaluate.dev_bleu import make_dev_bleu
+from gshard_mt.evaluate.dev_bleu import DevTranslator
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.train.loop import train
 from gshard_mt.train.training import Options
-from tests.making.runs import assert_same_bits, saved_arrays, tiny_config
+from tests.making.runs import TIME, assert_same_bits, saved_arrays, tiny_config
 
 
 def test_dev_bleu_is_that_of_the_checkpoint_and_does_not_change_training(
@@ -39,7 +39,7 @@ def test_dev_bleu_is_that_of_the_checkpoint_and_does_not_change_training(
     run_config = copy.deepcopy(run_config)
     run_config.train.bleu_every, run_config.train.bleu_sentences = 2, 3
     alone = build_mesh(1, 1, devices=jax.devices()[:1])  # parameters come from two devices
-    options = Options(dev_bleu=make_dev_bleu(run_config, prepared, alone))
+    options = Options(dev=DevTranslator(run_config, prepared, alone))
     train(run_config, prepared, tmp_path / "with", mesh, options)
     assert_same_bits(*(saved_arrays(tmp_path / name, 4) for name in ("with", "without")))
 
@@ -65,3 +65,14 @@ def test_dev_bleu_is_that_of_the_checkpoint_and_does_not_change_training(
         wanted = corpus_bleu(english, [references], force=True).score
         assert line["bleu"] == pytest.approx(wanted, abs=1e-9)
     assert any("".join(english) for english, _ in scored)
+
+    log = TIME.sub("", (tmp_path / "with" / "train.log").read_text()).splitlines()
+    words = ("source ", "reference ", "hypothesis ")
+    shown = [line[12:] for line in log if line.startswith(words)]
+    assert len(shown) == 18 and shown[:9:3] == shown[9::3]  # at both evaluations the same
+    sources, references, hypotheses = (shown[9 + k :: 3] for k in range(3))
+    pairs, sources = zip(*(source.split(": ", 1) for source in sources), strict=True)
+    assert sorted(pairs) == sorted(prepared.language_pairs)
+    for pair, source, reference in zip(pairs, sources, references, strict=True):
+        assert (source, reference) in prepared.references(pair, "dev")
+    assert hypotheses == translator.translate(sources)

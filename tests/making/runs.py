@@ -74,6 +74,7 @@ class Runs:
     ):
         """`train` are fields of TrainConfig; `num_steps` is one of them."""
         train = {"eval_every": 20, "save_every": 4, "max_checkpoints": 3} | train
+        train = {"sample_translations": 0} | train  # they need one more program
         self.folder, self.data_dir = folder, prepared.directory
         self.steps: int = train["num_steps"]
         sizes = {"num_layers": _num_layers(num_experts), "num_experts": num_experts}

@@ -5,6 +5,7 @@ import copy
 import dataclasses
 import json
 import shutil
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -99,6 +100,19 @@ def test_a_run_resumes_without_its_stages_and_sharded_parameters(config, prepare
         for name in ("both", "one")
     ]
     np.testing.assert_allclose(*nlls, rtol=1e-5)
+
+
+class Translations:
+    """Those of dev sentences, whose BLEU is the next of a list."""
+
+    def __init__(self, bleu: Sequence[float]):
+        self._bleu = iter(bleu)
+
+    def bleu(self, params) -> dict[str, float]:
+        return {"de-en": next(self._bleu)}
+
+    def show(self, params) -> list[str]:
+        return ["hypothesis  so good"]
 
 
 def metrics(workdir) -> list[dict]:
@@ -215,8 +229,8 @@ def test_a_finished_run_says_so_and_its_log_has_every_start(
 def test_a_run_ends_early_after_evaluations_without_improvement(
     dense_config, prepared, alone, tmp_path
 ):
-    bleu = {"de-en": iter([5.0, 7.0, 6.0, 7.0, 9.0])}
-    options = Options(dev_bleu=lambda params: {pair: next(each) for pair, each in bleu.items()})
+    bleu = [5.0, 7.0, 6.0, 7.0, 9.0]
+    options = Options(dev=Translations(bleu))
     config, mesh = copy.deepcopy(dense_config), alone
     config.train.num_steps, config.train.save_every = 12, 6
     config.train.bleu_every, config.train.best_by, config.train.stop_after = 2, "bleu", 2
@@ -302,11 +316,11 @@ def test_a_finished_run_goes_on_with_another_stage(staged, prepared, alone, tmp_
 
 
 def test_early_stopping_waits_for_the_last_stage(dense_config, prepared, alone, tmp_path):
-    bleu = iter([9.0, 8.0, 7.0, 6.0, 5.0, 4.0])
+    bleu = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0]
     config = copy.deepcopy(dense_config)
     config.train.num_steps, config.train.stages = 12, (StageConfig(until=5), StageConfig())
     config.train.bleu_every, config.train.best_by, config.train.stop_after = 2, "bleu", 2
-    train(config, prepared, tmp_path, alone, Options(dev_bleu=lambda _: {"de-en": next(bleu)}))
+    train(config, prepared, tmp_path, alone, Options(dev=Translations(bleu)))
     assert max(line["step"] for line in metrics(tmp_path)) == 8  # without stages it would be 6
 
 
