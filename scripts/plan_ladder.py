@@ -92,7 +92,9 @@ def plan(rung: Rung, workdir: pathlib.Path) -> dict[str, Any]:
         command += [f"--config.{each}" for each in rung.overrides]
         command += ["--topology", rung.topology]
         before = _cpu_seconds()
-        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        if not done.stdout:  # a plan that doesn't fit has one, and exit status 2
+            sys.exit(done.returncode)
         made = json.loads(done.stdout) | {
             "cpu_seconds": _cpu_seconds() - before,
             "jax": importlib.metadata.version("jax"),

@@ -5,6 +5,7 @@ Example: gshard-plan --config gshard:2048e_36l --topology v3:32x32
 
 The training step is traced, and compiled where XLA has a compiler for the topology
 (pip install 'gshard-mt[tpu]' for TPUs); values that are only estimated are marked with ~.
+The exit status is 2 if the step doesn't fit into the memory of a device.
 """
 # SPDX-License-Identifier: Apache-2.0
 
@@ -14,6 +15,7 @@ import os
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
+from gshard_mt.errors import ConfigError
 
 _TOPOLOGY = flags.DEFINE_string(
     "topology",
@@ -41,7 +43,14 @@ def main() -> None:
     if _JSON.value:
         print(json.dumps(as_json(plan)))
     else:
-        print("\n".join(as_lines(plan, config)))
+        print("\n".join(as_lines(plan, config)), flush=True)
+    if not plan.fits:
+        has = f"{plan.memory_bytes / 2**30:,.1f} GiB" if plan.memory_bytes else "less memory"
+        kind = "" if plan.compile_seconds is not None else ", by an estimate that can be too high"
+        raise ConfigError(
+            f"--topology: found {topology.name}, whose devices have {has}, accepted: one where the "
+            f"step fits ({plan.total_bytes / 2**30:,.1f} GiB{kind})"
+        )
 
 
 entry = cli_flags.command(main)

@@ -81,6 +81,10 @@ class StepPlan:
         """Bytes beyond the device's memory; 0 if the step fits or the memory is unknown."""
         return max(0.0, self.total_bytes - self.memory_bytes) if self.memory_bytes else 0.0
 
+    @property
+    def fits(self) -> bool:
+        return not (self.does_not_fit or self.missing_bytes)
+
 
 def make_plan(config: Config, topology: Topology, is_compiled: bool) -> StepPlan:
     """Plans one step: compiled by XLA for the topology, or only traced and partly estimated.

@@ -12,7 +12,7 @@ def as_json(plan: StepPlan) -> dict[str, Any]:
     """Returns the plan's fields and the totals derived from them, in bytes, seconds and FLOPs."""
     found = dataclasses.asdict(plan) | {
         "total_bytes": plan.total_bytes,
-        "fits": not (plan.does_not_fit or plan.missing_bytes),
+        "fits": plan.fits,
         "missing_bytes": plan.missing_bytes,
     }
     if line := plan.roofline:
@@ -44,7 +44,7 @@ def as_lines(plan: StepPlan, config: Config) -> list[str]:
         lines.append(f"  program      {_gib(plan.program_bytes)}")
     room = f" of {_gib(plan.memory_bytes)}" if plan.memory_bytes else ""
     lines.append(f"  total        {about('temporary_bytes')}{_gib(plan.total_bytes)}{room}")
-    if plan.does_not_fit or plan.missing_bytes:
+    if not plan.fits:
         lines += _what_helps(plan, config)
     lines += [
         "one step on each device",

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
+import json
 
 import pytest
 
@@ -10,6 +11,7 @@ from gshard_mt.errors import ConfigError
 from gshard_mt.plan.plan import StepPlan, make_plan
 from gshard_mt.plan.table import as_json, as_lines
 from gshard_mt.plan.topology import parse_topology
+from tests.cli.calling import call, refused
 
 
 def small(num_experts: int = 8) -> Config:
@@ -117,8 +119,24 @@ def test_a_step_that_does_not_fit_says_by_how_much_and_what_helps(plan):
     assert "does not fit" in lines and "too much" in lines and "config.model.remat=full" in lines
     assert as_json(tight)["fits"] is False
     assert as_json(plan)["fits"] is True
-    refused = dataclasses.replace(plan, does_not_fit="Used 17.02G of 15.48G hbm.")
-    assert as_json(refused)["fits"] is False
+    too_large = dataclasses.replace(plan, does_not_fit="Used 17.02G of 15.48G hbm.")
+    assert as_json(too_large)["fits"] is False
+
+
+def test_the_command_fails_for_a_step_that_does_not_fit(plan, monkeypatch, tmp_path):
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from gshard_mt.config import Config\n\ndef get_config():\n    return Config()\n"
+    )
+    words = ("plan", "--config", config, "--topology", "cpu:8", "--json")
+    monkeypatch.setattr("gshard_mt.plan.plan.make_plan", lambda *_: plan)
+    done = call(*words)
+    assert done.returncode == 0 and json.loads(done.stdout)["fits"]
+    tight = dataclasses.replace(plan, memory_bytes=2.0**20)
+    monkeypatch.setattr("gshard_mt.plan.plan.make_plan", lambda *_: tight)
+    done = call(*words)
+    assert not json.loads(done.stdout)["fits"]
+    assert "--topology: found cpu:8, whose devices have 0.0 GiB, accepted: " in refused(done)
 
 
 def test_a_tpu_has_a_roofline():
