@@ -34,6 +34,7 @@ from experiments import Experiment, Planned, make_config, read_experiment, read_
 from gshard_mt.config.keys import PATH_KEYS, differing_keys
 from gshard_mt.errors import ConfigError, UserError
 from gshard_mt.run.directory import FREE_KEYS, FREE_SECTIONS, read_run
+from gshard_mt.run.journal import read_history
 
 WORK_LEFT = 3  # exit status
 STOPPED = (128 + signal.SIGTERM, -signal.SIGTERM)  # exit status of gshard-train; while it starts
@@ -151,8 +152,7 @@ def run_all(experiment: Experiment, flags: argparse.Namespace, end: float) -> li
                 status = job.process.returncode
                 is_stopped = is_told and job.command == "train" and status in STOPPED
                 word = "stopped" if is_stopped else f"exit status {status}" if status else "done"
-                minutes = (time.monotonic() - job.since) / 60
-                say(f"{job.command:<11} {job.run.name}: {word} after {minutes:.1f} minutes")
+                say(f"{job.command:<11} {job.run.name}: {word} {time_of(job, flags.workdir)}")
                 if status == 0 and job.command == "train":
                     waiting.insert(0, ("evaluate", job.run))
                 elif status and not is_stopped:
@@ -163,6 +163,15 @@ def run_all(experiment: Experiment, flags: argparse.Namespace, end: float) -> li
         for job in under_way:
             job.process.wait()
     return failed
+
+
+def time_of(job: Job, workdir: pathlib.Path) -> str:
+    """Returns how long a job took; of a training, also what compilation and evaluations are not."""
+    text = f"after {(time.monotonic() - job.since) / 60:.1f} minutes"
+    if job.command != "train":
+        return text
+    seconds = read_history(workdir / job.run.name).training_seconds()
+    return f"{text}; training steps took {seconds / 60:.1f} so far"
 
 
 def stop(jobs: Sequence[Job]) -> None:

@@ -37,7 +37,9 @@ def main() -> None:
     from gshard_mt.plan.plan import make_plan
     from gshard_mt.plan.table import as_json, as_lines
     from gshard_mt.plan.topology import has_compiler, parse_topology
+    from gshard_mt.run.programs import compile_clock
 
+    compile_clock()
     topology = parse_topology(_TOPOLOGY.value, config.mesh.dcn_data)
     plan = make_plan(config, topology, topology.platform == "cpu" or has_compiler())
     if _JSON.value:

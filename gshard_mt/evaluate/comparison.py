@@ -74,11 +74,9 @@ def _summary(evaluation: SavedEvaluation, rows: tuple[ScoreRow, ...]) -> dict[st
     compared = [(row.pair, row.comparison) for row in rows if row.comparison]
     sure = [(pair, comparison) for pair, comparison in compared if comparison.is_significant]
     names = ("name", "checkpoint", "step", "parameters", "active_parameters")
-    history, step = evaluation.history, evaluation.step
     summary = {name: getattr(evaluation, name) for name in names} | {
-        "target_tokens": history.total("target_tokens", step),
-        # In training steps, without compilation.
-        "seconds": history.total("seconds", step) - history.total("compile_seconds", step),
+        "target_tokens": evaluation.history.total("target_tokens", evaluation.step),
+        "seconds": evaluation.history.training_seconds(evaluation.step),
         "dev_nll": evaluation.dev_nll(),
         "averages": tables.averages(rows),
     }

@@ -96,9 +96,13 @@ class History:
     routing: tuple[dict[str, Any], ...] = ()
     bleu: tuple[dict[str, Any], ...] = ()  # of the dev samples
 
-    def total(self, key: str, step: int) -> float:
+    def total(self, key: str, step: float) -> float:
         """Returns the sum of a number over the training steps up to a step."""
         return sum(line.get(key, 0) for line in self.train if line["step"] <= step)
+
+    def training_seconds(self, step: float = math.inf) -> float:
+        """Returns the time of the training steps up to a step, without compilation."""
+        return self.total("seconds", step) - self.total("compile_seconds", step)
 
     def mean_dev_nll(self) -> dict[int, float]:
         """Returns by step the mean over languages."""

@@ -7,6 +7,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -173,3 +174,16 @@ def test_data_is_prepared_before_trainings_within_the_time(
 def test_our_own_experiments_can_work(script, name, tmp_path):
     experiment = script.read_experiment(ROOT / "configs" / "experiments" / f"{name}.toml", {})
     assert set(script.left(experiment, tmp_path).values()) == {"train"}
+
+
+def test_compilation_is_no_time_of_training_steps(script, path, tmp_path):
+    (run, _) = script.read_experiment(path, {}).runs
+    (tmp_path / run.name).mkdir()
+    line = {"step": 10, "split": "train", "loss": 5, "nll": 5}
+    text = json.dumps(line | {"seconds": 150.0, "compile_seconds": 90.0})
+    (tmp_path / run.name / "metrics.jsonl").write_text(text)
+    process, log, since = None, tmp_path / "log", time.monotonic()
+    said = script.time_of(script.Job("train", run, process, log, since), tmp_path)
+    assert said == "after 0.0 minutes; training steps took 1.0 so far"
+    said = script.time_of(script.Job("evaluate", run, process, log, since), tmp_path)
+    assert said == "after 0.0 minutes"
