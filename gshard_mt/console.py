@@ -79,8 +79,10 @@ class Bar:
         if num and not self._first:  # compilation, before the first call, tells nothing of speed
             self._said_at = time.monotonic()
             self._first = self._done, self._said_at
-        if self._seconds_silent() >= (_SECONDS_WITHOUT_REPORT if self._has_reports else _SECONDS):
-            self._say(self._time_left())
+        if not self._has_reports and self._seconds_silent() >= _SECONDS:
+            self._say(self._text, self._time_left())
+        elif self._seconds_silent() >= _SECONDS_WITHOUT_REPORT:
+            self._say("", self._time_left())  # the last report is of then
 
     def note(self, text: str) -> None:
         """Shows a text beside what is done."""
@@ -92,7 +94,7 @@ class Bar:
         self.note(text)
         self._bar.refresh()
         if not self._has_reports or self._seconds_silent() >= _SECONDS:
-            self._say(self._time_left())
+            self._say(self._text, self._time_left())
         self._has_reports = True
 
     def close(self) -> None:
@@ -100,7 +102,7 @@ class Bar:
         self._bar.close()
         seconds = time.monotonic() - self._began
         if self._said != self._done and seconds >= _SHORTEST:
-            self._say(f"in {tqdm.tqdm.format_interval(seconds)}")
+            self._say(self._text, f"in {tqdm.tqdm.format_interval(seconds)}")
 
     def _seconds_silent(self) -> float:
         return time.monotonic() - self._said_at
@@ -113,13 +115,13 @@ class Bar:
         seconds *= max(0, self._total - self._done)
         return f"{tqdm.tqdm.format_interval(seconds)} left"
 
-    def _say(self, end: str) -> None:
+    def _say(self, *texts: str) -> None:
         self._said, self._said_at = self._done, time.monotonic()
         if self._is_silent:
             return
         of = f" of {self._total:,}" if self._total else ""
-        parts = f"{self._what:<11} {self._done:,}{of} {self._units}", self._text, end
-        line = _stamped(", ".join(filter(None, parts)))
+        done = f"{self._what:<11} {self._done:,}{of} {self._units}"
+        line = _stamped(", ".join(filter(None, (done, *texts))))
         if not sys.stderr.isatty():
             print(line, file=sys.stderr, flush=True)
         _keep(line)

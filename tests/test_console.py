@@ -77,7 +77,7 @@ def test_a_training_without_a_report_for_long_is_not_silent(clock, capsys):
             bar.update()
     assert without_times(capsys.readouterr().err) == [
         "train       0 of 1,000 steps, loss 9",
-        "train       3 of 1,000 steps, loss 9, 13:50:50 left",
+        "train       3 of 1,000 steps, 13:50:50 left",
         "train       4 of 1,000 steps, loss 9, in 03:20",
     ]
 
