@@ -1,8 +1,9 @@
 """A student of multi30k_dense.py: a third of its parameters, 4 encoder layers and 1 decoder layer.
 
-    CONFIG="--config configs/multi30k_student.py --config.data.recipe=RECIPE"
-    gshard-prepare-data $CONFIG --data_dir DATA --config.data.tokenizer=TEACHER_DATA
-    gshard-train $CONFIG --data_dir DATA --workdir STUDENT --config.data.tokenizer=TEACHER_DATA
+    CONFIG="--config configs/multi30k_student.py"
+    gshard-prepare-data $CONFIG --data_dir DATA --config.data.recipe=RECIPE \\
+        --config.data.tokenizer=TEACHER_DATA
+    gshard-train $CONFIG --data_dir DATA --workdir STUDENT
 
 RECIPE lists what the teacher has written (docs/distillation.md). Most of a translation's time is
 spent in the decoder, which runs once for every subword, so decoder layers are those to save.

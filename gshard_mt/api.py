@@ -125,12 +125,11 @@ def evaluate(
 
     chosen = extra_metrics(metrics)
     values = [test_set] if isinstance(test_set, str) else test_set
-    place = str(data_dir) if data_dir else None
+    places = [str(data_dir)] if data_dir else []
     run, folder, translator = model.run, model.folder, model.translator
-    test, training_data = test_sets.open_test_set(values, run, folder, place, leak_check)
-    leaks, other = {}, None
-    if training_data:
-        leaks = test_sets.find_leaks(test, training_data, translator.tokenizer)
+    test, training_data = test_sets.open_test_set(values, run, folder, places, leak_check)
+    leaks = test_sets.find_leaks(test, training_data, translator.tokenizer)
+    other = None
     if baseline:
         other = functools.partial(translate_all, baseline.translator, name="baseline")
     return evaluate(Place(folder), translator, test, leaks, other, chosen)

@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 from experiments import Experiment, Planned, make_config, read_experiment, read_flags
 
-from gshard_mt.config.keys import PATH_KEYS, differing_keys
+from gshard_mt.config.keys import PATH_KEYS, differing_keys, is_of_prepared_data
 from gshard_mt.errors import ConfigError, UserError
 from gshard_mt.run.directory import FREE_KEYS, FREE_SECTIONS, read_run
 from gshard_mt.run.journal import read_history
@@ -55,7 +55,8 @@ class Job(NamedTuple):
 def evaluation(run: Planned, split: str, workdir: pathlib.Path) -> pathlib.Path | None:
     """Returns the folder for a run's evaluation; None if the run still has to be trained.
 
-    A run trained with another config counts as untrained: gshard-train resumes or refuses it.
+    A run trained with another config counts as untrained: gshard-train resumes or refuses it. What
+    its data are is recorded from the data, and is compared with the experiment's overrides only.
     """
     folder = workdir / run.name
     config = make_config(run)
@@ -64,7 +65,10 @@ def evaluation(run: Planned, split: str, workdir: pathlib.Path) -> pathlib.Path 
         return None
     differing = differing_keys(read_run(folder).config, config)
     is_other = any(
-        key not in FREE_KEYS | PATH_KEYS and not key.startswith(FREE_SECTIONS) for key in differing
+        key not in FREE_KEYS | PATH_KEYS
+        and not key.startswith(FREE_SECTIONS)
+        and (key in run.override or not is_of_prepared_data(key))
+        for key in differing
     )
     return None if is_other else folder / "eval" / step / split
 

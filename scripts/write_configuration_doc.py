@@ -30,7 +30,9 @@ A relative path in a config file is relative to that file's folder; on the comma
 relative to the working directory, and in a recipe to the recipe's folder.
 
 A run keeps its config in its run directory, as `config.json`, where `gshard-eval` and
-`gshard-translate` read it.
+`gshard-translate` read it. The keys of `data` in it are those that the data were prepared with,
+whatever the config file says; on the command line of `gshard-train` others are refused. Only
+`data.temperature`, `data.seed` and `data.augmentation` belong to the training.
 """
 
 RENAMED_HEAD = """

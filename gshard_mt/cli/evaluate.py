@@ -27,8 +27,11 @@ _read_folder = cli_flags.define_model()
 _STEP = cli_flags.define_step()
 _set_decode = cli_flags.define_decode()
 _SPLIT = flags.DEFINE_enum("split", "test", ["dev", "test"], "Held-out sentences to translate.")
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "The run's prepared data, if they were moved since training."
+_DATA_DIR = flags.DEFINE_multi_string(
+    "data_dir",
+    [],
+    "The run's prepared data, if they were moved since training. Of a run that went on with other "
+    "data, repeatable: --split is that of the first ones, and all are searched for leaks.",
 )
 _BASELINE = flags.DEFINE_string(
     "baseline",
@@ -56,7 +59,10 @@ _OUT = flags.DEFINE_string(
     "Folder to write eval/STEP/SPLIT into, instead of the run directory or the exported model.",
 )
 _LEAK_CHECK = flags.DEFINE_bool(
-    "leak_check", True, "Count the sentences of --testset that are in the training data."
+    "leak_check",
+    True,
+    "Count the sentences that are in the training data: those of --testset, and those of --split "
+    "in other data that the run was trained on.",
 )
 _METRICS = flags.DEFINE_list(
     "metrics",
@@ -104,9 +110,7 @@ def main() -> None:
         baseline = run_as_baseline(other_dir, other, step)
     translator = load_translator(folder, run.config, _STEP.value)
     place = Place(folder, out, shlex.join(["gshard-eval", *sys.argv[1:]]))
-    leaks = {}
-    if training_data:
-        leaks = testsets.find_leaks(test, training_data, translator.tokenizer)
+    leaks = testsets.find_leaks(test, training_data, translator.tokenizer)
     tables = [evaluate(place, translator, test, leaks, baseline, metrics)]
     print(to_text(tables[0]), end="")
     for each in perturbed:

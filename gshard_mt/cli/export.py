@@ -115,7 +115,8 @@ def _learn_map(workdir: pathlib.Path, out: pathlib.Path, run: "Run") -> "Vocabul
 
     check_empty(out)
     prepared = open_data(run, workdir, _DATA_DIR.value)
-    return learn(draw(prepared, run.train_pairs), prepared.vocab_sizes)
+    pairs = [pair for pair in run.train_pairs if pair in prepared.train_pairs]
+    return learn(draw(prepared, pairs), prepared.vocab_sizes)
 
 
 def _loss(workdir: pathlib.Path, run: "Run") -> "Worth | None":

@@ -137,19 +137,25 @@ def define_step() -> flags.FlagHolder:
 
 
 def read_config() -> Config:
-    """Returns the config of `--config` with its overrides, checked. Raises ConfigError.
+    """Returns the config of `--config` with its overrides, checked. Raises ConfigError."""
+    config, _ = read_values()
+    check(config)
+    return config
+
+
+def read_values() -> tuple[Config, list[str]]:
+    """Returns the config with its overrides, and their keys; only single values are checked.
 
     A relative path of the config file is in that file's folder, one of the command line in the
-    working directory.
+    working directory. Raises ConfigError.
     """
     config = load_config(flags.FLAGS.config)
     shorten_paths(config)
-    for name in KEYS:
-        value = flags.FLAGS[f"config.{name}"].value
-        if value is not None:
-            set_value(config, name, value)
-    check(config)
-    return config
+    given = [name for name in KEYS if flags.FLAGS[f"config.{name}"].value is not None]
+    for name in given:
+        set_value(config, name, flags.FLAGS[f"config.{name}"].value)
+    check_values(config)
+    return config, given
 
 
 def command(main: Callable[..., None], *operands: str) -> Callable[[], NoReturn]:

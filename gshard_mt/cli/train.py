@@ -29,6 +29,7 @@ from gshard_mt.storage.bucket_path import open_path
 if TYPE_CHECKING:
     from gshard_mt.data.prepared import Prepared
     from gshard_mt.evaluate.dev_bleu import DevTranslator
+    from gshard_mt.run.directory import Run
 
 STOPPED = 128 + signal.SIGTERM  # exit status, also after ctrl-C
 
@@ -66,10 +67,11 @@ _TRACKER = flags.DEFINE_enum(
 
 def main() -> None:
     """Refuses bad input before JAX is imported, then trains."""
+    from gshard_mt.data.prepare.settings import settle_data
     from gshard_mt.data.prepared import open_prepared
-    from gshard_mt.run.directory import check_workdir
+    from gshard_mt.run.directory import check_workdir, read_run
 
-    config = cli_flags.read_config()
+    config, given = cli_flags.read_values()
     process = processes.read_process_info()
     profile_steps = parse_steps(_PROFILE_STEPS.value, config)
     if _TRACKER.value:
@@ -79,8 +81,12 @@ def main() -> None:
     workdir = pathlib.Path(_WORKDIR.value)
     check_workdir(workdir)
     prepared = open_prepared(open_path(_DATA_DIR.value))
+    begun = read_run(workdir) if (workdir / "config.json").exists() else None
+    settle_data(config, given, prepared, begun and begun.config)
+    check(config)
 
     is_kept = start_jax(workdir, config, join=functools.partial(processes.join, process))
+    from gshard_mt.partitioning.hosts import is_writer
     from gshard_mt.partitioning.mesh import build_mesh
     from gshard_mt.train.description import describe_missing
     from gshard_mt.train.loop import train
@@ -94,6 +100,9 @@ def main() -> None:
         log_line("memory      kept between steps (--nokeep_buffers frees it)")
     for line in describe_missing(prepared):
         log_line(line)
+    if is_writer():
+        for line in _overlap(prepared, workdir, begun):
+            log_line(f"held out    {line}")
     options = Options(_CHANGE_MIXTURE.value, profile_steps, dev, _INIT_FROM.value, _TRACKER.value)
     if not train(config, prepared, workdir, mesh, options):
         sys.exit(STOPPED)
@@ -112,6 +121,21 @@ def _dev_translator(config: Config, prepared: "Prepared") -> "DevTranslator | No
     from gshard_mt.evaluate.dev_bleu import DevTranslator
 
     return DevTranslator(config, prepared, build_mesh(*config.mesh.decoding_shape()))
+
+
+def _overlap(prepared: "Prepared", workdir: pathlib.Path, begun: "Run | None") -> list[str]:
+    """Returns what to say of held-out text that the model was trained on before it got its data."""
+    from gshard_mt.evaluate.overlap import describe_overlap
+    from gshard_mt.run.directory import saved_steps
+    from gshard_mt.run.exported import read_trained
+    from gshard_mt.train.initialization import split_origin
+
+    if begun and saved_steps(workdir):
+        return describe_overlap(prepared, begun, workdir) if _CHANGE_MIXTURE.value else []
+    if not _INIT_FROM.value:
+        return []
+    folder, _ = split_origin(_INIT_FROM.value)
+    return describe_overlap(prepared, read_trained(folder), folder)
 
 
 def parse_steps(text: str, config: Config) -> range:

@@ -53,6 +53,14 @@ KEYS: dict[str, Key] = {
     if not dataclasses.is_dataclass(field.type)
 }
 PATH_KEYS = frozenset(name for name, key in KEYS.items() if key.accepted in (PATH, PATHS))
+# Keys of `data` that training reads; the others say how the data were prepared.
+_DATA_KEYS_OF_TRAINING = ("data.temperature", "data.seed", "data.augmentation.")
+ROW_LENGTHS = ("data.source_length", "data.target_length")
+
+
+def is_of_prepared_data(key: str) -> bool:
+    """Tells whether a key's value in a run is that of its prepared data, whatever a config says."""
+    return key.startswith("data.") and not key.startswith(_DATA_KEYS_OF_TRAINING)
 
 
 def get_value(config: Config, key: str) -> Any:

@@ -61,6 +61,12 @@ class DataConfig:
     extend_tokenizer: str = option(
         "", "prepared data whose tokenizer is reused with more subwords, for new text", PATH
     )
+    held_out: str = option(
+        "",
+        "prepared data whose dev and test text is not trained on, and whose training text is in no "
+        "dev or test; empty: those of tokenizer or extend_tokenizer",
+        PATHS,
+    )
     joint_vocabulary: bool = option(False, "one SentencePiece model for both sides")
     source_vocab_size: int = option(8000, "most subwords of the source or joint model", at_least(8))
     target_vocab_size: int = option(8000, "most subwords of the target model", at_least(8))

@@ -102,6 +102,9 @@ def check_same(data_dir: pathlib.Path, found: dict[str, Any], identity: dict[str
     """Raises DataError if a manifest is of another identity."""
     had = found.get("identity", {})
     keys = [key for key in sorted({*had, *identity}) if had.get(key) != identity.get(key)]
+    is_reused = had.get("tokenizer") or had.get("extend_tokenizer")
+    if is_reused and "held_out" not in had:  # older versions didn't look at the other's splits
+        keys = [key for key in keys if key != "held_out"]
     if keys:
         changes = ", ".join(
             "the recipe" if key == "recipe" else f"data.{key} {had.get(key)} -> {identity.get(key)}"
@@ -113,10 +116,13 @@ def check_same(data_dir: pathlib.Path, found: dict[str, Any], identity: dict[str
         )
 
 
-def identity_of(config: DataConfig, recipe_fingerprint: str, tokenizer_hash: str) -> dict[str, Any]:
+def identity_of(
+    config: DataConfig, recipe_fingerprint: str, tokenizer_hash: str, held_out: str
+) -> dict[str, Any]:
     """Returns everything that prepared data depends on: the relevant settings and the recipe.
 
-    `tokenizer_hash` is of the other data whose tokenizer is reused or extended, if any.
+    `tokenizer_hash` is of the other data whose tokenizer is reused or extended, `held_out` of those
+    whose splits are respected, if there are any.
     """
     settings = dataclasses.asdict(config)
     cleaning = {f"cleaning.{key}": value for key, value in settings.pop("cleaning").items()}
@@ -127,6 +133,10 @@ def identity_of(config: DataConfig, recipe_fingerprint: str, tokenizer_hash: str
     settings = {key: value for key, value in settings.items() if key not in _OTHER_KEYS}
     for key in ("tokenizer", "extend_tokenizer"):
         settings[key] = tokenizer_hash if settings[key] else ""  # not its path
+    is_another_tokenizer = bool(config.tokenizer or config.extend_tokenizer)
+    settings["held_out"] = held_out  # not their paths
+    if not held_out and not is_another_tokenizer:
+        del settings["held_out"]
     for key in ("case_marks", "extend_tokenizer"):
         if not settings[key]:  # as in data from before there was such a key
             del settings[key]

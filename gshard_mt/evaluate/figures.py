@@ -84,7 +84,8 @@ def _by_language(run: Run, nll: Mapping[str, float]) -> Iterator[Figure]:
         title, panel = "Dev nll", {"nll": [nll[pair] for pair in pairs]}
         picture = pictures.dots(_names(pairs), {title: panel}, "nats per target token")
         yield Figure("languages", "dev_nll", title, picture)
-    pairs = [pair for pair in _ranked(run.train_pairs, run.train_pairs) if run.train_pairs[pair]]
+    own = [pair for pair, num in run.train_pairs.items() if num and pair not in run.former_pairs]
+    pairs = _ranked(run.train_pairs, own)
     if len(pairs) > 1:
         counts = [run.train_pairs[pair] for pair in pairs]
         temperature = run.config.data.temperature

@@ -226,7 +226,8 @@ def leaks(rows: Sequence[ScoreRow]) -> list[str]:
         for pair, number, leak in checked
         if leak.sources or leak.english
     ]
-    return [f"in the training data: {', '.join(found) or 'none of these sentences'}"]
+    missing = "" if all(leak.is_whole for _, _, leak in checked) else ", as far as they were found"
+    return [f"in the training data{missing}: {', '.join(found) or 'none of these sentences'}"]
 
 
 def formatted(table: ScoreTable) -> Table:

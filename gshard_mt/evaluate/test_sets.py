@@ -1,6 +1,7 @@
 """Test sets: held-out sentences or the user's own, and how many of them are in training data."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
@@ -47,41 +48,95 @@ class Leak:
 
     sources: int
     english: int
+    is_whole: bool = True  # whether all training data were searched
+
+
+class TrainingData(NamedTuple):
+    """Data that a model was trained on."""
+
+    found: list[Prepared]
+    is_whole: bool  # whether that is all that it was trained on
+
+
+NOTHING = TrainingData([], is_whole=True)
 
 
 def open_data(run: Run, folder: pathlib.Path, data_dir: str | None) -> Prepared:
     """Opens the data that the model in a folder was trained on: `data_dir`, else where they were.
 
-    Raises DataError if they aren't there, or are others.
+    `data_dir` may also be that of data which the run has left. Raises DataError if it has no data,
+    or others.
     """
     path = open_path(data_dir) if data_dir else run.data_dir
     try:
         prepared = open_prepared(path)
     except DataError as error:
-        raise DataError(f"{error}, or give --data_dir") from None
-    if prepared.fingerprint != run.data_fingerprint:
+        raise DataError(f"{error}; if the data of {folder} were moved, give --data_dir") from None
+    known = [run.data_fingerprint, *(each.fingerprint for each in run.earlier if data_dir)]
+    if prepared.fingerprint not in known:
         raise DataError(f"{path}: not the data that {folder} was trained on; give --data_dir")
     return prepared
 
 
+def open_training_data(
+    run: Run, folder: pathlib.Path, data_dirs: Sequence[str] = ()
+) -> TrainingData:
+    """Opens all data that the model in a folder was trained on, in `data_dirs` or where they were.
+
+    Standard error tells which of those that the run has left are not found. Raises DataError if
+    others are missing, or if `data_dirs` have something else.
+    """
+    given = {each.fingerprint: each for each in (open_data(run, folder, d) for d in data_dirs)}
+    found = [given.get(run.data_fingerprint) or open_data(run, folder, None)]
+    for data in run.earlier:
+        prepared = given.get(data.fingerprint)
+        with contextlib.suppress(DataError):
+            if not prepared and data.directory:
+                prepared = open_prepared(data.directory)
+        if prepared and prepared.fingerprint == data.fingerprint:
+            found.append(prepared)
+        else:
+            print(
+                f"not found   the data of {folder} up to step {data.last_step} "
+                f"({data.directory or 'their directory was not recorded'}); --data_dir, given once "
+                "for each of its data, says where they are",
+                file=sys.stderr,
+            )
+    return TrainingData(found, len(found) == 1 + len(run.earlier))
+
+
 def open_test_set(
-    values: Sequence[str], run: Run, folder: pathlib.Path, data_dir: str | None, leak_check: bool
-) -> tuple[TestSet, Prepared | None]:
+    values: Sequence[str],
+    run: Run,
+    folder: pathlib.Path,
+    data_dirs: Sequence[str],
+    leak_check: bool,
+) -> tuple[TestSet, TrainingData]:
     """Opens `dev`, `test` or what `read_test_set` reads, for the model in a folder.
 
-    Also returns the training data to look for its sentences in, if it is no held-out split and
-    `leak_check` asks for it. Standard error tells which languages of a split are left out.
+    A split is that of the first of `data_dirs`. Also returns the training data to look for its
+    sentences in, if `leak_check` asks for it; a split is not looked for in its own. Standard error
+    tells which languages of a split are left out.
     """
-    if len(values) == 1 and values[0] in HELD_OUT:
-        prepared = open_data(run, folder, data_dir)
-        for pair in without_training(prepared, values[0]):
-            print(f"left out    {pair}: no training pairs; --testset scores it", file=sys.stderr)
-        return _held_out(prepared, values[0]), None
-    test = read_test_set(values, run.train_pairs)
-    for pair in test.pairs:
-        if not run.train_pairs.get(pair):
-            print(f"untrained   {pair}: the model has seen no pair of it", file=sys.stderr)
-    return test, open_data(run, folder, data_dir) if leak_check else None
+    is_split = len(values) == 1 and values[0] in HELD_OUT
+    if not is_split:
+        test = read_test_set(values, run.train_pairs)
+        for pair in test.pairs:
+            if not run.train_pairs.get(pair):
+                print(f"untrained   {pair}: the model has seen no pair of it", file=sys.stderr)
+        return test, open_training_data(run, folder, data_dirs) if leak_check else NOTHING
+    prepared = open_data(run, folder, data_dirs[0] if data_dirs else None)
+    for pair in without_training(prepared, values[0]):
+        print(f"left out    {pair}: no training pairs; --testset scores it", file=sys.stderr)
+    if others := [pair for pair in run.train_pairs if pair not in prepared.train_pairs]:
+        text = f"left out    {', '.join(others)}: in other data of {folder}, which --data_dir names"
+        print(text, file=sys.stderr)
+    test = _held_out(prepared, values[0])
+    if not leak_check or not run.earlier:
+        return test, NOTHING
+    data = open_training_data(run, folder, data_dirs)
+    own = prepared.fingerprint
+    return test, data._replace(found=[each for each in data.found if each.fingerprint != own])
 
 
 def _held_out(prepared: Prepared, split: str) -> TestSet:
@@ -199,8 +254,13 @@ def perturbed(test: TestSet, name: str) -> TestSet:
     return TestSet(f"{test.name}-{name}", pairs)
 
 
-def find_leaks(test: TestSet, prepared: Prepared, tokenizer: Tokenizer) -> dict[str, Leak]:
-    """Looks for test sentences in all training data, ignoring case, spaces and punctuation."""
+def find_leaks(test: TestSet, data: TrainingData, tokenizer: Tokenizer) -> dict[str, Leak]:
+    """Looks for test sentences in training data, ignoring case, spaces and punctuation.
+
+    Returns nothing without any data.
+    """
+    if not data.found:
+        return {}
     sides = {
         pair: tuple(text_keys([sentence[side] for sentence in sentences]) for side in (0, 1))
         for pair, sentences in test.pairs.items()
@@ -209,16 +269,20 @@ def find_leaks(test: TestSet, prepared: Prepared, tokenizer: Tokenizer) -> dict[
         np.unique(np.concatenate([both[side] for both in sides.values()])) for side in (0, 1)
     ]
     seen = [np.zeros(len(keys), bool) for keys in searched]
-    total = sum(prepared.train_pairs.values())
+    parts = [(prepared, pair) for prepared in data.found for pair in prepared.language_pairs]
+    total = sum(prepared.train_pairs[pair] for prepared, pair in parts)
     with Bar("leaks", "pair", total, unit_scale=True) as bar:
-        for pair in prepared.language_pairs:
+        for prepared, pair in parts:
             for texts in _training_texts(prepared, pair, tokenizer):
                 for side, lines in enumerate(texts):
                     seen[side] |= np.isin(searched[side], text_keys(lines))
                 bar.update(len(texts[0]))
     leaked = [keys[is_seen] for keys, is_seen in zip(searched, seen, strict=True)]
     return {
-        pair: Leak(*(int(np.isin(keys, leaked[side]).sum()) for side, keys in enumerate(both)))
+        pair: Leak(
+            *(int(np.isin(keys, leaked[side]).sum()) for side, keys in enumerate(both)),
+            is_whole=data.is_whole,
+        )
         for pair, both in sides.items()
     }
 

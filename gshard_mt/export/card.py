@@ -21,7 +21,7 @@ from gshard_mt.export.evaluations import (
 from gshard_mt.export.training_data import tabulate_corpora, tabulate_languages
 from gshard_mt.languages import base_language, source_language
 from gshard_mt.report.tables import escape
-from gshard_mt.run.journal import read_mixture_changes
+from gshard_mt.run.journal import read_mixtures
 
 NAME = "README.md"
 _LIBRARIES = {"safetensors": "gshard-mt", "ctranslate2": "ctranslate2"}  # by format
@@ -63,7 +63,7 @@ def write_card(folder: pathlib.Path, made: Export, form: str, license: str, **mo
         license=license,
         languages=tabulate_languages(made.run),
         corpora=tabulate_corpora(made.run),
-        mixture_changes=read_mixture_changes(made.workdir),
+        mixture_changes=[each.last_step for each in read_mixtures(made.workdir)],
         scores=tabulate_scores(scored) if scored else None,
         signatures=list_signatures(scored),
         **more,

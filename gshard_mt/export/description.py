@@ -82,6 +82,10 @@ def to_json(export: Export) -> dict[str, Any]:
         "pruning": export.pruning and export.pruning._asdict(),
         "train_pairs": dict(export.run.train_pairs),
         "data_fingerprint": export.run.data_fingerprint,
+        "earlier_data": [
+            {"data_fingerprint": each.fingerprint, "last_step": each.last_step}
+            for each in export.run.earlier
+        ],
         "formulas": _formulas(export.run.config.model),
         **{
             section: {key: config[section][key] for key in names or config[section]}

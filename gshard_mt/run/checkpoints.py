@@ -40,7 +40,8 @@ class Checkpoints:
     A checkpoint has three items: `params` and `optimizer`, Orbax trees of logical (unsharded)
     arrays, and `state`, a signed JSON object with whatever else training resumes from, a checksum
     of every array, and the dev metrics of the step, if any: `nll`, `bleu`. The best checkpoint has
-    the lowest nll, or with `best_by="bleu"` the highest BLEU.
+    the lowest nll, or with `best_by="bleu"` the highest BLEU, of those with the same dev set as the
+    last one: `data` in the position of `state`'s batches tells which data that is of.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Checkpoints:
         self._has_failed = False
         _silence_late_failures()
         self._best_by = best_by
-        self._losses: dict[int, float] = {}  # step -> nll or -BLEU, by `best_by`
+        self._losses: dict[int, tuple[str, float]] = {}  # step -> data, nll or -BLEU by `best_by`
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -67,7 +68,8 @@ class Checkpoints:
         )
         for step in self.steps():
             with contextlib.suppress(DamagedError):
-                self._note(step, self._read_record(step))
+                record = self._read_record(step)
+                self._note(step, record, record["state"])
 
     def steps(self) -> list[int]:
         """Returns the saved steps, ascending."""
@@ -129,7 +131,7 @@ class Checkpoints:
                 ),
                 force=True,
             )
-        self._note(step, dev)
+        self._note(step, dev, state)
 
     def restore_newest(
         self, abstract_params: Any, abstract_opt_state: Any, log: Callable[[str], None]
@@ -289,14 +291,16 @@ class Checkpoints:
         all_true(True)  # the other processes wait here until they are moved
         self._manager.reload()
 
-    def _note(self, step: int, dev: Mapping[str, Any]) -> None:
+    def _note(self, step: int, dev: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         self._losses.pop(step, None)  # of a damaged checkpoint that is being replaced
         if (metric := dev.get(self._best_by)) is not None:
-            self._losses[step] = metric if self._best_by == "nll" else -metric
+            data = state.get("batches", {}).get("data", "")
+            self._losses[step] = data, metric if self._best_by == "nll" else -metric
 
     def _best(self) -> int | None:
-        saved = [(self._losses[step], step) for step in self.steps() if step in self._losses]
-        return min(saved, default=(0.0, None))[1]
+        saved = [(*self._losses[step], step) for step in self.steps() if step in self._losses]
+        last_data = saved[-1][0] if saved else ""
+        return min((each[1:] for each in saved if each[0] == last_data), default=(0.0, None))[1]
 
     @contextlib.contextmanager
     def _raising_training_errors(self) -> Iterator[None]:

@@ -4,21 +4,29 @@
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import pathlib
 import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from gshard_mt.config.keys import PATH_KEYS, differing_keys, from_json, get_value, to_json
+from gshard_mt.config.keys import (
+    ROW_LENGTHS,
+    differing_keys,
+    from_json,
+    get_value,
+    is_of_prepared_data,
+    to_json,
+)
 from gshard_mt.config.records import Config
 from gshard_mt.config.stages import have_same_past
 from gshard_mt.documents import read_json, write_json
 from gshard_mt.errors import CheckpointError, ConfigError, suggest
 from gshard_mt.languages import code_of_name, find_language, source_language
-from gshard_mt.run.journal import METRICS, MIXTURES, ROUTING
+from gshard_mt.run.journal import METRICS, MIXTURES, ROUTING, read_mixtures
 from gshard_mt.storage.bucket_path import open_path
 from gshard_mt.storage.cache import local_folder
 
@@ -39,14 +47,9 @@ SCHEDULES_WITHOUT_END = ("inverse_sqrt", "constant", "paper")
 _LEFT_BY_RUNS = ("checkpoints", "damaged", METRICS, ROUTING, MIXTURES, "eval", "tensorboard")
 # What else may be in a run directory before its config.json: a start that was killed, a job's log.
 _NO_STRANGERS = re.compile(r"lock|tokenizer|profile|lost\+found|\..*|.*\.(log|out|err|tmp)")
-# Keys of `data` that --change_mixture can't change: lengths, vocabularies, the order of the data.
-FIXED_DATA_KEYS = frozenset(
-    f"data.{name}"
-    for name in (
-        *("source_length", "target_length", "seed"),
-        *("joint_vocabulary", "source_vocab_size", "target_vocab_size", "case_marks"),
-    )
-)
+# Keys of `data` that --change_mixture can't change: lengths of rows, the order of the data. Those
+# that say how the data were prepared are not compared at all: the data are, and their tokenizer.
+FIXED_DATA_KEYS = frozenset({*ROW_LENGTHS, "data.seed"})
 
 
 class Origin(NamedTuple):
@@ -65,14 +68,24 @@ class Origin(NamedTuple):
         return f"{pathlib.Path(self.run).name}@{self.step}"
 
 
+class EarlierData(NamedTuple):
+    """Prepared data that a run was trained on before it went on with others."""
+
+    fingerprint: str
+    last_step: int
+    directory: pathlib.Path | None  # where they were; None: not recorded
+
+
 class Run(NamedTuple):
-    """What `config.json` of a run directory records."""
+    """What a run directory records of its config and of all data that the run was trained on."""
 
     config: Config
     data_dir: pathlib.Path  # of the prepared data, which are identified by the fingerprint
     data_fingerprint: str
     train_pairs: dict[str, int]  # `de-en` -> sentence pairs trained on, of those that have any
     origin: Origin | None = None  # None: its parameters began at random
+    earlier: tuple[EarlierData, ...] = ()
+    former_pairs: frozenset[str] = frozenset()  # those of `train_pairs` in earlier data alone
 
     def check_language(self, language: str, name: str = "source_language") -> None:
         """Raises ConfigError, which begins with `name`, for a language without training.
@@ -91,7 +104,8 @@ class Run(NamedTuple):
 def read_run(workdir: pathlib.Path) -> Run:
     """Reads `config.json`. Raises CheckpointError if it is missing or in another format.
 
-    A language pair that cleaning left without training pairs is not one of the run's.
+    A language pair that cleaning left without training pairs is not one of the run's. A pair of
+    earlier data is, with the number of the last data that had it.
     """
     path = pathlib.Path(workdir) / "config.json"
     record = read_json(path, FORMAT_VERSION, CheckpointError, f"is {workdir} a run directory?")
@@ -99,7 +113,10 @@ def read_run(workdir: pathlib.Path) -> Run:
         config, data_dir = from_json(record["config"]), open_path(record["data_dir"], is_used=False)
         train_pairs = {pair: number for pair, number in record["train_pairs"].items() if number}
         origin = Origin(**record["init_from"]) if record.get("init_from") else None
-        return Run(config, data_dir, record["data_fingerprint"], train_pairs, origin)
+        earlier, former = _read_earlier(workdir, record)
+        former = {pair: number for pair, number in former.items() if pair not in train_pairs}
+        fingerprint, pairs = record["data_fingerprint"], train_pairs | former
+        return Run(config, data_dir, fingerprint, pairs, origin, earlier, frozenset(former))
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path}: incomplete ({error!r}); restore the file as gshard-train wrote it"
@@ -124,6 +141,22 @@ def check_workdir(workdir: pathlib.Path) -> None:
         )
 
 
+def _read_earlier(
+    workdir: pathlib.Path, record: dict[str, Any]
+) -> tuple[tuple[EarlierData, ...], dict[str, int]]:
+    """Returns the data that a run has left, and the training pairs of their languages."""
+    directories = record.get("earlier_data_dirs", {})  # older versions have none
+    found: dict[str, EarlierData] = {}
+    train_pairs: dict[str, int] = {}
+    for mixture in read_mixtures(workdir):
+        train_pairs |= {pair: number for pair, number in mixture.train_pairs.items() if number}
+        if mixture.data != record["data_fingerprint"]:
+            place = directories.get(mixture.data)
+            directory = None if place is None else open_path(place, is_used=False)
+            found[mixture.data] = EarlierData(mixture.data, mixture.last_step, directory)
+    return tuple(found.values()), train_pairs
+
+
 def start_run(
     workdir: pathlib.Path, run: Run, change_mixture: bool = False, is_writer: bool = True
 ) -> bool:
@@ -136,10 +169,15 @@ def start_run(
     """
     path = pathlib.Path(workdir) / "config.json"
     is_new = not path.exists()
+    directories = {}
     if is_new:
         _check_no_run(path)
     else:
-        _check_same(path, read_run(workdir), run, change_mixture)
+        old = read_run(workdir)
+        _check_same(path, old, run, change_mixture)
+        directories = json.loads(path.read_bytes()).get("earlier_data_dirs", {})
+        directories |= {old.data_fingerprint: str(old.data_dir)}
+        directories.pop(run.data_fingerprint, None)
     if not is_writer:
         return is_new
     record = {
@@ -148,6 +186,7 @@ def start_run(
         "data_dir": str(run.data_dir.resolve()),
         "data_fingerprint": run.data_fingerprint,
         "train_pairs": run.train_pairs,
+        "earlier_data_dirs": directories,  # by fingerprint; mixtures.jsonl says until when
         "init_from": run.origin and run.origin._asdict(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,7 +251,7 @@ def _check_same(path: pathlib.Path, old: Run, new: Run, change_mixture: bool) ->
         and not key.startswith(FREE_SECTIONS)
         and not (key == "train.num_steps" and _may_train_longer(path.parent, old, new))
         and not (key == "train.stages" and _may_change_stages(path.parent, old, new))
-        and key not in PATH_KEYS  # the data are compared instead
+        and (key in ROW_LENGTHS or not is_of_prepared_data(key))
         and not (change_mixture and _belongs_to_mixture(key))
     ]
     if differing:

@@ -16,7 +16,7 @@ from gshard_mt.config.records import Config
 from gshard_mt.documents import in_one_line, read_json
 from gshard_mt.errors import CheckpointError
 from gshard_mt.partitioning.axes import SUMMED, letters_of, scale_letters
-from gshard_mt.run.directory import Origin, Run, read_run
+from gshard_mt.run.directory import EarlierData, Origin, Run, read_run
 
 FORMAT, FORMAT_VERSION = "gshard-mt", 1
 INT8 = "int8"  # the `dtype` of an export whose weights have 8 bits
@@ -138,7 +138,11 @@ def read_trained(folder: pathlib.Path) -> Run:
     try:
         origin = Origin(**record["init_from"]) if record["init_from"] else None
         train_pairs = {pair: int(number) for pair, number in record["train_pairs"].items()}
-        return Run(config, folder, record["data_fingerprint"], train_pairs, origin)
+        earlier = tuple(
+            EarlierData(each["data_fingerprint"], each["last_step"], None)
+            for each in record.get("earlier_data", ())  # older versions have none
+        )
+        return Run(config, folder, record["data_fingerprint"], train_pairs, origin, earlier)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: incomplete ({error!r}); {_REMEDY}") from None
 

@@ -1,14 +1,15 @@
 """The journal of a run: metrics, routing and changes of mixture, one JSON object per line."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
 import json
 import math
 import os
 import pathlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -138,10 +139,24 @@ def read_history(workdir: pathlib.Path) -> History:
     )
 
 
-def read_mixture_changes(workdir: pathlib.Path) -> list[int]:
-    """Returns the steps after which a run went on with another mixture."""
-    lines = _read_lines(pathlib.Path(workdir) / MIXTURES)
-    return [line["step"] for line in lines if "step" in line]
+class LeftMixture(NamedTuple):
+    """A mixture that a run left for another one."""
+
+    last_step: int
+    data: str  # fingerprint of the prepared data
+    train_pairs: dict[str, int]  # by language pair
+
+
+def read_mixtures(workdir: pathlib.Path) -> list[LeftMixture]:
+    """Returns the mixtures that a run left, the first one first."""
+    found = []
+    for line in _read_lines(pathlib.Path(workdir) / MIXTURES):
+        with contextlib.suppress(KeyError, TypeError, AttributeError):  # incomplete
+            pairs: Counter[str] = Counter()
+            for stream, info in line["old"]["pairs"].items():
+                pairs[stream.partition("/")[0]] += info["pairs"]
+            found.append(LeftMixture(line["step"], line["old"]["data"], dict(pairs)))
+    return found
 
 
 def _read_lines(path: pathlib.Path) -> list[dict[str, Any]]:

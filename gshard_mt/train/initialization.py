@@ -45,7 +45,7 @@ def find_origin(init_from: str, begun: Run | None, workdir: pathlib.Path) -> Ori
     other any more; until then `--init_from` may name another. Raises ConfigError if it began
     elsewhere, CheckpointError if RUN has no such step.
     """
-    folder, step = _split(init_from)
+    folder, step = split_origin(init_from)
     if begun and (saved_steps(workdir) or not init_from):
         origin = begun.origin
         if init_from and (origin is None or pathlib.Path(origin.run) != folder.resolve()):
@@ -127,7 +127,7 @@ def _check_origin(origin: Origin, checksum: str) -> None:
         )
 
 
-def _split(init_from: str) -> tuple[pathlib.Path, str]:
+def split_origin(init_from: str) -> tuple[pathlib.Path, str]:
     """Returns the folder and the step of `RUN`, `RUN@1000`, `RUN@best` or `RUN@average`."""
     folder, _, step = init_from.rpartition("@")
     if folder and (step.isdigit() or step in ("latest", "best", AVERAGE)):

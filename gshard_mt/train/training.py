@@ -189,7 +189,11 @@ class Training:
             step, statistics = jax.device_put(scalars, like.step.sharding)
             state = TrainState(step, params, opt_state, statistics)
             resume_batches(self.batches, saved["batches"], self.workdir, self.start)
-            patience = self.early_stopping.resumed(saved.get("patience", []))
+            patience = self.early_stopping
+            if saved["batches"]["data"] == self.prepared.fingerprint:
+                patience = patience.resumed(saved.get("patience", []))
+            else:
+                log_line("best        is chosen anew: other data have other dev sets")
             self.early_stopping = self._wait_for_last_stage(patience, self.start)
         describe(config, blueprint, self.start if found and not self.is_finished() else None)
         if 0 < self.old_steps < config.train.num_steps:

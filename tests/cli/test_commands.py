@@ -63,6 +63,49 @@ def train_flags(home) -> tuple:
     return ("--config", home / "config.py", "--data_dir", home / "data")
 
 
+def test_a_run_records_what_its_data_were_made_with(home, train_flags, tmp_path):
+    text = (home / "config.py").read_text(encoding="utf-8")
+    for old, new in (("recipe.toml", "other.toml"), ("vocab_size=330", "vocab_size=8000")):
+        assert old in text
+        text = text.replace(old, new)
+    text = text.replace("source_length=40", "source_length=20")
+    (tmp_path / "config.py").write_text(text, encoding="utf-8")
+    flags = ("--config", tmp_path / "config.py", *train_flags[2:], "--workdir", tmp_path / "run")
+    line = refused(call("train", *flags, "--config.data.source_vocab_size=9000"))
+    assert f"found 9000, {home / 'data' / 'manifest.json'} has 330; accepted: nothing" in line
+    assert not (tmp_path / "run").exists()
+    done = call("train", *flags, "--config.data.temperature=7")
+    assert done.returncode == 0, done.stderr.decode()
+    ours, others = (
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"]["data"]
+        for folder in (tmp_path / "run", home / "run")
+    )
+    assert ours == others | {"temperature": 7.0}
+    assert ours["recipe"] == str(home / "recipe.toml")
+    # As older versions left it: what a config file said.
+    path = tmp_path / "run" / "config.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["config"]["data"] |= {"recipe": "other.toml", "source_vocab_size": 8000}
+    path.write_text(json.dumps(record), encoding="utf-8")
+    done = call("train", *flags, "--config.data.temperature=7", "--config.train.num_steps=5")
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(path.read_text(encoding="utf-8"))["config"]["data"] == ours
+
+
+def test_a_model_that_cant_be_is_refused_before_a_translator_of_it_is_made(home, tmp_path):
+    text = (home / "config.py").read_text(encoding="utf-8")
+    text = text.replace("num_experts=0", "num_experts=6").replace("num_layers=2", "num_layers=4")
+    (tmp_path / "config.py").write_text(text, encoding="utf-8")
+    flags = ("--config", tmp_path / "config.py", "--data_dir", home / "data")
+    flags = (*flags, "--workdir", tmp_path / "run")
+    line = refused(call("train", *flags, "--config.train.bleu_every=2"))
+    assert "config.model.moe.num_experts: found 6, accepted: a multiple of 8" in line
+    line = refused(
+        call("train", *flags, "--config.train.bleu_every=2", "--config.model.moe.gate=to")
+    )
+    assert "config.model.moe.gate: found 'to'" in line
+
+
 def test_eval_writes_the_table_that_sacrebleu_prints(home):
     done = call("evaluate", "--workdir", home / "run", "--split", "test")
     assert done.returncode == 0, done.stderr.decode()

@@ -17,6 +17,7 @@ from gshard_mt.errors import ConfigError, DataError
 from gshard_mt.evaluate.test_sets import (
     Leak,
     TestSet,
+    TrainingData,
     find_leaks,
     held_out,
     open_test_set,
@@ -52,7 +53,7 @@ def test_leaks_are_found_despite_other_case_spaces_and_punctuation(data):
             "fr-en": [("jamais vu", f"  {english.capitalize()}..."), ("", "")],
         },
     )
-    found = find_leaks(test, prepared, tokenizer)
+    found = find_leaks(test, TrainingData([prepared], True), tokenizer)
     assert found == {"de-en": Leak(sources=1, english=0), "fr-en": Leak(sources=0, english=1)}
 
 
@@ -60,7 +61,7 @@ def test_held_out_sentences_do_not_leak(data):
     prepared, tokenizer = open_prepared(data[1]), load_tokenizer(data[1])
     test = held_out(prepared, "test")
     assert set(test.pairs) == {"de-en", "fr-en", "lb-en"} and test.name == "test"
-    assert set(find_leaks(test, prepared, tokenizer).values()) == {Leak(0, 0)}
+    assert set(find_leaks(test, TrainingData([prepared], True), tokenizer).values()) == {Leak(0, 0)}
 
 
 def test_files_and_recipes_are_test_sets(tmp_path):
@@ -139,14 +140,14 @@ def test_the_split_that_can_be_scored_instead_is_named(data, tmp_path):
         (tmp_path / "manifest.json").write_text(json.dumps(manifest))
         run = run._replace(data_fingerprint=open_prepared(tmp_path).fingerprint)
         with pytest.raises(DataError, match=f"no pair has a test split; accepted: {accepted}"):
-            open_test_set(["test"], run, tmp_path, str(tmp_path), False)
+            open_test_set(["test"], run, tmp_path, [str(tmp_path)], False)
 
 
 def test_languages_that_the_model_has_not_seen_are_told(tmp_path, capsys):
     (tmp_path / "a.tsv").write_text("x\ty\n", encoding="utf-8")
     run = Run(Config(), tmp_path, "", {"de-en": 1})
     values = [f"{tag}-en={tmp_path / 'a.tsv'}" for tag in ("ru", "deu")]
-    test, _ = open_test_set(values, run, tmp_path, None, False)
+    test, _ = open_test_set(values, run, tmp_path, [], False)
     assert set(test.pairs) == {"ru-en", "de-en"}
     assert capsys.readouterr().err == "untrained   ru-en: the model has seen no pair of it\n"
 

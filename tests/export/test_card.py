@@ -248,7 +248,9 @@ def test_a_model_with_experts_is_called_so(made, tmp_path):
 
 def test_a_card_tells_of_leaks_and_of_earlier_data(made, tmp_path, form):
     evaluate(made.workdir, 7, leaks={"de-en": Leak(4, 2), "fr-en": Leak(0, 0)})
-    (made.workdir / "mixtures.jsonl").write_text('{"step": 5}\n{"st', encoding="utf-8")
+    (made.workdir / "mixtures.jsonl").write_text(
+        '{"step": 5, "old": {"data": "x", "pairs": {}}}\n{"st', encoding="utf-8"
+    )
     page = write(made, form, tmp_path / "out")[1]
     scores = rows(section(page, "Evaluation"))
     assert scores[0][-1] == "in training" and [row[-1] for row in scores[2:]] == ["4", "0"]

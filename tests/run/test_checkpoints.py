@@ -173,6 +173,20 @@ def test_the_best_by_bleu_is_the_highest_and_kept(tmp_path, small):
         Checkpoints(tmp_path).choose("best")
 
 
+def test_dev_metrics_of_other_data_are_not_compared(tmp_path, small):
+    checkpoints = Checkpoints(tmp_path, max_checkpoints=1)
+    for step, (data, nll) in enumerate(
+        [("old", 3.0), ("old", 3.5), ("new", None), ("new", 5.0), ("new", 4.0), ("new", 4.5)], 1
+    ):
+        dev = {} if nll is None else {"nll": nll}
+        checkpoints.save(step, small, small, {"batches": {"data": data}}, dev)
+        checkpoints.wait()
+        best = Checkpoints(tmp_path).choose("best")  # also after a restart
+        assert best == checkpoints.choose("best") == {1: 1, 2: 1, 3: 1, 4: 4}.get(step, 5)
+    checkpoints.close()
+    assert Checkpoints(tmp_path).steps() == [5, 6]
+
+
 def test_the_average_is_the_mean_of_all_that_the_run_has_trained(tmp_path):
     mesh = build_mesh(2, 4)
     like = {

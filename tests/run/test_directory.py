@@ -17,6 +17,7 @@ from gshard_mt.run.directory import (
     FREE_KEYS,
     FREE_SECTIONS,
     SCHEDULES_WITHOUT_END,
+    EarlierData,
     Run,
     check_workdir,
     read_run,
@@ -68,6 +69,7 @@ def test_the_same_run_is_resumed(run, workdir):
         {"train__log_every": 1, "train__eval_every": 7, "train__save_every": 7},
         {"train__max_checkpoints": 9},
         {"data__recipe": "elsewhere/the_same.toml"},
+        {"data__num_dev": 7, "data__cleaning__max_characters": 99, "data__source_vocab_size": 9},
     ],
 )
 def test_what_does_not_change_the_result_may_change_and_is_written(run, workdir, values):
@@ -180,7 +182,7 @@ def test_another_mixture_is_refused_and_the_flag_that_accepts_it_named(run, work
     start_run(workdir, run)
     for values in (
         {"data__temperature": 1.0},
-        {"data__num_dev": 7, "data__cleaning__max_characters": 99},
+        {"data__augmentation__typos": 0.1},
     ):
         with pytest.raises(ConfigError, match="--change_mixture or another --workdir"):
             start_run(workdir, changed(run, **values))
@@ -194,7 +196,7 @@ def test_the_flag_accepts_another_mixture_for_good(run, workdir, tmp_path):
     start_run(workdir, run)
     data_dir = tmp_path / "more"
     shutil.copytree(run.data_dir / "tokenizer", data_dir / "tokenizer")
-    other = changed(run, data__temperature=1.0, data__num_dev=7)._replace(
+    other = changed(run, data__temperature=1.0, data__recipe="other.toml")._replace(
         data_dir=data_dir, data_fingerprint="other", train_pairs={"de-en": 30, "lb-en": 5}
     )
     assert not start_run(workdir, other, change_mixture=True)
@@ -205,13 +207,57 @@ def test_the_flag_accepts_another_mixture_for_good(run, workdir, tmp_path):
         start_run(workdir, other._replace(data_fingerprint="abc"))
 
 
+def leave_mixture(workdir, step: int, data: str, pairs: dict[str, int]) -> None:
+    """As a run does that goes on with another one."""
+    old = {"data": data, "pairs": {stream: {"pairs": number} for stream, number in pairs.items()}}
+    with (workdir / "mixtures.jsonl").open("a") as file:
+        file.write(json.dumps({"step": step, "old": old, "new": {}}) + "\n")
+
+
+def test_a_run_keeps_the_languages_and_the_data_of_mixtures_that_it_left(run, workdir, tmp_path):
+    start_run(workdir, run)
+    for number, (data, pairs) in enumerate({"b": {"lb-en": 5}, "c": {"de-en": 7}}.items(), 1):
+        shutil.copytree(run.data_dir, tmp_path / data)
+        other = run._replace(data_dir=tmp_path / data, data_fingerprint=data, train_pairs=pairs)
+        start_run(workdir, other, change_mixture=True)
+        old = {"abc": {"de-en": 30, "fr-en/a": 15, "fr-en/b": 5, "nl-en": 0}, "b": {"lb-en": 5}}
+        leave_mixture(workdir, 10 * number, *list(old.items())[number - 1])
+    found = read_run(workdir)
+    assert found.train_pairs == {"de-en": 7, "fr-en": 20, "lb-en": 5}
+    assert found.former_pairs == {"fr-en", "lb-en"} and found.data_fingerprint == "c"
+    found.check_language("fr")
+    with pytest.raises(ConfigError, match="found 'nl', this run was not trained on it"):
+        found.check_language("nl")
+    assert found.earlier == (
+        EarlierData("abc", 10, run.data_dir.resolve()),
+        EarlierData("b", 20, (tmp_path / "b").resolve()),
+    )
+    start_run(workdir, found._replace(train_pairs={"de-en": 7}))  # resumed
+    assert read_run(workdir) == found
+    # Back to the first data: they are no earlier ones any more.
+    start_run(workdir, run, change_mixture=True)
+    leave_mixture(workdir, 30, "c", {"de-en": 7})
+    assert [each.fingerprint for each in read_run(workdir).earlier] == ["b", "c"]
+    assert read_run(workdir).train_pairs == {"de-en": 30, "fr-en": 20, "lb-en": 5}
+
+
+def test_a_run_of_an_older_version_knows_its_languages_but_not_where_its_data_were(run, workdir):
+    start_run(workdir, run)
+    path = workdir / "config.json"
+    record = json.loads(path.read_text())
+    del record["earlier_data_dirs"]
+    path.write_text(json.dumps(record))
+    leave_mixture(workdir, 10, "old", {"lb-en": 5})
+    assert read_run(workdir).earlier == (EarlierData("old", 10, None),)
+    read_run(workdir).check_language("lb")
+
+
 @pytest.mark.parametrize(
     "values",
     [
         {"model__num_layers": 8},
         {"data__seed": 5},
         {"data__target_length": 128},
-        {"data__source_vocab_size": 9000},
     ],
 )
 def test_the_flag_accepts_nothing_else(run, workdir, values):

@@ -120,6 +120,14 @@ def test_what_is_left_is_seen_from_the_run_directories(script, path, tmp_path):
     place.mkdir(parents=True)
     (place / "table.json").write_text("{}")
     assert script.left(experiment, tmp_path) == {"one": "evaluate"}
+    for run in experiment.runs:  # as gshard-train records it: from the data
+        file = tmp_path / run.name / "config.json"
+        record = json.loads(file.read_text())
+        record["config"]["data"] |= {"source_vocab_size": 330, "recipe": "own.toml", "num_dev": 7}
+        file.write_text(json.dumps(record))
+    assert script.left(experiment, tmp_path) == {"one": "evaluate"}
+    own = script.read_experiment(path, {"data.source_vocab_size": "340"})
+    assert script.left(own, tmp_path) == {"one": "train", "two": "train"}
     longer = script.read_experiment(path, {"train.num_steps": "30"})
     other = script.read_experiment(path, {"model.dropout_rate": "0.3"})
     for changed in (longer, other):

@@ -248,6 +248,26 @@ def test_a_run_ends_early_after_evaluations_without_improvement(
     assert Checkpoints(tmp_path, best_by="bleu").choose("best") == 10
 
 
+def test_early_stopping_and_the_best_begin_anew_with_other_data(
+    dense_config, prepared, alone, tmp_path, capsys
+):
+    less, workdir = leave_out(prepared, "lb-en", tmp_path / "less"), tmp_path / "run"
+    config = copy.deepcopy(dense_config)
+    config.train.save_every = config.train.bleu_every = 2
+    config.train.best_by, config.train.stop_after = "bleu", 2
+    for data, steps, bleu in ((less, 4, [9.0, 8.0]), (prepared, 12, [3.0, 4.0, 3.5, 3.5])):
+        config.train.num_steps = steps
+        train(config, data, workdir, alone, Options(data is prepared, dev=Translations(bleu)))
+    said = capsys.readouterr().out
+    assert said.count("best        is chosen anew: other data have other dev sets") == 1
+    # 3 is not the second evaluation in a row without a gain over 9.
+    assert max(line["step"] for line in metrics(workdir)) == 12
+    assert Checkpoints(workdir, best_by="bleu").choose("best") == 8
+    config.train.num_steps = 14
+    train(config, prepared, workdir, alone, Options())  # ended early; nothing is said again
+    assert "chosen anew" not in capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def staged(dense_config, prepared, alone, tmp_path_factory):
     """A config with a border after step 4, and its run, whose checkpoints are all kept."""

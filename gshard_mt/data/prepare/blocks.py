@@ -99,7 +99,7 @@ def write_block(
     path = folder / f"{block.tag}-{block.split}-{first_id:019d}"
     text = "\n".join(source + english).encode()
     write_file(path.with_suffix(".text.zst"), zstandard.ZstdCompressor(level=1).compress(text))
-    _write_array(path.with_suffix(".keys.npy"), keys)
+    write_array(path.with_suffix(".keys.npy"), keys)
     return StoredBlock(block.tag, block.split, path, len(keys), first_id)
 
 
@@ -122,7 +122,7 @@ def read_pairs(block: StoredBlock) -> KeyedPairs:
 
 def write_repeats(block: StoredBlock, drop: np.ndarray) -> None:
     """Stores a number for each pair: 0, or that the pair is a repeated one (uint8)."""
-    _write_array(block.path.with_suffix(".repeat.npy"), drop)
+    write_array(block.path.with_suffix(".repeat.npy"), drop)
 
 
 def read_repeats(block: StoredBlock) -> np.ndarray:
@@ -132,7 +132,7 @@ def read_repeats(block: StoredBlock) -> np.ndarray:
 
 def write_drops(block: StoredBlock, drop: np.ndarray) -> None:
     """Stores a number for each pair: 0, or why it is not a training pair (uint8)."""
-    _write_array(block.path.with_suffix(".drop.npy"), drop)
+    write_array(block.path.with_suffix(".drop.npy"), drop)
 
 
 def read_drops(block: StoredBlock) -> np.ndarray:
@@ -146,7 +146,8 @@ def write_file(path: pathlib.Path, content: bytes) -> None:
         draft.write_bytes(content)
 
 
-def _write_array(path: pathlib.Path, array: np.ndarray) -> None:
+def write_array(path: pathlib.Path, array: np.ndarray) -> None:
+    """Writes an array in NumPy's format, whole or not at all."""
     content = io.BytesIO()  # where the disk is full, NumPy's own error has no number
     np.save(content, array, allow_pickle=False)
     write_file(path, content.getvalue())

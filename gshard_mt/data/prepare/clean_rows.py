@@ -13,14 +13,19 @@ from gshard_mt.data.cleaning.placeholders import is_testable_all, num_words_all
 from gshard_mt.data.normalization import one_line
 from gshard_mt.data.prepare.blocks import RawBlock, StoredBlock, write_block
 from gshard_mt.data.prepare.drops import NUM_SAMPLES, READ, DropKey, Drops, Tally, dropped_pair
-from gshard_mt.data.prepare.keys import KEYS, KeyedPairs, join_keys
+from gshard_mt.data.prepare.keys import KEYS, KeyedPairs, is_among, join_keys
 from gshard_mt.data.prepare.samples import StoredCalibration, load_calibration
 
 
 def clean_rows(
-    raw: RawBlock, config: CleaningConfig, calibration: Calibration | None = None
+    raw: RawBlock,
+    config: CleaningConfig,
+    calibration: Calibration | None = None,
+    trained: np.ndarray | None = None,
 ) -> tuple[KeyedPairs, Drops]:
     """Returns the pairs that pass, and the dropped ones by tag.
+
+    Those with one of the sorted keys `trained` can't test translation.
 
     Ready-made dev and test pairs are scored as they are, so they are stored as they are: only those
     with an empty side are dropped. Their keys are those of the normalized text.
@@ -50,7 +55,12 @@ def clean_rows(
     kept = np.flatnonzero(reason == 0)
     if len(kept) < len(source):
         sides = [[side[row] for row in kept] for side in sides]
-    return KeyedPairs(sides[0], sides[1], _keys(raw.id[kept], *sides[2:])), drops
+    keys = _keys(raw.id[kept], *sides[2:])
+    if trained is not None:
+        keys["num_words"][
+            is_among(keys["source"], trained) | is_among(keys["english"], trained)
+        ] = 0
+    return KeyedPairs(sides[0], sides[1], keys), drops
 
 
 def clean_block(
@@ -58,9 +68,14 @@ def clean_block(
     config: CleaningConfig,
     folder: pathlib.Path,
     stored: StoredCalibration | None = None,
+    trained: pathlib.Path | None = None,
 ) -> tuple[int, StoredBlock | None, Drops]:
-    """Cleans a block and writes it to `folder`; returns its number of pairs and what is left."""
-    rows, drops = clean_rows(raw, config, load_calibration(stored) if stored else None)
+    """Cleans a block and writes it to `folder`; returns its number of pairs and what is left.
+
+    `trained` is the file of the keys of `clean_rows`.
+    """
+    keys = np.load(trained, mmap_mode="r") if trained else None
+    rows, drops = clean_rows(raw, config, load_calibration(stored) if stored else None, keys)
     block = write_block(raw, *rows, folder) if len(rows.keys) else None
     return len(raw.source), block, drops
 

@@ -3,7 +3,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,16 +18,23 @@ from gshard_mt.languages import base_language, plain_tag
 
 
 class Job(NamedTuple):
-    """What to prepare and where; the directory `work` exists and is empty."""
+    """What to prepare and where; the directory `work` exists and has only `trained`."""
 
     config: DataConfig
     recipe: Recipe
     data_dir: pathlib.Path
     keep_out: np.ndarray  # sorted keys of sentences to keep out of training
+    # split -> sorted keys of English that is held out of earlier data
+    held_out: Mapping[str, np.ndarray] = {}
 
     @property
     def work(self) -> pathlib.Path:
         return self.data_dir / WORK
+
+    @property
+    def trained(self) -> pathlib.Path:
+        """The file of the sorted keys of sentences to keep out of what is held out."""
+        return self.work / "trained.npy"
 
     def cleaning(self, corpus: int, tag: str) -> CleaningConfig:
         """Returns the settings for a language tag in the recipe's n-th corpus."""

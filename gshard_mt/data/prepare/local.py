@@ -101,6 +101,7 @@ def _clean(
                 job.cleaning(raw.corpus, raw.tag),
                 job.work,
                 calibrations.get((raw.corpus, raw.tag)),
+                job.trained,
             )
             for raw in _read(job.recipe, tags, bar)
         )
@@ -143,6 +144,7 @@ def _select(
         {name: candidates for name, (_, candidates) in unique.items()},
         {name: number for name, (number, _) in unique.items()},
         {key: pairs.keys["english"] for key, pairs in held_out.items()},
+        job.held_out,
     )
     tasks = [(train[name], choice.wanted[name], choice.keys, config.seed) for name in train]
     each_picked = _each(workers, "held-out text", pick_held_out, tasks)

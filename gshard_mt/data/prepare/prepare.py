@@ -13,6 +13,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from gshard_mt.config.records import DataConfig
 from gshard_mt.data.corpora.entry import SPLITS
 from gshard_mt.data.corpora.readers import num_bytes
@@ -25,8 +27,10 @@ from gshard_mt.data.manifest import (
     read_manifest,
     write_manifest,
 )
+from gshard_mt.data.prepare.blocks import write_array
 from gshard_mt.data.prepare.decontamination import read_keep_out
 from gshard_mt.data.prepare.drops import Drops
+from gshard_mt.data.prepare.earlier import Earlier, find_earlier
 from gshard_mt.data.prepare.job import Job, Pipeline, PipelineOutput
 from gshard_mt.data.prepare.local import run_locally
 from gshard_mt.data.prepare.losses import find_losses
@@ -57,23 +61,33 @@ def prepare(
     recipe = read_recipe(config)
     source = config.tokenizer or config.extend_tokenizer
     given = load_tokenizer(open_path(source)) if source else None
-    identity = identity_of(config, recipe.fingerprint(), given.hash if given else "")
+    earlier = find_earlier(config)
+    identity = identity_of(
+        config, recipe.fingerprint(), given.hash if given else "", earlier.fingerprint()
+    )
     keep_out = read_keep_out(config.keep_out)
     if is_prepared(data_dir, identity):
         return read_manifest(data_dir), True
 
     def make(folder: pathlib.Path) -> None:
-        _prepare(Job(config, recipe, folder, keep_out), run, given, identity)
+        for note in earlier.notes:
+            print(note, file=sys.stderr)
+        english, sentences = earlier.held_out_keys()
+        job = Job(config, recipe, folder, np.union1d(keep_out, sentences), english)
+        _prepare(job, run, given, earlier, identity)
 
     prepare_there = prepare_in_bucket if isinstance(data_dir, BucketPath) else prepare_in_folder
     is_there = prepare_there(data_dir, identity, make)
     return read_manifest(data_dir), is_there
 
 
-def _prepare(job: Job, run: Pipeline, given: Tokenizer | None, identity: dict[str, Any]) -> None:
+def _prepare(
+    job: Job, run: Pipeline, given: Tokenizer | None, earlier: Earlier, identity: dict[str, Any]
+) -> None:
     data_dir = job.data_dir
     try:
         job.work.mkdir()
+        write_array(job.trained, earlier.training_keys())
         if given:
             copy_models(given, job.config, data_dir)
         manifest = _finish(job, run(job), given)
@@ -124,7 +138,7 @@ def _finish(job: Job, output: PipelineOutput, given: Tokenizer | None) -> dict[s
         name: sum(each.pairs for each in splits.values()) for name, splits in counts.items()
     }
     lines = output.notes + _describe_losses(job, output.drops, num_left) + _small_models(job)
-    lines += _missing_splits(job.config, counts)
+    lines += _missing_splits(job, counts)
     for line in lines:
         print(line, file=sys.stderr)
     if not any(splits["train"].pairs for splits in counts.values()):
@@ -156,9 +170,10 @@ def _small_models(job: Job) -> list[str]:
     ]
 
 
-def _missing_splits(config: DataConfig, counts: Counts) -> list[str]:
+def _missing_splits(job: Job, counts: Counts) -> list[str]:
     """Returns a line for each held-out split that some language has too little text for."""
-    lines = []
+    config, lines = job.config, []
+    is_new = " that earlier data don't train on" if len(np.load(job.trained)) else ""
     for split, wanted in (("dev", config.num_dev), ("test", config.num_test)):
         languages = [
             f"{name}-en"
@@ -167,7 +182,8 @@ def _missing_splits(config: DataConfig, counts: Counts) -> list[str]:
         ]
         if languages:
             lines.append(
-                f"no {split} pairs: {', '.join(languages)}, too little text to hold some out; "
+                f"no {split} pairs: {', '.join(languages)}, too little text{is_new} to hold some "
+                "out; "
                 f"gshard-eval --split {split} leaves out what has none"
             )
     return lines

@@ -75,10 +75,12 @@ def choose(
     found: Mapping[str, Candidates],
     num_pairs: Mapping[str, int],
     given: Mapping[Split, Keys],
+    earlier: Mapping[str, Keys],
 ) -> HeldOutChoice:
     """Chooses the held-out strings of the languages with candidates.
 
-    `given` are the English keys of the ready-made splits. Raises DataError if there is no language.
+    `given` are the English keys of the ready-made splits, `earlier` those of the splits of earlier
+    data. Raises DataError if there is no language.
     """
     if not found:
         raise no_training_pair(config)
@@ -89,7 +91,10 @@ def choose(
     }
     given_keys = {
         split: np.concatenate(
-            [np.zeros(0, np.uint64), *(given[key] for key in given if key[1] == split)]
+            [
+                earlier.get(split, np.zeros(0, np.uint64)),
+                *(given[key] for key in given if key[1] == split),
+            ]
         )
         for split in num_wanted
     }

@@ -135,7 +135,7 @@ def test_the_driver_raises_the_error_that_a_step_left(kind, tmp_path):
 def test_a_recipe_without_a_usable_pair_is_refused(tmp_path):
     config = write_made_up(tmp_path)
     with pytest.raises(DataError, match="no training pair is left"):
-        choose(config, {}, {}, {})
+        choose(config, {}, {}, {}, {})
     with pytest.raises(DataError, match="no training pair is left"):
         sample_sizes({"de": 0}, config)
 

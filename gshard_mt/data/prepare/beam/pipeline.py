@@ -125,8 +125,8 @@ class _Graph:
 
     def __init__(self, pipeline: beam.Pipeline, job: Job):
         self.pipeline = pipeline
-        self.job = job._replace(keep_out=job.keep_out[:0])  # goes to every step
-        self.keep_out = job.keep_out
+        self.job = job._replace(keep_out=job.keep_out[:0], held_out={})  # goes to every step
+        self.keep_out, self.held_out = job.keep_out, job.held_out
 
     def step(self, function: Callable[..., Iterator[Any]], *side_inputs: Any) -> beam.PTransform:
         return function.__name__ >> beam.ParDo(_Step(function, self.job.work), *side_inputs)
@@ -218,7 +218,7 @@ def _hold_out(graph: _Graph, blocks: PValue, marked: PValue) -> tuple[PValue, PV
     given_keys = given | "given keys" >> beam.Map(lambda each: (each[0], each[1].keys["english"]))
     choice = graph.once(
         "choose",
-        functools.partial(choose, job.config),
+        functools.partial(choose, job.config, earlier=graph.held_out),
         _by_key(found),
         graph.sum("unique", num_pairs),
         _by_key(given_keys),

@@ -85,7 +85,7 @@ def calibrate(
 def clean(raw: RawBlock, calibrations: Calibrations, job: Job) -> Iterator[CleanedBlock]:
     stored = calibrations.get((raw.corpus, raw.tag))
     cleaning = job.cleaning(raw.corpus, raw.tag)
-    _, block, drops = clean_block(raw, cleaning, new_folder(job.work), stored)
+    _, block, drops = clean_block(raw, cleaning, new_folder(job.work), stored, job.trained)
     yield CleanedBlock(raw.tag, int(raw.id[0]), block, drops)
 
 
