@@ -29,7 +29,7 @@ def test_languages_without_held_out_pairs_are_said(prepared):
     counts = {pair: dict(splits) for pair, splits in prepared.num_examples.items()}
     counts["fr-en"]["test"], counts["lb-en"]["test"], counts["lb-en"]["train"] = 0, 0, 0
     (line,) = describe_missing(dataclasses.replace(prepared, num_examples=counts))
-    assert line.startswith("no test     fr-en: ") and "--split dev" in line
+    assert line.startswith("no test     fr-en: ") and "--split test leaves out" in line
 
 
 def test_what_happens_to_the_rate_of_a_finished_run_is_said():
