@@ -7,11 +7,12 @@ Example: gshard-eval --workdir run --step best
          gshard-eval --workdir run --testset de-en=news.tsv
          gshard-eval --workdir run --perturb upper_case,typos
 
-Translations, tables and a report are written to RUN/eval/STEP/SPLIT, with --out=FOLDER to
-FOLDER/eval/STEP/SPLIT.
+Translations, tables and a report are written to RUN/eval/STEP/SPLIT. Several processes share the
+sentences (docs/many_hosts.md).
 """
 # SPDX-License-Identifier: Apache-2.0
 
+import functools
 import pathlib
 import shlex
 import sys
@@ -19,7 +20,7 @@ import sys
 from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
-from gshard_mt.cli.startup.start import start_jax
+from gshard_mt.cli.startup.start import start_crew
 from gshard_mt.errors import ConfigError
 from gshard_mt.storage.bucket_path import open_path
 
@@ -92,31 +93,32 @@ def main() -> None:
     other_dir = pathlib.Path(_BASELINE.value) if _BASELINE.value else None
     other = read_trained(other_dir) if other_dir else None
 
-    start_jax(folder, *(each.config for each in (run, other) if each))
-    from gshard_mt.decode.loading import load_translator
-    from gshard_mt.evaluate import test_sets as testsets
-    from gshard_mt.evaluate.evaluate import Place, evaluate, files_as_baseline, run_as_baseline
-    from gshard_mt.evaluate.scores import extra_metrics
-    from gshard_mt.evaluate.table import beside, to_text
+    with start_crew(folder, *(each.config for each in (run, other) if each)) as crew:
+        from gshard_mt.evaluate import test_sets as testsets
+        from gshard_mt.evaluate.evaluate import Place, evaluate, files_as_baseline, translate_all
+        from gshard_mt.evaluate.scores import extra_metrics
+        from gshard_mt.evaluate.table import beside, to_text
 
-    metrics = extra_metrics(_METRICS.value)
-    test, training_data = testsets.open_test_set(
-        _TESTSET.value or [_SPLIT.value], run, folder, _DATA_DIR.value, _LEAK_CHECK.value
-    )
-    perturbed = [testsets.perturbed(test, name) for name in dict.fromkeys(_PERTURB.value)]
-    baseline = files_as_baseline(open_path(_BASELINE_HYPS.value)) if _BASELINE_HYPS.value else None
-    if other_dir and other:
-        step = "best" if _STEP.value == "best" else "latest"
-        baseline = run_as_baseline(other_dir, other, step)
-    translator = load_translator(folder, run.config, _STEP.value)
-    place = Place(folder, out, shlex.join(["gshard-eval", *sys.argv[1:]]))
-    leaks = testsets.find_leaks(test, training_data, translator.tokenizer)
-    tables = [evaluate(place, translator, test, leaks, baseline, metrics)]
-    print(to_text(tables[0]), end="")
-    for each in perturbed:
-        tables.append(evaluate(place, translator, each, {}, baseline, metrics))
-    if perturbed:
-        print(f"\n{beside(tables)}", end="")
+        metrics = extra_metrics(_METRICS.value)
+        test, training_data = testsets.open_test_set(
+            _TESTSET.value or [_SPLIT.value], run, folder, _DATA_DIR.value, _LEAK_CHECK.value
+        )
+        perturbed = [testsets.perturbed(test, name) for name in dict.fromkeys(_PERTURB.value)]
+        translator, baseline = crew.load(folder, run.config, _STEP.value), None
+        if _BASELINE_HYPS.value:
+            baseline = files_as_baseline(open_path(_BASELINE_HYPS.value))
+        if other_dir and other:
+            step = "best" if _STEP.value == "best" else "latest"
+            loaded = crew.load(other_dir, other.config, step)
+            baseline = functools.partial(translate_all, loaded, name="baseline")
+        place = Place(folder, out, shlex.join(["gshard-eval", *sys.argv[1:]]))
+        leaks = testsets.find_leaks(test, training_data, translator.tokenizer)
+        tables = [evaluate(place, translator, test, leaks, baseline, metrics)]
+        print(to_text(tables[0]), end="")
+        for each in perturbed:
+            tables.append(evaluate(place, translator, each, {}, baseline, metrics))
+        if perturbed:
+            print(f"\n{beside(tables)}", end="")
 
 
 def _check(is_exported: bool) -> None:

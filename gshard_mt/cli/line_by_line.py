@@ -13,7 +13,7 @@ from absl import flags
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.progress import Done, Progress, describe_inputs
 from gshard_mt.cli.pruning import define_pruning
-from gshard_mt.cli.startup.start import start_jax
+from gshard_mt.cli.startup.start import start_crew
 from gshard_mt.cli.text_output import is_regular, open_output
 from gshard_mt.config.records import Config
 from gshard_mt.console import Bar
@@ -21,6 +21,7 @@ from gshard_mt.errors import ConfigError
 
 if TYPE_CHECKING:
     from gshard_mt.cli.text_input import InputShard, Source
+    from gshard_mt.decode.crew import Crew
     from gshard_mt.decode.translate import Translator
     from gshard_mt.run.pruning import Pruning
 
@@ -137,7 +138,7 @@ def write_rows(line_flags: LineFlags, model: Model, job: LineJob) -> Done:
     from gshard_mt.cli.text_input import check_text, open_sources, read_shard, read_windows
 
     shard = read_shard(line_flags.shard.value)
-    with contextlib.ExitStack() as files:
+    with start_crew(model.folder, model.config) as crew, contextlib.ExitStack() as files:
         # Refused before the model is loaded.
         sources = open_sources(line_flags.input.value, files, job.parse)
         output = open_output(line_flags.output.value, sources, files)
@@ -145,8 +146,7 @@ def write_rows(line_flags: LineFlags, model: Model, job: LineJob) -> Done:
         task = _describe_task(model, job, shard)
         progress = _open_progress(line_flags, sources, output, task) if is_resumed else None
         check_text(sources)
-        start_jax(model.folder, model.config)
-        translator = _load(model, line_flags.step.value, progress)
+        translator = _load(crew, model, line_flags.step.value, progress)
         if translator is None:
             return Done()
         write = job.make_writer(translator)
@@ -207,18 +207,17 @@ def _open_progress(
     return Progress(path, output, task | describe_inputs(inputs), line_flags.verb)
 
 
-def _load(model: Model, step: str, progress: Progress | None) -> "Translator | None":
+def _load(crew: "Crew", model: Model, step: str, progress: Progress | None) -> "Translator | None":
     """Returns the model; None if the output is finished, which is then said.
 
     Raises ConfigError if the output was begun with another model.
     """
-    from gshard_mt.decode.loading import load_translator
     from gshard_mt.run.checkpoints import AVERAGE
     from gshard_mt.run.exported import is_export
 
     folder, config, pruning = model
     if not progress:
-        return load_translator(folder, config, step, pruning)
+        return crew.load(folder, config, step, pruning)
     (saved, checksum), asked = _saved(folder, config), step
     # A run may have removed the checkpoint of a finished output; an export has only its own.
     may_be_gone = progress.is_finished and not progress.has_checkpoint(saved)
@@ -229,7 +228,7 @@ def _load(model: Model, step: str, progress: Progress | None) -> "Translator | N
         print(progress.describe(), file=sys.stderr)
     if progress.is_finished:
         return None
-    translator = load_translator(folder, config, step, pruning)
+    translator = crew.load(folder, config, step, pruning)
     chosen = step if step == AVERAGE else str(translator.step)
     progress.begin(asked, translator.name, checksum(chosen))
     return translator

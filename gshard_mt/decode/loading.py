@@ -16,6 +16,7 @@ from gshard_mt.model.blueprint import abstract_model
 from gshard_mt.model.layout import assemble, lay_out
 from gshard_mt.model.pruning import prune_params
 from gshard_mt.model.quantized import has_fast_integers
+from gshard_mt.partitioning.hosts import check_agreement
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import AVERAGE, Checkpoints
 from gshard_mt.run.exported import INT8, is_export, read_export
@@ -28,7 +29,8 @@ def load_translator(
     """Loads a step of a run: `latest`, `best`, a number, or the `average` of all kept steps.
 
     An exported model has only one step. With a pruning, the run's parameters lose the experts that
-    are not kept; `config` is that of the run all the same. All devices of JAX are used.
+    are not kept; `config` is that of the run all the same. All devices of JAX are used, so several
+    processes call it together.
     Raises CheckpointError, ConfigError or DataError.
     """
     smaller = with_experts(config, pruning.num_kept) if pruning else config
@@ -37,6 +39,8 @@ def load_translator(
         return _load_export(folder, config, step, mesh)
     checkpoints = Checkpoints(folder, best_by=config.train.best_by)
     checkpoints.choose("latest" if step == AVERAGE else step)  # raises before anything is computed
+    # A run that is still training may save or remove one while several processes look.
+    check_agreement({str(checkpoints.directory): str(checkpoints.steps())})
     translator = Translator(smaller, load_tokenizer(folder), mesh)
     like = translator.blueprint.params
     if pruning:

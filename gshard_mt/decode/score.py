@@ -18,8 +18,10 @@ from gshard_mt.model.layers import contract
 from gshard_mt.model.moe import decoding_groups
 from gshard_mt.model.transformer import Transformer
 from gshard_mt.partitioning.annotate import shard
+from gshard_mt.partitioning.hosts import gather, place
 from gshard_mt.partitioning.placement import sharding
 
+SCORE = "score"  # what `Translator.announce` is called with before the pairs
 _CHUNK = 16  # target positions whose logits exist at a time; divides every length bucket
 
 
@@ -62,6 +64,8 @@ class Scorer:
         `decode.max_source_length` subwords, the end of the sentence counted, the model reads the
         first ones with that end. Of such a target the first ones are scored, without an end.
         """
+        if pairs:
+            self._translator.announce(SCORE, pairs)
         most = self._translator.config.decode.max_source_length
         tokenizer = self._translator.tokenizer
         sources, targets = (
@@ -94,7 +98,7 @@ class Scorer:
                     source_BL = self._place([sources[i] for i in numbers], shape_BL)
                     target_BT = self._place([targets[i] for i in numbers], shape_BL)
                     arrays.append(self._score(translator.params, source_BL, target_BT))
-            for numbers, score_BT in zip(batch.rounds, jax.device_get(arrays), strict=True):
+            for numbers, score_BT in zip(batch.rounds, gather(arrays), strict=True):
                 for i, score_T in zip(numbers, score_BT, strict=False):
                     scores[i] = score_T[: len(targets[i])].tolist()
             on_progress(sum(map(len, batch.rounds)))
@@ -104,7 +108,7 @@ class Scorer:
         ids_BL = np.zeros(shape_BL, np.int32)
         for row, ids in enumerate(rows):
             ids_BL[row, : len(ids)] = ids
-        return jax.device_put(ids_BL, sharding(self._translator.mesh, "BL", 2))
+        return place(ids_BL, sharding(self._translator.mesh, "BL", 2))
 
 
 def score_tokens(model: Transformer, source_BL: jax.Array, target_BT: jax.Array) -> jax.Array:

@@ -26,7 +26,10 @@ from gshard_mt.decode.sentences import Sentences, Splitter
 from gshard_mt.decode.translation import LineOptions, Translation, join_best
 from gshard_mt.model.blueprint import Blueprint, abstract_model
 from gshard_mt.model.transformer import EncodedSource, stack_encodings
+from gshard_mt.partitioning.hosts import gather, place
 from gshard_mt.partitioning.placement import sharding
+
+TRANSLATE = "translate"  # what `Translator.announce` is called with before the lines
 
 FEW = 8  # rows of a batch for at most as many sentences
 MANY = {True: 32, False: 512}  # rows of a batch on CPUs or not, unless the config sets them
@@ -47,11 +50,13 @@ class Translator:
     `params` must be set before translating and may be replaced; `blueprint` has their shapes and
     shardings. `step` and `name` identify their checkpoint, and `batch_size` sentences are
     translated at once; `num_rows` are the rows of a batch for few sentences and for many.
+    `announce` is called with whatever the devices are about to work on.
     """
 
     params: Any
     step: int
     name: str
+    announce: Callable[..., Any] = staticmethod(lambda *work: None)
 
     def __init__(self, config: Config, tokenizer: Tokenizer, mesh: Mesh, quantized: bool = False):
         is_cpu = mesh.devices.flat[0].platform == "cpu"
@@ -125,6 +130,8 @@ class Translator:
         found: list[list[Translation]] = [[] for _ in units]
         waiting = [len(each.parts) for each in split]
         on_progress(waiting.count(0))
+        if units:
+            self.announce(TRANSLATE, lines, num, sampling, options)
         with jax.set_mesh(self.mesh):
             for batch in batch_by_length([len(each.ids) for each in units], self.num_rows):
                 rounds = [[units[i] for i in numbers] for numbers in batch.rounds]
@@ -160,7 +167,7 @@ class Translator:
     def _search_batch(self, rounds: list[list["_Unit"]], batch: SentenceBatch) -> Hypotheses:
         encodings, request = self._place(rounds, batch)
         shape_WT = self.config.decode.beam_size, self._num_positions(batch, request)
-        return jax.device_get(self._search(self.params, encodings, request, shape_WT))
+        return gather(self._search(self.params, encodings, request, shape_WT))
 
     def _sample_batch(
         self, rounds: list[list["_Unit"]], batch: SentenceBatch, num: int, sampling: Sampling
@@ -175,7 +182,7 @@ class Translator:
             key_B = self._fold_in(key, line_B, part_B)
             arrays = encoding, request, key_B, sampling.temperature
             shape_WT = num, self._num_positions(batch, request)
-            found.append(self._sample(self.params, *arrays, shape_WT))
+            found.append(gather(self._sample(self.params, *arrays, shape_WT)))
         return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=1), *found)
 
     def _place(
@@ -203,11 +210,11 @@ class Translator:
                     num_beams_BQ[row, q] = unit.asked.beam_size
                 if unit.asked.length_penalty is not None:
                     length_penalty_BQ[row, q] = unit.asked.length_penalty
-            source_BL = jax.device_put(source_BL, sharding(self.mesh, "BL", 2))
+            source_BL = place(source_BL, sharding(self.mesh, "BL", 2))
             encodings.append(self._encode(self.params, source_BL))
         encodings += encodings[:1] * (num_rounds - len(encodings))  # without sentences: limit 0
         request = Request(limit_BQ, num_beams_BQ, length_penalty_BQ, prefix_BQT)
-        placed = [jax.device_put(x, sharding(self.mesh, "BQT"[: x.ndim], x.ndim)) for x in request]
+        placed = [place(x, sharding(self.mesh, "BQT"[: x.ndim], x.ndim)) for x in request]
         return tuple(encodings), Request(*placed)
 
     def _num_positions(self, batch: SentenceBatch, request: Request) -> int:

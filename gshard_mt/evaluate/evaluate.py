@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from gshard_mt.console import Bar
 from gshard_mt.data.normalization import one_line
-from gshard_mt.decode.loading import load_translator
 from gshard_mt.decode.translate import Translator
 from gshard_mt.decode.translation import Translation, describe_split, describe_too_long
 from gshard_mt.evaluate import reliability, report, samples, table
@@ -151,13 +150,6 @@ def find_all(
         message = describe_too_long(decode, len(lines), len(too_long), too_long)
         print(message, file=sys.stderr)
     return best
-
-
-def run_as_baseline(workdir: pathlib.Path, run: Run, step: str) -> Baseline:
-    """Returns another run's checkpoint as a baseline: it translates the same sentences."""
-    return lambda sources: translate_all(
-        load_translator(workdir, run.config, step), sources, "baseline"
-    )
 
 
 def files_as_baseline(folder: pathlib.Path) -> Baseline:

@@ -51,6 +51,18 @@ def make_global(batch: Any, rows: BatchRows) -> Any:
     return jax.tree.map(to_global, batch)
 
 
+def place(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+    """Returns an array on the devices of all processes, each of which has all of it on the host."""
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def gather(arrays: Any) -> Any:
+    """Returns a tree of arrays on the devices of all processes as NumPy arrays, in each process."""
+    if jax.process_count() == 1:
+        return jax.device_get(arrays)
+    return multihost_utils.process_allgather(arrays, tiled=True)
+
+
 def check_agreement(texts: Mapping[str, str]) -> None:
     """Raises ConfigError on all processes if a text differs from that of process 0.
 

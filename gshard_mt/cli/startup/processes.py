@@ -25,7 +25,7 @@ _COORDINATOR_ADDRESS = flags.DEFINE_string(
 _NUM_PROCESSES = flags.DEFINE_integer(
     "num_processes",
     None,
-    "Number of processes that train together; 1 ignores any cluster and trains alone.",
+    "Number of processes that work together; 1 ignores any cluster and works alone.",
 )
 _PROCESS_ID = flags.DEFINE_integer(
     "process_id",
@@ -35,6 +35,9 @@ _PROCESS_ID = flags.DEFINE_integer(
 _JOIN_TIMEOUT = flags.DEFINE_integer(
     "join_timeout", 300, "Seconds to wait for all processes to start.", lower_bound=1
 )
+
+
+_SHUTDOWN_SECONDS = 100  # as long as JAX waits for a sign of life
 
 
 class ProcessInfo(NamedTuple):
@@ -108,7 +111,12 @@ def join(process: ProcessInfo, num_cpu_devices: int) -> None:
         _silence_gloo()
     try:
         with warnings.catch_warnings(action="ignore"):  # about the cluster; see _explain
-            jax.distributed.initialize(*process, initialization_timeout=timeout)
+            jax.distributed.initialize(
+                *process,
+                initialization_timeout=timeout,
+                # A process that ends with an error tells the others, which may never end, after it.
+                shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
+            )
     except (RuntimeError, ValueError, KeyError, OSError) as error:
         raise ConfigError(_explain(cluster, error)) from error
 
