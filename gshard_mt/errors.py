@@ -2,7 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_OUT_OF_MEMORY = re.compile(r"out of memory|RESOURCE_EXHAUSTED", re.IGNORECASE)
+_ASKED = re.compile(r"allocat\w+ (\d+) bytes")
 
 
 class UserError(Exception):
@@ -48,3 +52,20 @@ def suggest(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else f"; accepted: {', '.join(known)}"
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Returns whether Python, NumPy or XLA could not get the memory that it asked for."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(error)))
+
+
+def describe_out_of_memory(error: BaseException, needed_by: str) -> str:
+    """Returns a line about what was refused, what needed it, and how less would do."""
+    asked = _ASKED.search(str(error))
+    found = f" (an allocation of {int(asked[1]) / 2**20:,.0f} MiB was refused)" if asked else ""
+    return (
+        f"out of memory{found} with {needed_by}; gshard-plan tells what a config needs and what "
+        "makes it less"
+    )

@@ -30,11 +30,14 @@ from gshard_mt.config.keys import (
 )
 from gshard_mt.config.load import load_config, shorten_paths, starters
 from gshard_mt.config.records import Config
-from gshard_mt.errors import ConfigError, UserError
+from gshard_mt.errors import ConfigError, UserError, describe_out_of_memory, is_out_of_memory
+from gshard_mt.partitioning import libtpu
 
 # Keeps native log lines off standard error. XLA reads the variable on first use, hence at import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 python_logging.getLogger("jax").setLevel(python_logging.WARNING)  # INFO lists missing accelerators
+if not libtpu.is_tpu_host():  # there libtpu, gshard-plan's compiler, would report what it misses
+    libtpu.use_as_compiler()
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_ACCESS = (
@@ -172,9 +175,9 @@ def command(main: Callable[..., None], *operands: str) -> Callable[[], NoReturn]
 def _run(main: Callable[..., None], operands: Sequence[str]) -> NoReturn:
     """Parses the command line, runs `main` and exits.
 
-    A UserError, a full disk or an inaccessible path is one line on standard error and exit status
-    2; ctrl-C is exit status 130, a closed output pipe 141. Any other exception is a bug and keeps
-    its traceback.
+    A UserError, a full disk, an inaccessible path or a lack of memory is one line on standard error
+    and exit status 2; ctrl-C is exit status 130, a closed output pipe 141. Any other exception is a
+    bug and keeps its traceback.
     """
     flags.FLAGS.set_default("verbosity", logging.ERROR)
     words = list(itertools.takewhile(lambda word: word != "--", sys.argv[1:]))
@@ -192,7 +195,7 @@ def _run(main: Callable[..., None], operands: Sequence[str]) -> NoReturn:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.exit(130)
+        _leave(128 + signal.SIGINT)
     except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
@@ -206,7 +209,21 @@ def _run(main: Callable[..., None], operands: Sequence[str]) -> NoReturn:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror}; {remedy}", file=sys.stderr)
         sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"error: {describe_out_of_memory(error, 'this model and batch')}", file=sys.stderr)
+        sys.exit(2)
     sys.exit(0)
+
+
+def _leave(status: int) -> NoReturn:
+    """Exits; at once where threads of XLA may still compute, which would crash at a regular end."""
+    if "jax" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _parse(argv: Sequence[str], operands: Sequence[str]) -> list[str]:

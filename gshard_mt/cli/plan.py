@@ -11,6 +11,7 @@ The exit status is 2 if the step doesn't fit into the memory of a device.
 
 import json
 import os
+import signal
 
 from absl import flags
 
@@ -20,9 +21,9 @@ from gshard_mt.errors import ConfigError
 _TOPOLOGY = flags.DEFINE_string(
     "topology",
     None,
-    "TPU generation and grid of chips, e.g. v3:32x32, v4:4x4x8, v5p:4x4x8, v5e:4x4 or v6e:4x4; "
-    "or a number of CPU devices, e.g. cpu:8. With config.mesh.dcn_data=2, that of each "
-    "of two slices.",
+    "TPU generation and grid of chips, e.g. v3:32x32, v4:4x4x8, v5p:4x4x8, v5e:4x4, v6e:4x4 or "
+    "tpu7x:2x2x1; or a number of CPU devices, e.g. cpu:8. With config.mesh.dcn_data=2, that of "
+    "each of two slices.",
     required=True,
 )
 _JSON = flags.DEFINE_bool("json", False, "Print one JSON object instead of text.")
@@ -32,6 +33,8 @@ cli_flags.define_config()
 def main() -> None:
     """Plans one training step and prints the result."""
     config = cli_flags.read_config()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # XLA's compiler would not be interrupted
     # Local accelerators are left alone; the compiler for TPUs doesn't need one.
     os.environ["JAX_PLATFORMS"] = "cpu"
     from gshard_mt.plan.plan import make_plan
@@ -43,7 +46,7 @@ def main() -> None:
     topology = parse_topology(_TOPOLOGY.value, config.mesh.dcn_data)
     plan = make_plan(config, topology, topology.platform == "cpu" or has_compiler())
     if _JSON.value:
-        print(json.dumps(as_json(plan)))
+        print(json.dumps(as_json(plan)), flush=True)
     else:
         print("\n".join(as_lines(plan, config)), flush=True)
     if not plan.fits:

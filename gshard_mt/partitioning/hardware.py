@@ -31,6 +31,7 @@ CHIPS = {
     "TPU v5 lite": Chip("TPU v5e", 197e12, 16 * _GIB, 819e9, 50e9, 2, 1, 3.125e9),
     "TPU v5": Chip("TPU v5p", 459e12, 95 * _GIB, 2765e9, 100e9, 3, 1, 6.25e9),
     "TPU v6 lite": Chip("TPU v6e", 918e12, 32 * _GIB, 1640e9, 112e9, 2, 1, 12.5e9),
+    "TPU7x": Chip("TPU7x", 2307e12, 192 * _GIB, 7380e9, 100e9, 3, 2, 12.5e9),
     "NVIDIA A100": Chip("NVIDIA A100", 312e12, 80 * _GIB, 2039e9, 300e9, 0),
     "NVIDIA H100": Chip("NVIDIA H100", 989e12, 80 * _GIB, 3350e9, 450e9, 0),
     "NVIDIA H200": Chip("NVIDIA H200", 989e12, 141 * _GIB, 4800e9, 450e9, 0),

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
+from gshard_mt.documents import in_one_line
 from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.axes import MESH_AXES
 from gshard_mt.partitioning.hardware import find_chip
@@ -71,7 +73,7 @@ def build_mesh(
     With stages it has the axis `stage` too, and with slices `dcn_data`, along which each slice is a
     mesh of its own: JAX's hybrid mesh. Raises ConfigError unless there are `dcn_data` slices.
     """
-    devices = jax.devices() if devices is None else devices
+    devices = _find_devices() if devices is None else devices
     shape = solve_shape(data, expert, model, len(devices), stage, dcn_data)
     of_slice = {name: size for name, size in shape.items() if name != "dcn_data"}
     grids = [
@@ -87,6 +89,21 @@ def build_mesh(
         return grids[0]
     grid = np.stack([each.devices for each in grids], tuple(shape).index("dcn_data"))
     return Mesh(grid, tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
+
+
+def _find_devices() -> Sequence[Any]:
+    """Returns JAX's devices. Raises ConfigError if there are none of those that it is to use."""
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = os.environ.get("JAX_PLATFORMS")
+        if not asked:
+            raise
+        reason = f" ({in_one_line(error)})" if str(error) else ""
+        raise ConfigError(
+            f"JAX_PLATFORMS: found {asked}, of which JAX finds no device here{reason}; accepted: "
+            "cpu, or unset it to take what there is"
+        ) from error
 
 
 def _split_slices(devices: Sequence[Any], num_slices: int) -> list[list[Any]]:

@@ -61,7 +61,7 @@ def as_lines(plan: StepPlan, config: Config) -> list[str]:
     if plan.compile_seconds is None:
         lines.append(
             "compiled     not; pip install 'gshard-mt[tpu]' has the compiler, whose temporaries "
-            "are down to half of these for the paper's models"
+            "and all-to-alls are down to half of these for the paper's models"
         )
     else:
         lines.append(f"compiled     in {plan.trace_seconds + plan.compile_seconds:.1f} s")

@@ -3,13 +3,13 @@
 
 import importlib.util
 import math
-import os
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from gshard_mt.documents import in_one_line
 from gshard_mt.errors import ConfigError
+from gshard_mt.partitioning import libtpu
 from gshard_mt.partitioning.hardware import CHIPS, Chip, find_chip
 
 # The generation in a topology's name -> the device kind that JAX reports.
@@ -20,21 +20,13 @@ GENERATIONS = {
     "v5e": "TPU v5 lite",
     "v5p": "TPU v5",
     "v6e": "TPU v6 lite",
+    "tpu7x": "TPU7x",
 }
 # What libtpu is to be told to have JAX's devices: both cores of a TPU v4 chip are one.
 _LIBTPU_OPTIONS = {"v4": {"chip_config_name": "megacore"}}
 MAX_CPU_DEVICES = 1024
 
-# libtpu is also a driver: without these it would look for a TPU host, and lock out other users.
-_ALONE = {
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_ACCELERATOR_TYPE": "v3-8",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    "TPU_LOG_DIR": "disabled",
-}
-
-_NAME = re.compile(r"(cpu):(\d+)|(v\d\w?):(\d+(?:x\d+){1,2})")
+_NAME = re.compile(r"(cpu):(\d+)|((?:v|tpu)\d\w?):(\d+(?:x\d+){1,2})")
 
 
 class Topology(NamedTuple):
@@ -53,8 +45,7 @@ class Topology(NamedTuple):
 
         if self.platform == "cpu":
             return jax.devices()
-        for name, value in _ALONE.items():
-            os.environ.setdefault(name, value)
+        libtpu.use_as_compiler()
         from jax.experimental import topologies
 
         try:

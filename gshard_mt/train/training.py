@@ -26,7 +26,14 @@ from gshard_mt.data.batches import (
 from gshard_mt.data.prepared import Prepared
 from gshard_mt.data.stages import plan_stages
 from gshard_mt.data.tokenizer import load_tokenizer
-from gshard_mt.errors import CheckpointError, ConfigError, TrainingError
+from gshard_mt.errors import (
+    CheckpointError,
+    ConfigError,
+    TrainingError,
+    describe_out_of_memory,
+    is_out_of_memory,
+)
+from gshard_mt.model.blueprint import count_parameters
 from gshard_mt.model.cost import step_flops
 from gshard_mt.partitioning.hosts import (
     all_true,
@@ -170,8 +177,13 @@ class Training:
     def __enter__(self) -> "Training":
         return self
 
-    def __exit__(self, *error) -> None:
-        self._resources.__exit__(*error)
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        self._resources.__exit__(kind, error, traceback)
+        if error and is_out_of_memory(error):
+            number = count_parameters(self.blueprint)[0]
+            devices = f"{self.mesh.size} devices" if self.mesh.size > 1 else "one device"
+            needed_by = f"{number:,} parameters and their optimizer on {devices}"
+            raise TrainingError(describe_out_of_memory(error, needed_by)) from error
 
     def restore(self) -> TrainState:
         """Returns the state of the last checkpoint, or a new one, and prepares the steps after it.

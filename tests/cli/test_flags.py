@@ -11,6 +11,7 @@ import pytest
 
 from gshard_mt.config.keys import KEYS
 from gshard_mt.config.load import starters
+from gshard_mt.partitioning import libtpu
 from tests.cli.calling import call_main
 
 NAMES = ", ".join(starters())
@@ -24,7 +25,8 @@ from gshard_mt.errors import DataError
 cli_flags.define_config()
 WORKDIR = flags.DEFINE_string("workdir", None, "Where the run goes.", required=True)
 SAY = flags.DEFINE_string("say", "", "Key to print.")
-FAIL = flags.DEFINE_enum("fail", "no", ["no", "user", "bug", "interrupt", "closed"], "How to fail.")
+WAYS = ["no", "user", "bug", "memory", "interrupt", "closed"]
+FAIL = flags.DEFINE_enum("fail", "no", WAYS, "How to fail.")
 
 def main():
     config = cli_flags.read_config()
@@ -34,9 +36,12 @@ def main():
     print(config.model.num_layers, config.data.joint_vocabulary, config.train.learning_rate)
     if FAIL.value == "user":
         raise DataError("corpus.tsv:3: found 1 column, accepted: 2")
+    if FAIL.value == "memory":
+        raise RuntimeError("INTERNAL: Out of memory allocating 4294967296 bytes.")
     if FAIL.value == "bug":
         raise RuntimeError("a bug")
     if FAIL.value == "interrupt":
+        import jax
         raise KeyboardInterrupt
     if FAIL.value == "closed":
         open("config.py/run/config.json")
@@ -128,7 +133,7 @@ def test_overrides_reach_the_config_and_nothing_is_said_on_stderr(folder):
          "--seed: unknown flag; did you mean --config.data.seed or --config.train.seed?"),
         (["--work_dir=run"], "--work_dir: unknown flag; did you mean --workdir?"),
         (["--fail=sometimes"],
-         "flag --fail=sometimes: value should be one of <no|user|bug|interrupt|closed>"),
+         "flag --fail=sometimes: value should be one of <no|user|bug|memory|interrupt|closed>"),
         (["train"], "train: unexpected argument; every setting is --flag=value"),
         (["--fail=user"], "corpus.tsv:3: found 1 column, accepted: 2"),
     ],
@@ -207,8 +212,25 @@ def test_a_bug_keeps_its_traceback(folder):
     assert status == 1 and "Traceback" in errors and "RuntimeError: a bug" in errors
 
 
-def test_an_interrupt_is_quiet(call):
-    assert call("--config=config.py", "--workdir=run", "--fail=interrupt")[::2] == (130, "")
+def test_a_lack_of_memory_is_one_line(call):
+    status, _, errors = call("--config=config.py", "--workdir=run", "--fail=memory")
+    expected = "error: out of memory (an allocation of 4,096 MiB was refused) with this model and"
+    assert status == 2 and errors.startswith(expected) and errors.count("\n") == 1
+    assert "gshard-plan" in errors
+
+
+def test_libtpu_is_a_compiler_only_on_a_machine_without_tpus(folder):
+    lines = ["import os, gshard_mt.cli.flags", "print(os.environ.get('TPU_ACCELERATOR_TYPE'))"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TPU_")}
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], env=environment, capture_output=True, text=True
+    )
+    assert (done.stdout.strip() == "None") == libtpu.is_tpu_host()
+
+
+def test_an_interrupt_is_quiet_while_jax_is_running(folder):
+    done = start(folder, "--config=config.py", "--workdir=run", "--fail=interrupt")
+    assert done[0] == 130 and done[1].startswith("8 ") and not done[2]
 
 
 def test_help_shows_our_flags_and_every_key(call):

@@ -96,3 +96,22 @@ def test_simulated_devices_can_be_asked_again_but_not_changed():
     simulate_cpu_devices(8)
     with pytest.raises(ConfigError, match="^config.mesh.num_cpu_devices: found 4, accepted: 8"):
         simulate_cpu_devices(4)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(AssertionError(), ""), (RuntimeError("no\nsuch"), r" \(no such\)")]
+)
+def test_devices_that_are_asked_for_and_absent_are_one_line(monkeypatch, error, reason):
+    def devices():
+        raise error
+
+    monkeypatch.setattr("jax.devices", devices)
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    with pytest.raises(type(error)):
+        build_mesh(1, -1)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    expected = (
+        f"JAX_PLATFORMS: found cuda, of which JAX finds no device here{reason}; accepted: cpu"
+    )
+    with pytest.raises(ConfigError, match=expected):
+        build_mesh(1, -1)

@@ -20,7 +20,7 @@ from gshard_mt.config.records import (
 )
 from gshard_mt.config.stages import StageConfig
 from gshard_mt.data.batches import train_batches
-from gshard_mt.errors import CheckpointError, ConfigError
+from gshard_mt.errors import CheckpointError, ConfigError, TrainingError
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.train.loop import train
@@ -380,3 +380,18 @@ def test_a_run_directory_of_another_config_is_refused(run_config, prepared, undi
     other.train = dataclasses.replace(run_config.train, save_every=3)
     with pytest.raises(ConfigError, match=r"train\.save_every"):
         run(other, prepared, undisturbed, STEPS)
+
+
+def test_a_lack_of_memory_names_the_parameters(
+    dense_config, prepared, tmp_path, alone, monkeypatch
+):
+    def step(*arguments):
+        raise jax.errors.JaxRuntimeError("INTERNAL: Out of memory allocating 4294967296 bytes.")
+
+    monkeypatch.setattr("gshard_mt.train.training.make_train_step", lambda *arguments: step)
+    expected = (
+        r"out of memory \(an allocation of 4,096 MiB was refused\) with [\d,]+ parameters and "
+        "their optimizer on one device; gshard-plan"
+    )
+    with pytest.raises(TrainingError, match=expected):
+        train(dense_config, prepared, tmp_path / "run", alone)
