@@ -103,7 +103,10 @@ def choose(
 
 def no_training_pair(config: DataConfig) -> DataError:
     """Returns the error for a recipe of which nothing is left."""
-    return DataError(f"{config.recipe}: after cleaning no training pair is left")
+    return DataError(
+        f"{config.recipe}: after cleaning no training pair is left; the same command with "
+        "--dry_run tells which filter drops what"
+    )
 
 
 def pick_held_out(
