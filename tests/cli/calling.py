@@ -42,11 +42,16 @@ def command(name: str, *arguments, **options) -> subprocess.CompletedProcess:
 
 def refused(done: subprocess.CompletedProcess) -> str:
     """The one line that a user reads; exit status 2 and nothing else but what was compiled."""
-    error = re.sub(r"(?m)^\d\d:\d\d:\d\d compil.*\n", "", done.stderr.decode())
+    error = without_compilation(done.stderr.decode())
     assert done.returncode == 2, error
     assert len(error.strip().splitlines()) == 1, error
     assert error.startswith("error: ")
     return error
+
+
+def without_compilation(errors: str) -> str:
+    """What is on standard error but for what was compiled, and how long it took."""
+    return re.sub(r"(?m)^\d\d:\d\d:\d\d compil.*\n", "", errors)
 
 
 @contextlib.contextmanager
