@@ -28,6 +28,7 @@ from typing import IO, NamedTuple, NoReturn
 
 from gshard_mt.errors import UserError
 from gshard_mt.languages import is_language, language_code
+from gshard_mt.storage.bucket_path import BucketPath, open_path
 
 DATA = pathlib.Path(__file__).resolve().parents[1] / "data"
 OPUS = "https://object.pouta.csc.fi"
@@ -173,9 +174,11 @@ def main() -> None:
     )
     parser.add_argument("name", choices=CORPORA)
     parser.add_argument("--languages", help="a list like de,fr; default: all of the recipe")
-    parser.add_argument("--folder", type=pathlib.Path, default=DATA)
+    parser.add_argument("--folder", type=open_path, default=DATA)
     parser.add_argument("--yes", action="store_true", help="don't ask")
     flags = parser.parse_args()
+    if isinstance(flags.folder, BucketPath):
+        fail(f"--folder: found {flags.folder}, accepted: a folder on a disk")
     corpus, folder = CORPORA[flags.name], flags.folder / flags.name
     known = languages_of(flags.name)
     tags = (

@@ -35,6 +35,7 @@ from gshard_mt.config.keys import PATH_KEYS, differing_keys, is_of_prepared_data
 from gshard_mt.errors import ConfigError, UserError
 from gshard_mt.run.directory import FREE_KEYS, FREE_SECTIONS, read_run
 from gshard_mt.run.journal import read_history
+from gshard_mt.storage.bucket_path import BucketPath, open_path
 
 WORK_LEFT = 3  # exit status
 STOPPED = (128 + signal.SIGTERM, -signal.SIGTERM)  # exit status of gshard-train; while it starts
@@ -196,6 +197,8 @@ def work(flags: argparse.Namespace) -> int:
     experiment = read_experiment(flags.experiment, read_flags(flags.override))
     if flags.jobs < 1:
         raise ConfigError(f"--jobs: found {flags.jobs}, accepted: 1 or more")
+    if isinstance(flags.workdir, BucketPath):
+        raise ConfigError(f"--workdir: found {flags.workdir}, accepted: a folder on a disk")
     workdir, end = flags.workdir, time.monotonic() + 60 * flags.minutes
     todo = left(experiment, workdir)
     for run in experiment.runs:
@@ -229,8 +232,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("experiment", type=pathlib.Path)
-    parser.add_argument("--data_dir", type=pathlib.Path, required=True)
-    parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    parser.add_argument("--data_dir", type=open_path, required=True)
+    parser.add_argument("--workdir", type=open_path, required=True)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="time limit")
     parser.add_argument("--jobs", type=int, default=1, help="simultaneous commands")
     parser.add_argument(
