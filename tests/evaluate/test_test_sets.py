@@ -177,7 +177,7 @@ def test_a_test_set_of_another_form_is_refused(value):
 
 def test_a_bad_line_of_a_test_set_is_named(tmp_path):
     (tmp_path / "a.tsv").write_text("eins\tone\nzwei\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"a.tsv:2: 1 columns"):
+    with pytest.raises(DataError, match=r"a.tsv:2: found 1 columns"):
         read_test_set([f"de-en={tmp_path / 'a.tsv'}"])
 
 
