@@ -50,9 +50,10 @@ class Store(NamedTuple):
 
 
 def _open_gcs() -> Any:
+    # It logs that it is imported, and tracebacks of what it raises.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     from gcsfs.core import GCSFileSystem  # the package's own asks for each bucket's kind first
 
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)  # it logs tracebacks of what it raises
     emulator = os.environ.get("STORAGE_EMULATOR_HOST")
     if emulator and "://" not in emulator:
         emulator = f"http://{emulator}"
