@@ -24,6 +24,7 @@ def home(config, prepared, tmp_path_factory) -> Runs:
     """Run `one` is by a process of four devices; of `two`, the last step by two of two each."""
     lengths = {"num_steps": 24, "eval_every": 24, "save_every": 23, "max_checkpoints": 9}
     dev_bleu = {"bleu_every": 24, "bleu_sentences": 4, "learning_rate": 0.02}
+    dev_bleu |= {"sample_translations": 2}
     folder = tmp_path_factory.mktemp("home")
     runs = Runs(folder, config, prepared, num_experts=8, optimizer="adamw", **lengths, **dev_bleu)
     done = runs.call("one", 4)
@@ -76,6 +77,15 @@ def test_dev_bleu_is_that_of_one_process(home):
     )
     assert found == expected
     assert len(expected) == 3 and max(expected.values()) > 0
+    found, expected = (
+        [
+            line.split(maxsplit=1)[1]
+            for line in (home.folder / name / "train.log").read_text(encoding="utf-8").splitlines()
+            if line.split()[1] in ("source", "reference", "hypothesis")
+        ]
+        for name in ("two", "one")
+    )
+    assert found[-6:] == expected and len(expected) == 6
 
 
 def test_samples_are_those_of_one_process(home, run):
