@@ -59,9 +59,10 @@ def load(folder: Path, step: int | str = "latest", **decode: Any) -> LoadedModel
     from gshard_mt.decode.loading import load_translator
     from gshard_mt.decode.score import Scorer
     from gshard_mt.run.exported import read_trained
+    from gshard_mt.run.mirror import open_folder
     from gshard_mt.run.programs import keep_programs
 
-    folder = pathlib.Path(folder)
+    folder = open_folder(folder)
     run = read_trained(folder)
     config = _with_values(run.config, "decode", decode)
     if not jax.config.jax_compilation_cache_dir:  # type: ignore

@@ -6,7 +6,6 @@ Example: gshard-compare --eval one --eval two --out comparison
 """
 # SPDX-License-Identifier: Apache-2.0
 
-import pathlib
 import sys
 
 from absl import flags
@@ -41,11 +40,12 @@ def main() -> None:
     from gshard_mt.console import Bar
     from gshard_mt.evaluate.comparison import compare_runs
     from gshard_mt.evaluate.comparison_page import make_page, write
-    from gshard_mt.evaluate.folder import newest_evaluation, read_evaluation
+    from gshard_mt.evaluate.folder import open_evaluation, read_evaluation
     from gshard_mt.report.page import to_text
+    from gshard_mt.run.mirror import output_folder, shown
 
     evaluations = [
-        read_evaluation(newest_evaluation(pathlib.Path(folder)), name)
+        read_evaluation(open_evaluation(folder), name)
         for folder, name in zip(folders, names, strict=True)
     ]
     for each, folder in zip(evaluations, folders, strict=True):
@@ -53,8 +53,9 @@ def main() -> None:
     total = len(evaluations) * len(evaluations[0].references)
     with Bar("compare", "pair", total) as bar:
         comparison = compare_runs(evaluations, bar.update)
-    page = write(comparison, pathlib.Path(_OUT.value))
-    print(f"report      {page}", file=sys.stderr)
+    with output_folder(_OUT.value) as out:
+        page = write(comparison, out)
+    print(f"report      {shown(page)}", file=sys.stderr)
     print(to_text(make_page(comparison)), end="")
 
 

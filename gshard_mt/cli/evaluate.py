@@ -13,7 +13,6 @@ sentences (docs/many_hosts.md).
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
-import pathlib
 import shlex
 import sys
 
@@ -83,14 +82,15 @@ def main() -> None:
     """Writes hypotheses and tables under `eval/<step>/<split>/` and prints the table."""
     from gshard_mt.evaluate.folder import check_writable
     from gshard_mt.run.exported import is_export, read_trained
+    from gshard_mt.run.mirror import open_folder
 
     folder = _read_folder()
     run = read_trained(folder)
     run = run._replace(config=_set_decode(run.config))
     _check(is_export(folder))
-    out = pathlib.Path(_OUT.value) if _OUT.value else None
+    out = open_folder(_OUT.value) if _OUT.value else None
     check_writable(out or folder)
-    other_dir = pathlib.Path(_BASELINE.value) if _BASELINE.value else None
+    other_dir = open_folder(_BASELINE.value) if _BASELINE.value else None
     other = read_trained(other_dir) if other_dir else None
 
     with start_crew(folder, *(each.config for each in (run, other) if each)) as crew:

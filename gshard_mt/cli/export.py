@@ -67,6 +67,7 @@ _read_pruning = define_pruning()
 def main() -> None:
     """Writes the folder and prints what was written."""
     from gshard_mt.run.directory import read_run
+    from gshard_mt.run.mirror import open_folder, output_folder
 
     for_engine = _FORMAT.value == "ctranslate2"
     wrong, right = (_DTYPE, _QUANTIZATION) if for_engine else (_QUANTIZATION, _DTYPE)
@@ -76,18 +77,23 @@ def main() -> None:
         )
     if _VMAP.value and not for_engine:
         raise ConfigError("--vmap: found with --format safetensors, accepted: ctranslate2")
-    workdir, out = pathlib.Path(_WORKDIR.value), pathlib.Path(_OUT.value)
+    workdir = open_folder(_WORKDIR.value)
     run = read_run(workdir)  # refused before JAX is imported
-    pruning = _read_pruning(workdir, run, _STEP.value, _loss(workdir, run))
+    with output_folder(_OUT.value, is_new=True) as out:
+        _export(workdir, out, run, right.value or "float32")
+
+
+def _export(workdir: pathlib.Path, out: pathlib.Path, run: "Run", numbers: str) -> None:
+    pruning = _read_pruning(workdir, run, _STEP.value, _loss(workdir, out, run))
     from gshard_mt.export import ctranslate2_model
     from gshard_mt.export.card import check_license
     from gshard_mt.export.folder import export, write_safetensors
     from gshard_mt.partitioning import mesh
+    from gshard_mt.run.mirror import shown
 
     check_license(_LICENSE.value)
     mesh.simulate_cpu_devices(1)
-    numbers = right.value or "float32"
-    if for_engine:
+    if _FORMAT.value == "ctranslate2":
         ctranslate2_model.check(run.config.model)
         write = functools.partial(
             ctranslate2_model.write,
@@ -102,7 +108,7 @@ def main() -> None:
     size = sum(path.stat().st_size for path in out.glob("model*"))
     print(
         f"step {made.name}: {made.num_parameters:,} parameters in {numbers}, "
-        f"{size / 2**20:,.1f} MiB in {out}"
+        f"{size / 2**20:,.1f} MiB in {shown(out)}"
     )
     if pruning:
         _compare(workdir, out, run, "average" if made.averaged else str(made.step))
@@ -119,7 +125,7 @@ def _learn_map(workdir: pathlib.Path, out: pathlib.Path, run: "Run") -> "Vocabul
     return learn(draw(prepared, pairs), prepared.vocab_sizes)
 
 
-def _loss(workdir: pathlib.Path, run: "Run") -> "Worth | None":
+def _loss(workdir: pathlib.Path, out: pathlib.Path, run: "Run") -> "Worth | None":
     """Returns the worth of experts by dev loss, if that is asked for."""
     if _CHOOSE_BY.value == "load":
         return None
@@ -128,7 +134,7 @@ def _loss(workdir: pathlib.Path, run: "Run") -> "Worth | None":
     from gshard_mt.export.folder import check_empty
     from gshard_mt.partitioning import mesh
 
-    check_empty(pathlib.Path(_OUT.value))  # before the evaluations, which take long
+    check_empty(out)  # before the evaluations, which take long
     prepared = open_data(run, workdir, _DATA_DIR.value)
     mesh.simulate_cpu_devices(1)
     return loss_without_experts(workdir, _STEP.value, prepared)

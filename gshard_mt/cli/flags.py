@@ -32,6 +32,7 @@ from gshard_mt.config.load import load_config, shorten_paths, starters
 from gshard_mt.config.records import Config
 from gshard_mt.errors import ConfigError, UserError, describe_out_of_memory, is_out_of_memory
 from gshard_mt.partitioning import libtpu
+from gshard_mt.run.mirror import shown
 
 # Keeps native log lines off standard error. XLA reads the variable on first use, hence at import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -91,17 +92,19 @@ def define_model() -> Callable[[], pathlib.Path]:
 
     def read() -> pathlib.Path:
         from gshard_mt.run.exported import is_export
+        from gshard_mt.run.mirror import open_folder
 
         if workdir.value and model.value:
             raise ConfigError("--model: given with --workdir; accepted: one of them")
         if not (folder := workdir.value or model.value):
             raise ConfigError("--workdir: missing; accepted: --workdir=RUN or --model=FOLDER")
-        if model.value and not is_export(pathlib.Path(model.value)):
+        opened = open_folder(folder)
+        if model.value and not is_export(opened):
             raise ConfigError(
                 f"--model: found {model.value}, which is no model of gshard-export with --format "
                 "safetensors; accepted: such a folder, or a run directory as --workdir"
             )
-        return pathlib.Path(folder)
+        return opened
 
     return read
 
@@ -192,7 +195,7 @@ def _run(main: Callable[..., None], operands: Sequence[str]) -> NoReturn:
             lambda argv: main(*argv[1:]), flags_parser=functools.partial(_parse, operands=operands)
         )
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {shown(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         _leave(128 + signal.SIGINT)
@@ -206,7 +209,7 @@ def _run(main: Callable[..., None], operands: Sequence[str]) -> NoReturn:
             remedy = "give a path that can be read and written"
         else:
             raise
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{shown(error.filename)}: " if error.filename else ""
         print(f"error: {where}{error.strerror}; {remedy}", file=sys.stderr)
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:

@@ -70,6 +70,7 @@ def main() -> None:
     from gshard_mt.data.prepare.settings import settle_data
     from gshard_mt.data.prepared import open_prepared
     from gshard_mt.run.directory import check_workdir, read_run
+    from gshard_mt.run.mirror import open_folder
 
     config, given = cli_flags.read_values()
     process = processes.read_process_info()
@@ -78,7 +79,7 @@ def main() -> None:
         from gshard_mt.train.trackers import check_installed
 
         check_installed(_TRACKER.value)
-    workdir = pathlib.Path(_WORKDIR.value)
+    workdir = open_folder(_WORKDIR.value)
     check_workdir(workdir)
     prepared = open_prepared(open_path(_DATA_DIR.value))
     begun = read_run(workdir) if (workdir / "config.json").exists() else None
@@ -126,13 +127,14 @@ def _overlap(prepared: "Prepared", workdir: pathlib.Path, begun: "Run | None") -
     from gshard_mt.evaluate.overlap import describe_overlap
     from gshard_mt.run.directory import saved_steps
     from gshard_mt.run.exported import read_trained
+    from gshard_mt.run.mirror import open_folder
     from gshard_mt.train.initialization import split_origin
 
     if begun and saved_steps(workdir):
         return describe_overlap(prepared, begun, workdir) if _CHANGE_MIXTURE.value else []
     if not _INIT_FROM.value:
         return []
-    folder, _ = split_origin(_INIT_FROM.value)
+    folder = open_folder(split_origin(_INIT_FROM.value)[0])
     return describe_overlap(prepared, read_trained(folder), folder)
 
 

@@ -8,8 +8,6 @@ Exit status 0 if all are intact, 2 if one is damaged. Nothing is changed.
 """
 # SPDX-License-Identifier: Apache-2.0
 
-import pathlib
-
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.errors import CheckpointError, DamagedError
 
@@ -19,8 +17,9 @@ _WORKDIR = cli_flags.define_workdir()
 def main() -> None:
     """Restores the checkpoints one by one, on the devices of this machine."""
     from gshard_mt.run.directory import read_run
+    from gshard_mt.run.mirror import open_folder
 
-    workdir = pathlib.Path(_WORKDIR.value)
+    workdir = open_folder(_WORKDIR.value)
     config = read_run(workdir).config
     import jax
 

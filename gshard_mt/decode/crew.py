@@ -14,8 +14,8 @@ from gshard_mt.decode.translation import LineOptions
 from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.hosts import check_agreement, is_writer
 from gshard_mt.partitioning.messages import Messages
+from gshard_mt.run.mirror import opened_folder, shown
 from gshard_mt.run.pruning import Pruning
-from gshard_mt.storage.bucket_path import open_path
 
 _LOAD, _END = "load", "end"  # besides what a translator announces
 
@@ -46,7 +46,7 @@ class Crew:
     ) -> Translator:
         """Returns `load_translator` on all processes, which share what it translates or scores."""
         chosen = pruning and pruning._asdict()
-        self._messages.send([_LOAD, str(folder.absolute()), to_json(config), step, chosen])
+        self._messages.send([_LOAD, shown(folder.absolute()), to_json(config), step, chosen])
         translator = load_translator(folder, config, step, pruning)
         check_agreement({"--step": translator.name})
         number = len(self._translators)
@@ -69,7 +69,7 @@ class Crew:
             if kind == _LOAD:
                 folder, config, step, chosen = work
                 pruning = chosen and Pruning(**chosen)
-                self.load(open_path(folder), from_json(config), step, pruning)
+                self.load(opened_folder(folder), from_json(config), step, pruning)
             elif kind == TRANSLATE:
                 number, lines, num, sampling, options = work
                 asked = [LineOptions(*each) for each in options]

@@ -19,6 +19,7 @@ from gshard_mt.model.blueprint import count_parameters
 from gshard_mt.run.directory import Run
 from gshard_mt.run.exported import read_trained
 from gshard_mt.run.journal import read_history
+from gshard_mt.run.mirror import push_changes, shown
 
 Baseline = Callable[[Lines], Lines]  # from sources to another system's translations
 
@@ -56,7 +57,6 @@ def evaluate(
     others = baseline(sources) if baseline else {}
     best = find_all(translator, sources)
     hypotheses = _texts(best)
-
     folder = place.root / "eval" / translator.name / test.name
     folder.mkdir(parents=True, exist_ok=True)
     scores, comparisons, chosen = {}, {}, {}
@@ -85,7 +85,7 @@ def evaluate(
         active_parameters=active,
         signatures=signatures() | {name: metric.signature for name, metric in metrics.items()},
         rows=table.make_rows(scores, run.train_pairs, comparisons, leaks),
-        run=str(place.model.resolve()) if place.out else "",
+        run=shown(place.model.resolve()) if place.out else "",
     )
     table.write(result, folder)
     found = _rate(translator, place, test.name, reliability.judge(best, references), run)
@@ -93,7 +93,8 @@ def evaluate(
     name = place.model.resolve().name
     about = report.describe(place.command, history, translator.step)
     page = report.write(report.Report(name, run, result, history, chosen, found, about), folder)
-    print(f"report      {page}", file=sys.stderr)
+    push_changes(place.root, "eval/")
+    print(f"report      {shown(page)}", file=sys.stderr)
     return result
 
 
@@ -112,7 +113,7 @@ def _rate(
         return None
     found = reliability.measure(judged, confidence_I, run.train_pairs)
     path.write_text(found.to_markdown(), encoding="utf-8")
-    print(f"reliability {path}\n{found.to_text()}", file=sys.stderr)
+    print(f"reliability {shown(path)}\n{found.to_text()}", file=sys.stderr)
     return found
 
 

@@ -14,6 +14,10 @@ from gshard_mt.evaluate.scores import Lines
 from gshard_mt.run.directory import Run
 from gshard_mt.run.exported import read_trained
 from gshard_mt.run.journal import History, read_history
+from gshard_mt.run.mirror import find_mirror, open_folder, opened_folder
+from gshard_mt.storage.bucket_path import BucketPath, open_path
+
+_REMEDY = "give a folder that gshard-eval wrote, RUN/eval/STEP/SPLIT, or a RUN that has one"
 
 
 class SavedEvaluation(NamedTuple):
@@ -79,10 +83,23 @@ def read_lines(path: pathlib.Path, number: int) -> list[str]:
     return lines
 
 
-def newest_evaluation(folder: pathlib.Path) -> pathlib.Path:
-    """Returns the last evaluation of a run directory; any other folder as it is."""
-    found = [path for path in folder.glob("eval/*/*/table.json")]
-    return max(found, key=lambda path: path.stat().st_mtime).parent if found else folder
+def open_evaluation(name: str) -> pathlib.Path:
+    """Returns the last evaluation of a run directory; any other folder as it is.
+
+    Of a run in a bucket it is in the run's mirror.
+    """
+    path = open_path(name)
+    found = [each for each in path.glob("eval/*/*/table.json")]
+    newest = max(found, key=lambda each: each.stat().st_mtime).parent if found else path
+    if not isinstance(newest, BucketPath):
+        return newest
+    if newest.parts[-3:-2] != ("eval",):
+        raise DataError(f"{newest}: found no evaluation; {_REMEDY}")
+    run = newest.parents[2]
+    copy = open_folder(run) / newest.relative_to(run)
+    if mirror := find_mirror(copy.parents[2]):
+        mirror.fetch(f"{newest.relative_to(run)}/")
+    return copy
 
 
 def read_evaluation(folder: pathlib.Path, name: str = "") -> SavedEvaluation:
@@ -92,11 +109,10 @@ def read_evaluation(folder: pathlib.Path, name: str = "") -> SavedEvaluation:
     that is not in a run directory.
     """
     folder = folder.resolve()
-    remedy = "give a folder that gshard-eval wrote, RUN/eval/STEP/SPLIT, or a RUN that has one"
-    table = read_json(folder / "table.json", tables.FORMAT_VERSION, DataError, remedy)
+    table = read_json(folder / "table.json", tables.FORMAT_VERSION, DataError, _REMEDY)
     workdir = folder.parents[2] if len(folder.parents) > 2 else folder
     if "run" in table and not (workdir / "config.json").exists():  # of --out
-        workdir = pathlib.Path(table["run"])
+        workdir = opened_folder(table["run"])
     counts = {row["pair"]: row["sentences"] for row in table["rows"]}
     hypotheses, references = (
         {pair: read_lines(folder / f"{pair}.{kind}.txt", number) for pair, number in counts.items()}

@@ -21,16 +21,18 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from gshard_mt.documents import in_one_line
-from gshard_mt.errors import CheckpointError, DamagedError, TrainingError
+from gshard_mt.errors import CheckpointError, DamagedError, StorageError, TrainingError
 from gshard_mt.partitioning.hosts import all_true, is_writer
 from gshard_mt.run import integrity
+from gshard_mt.run.mirror import find_mirror
 
 logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs every file at level INFO
 # After a failure Orbax leaves one unread future per array; the first one is raised here.
 logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 
 _ITEMS = ("params", "optimizer", "state")
-_SAVE_ERRORS = (OSError, ValueError, RuntimeError)  # what Orbax raises for a full disk, say
+# What Orbax raises for a full disk, say; what a bucket does, in its callback.
+_SAVE_ERRORS = (OSError, ValueError, RuntimeError, StorageError, CheckpointError)
 AVERAGE = "average"  # instead of a step: the mean of all that are kept but step 0
 
 
@@ -42,6 +44,9 @@ class Checkpoints:
     of every array, and the dev metrics of the step, if any: `nll`, `bleu`. The best checkpoint has
     the lowest nll, or with `best_by="bleu"` the highest BLEU, of those with the same dev set as the
     last one: `data` in the position of `state`'s batches tells which data that is of.
+
+    Of a run in a bucket the folder is a mirror's: arrays are fetched before they are restored, and
+    saved ones, by each process those of its devices, are pushed as the last part of a save.
     """
 
     def __init__(
@@ -57,19 +62,29 @@ class Checkpoints:
         _silence_late_failures()
         self._best_by = best_by
         self._losses: dict[int, tuple[str, float]] = {}  # step -> data, nll or -BLEU by `best_by`
+        self._mirror = find_mirror(self.directory.parent)
+        options: dict[str, Any] = {
+            "preservation_policy": _LatestAndBest(max_checkpoints or 0, self._best),
+            "read_only": not self._is_writing,
+            "cleanup_tmp_directories": self._is_writing,
+        }
+        handlers = None
+        if self._mirror and self._is_writing:
+            push = ocp.AsyncOptions(post_finalization_callback=self._push)
+            options["async_options"] = push
+        if self._mirror and jax.process_count() > 1:
+            options["multiprocessing_options"], handlers = _apart()
         self._manager = ocp.CheckpointManager(
             self.directory,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=_LatestAndBest(max_checkpoints or 0, self._best),
-                read_only=not self._is_writing,
-                cleanup_tmp_directories=self._is_writing,
-            ),
+            options=ocp.CheckpointManagerOptions(**options),
             item_names=_ITEMS,
+            item_handlers=handlers,
         )
         for step in self.steps():
             with contextlib.suppress(DamagedError):
                 record = self._read_record(step)
                 self._note(step, record, record["state"])
+        self._tidy()
 
     def steps(self) -> list[int]:
         """Returns the saved steps, ascending."""
@@ -229,8 +244,10 @@ class Checkpoints:
         """Waits for the save in progress. Raises TrainingError if it fails."""
         with self._raising_training_errors():
             self._manager.wait_until_finished()
-            if self._saving is not None and not (self.directory / str(self._saving)).is_dir():
-                raise OSError("its folder is missing")
+            if self._saving is not None:
+                if not (self.directory / str(self._saving)).is_dir():
+                    raise OSError("its folder is missing")
+                self._tidy()
             self._saving = None
 
     def close(self) -> None:
@@ -249,6 +266,9 @@ class Checkpoints:
         restore: Callable[[Any], Any] = ocp.args.StandardRestore,
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns the items asked for, checked, and the state that was saved with them."""
+        if self._mirror:
+            for item in abstract:
+                self._mirror.fetch(f"checkpoints/{step}/{item}/")
         reason = ""
         found: dict[str, Any] = {}
         record: dict[str, Any] = {}
@@ -277,10 +297,25 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DamagedError(f"{path}: {in_one_line(error)}") from error
 
+    def _push(self) -> None:
+        """Copies into the bucket what this process has just saved, before Orbax finishes it."""
+        half = next(self.directory.glob(f"{self._saving}.*"), self.directory / str(self._saving))
+        assert self._mirror and self._saving is not None
+        self._mirror.push_step(self._saving, half, jax.process_index(), jax.process_count())
+
+    def _tidy(self) -> None:
+        """Deletes in the bucket what is not here, and the arrays here, which are in the bucket."""
+        if not self._mirror or not self._is_writing:
+            return
+        for step, item in itertools.product(self.steps(), ("params", "optimizer")):
+            self._mirror.drop(f"checkpoints/{step}/{item}/")
+        if is_writer():
+            self._mirror.keep_steps(self.steps())
+
     def _set_aside(self, steps: Sequence[int], log: Callable[[str], None]) -> None:
         if not steps or not self._is_writing:
             return
-        if is_writer():
+        if is_writer() or self._mirror:
             folder = self.directory.parent / "damaged"
             folder.mkdir(exist_ok=True)
             for step in steps:
@@ -290,6 +325,9 @@ class Checkpoints:
                 log(f"moved       checkpoint {step} to {target}")
         all_true(True)  # the other processes wait here until they are moved
         self._manager.reload()
+        if self._mirror and is_writer():
+            self._mirror.push("damaged/")
+        self._tidy()
 
     def _note(self, step: int, dev: Mapping[str, Any], state: Mapping[str, Any]) -> None:
         self._losses.pop(step, None)  # of a damaged checkpoint that is being replaced
@@ -329,6 +367,21 @@ class _LatestAndBest:
         steps = [info.step for info in checkpoints]
         kept = {*sorted(steps)[-self._max_checkpoints :], self._best()}
         return [step in kept for step in steps]
+
+
+def _apart() -> tuple[Any, dict[str, Any]]:
+    """Returns what has each process save its arrays into a folder of its own, as files.
+
+    Together they are a whole checkpoint. OCDBT, which needs a folder that all processes see, would
+    merge the parts.
+    """
+    alone = ocp.options.MultiprocessingOptions(primary_host=None)
+    handlers: dict[str, Any] = {
+        item: ocp.StandardCheckpointHandler(use_ocdbt=False, multiprocessing_options=alone)
+        for item in ("params", "optimizer")
+    }
+    handlers["state"] = ocp.JsonCheckpointHandler(multiprocessing_options=alone)
+    return alone, handlers
 
 
 def _restore_part(tree: Any) -> Any:

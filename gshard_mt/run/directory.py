@@ -26,7 +26,9 @@ from gshard_mt.config.stages import have_same_past
 from gshard_mt.documents import read_json, write_json
 from gshard_mt.errors import CheckpointError, ConfigError, suggest
 from gshard_mt.languages import code_of_name, find_language, source_language
+from gshard_mt.run.bucket_lock import BucketLock
 from gshard_mt.run.journal import METRICS, MIXTURES, ROUTING, read_mixtures
+from gshard_mt.run.mirror import find_mirror, push_changes
 from gshard_mt.storage.bucket_path import open_path
 from gshard_mt.storage.cache import local_folder
 
@@ -194,6 +196,7 @@ def start_run(
     tokenizer = local_folder(run.data_dir / "tokenizer")
     shutil.copytree(tokenizer, path.parent / "tokenizer", dirs_exist_ok=True)
     write_json(path, record, indent=2)
+    push_changes(path.parent)
     return is_new
 
 
@@ -207,8 +210,20 @@ def saved_steps(workdir: pathlib.Path) -> list[int]:
 def lock_run(workdir: pathlib.Path, log: Callable[[str], None]) -> Iterator[None]:
     """Locks a run directory against other processes that train; the lock ends with the process.
 
-    Raises CheckpointError if another process holds it. Logs if the file system has no locks.
+    Raises CheckpointError if another process holds it. Logs if the file system has no locks. What a
+    run in a bucket has written is there when its lock is given back.
     """
+    if mirror := find_mirror(workdir):
+        mirror.lock = BucketLock(mirror.remote, log)
+        try:
+            yield
+        finally:
+            try:
+                mirror.finish()
+            finally:
+                mirror.lock.release()
+                mirror.lock = None
+        return
     path = pathlib.Path(workdir) / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:

@@ -17,6 +17,7 @@ from gshard_mt.documents import in_one_line, read_json
 from gshard_mt.errors import CheckpointError
 from gshard_mt.partitioning.axes import SUMMED, letters_of, scale_letters
 from gshard_mt.run.directory import EarlierData, Origin, Run, read_run
+from gshard_mt.run.mirror import find_mirror
 
 FORMAT, FORMAT_VERSION = "gshard-mt", 1
 INT8 = "int8"  # the `dtype` of an export whose weights have 8 bits
@@ -91,6 +92,8 @@ class ExportedModel(NamedTuple):
             yield lambda name: np.asarray(files[name].get_tensor(name))
 
     def _files(self) -> list[pathlib.Path]:
+        if mirror := find_mirror(self.folder):
+            mirror.fetch("model")
         files = sorted(self.folder.glob("model*.safetensors"))
         if not files:
             raise FileNotFoundError("no model.safetensors")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gshard_mt.documents import write_whole
+from gshard_mt.run.mirror import find_mirror
 
 METRICS, ROUTING, MIXTURES = "metrics.jsonl", "routing.jsonl", "mixtures.jsonl"
 
@@ -40,12 +41,18 @@ class JsonLines:
         if is_writer:
             kept = [line for line in _read_lines(path) if line.get("step", math.inf) <= from_step]
             write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._mirror = find_mirror(path.parent) if is_writer else None
+        self._name = path.name
         self._file = open(path if is_writer else os.devnull, "a", encoding="utf-8")
+        if self._mirror:
+            self._mirror.push_journal(path.name, whole=True)
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Appends a line; a killed run keeps it."""
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+        if self._mirror:
+            self._mirror.push_journal(self._name)
 
     def close(self) -> None:
         self._file.close()

@@ -11,6 +11,8 @@ import jax
 
 from gshard_mt.console import say
 from gshard_mt.partitioning.hosts import is_writer
+from gshard_mt.run.mirror import find_mirror
+from gshard_mt.storage.cache import cache_folder
 
 # JAX's events for a program, in this order; it reports the beginning and the end of each.
 _EVENTS = tuple(
@@ -24,11 +26,13 @@ def keep_programs(workdir: pathlib.Path, folder: str | None = None) -> bool:
     """Has JAX keep compiled programs in a folder; returns whether that can be written.
 
     The default is what `JAX_COMPILATION_CACHE_DIR` says, else `.compilation_cache` next to the run
-    directory. Call it before anything compiles. Programs are keyed by what they compute, the
-    devices, the processor's features and jaxlib's version, so many runs can share a folder. Only
-    process 0 writes. An unreadable program is compiled again.
+    directory, or if that is in a bucket in this machine's cache. Call it before anything compiles.
+    Programs are keyed by what they compute, the devices, the processor's features and jaxlib's
+    version, so many runs can share a folder. Only process 0 writes. An unreadable program is
+    compiled again.
     """
-    default = os.environ.get("JAX_COMPILATION_CACHE_DIR") or workdir / ".." / ".compilation_cache"
+    beside = cache_folder() if find_mirror(workdir) else workdir / ".."
+    default = os.environ.get("JAX_COMPILATION_CACHE_DIR") or beside / ".compilation_cache"
     path = pathlib.Path(os.path.abspath(folder or default))
     nearest = next(each for each in (path, *path.parents) if each.exists())
     if not (nearest.is_dir() and os.access(nearest, os.W_OK)):

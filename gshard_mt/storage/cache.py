@@ -64,7 +64,7 @@ def local_folder(path: pathlib.Path) -> pathlib.Path:
     if not objects:
         raise FileNotFoundError(f"{path}: no such folder")
     versions = [f"{info.name} {info.version} {info.num_bytes}" for info in objects.values()]
-    folder = _folder() / f"{_hash(str(path), *versions)}.folder" / path.name
+    folder = copies_folder() / f"{_hash(str(path), *versions)}.folder" / path.name
     files = local_copies(list(objects))
     for copy, original in zip(files, objects, strict=True):
         link = folder / original.relative_to(path)
@@ -76,7 +76,7 @@ def local_folder(path: pathlib.Path) -> pathlib.Path:
 
 def stage_folder(purpose: str) -> pathlib.Path:
     """Returns a folder for work on its way to a bucket, the same one for the same purpose."""
-    folder = _folder() / f"{_hash(purpose)}.stage"
+    folder = copies_folder() / f"{_hash(purpose)}.stage"
     folder.mkdir(exist_ok=True)
     return folder
 
@@ -87,7 +87,7 @@ def _local_copy(path: pathlib.Path) -> pathlib.Path:
     info = path.describe()
     if info.is_folder:
         raise IsADirectoryError(f"{path}: a folder")
-    file = _folder() / _hash(str(path), info.version, str(info.num_bytes)) / path.name
+    file = copies_folder() / _hash(str(path), info.version, str(info.num_bytes)) / path.name
     if file in _used:
         return file
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -135,8 +135,9 @@ def _room_for(file: pathlib.Path, num_bytes: int) -> Iterator[None]:
                 total -= size
         if total + num_bytes > most:
             raise StorageError(
-                f"{_folder()}: {total / 1e9:.3g} GB in use, {num_bytes / 1e9:.3g} GB more is over "
-                f"{most / 1e9:.3g} GB; set GSHARD_MT_CACHE_GB, or GSHARD_MT_CACHE to another folder"
+                f"{copies_folder()}: {total / 1e9:.3g} GB in use, {num_bytes / 1e9:.3g} GB more is "
+                f"over {most / 1e9:.3g} GB; set GSHARD_MT_CACHE_GB, or GSHARD_MT_CACHE to another "
+                "folder"
             )
         _coming[file] = num_bytes
     try:
@@ -149,7 +150,7 @@ def _room_for(file: pathlib.Path, num_bytes: int) -> Iterator[None]:
 def _all_files() -> list[tuple[float, int, pathlib.Path]]:
     """Returns time of last use, size and path of what is in the cache, sorted."""
     files = []
-    for file in _folder().glob("*/*"):
+    for file in copies_folder().glob("*/*"):
         with contextlib.suppress(FileNotFoundError):  # another process has just removed it
             found = file.stat()
             if file.is_file() and file not in map(_draft_of, _coming):
@@ -185,7 +186,8 @@ def _draft_of(file: pathlib.Path) -> pathlib.Path:
     return file.with_name(f".{file.name}.part")
 
 
-def _folder() -> pathlib.Path:
+def copies_folder() -> pathlib.Path:
+    """Returns the folder for what is in buckets, which exists."""
     given = os.environ.get("GSHARD_MT_CACHE")
     folder = pathlib.Path(given) if given else cache_folder() / "buckets"
     folder.mkdir(parents=True, exist_ok=True)

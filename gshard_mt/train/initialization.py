@@ -23,6 +23,8 @@ from gshard_mt.partitioning.placement import sharding
 from gshard_mt.run.checkpoints import AVERAGE, Checkpoints
 from gshard_mt.run.directory import Origin, Run, read_run, saved_steps
 from gshard_mt.run.exported import is_export, read_export
+from gshard_mt.run.mirror import open_folder, opened_folder
+from gshard_mt.storage.bucket_path import open_path
 from gshard_mt.train.subwords import map_subwords
 
 _MOST_NAMED = 3  # arrays in an error
@@ -45,10 +47,10 @@ def find_origin(init_from: str, begun: Run | None, workdir: pathlib.Path) -> Ori
     other any more; until then `--init_from` may name another. Raises ConfigError if it began
     elsewhere, CheckpointError if RUN has no such step.
     """
-    folder, step = split_origin(init_from)
+    given, step = split_origin(init_from)
     if begun and (saved_steps(workdir) or not init_from):
         origin = begun.origin
-        if init_from and (origin is None or pathlib.Path(origin.run) != folder.resolve()):
+        if init_from and (origin is None or origin.run != _full(given)):
             raise ConfigError(
                 f"--init_from: found {init_from}, {workdir} began "
                 f"{f'from {origin}' if origin else 'at random'}; accepted: "
@@ -57,6 +59,7 @@ def find_origin(init_from: str, begun: Run | None, workdir: pathlib.Path) -> Ori
         return origin
     if not init_from:
         return None
+    folder = open_folder(given)
     if is_export(folder):
         model = read_export(folder)
         if step not in ("latest", str(model.step)):
@@ -64,11 +67,11 @@ def find_origin(init_from: str, begun: Run | None, workdir: pathlib.Path) -> Ori
                 f"--init_from: found {init_from}, an export of step {model.step}; accepted: "
                 f"{folder}"
             )
-        return Origin(str(folder.resolve()), model.step, model.checksum())
+        return Origin(_full(given), model.step, model.checksum())
     with _open(folder) as (_, checkpoints):
         number = step if step == AVERAGE else checkpoints.choose(step)
         checksum = checkpoints.params_checksum(str(number))
-    return Origin(str(folder.resolve()), number, checksum)
+    return Origin(_full(given), number, checksum)
 
 
 def plan_mapping(
@@ -78,7 +81,7 @@ def plan_mapping(
 
     Raises ConfigError, naming arrays, if the other run's don't fit, or its subwords.
     """
-    folder = pathlib.Path(origin.run)
+    folder = opened_folder(origin.run)
     model = read_export(folder) if is_export(folder) else None
     old_config = model.config if model else read_run(folder).config
     old_tokenizer = load_tokenizer(folder)
@@ -106,7 +109,7 @@ def initial_params(mapping: ParameterMapping, blueprint: Blueprint, fresh: Any) 
     checkpoint is damaged or another one than at the run's first start.
     """
     origin = mapping.origin
-    folder = pathlib.Path(origin.run)
+    folder = opened_folder(origin.run)
     if is_export(folder):
         model = read_export(folder)
         _check_origin(origin, model.checksum())
@@ -127,12 +130,16 @@ def _check_origin(origin: Origin, checksum: str) -> None:
         )
 
 
-def split_origin(init_from: str) -> tuple[pathlib.Path, str]:
+def split_origin(init_from: str) -> tuple[str, str]:
     """Returns the folder and the step of `RUN`, `RUN@1000`, `RUN@best` or `RUN@average`."""
     folder, _, step = init_from.rpartition("@")
     if folder and (step.isdigit() or step in ("latest", "best", AVERAGE)):
-        return pathlib.Path(folder), step
-    return pathlib.Path(init_from), "latest"
+        return folder, step
+    return init_from, "latest"
+
+
+def _full(name: str) -> str:
+    return str(open_path(name).resolve())
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from gshard_mt.errors import TrainingError
 from gshard_mt.partitioning.hosts import is_writer
 from gshard_mt.routing.counters import Counters
 from gshard_mt.run.journal import METRICS, ROUTING, JsonLines, summarize
+from gshard_mt.run.mirror import shown
 from gshard_mt.run.programs import compile_clock
 from gshard_mt.train.step import StepMetrics
 from gshard_mt.train.trackers import Board, Tracker
@@ -177,4 +178,4 @@ def progress_bar(start: int, end: int) -> Bar:
 def log_line(line: str) -> None:
     """Says a line, in the first process only."""
     if is_writer():
-        say(line)
+        say(shown(line))

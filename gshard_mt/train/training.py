@@ -48,6 +48,7 @@ from gshard_mt.run.checkpoints import Checkpoints
 from gshard_mt.run.directory import Run, lock_run, read_run, saved_steps, start_run
 from gshard_mt.run.integrity import check_copies
 from gshard_mt.run.journal import MIXTURES, JsonLines, routing_lines
+from gshard_mt.run.mirror import find_mirror, push_changes
 from gshard_mt.train.bad_steps import BadStepMonitor, LossStatistics, record_bad_step
 from gshard_mt.train.description import describe, describe_change, describe_stage
 from gshard_mt.train.initialization import find_origin, initial_params, plan_mapping
@@ -329,6 +330,8 @@ class Training:
             "watch": state.loss_statistics.to_saved(),
             "patience": list(self.early_stopping),
         }
+        if is_writer():
+            push_changes(self.workdir)
         self.checkpoints.save(step, state.params, state.opt_state, record, self.dev_metrics)
         self.preemption.note_save()
         self.sums.skip_time()
@@ -383,6 +386,8 @@ def _lock(workdir: pathlib.Path, stack: contextlib.ExitStack) -> None:
             error = refusal
     if not all_true(error is None):
         raise error or CheckpointError(f"{workdir}: process 0 could not lock it")
+    if mirror := find_mirror(workdir):
+        mirror.pull()  # it may have changed before it was locked
 
 
 def resume_batches(

@@ -76,6 +76,7 @@ class Runs:
         train = {"eval_every": 20, "save_every": 4, "max_checkpoints": 3} | train
         train = {"sample_translations": 0} | train  # they need one more program
         self.folder, self.data_dir = folder, prepared.directory
+        self.home: pathlib.Path = folder  # of the run directories
         self.steps: int = train["num_steps"]
         sizes = {"num_layers": _num_layers(num_experts), "num_experts": num_experts}
         text = CONFIG.format(data=data, train=train, **sizes)
@@ -101,7 +102,7 @@ class Runs:
 
     def _flags(self, run: str, devices: int) -> list[str]:
         paths = {"config": self.folder / "config.py", "data_dir": self.data_dir}
-        values = paths | {"workdir": self.folder / run, "config.mesh.num_cpu_devices": devices}
+        values = paths | {"workdir": self.home / run, "config.mesh.num_cpu_devices": devices}
         return [f"--{name}={value}" for name, value in values.items()]
 
     def start_two(self, run: str, *flags: str, devices: int = 4) -> list[subprocess.Popen]:

@@ -78,7 +78,7 @@ def test_damage_on_the_way_is_found(bucket, monkeypatch, new_process):
     bad += [b"1", b"2", b"3"]
     with pytest.raises(StorageError, match="another size or MD5"):
         cache.local_copy(bucket / "y")
-    assert not list(cache._folder().glob("*/.*"))
+    assert not list(cache.copies_folder().glob("*/.*"))
 
 
 def test_the_cache_holds_no_more_than_it_may(bucket, monkeypatch, new_process):
@@ -120,7 +120,7 @@ def test_processes_share_what_one_has_fetched(bucket):
     finally:
         for process in processes:
             process.__exit__()
-    assert sum(file.is_file() for file in cache._folder().glob("*/*")) == 1
+    assert sum(file.is_file() for file in cache.copies_folder().glob("*/*")) == 1
 
 
 class using:  # noqa: N801

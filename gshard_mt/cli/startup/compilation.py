@@ -7,6 +7,7 @@ import pathlib
 from absl import flags
 
 from gshard_mt.errors import ConfigError
+from gshard_mt.storage.bucket_path import BucketPath, open_path
 
 _COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache",
@@ -26,6 +27,10 @@ def use_cache(workdir: pathlib.Path) -> None:
     from gshard_mt.run.programs import keep_programs
 
     folder = _COMPILATION_CACHE.value
+    if isinstance(open_path(folder or ""), BucketPath):
+        raise ConfigError(
+            f"--compilation_cache: found {folder}, in a bucket; accepted: a folder on a disk"
+        )
     if folder == "":
         jax.config.update("jax_enable_compilation_cache", False)
     elif not keep_programs(workdir, folder) and folder is not None:
