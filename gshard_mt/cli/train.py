@@ -99,12 +99,12 @@ def main() -> None:
     dev = _dev_translator(config, prepared)
     if is_kept:
         log_line("memory      kept between steps (--nokeep_buffers frees it)")
-    for line in describe_missing(prepared):
-        log_line(line)
+    notes = [*describe_missing(prepared)]
     if is_writer():
-        for line in _overlap(prepared, workdir, begun):
-            log_line(f"held out    {line}")
-    options = Options(_CHANGE_MIXTURE.value, profile_steps, dev, _INIT_FROM.value, _TRACKER.value)
+        notes += [f"held out    {line}" for line in _overlap(prepared, workdir, begun)]
+    options = Options(
+        _CHANGE_MIXTURE.value, profile_steps, dev, _INIT_FROM.value, _TRACKER.value, tuple(notes)
+    )
     if not train(config, prepared, workdir, mesh, options):
         sys.exit(STOPPED)
 

@@ -77,6 +77,7 @@ class Options(NamedTuple):
     dev: DevTranslations | None = None  # for `train.bleu_every` and `train.sample_translations`
     init_from: str = ""  # RUN[@STEP]: another run whose parameters a new one begins with
     tracker: str = ""  # a service of `trackers.py`
+    notes: tuple[str, ...] = ()  # lines on the data, for the log
 
 
 class Due(NamedTuple):
@@ -209,6 +210,8 @@ class Training:
                 log_line("best        is chosen anew: other data have other dev sets")
             self.early_stopping = self._wait_for_last_stage(patience, self.start)
         describe(config, blueprint, self.start if found and not self.is_finished() else None)
+        for note in self.options.notes:
+            log_line(note)
         if 0 < self.old_steps < config.train.num_steps:
             log_line(f"schedule    {describe_change(config.train, self.old_steps, self.start)}")
         self.train_step = trace_steps(

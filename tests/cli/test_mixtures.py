@@ -64,7 +64,7 @@ def said(home) -> str:
 
 def test_training_tells_of_new_test_text_that_was_trained_on(home, said):
     line = f"held out    test has training text of {home}/run: de-en 3 sources and 3 English of 4\n"
-    assert line in said
+    assert line in said and line in (home / "run" / "train.log").read_text(encoding="utf-8")
     assert "held out    dev has" not in said  # those that were drawn respect the old splits
     begun = run("train", home, "new", "--workdir", home / "tuned", "--init_from", home / "run@4")
     assert line in begun
