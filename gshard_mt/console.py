@@ -10,8 +10,7 @@ from typing import Any, TextIO
 
 import tqdm
 
-_SECONDS = 10.0  # between two lines of a bar that is not in a terminal
-_SECONDS_WITHOUT_REPORT = 60.0  # the same where lines come with reports, and none comes
+_FEWEST, _MOST = 10.0, 60.0  # seconds between two lines, by a tenth of the time so far
 _SHORTEST = 1.0  # seconds that a task must take for a line about its end
 
 _logs: list[Any] = []  # binary files without a buffer
@@ -79,9 +78,9 @@ class Bar:
         if num and not self._first:  # compilation, before the first call, tells nothing of speed
             self._said_at = time.monotonic()
             self._first = self._done, self._said_at
-        if not self._has_reports and self._seconds_silent() >= _SECONDS:
+        if not self._has_reports and self._is_due():
             self._say(self._text, self._time_left())
-        elif self._seconds_silent() >= _SECONDS_WITHOUT_REPORT:
+        elif self._seconds_silent() >= _MOST and not self._is_done():
             self._say("", self._time_left())  # the last report is of then
 
     def note(self, text: str) -> None:
@@ -93,7 +92,7 @@ class Bar:
         """Shows a text that is of now, so that lines come with it: the first, then now and then."""
         self.note(text)
         self._bar.refresh()
-        if not self._has_reports or self._seconds_silent() >= _SECONDS:
+        if self._is_due() or not (self._has_reports or self._is_done()):
             self._say(self._text, self._time_left())
         self._has_reports = True
 
@@ -101,8 +100,17 @@ class Bar:
         """Says how far the task got and how long it took, unless that was nothing."""
         self._bar.close()
         seconds = time.monotonic() - self._began
-        if self._said != self._done and seconds >= _SHORTEST:
+        if self._said != self._done and (self._has_reports or seconds >= _SHORTEST):
             self._say(self._text, f"in {tqdm.tqdm.format_interval(seconds)}")
+
+    def _is_done(self) -> bool:
+        """Returns whether `close` will come soon, with a line of its own."""
+        return self._total is not None and self._done >= self._total
+
+    def _is_due(self) -> bool:
+        seconds = (time.monotonic() - self._began) / 10
+        wait = min(max(seconds, _FEWEST), _MOST)
+        return self._seconds_silent() >= wait and not self._is_done()
 
     def _seconds_silent(self) -> float:
         return time.monotonic() - self._said_at

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import io
+import itertools
 import re
 import resource
 import sys
@@ -80,6 +81,18 @@ def test_a_training_without_a_report_for_long_is_not_silent(clock, capsys):
         "train       3 of 1,000 steps, 13:50:50 left",
         "train       4 of 1,000 steps, loss 9, in 03:20",
     ]
+
+
+def test_a_long_task_has_a_line_a_minute(clock, capsys):
+    with Bar("translate", "line") as bar:
+        for _ in range(3600):
+            clock[0] += 1
+            bar.update()
+    times = [
+        int(line.split()[1].replace(",", "")) for line in without_times(capsys.readouterr().err)
+    ]
+    assert times[:3] == [11, 21, 31] and times[-1] == 3600
+    assert max(b - a for a, b in itertools.pairwise(times)) == 60 and len(times) < 85
 
 
 def test_tasks_of_no_length_and_silent_ones_say_nothing(clock, capsys):

@@ -19,7 +19,7 @@ _EVENTS = tuple(
     f"/jax/core/compile/{name}_duration"
     for name in ("jaxpr_trace", "jaxpr_to_mlir_module", "backend_compile")
 )
-_PATIENCE = 1.0  # seconds; what compiles in less is not worth a line
+_PATIENCE = 2.0  # seconds; what compiles in less is not worth a line
 
 
 def keep_programs(workdir: pathlib.Path, folder: str | None = None) -> bool:
