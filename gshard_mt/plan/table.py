@@ -60,8 +60,8 @@ def as_lines(plan: StepPlan, config: Config) -> list[str]:
         lines.append(f"  {kind:<12} {about('dcn_bytes')}{size / 1e6:,.1f} MB")
     if plan.compile_seconds is None:
         lines.append(
-            "compiled     not; pip install 'gshard-mt[tpu]' has the compiler, whose temporaries "
-            "and all-to-alls are down to half of these for the paper's models"
+            "compiled     not; pip install 'gshard-mt[tpu]' has the compiler, which finds 0.3 to "
+            "0.7 of these temporaries and half of these all-to-alls (docs/benchmarks.md)"
         )
     else:
         lines.append(f"compiled     in {plan.trace_seconds + plan.compile_seconds:.1f} s")
