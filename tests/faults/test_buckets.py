@@ -9,7 +9,8 @@ import pytest
 
 from gshard_mt.storage.bucket_path import BucketPath
 from gshard_mt.storage.trees import download_tree
-from tests.faults.test_kill import kill_again_and_again
+from tests.faults.test_kill import kill_again_and_again, kill_in_a_save
+from tests.making import buckets
 from tests.making.runs import CLOCKS, Runs, assert_same_bits, finish, saved_arrays
 
 
@@ -48,13 +49,18 @@ class BucketRuns(Runs):
 
 
 @pytest.fixture(scope="module")
-def on_disk(config, prepared, tmp_path_factory) -> Runs:
-    return Runs(tmp_path_factory.mktemp("disk"), config, prepared, 8, num_steps=40)
+def lengths(soak) -> dict[str, int]:
+    return {"num_steps": 40} if soak else {"num_steps": 8}
+
+
+@pytest.fixture(scope="module")
+def on_disk(lengths, config, prepared, tmp_path_factory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("disk"), config, prepared, 8, **lengths)
 
 
 @pytest.fixture
-def in_bucket(on_disk, bucket, config, prepared, tmp_path) -> BucketRuns:
-    runs = BucketRuns(tmp_path, config, prepared, 8, num_steps=40)
+def in_bucket(on_disk, bucket, lengths, config, prepared, tmp_path) -> BucketRuns:
+    runs = BucketRuns(tmp_path, config, prepared, 8, **lengths)
     runs.home = bucket
     return runs
 
@@ -77,8 +83,24 @@ def assert_same_run(runs: BucketRuns, run: str, on_disk: Runs, processes: int) -
     assert not runs.half_saved(run)
 
 
+@pytest.mark.parametrize(("bucket", "processes"), [("gs", 1)], indirect=["bucket"])
+def test_a_run_in_a_bucket_that_fails_is_killed_in_a_save_and_ends_as_one_on_a_disk(
+    processes, in_bucket, on_disk, bucket, monkeypatch
+):
+    scheme = bucket.parts[0].rstrip(":")
+    with buckets.failing(buckets.server(scheme), 0.1) as url:
+        for name, value in buckets.environment(scheme, url).items():
+            monkeypatch.setenv(name, value)
+        killed = kill_in_a_save(in_bucket, "run", start(in_bucket, "run", processes))
+        assert killed != "ended before"  # it may be after a save, if listing takes long
+        again = start(in_bucket, "run", processes)
+        said = [process.communicate(timeout=600) for process in again]  # that the store is busy
+        assert [process.returncode for process in again] == [0] * processes, said
+        assert_same_run(in_bucket, "run", on_disk, processes)
+
+
 @pytest.mark.soak
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1])
 def test_a_run_killed_again_and_again_ends_as_one_on_a_disk(processes, in_bucket, on_disk, capsys):
     wanted = {"in a save": 2, "at a random moment": 3}
     counts = kill_again_and_again(
