@@ -83,7 +83,7 @@ def assert_same_run(runs: BucketRuns, run: str, on_disk: Runs, processes: int) -
     assert not runs.half_saved(run)
 
 
-@pytest.mark.parametrize(("bucket", "processes"), [("gs", 1)], indirect=["bucket"])
+@pytest.mark.parametrize(("bucket", "processes"), [("gs", 1), ("s3", 2)], indirect=["bucket"])
 def test_a_run_in_a_bucket_that_fails_is_killed_in_a_save_and_ends_as_one_on_a_disk(
     processes, in_bucket, on_disk, bucket, monkeypatch
 ):
@@ -100,7 +100,7 @@ def test_a_run_in_a_bucket_that_fails_is_killed_in_a_save_and_ends_as_one_on_a_d
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("processes", [1])
+@pytest.mark.parametrize("processes", [1, 2])
 def test_a_run_killed_again_and_again_ends_as_one_on_a_disk(processes, in_bucket, on_disk, capsys):
     wanted = {"in a save": 2, "at a random moment": 3}
     counts = kill_again_and_again(

@@ -45,6 +45,7 @@ def get_config():
 """
 CLOCKS = ("seconds", "input_seconds", "compile_seconds", "tokens_per_second")
 TIME = re.compile(r"^\d\d:\d\d:\d\d ", re.MULTILINE)  # before a line that is not in a terminal
+_AS_NUMPY = orbax.checkpoint.RestoreArgs(restore_type=np.ndarray)  # whatever devices saved it
 HALF = ".orbax-checkpoint-tmp"  # in the name of what Orbax has not finished
 
 
@@ -180,8 +181,10 @@ def saved_arrays(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     arrays = {}
     for item in ("params", "optimizer"):
         folder = workdir / "checkpoints" / str(step) / item
-        with orbax.checkpoint.StandardCheckpointer() as checkpointer:
-            tree = checkpointer.restore(folder.resolve())
+        with orbax.checkpoint.PyTreeCheckpointer() as checkpointer:
+            saved = checkpointer.metadata(folder.resolve()).item_metadata.tree
+            like = jax.tree.map(lambda _: _AS_NUMPY, saved)
+            tree = checkpointer.restore(folder.resolve(), restore_args=like)
         for path, leaf in jax.tree.flatten_with_path(tree)[0]:
             arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
     assert arrays
