@@ -41,17 +41,17 @@ def command(name: str, *arguments, **options) -> subprocess.CompletedProcess:
 
 
 def refused(done: subprocess.CompletedProcess) -> str:
-    """The one line that a user reads; exit status 2 and nothing else but what was compiled."""
-    error = without_compilation(done.stderr.decode())
+    """The one line that a user reads; exit status 2 and nothing else but lines of progress."""
+    error = without_progress(done.stderr.decode())
     assert done.returncode == 2, error
     assert len(error.strip().splitlines()) == 1, error
     assert error.startswith("error: ")
     return error
 
 
-def without_compilation(errors: str) -> str:
-    """What is on standard error but for what was compiled, and how long it took."""
-    return re.sub(r"(?m)^\d\d:\d\d:\d\d compil.*\n", "", errors)
+def without_progress(errors: str) -> str:
+    """What is on standard error without the lines that begin with the time of day."""
+    return re.sub(r"(?m)^\d\d:\d\d:\d\d .*\n", "", errors)
 
 
 @contextlib.contextmanager

@@ -75,7 +75,7 @@ def test_a_vocabulary_map_is_learned_from_the_data(dense, prepared, tmp_path):
     assert "--vmap: found with --format safetensors" in refused(call("export", *flags))
     flags += ("--format=ctranslate2",)
     with first_devices(1):
-        assert "or give --data_dir" in refused(call("export", *flags))
+        assert "give --data_dir" in refused(call("export", *flags))
         done = call("export", *flags, "--data_dir", prepared.directory)
     assert (done.returncode, done.stderr) == (0, b"")
     assert "use_vmap=True" in (out / "README.md").read_text(encoding="utf-8")

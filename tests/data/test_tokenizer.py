@@ -86,7 +86,7 @@ def test_with_case_marks_capitals_have_the_subwords_of_small_letters(tmp_path):
     ids, capitals = tokenizer.encode_target(["der Hund sieht den Ball", "DER HUND SIEHT DEN BALL"])
     assert capitals[1:] == ids  # nouns as text has them
     assert tokenizer.decode_targets([capitals]) == ["DER HUND SIEHT DEN BALL"]
-    with pytest.raises(ConfigError, match="case_marks is False, the tokenizer of .* has True"):
+    with pytest.raises(ConfigError, match="case_marks: found False, the tokenizer of .* has True"):
         copy_models(tokenizer, other, tmp_path / "new")
 
 

@@ -14,7 +14,7 @@ import time
 import psutil
 import pytest
 
-from tests.cli.calling import call, first_devices, without_compilation
+from tests.cli.calling import call, first_devices, without_progress
 from tests.making.made_up import english_sentences, translated
 from tests.making.runs import Runs
 
@@ -120,7 +120,7 @@ def evaluate(runs: Runs, data_dir: pathlib.Path) -> tuple[int, str]:
     """Returns the exit status and what is on standard error."""
     with first_devices(1):
         done = call("evaluate", "--workdir", runs.folder / "run", "--data_dir", data_dir)
-    return done.returncode, without_compilation(done.stderr.decode())
+    return done.returncode, without_progress(done.stderr.decode())
 
 
 def test_whatever_the_sentences_are_each_is_scored(runs, prepared, tmp_path):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cli.calling import call, refused, without_compilation
+from tests.cli.calling import call, refused, without_progress
 from tests.making.made_up import english_sentences, translated
 from tests.making.runs import Runs, finish
 from tests.serve.serving import SECONDS, Answer, ask, connect, in_threads, post, receive, wait_until
@@ -74,7 +74,7 @@ def test_sigterm_under_load_answers_what_was_accepted(run):
             answers.append(receive(client))
             client.close()
         printed, errors = process.communicate(timeout=SECONDS)
-        assert process.returncode == 143 and not printed and not without_compilation(errors), errors
+        assert process.returncode == 143 and not printed and not without_progress(errors), errors
     for answer in answers:
         assert answer.status == 200 and len(answer.content["translations"]) == 256
         assert answer.content["translations"][:5] == alone
@@ -96,7 +96,7 @@ def test_ctrl_c_ends_it_and_all_answers_are_those_of_a_sentence_alone(run):
             thread.join(SECONDS)
         process.send_signal(signal.SIGINT)
         printed, errors = process.communicate(timeout=SECONDS)
-        assert process.returncode == 130 and not printed and not without_compilation(errors), errors
+        assert process.returncode == 130 and not printed and not without_progress(errors), errors
     for number in range(len(texts)):
         mine = texts[number:] + texts[:number]
         expected = [alone[text] for text in mine[:3]]
