@@ -23,7 +23,10 @@ _GIB = float(1 << 30)
 
 # By prefix of `device_kind`. From the vendors' data sheets; the links of TPU v3 from Jouppi
 # et al. 2020, "A domain-specific supercomputer for training deep neural networks". Of the data
-# center network v5e and v6e have a 256th of what a pod has (6.4 and 25.6 Tbit/s).
+# center network v5e and v6e have a 256th of what a pod has (6.4 and 25.6 Tbit/s). A GPU's link is
+# one direction of its NVLink to the switch of a host (600, 900, 900 and 1,800 GB/s for both), its
+# data center network one network adapter of a DGX host, which has eight: 200 Gbit/s in a DGX A100,
+# 400 Gbit/s in a DGX H100, H200 and B200.
 CHIPS = {
     "TPU v2": Chip("TPU v2", 46e12, 16 * _GIB, 700e9, 62e9, 2, devices=2),
     "TPU v3": Chip("TPU v3", 123e12, 32 * _GIB, 900e9, 82e9, 2, devices=2),
@@ -32,9 +35,10 @@ CHIPS = {
     "TPU v5": Chip("TPU v5p", 459e12, 95 * _GIB, 2765e9, 100e9, 3, 1, 6.25e9),
     "TPU v6 lite": Chip("TPU v6e", 918e12, 32 * _GIB, 1640e9, 112e9, 2, 1, 12.5e9),
     "TPU7x": Chip("TPU7x", 2307e12, 192 * _GIB, 7380e9, 100e9, 3, 2, 12.5e9),
-    "NVIDIA A100": Chip("NVIDIA A100", 312e12, 80 * _GIB, 2039e9, 300e9, 0),
-    "NVIDIA H100": Chip("NVIDIA H100", 989e12, 80 * _GIB, 3350e9, 450e9, 0),
-    "NVIDIA H200": Chip("NVIDIA H200", 989e12, 141 * _GIB, 4800e9, 450e9, 0),
+    "NVIDIA A100": Chip("NVIDIA A100", 312e12, 80 * _GIB, 2039e9, 300e9, 0, 1, 25e9),
+    "NVIDIA H100": Chip("NVIDIA H100", 989e12, 80 * _GIB, 3350e9, 450e9, 0, 1, 50e9),
+    "NVIDIA H200": Chip("NVIDIA H200", 989e12, 141 * _GIB, 4800e9, 450e9, 0, 1, 50e9),
+    "NVIDIA B200": Chip("NVIDIA B200", 2250e12, 180 * _GIB, 8000e9, 900e9, 0, 1, 50e9),
 }
 
 

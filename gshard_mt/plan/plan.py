@@ -37,9 +37,12 @@ from gshard_mt.train.state import abstract_training
 from gshard_mt.train.step import make_train_step
 
 GIB = float(1 << 30)
+ESTIMATES = ("temporary_bytes", "program_bytes", "collective_bytes", "dcn_bytes")  # if not compiled
 
 _NEEDED = re.compile(r"([\d.]+)([MG])\)? (?:exceeds|of|which)|Used ([\d.]+)([MG])")
 _UNITS = {"M": 2.0**20, "G": 2.0**30}
+# XLA's compiler for CPUs makes all of bfloat16 float32, collectives included; GPUs have bfloat16.
+_GPU_OPTIONS = {"xla_disable_hlo_passes": "float-normalization-bf16"}
 
 
 @dataclass(kw_only=True)
@@ -89,6 +92,9 @@ class StepPlan:
 def make_plan(config: Config, topology: Topology, is_compiled: bool) -> StepPlan:
     """Plans one step: compiled by XLA for the topology, or only traced and partly estimated.
 
+    XLA can't compile for GPUs that are absent: what is compiled for as many CPU devices in their
+    place is an estimate.
+
     Call it before JAX touches a device. Raises ConfigError if the mesh doesn't fit the topology or
     the config doesn't fit the mesh.
     """
@@ -96,7 +102,7 @@ def make_plan(config: Config, topology: Topology, is_compiled: bool) -> StepPlan
     moe = config.model.moe
     if moe.num_experts:
         moe.dispatch = choose_dispatch(moe.dispatch, topology.platform)
-    is_simulated = topology.platform == "cpu" or not is_compiled
+    is_simulated = topology.platform != "tpu" or not is_compiled
     simulate_cpu_devices(topology.num_devices if is_simulated else 1)
     devices = jax.devices() if is_simulated else topology.devices()
     chip = topology.chip if is_simulated else chip_of(topology, devices)
@@ -105,7 +111,14 @@ def make_plan(config: Config, topology: Topology, is_compiled: bool) -> StepPlan
     with jax.set_mesh(mesh):
         plan, blueprint, traced = _trace(config, topology.name, chip, mesh)
         if is_compiled:
-            _add_compiled(plan, traced, slice_of_devices(mesh) if is_simulated else [])
+            is_gpu = topology.platform == "gpu"
+            compiled = _compile(plan, traced, _GPU_OPTIONS if is_gpu else {})
+            if compiled:
+                slices = slice_of_devices(mesh) if is_simulated else []
+                _add_compiled(plan, compiled, slices)
+            if is_gpu:
+                plan.program_bytes = 0.0
+                plan.estimated += ESTIMATES
         else:
             _add_estimates(plan, config, blueprint)
     if chip and not plan.does_not_fit:
@@ -152,22 +165,26 @@ def _trace(
     return plan, blueprint, traced
 
 
-def _add_compiled(plan: StepPlan, traced: Any, slices: list[int]) -> None:
-    """Compiles the step and adds memory and collectives as the compiler reports them.
-
-    `slices` has the slice of each device where the compiler doesn't know of slices.
-    """
+def _compile(plan: StepPlan, traced: Any, options: dict[str, str]) -> Any:
+    """Compiles the step; None if the compiler says that it does not fit."""
     start = time.monotonic()
     try:
-        compiled = traced.lower().compile()
+        return traced.lower().compile(options)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        plan.compile_seconds = time.monotonic() - start
         plan.does_not_fit = in_one_line(error).removeprefix("RESOURCE_EXHAUSTED: ")
         plan.temporary_bytes = _needed(str(error))
-        return
-    plan.compile_seconds = time.monotonic() - start
+        return None
+    finally:
+        plan.compile_seconds = time.monotonic() - start
+
+
+def _add_compiled(plan: StepPlan, compiled: Any, slices: list[int]) -> None:
+    """Adds memory and collectives as the compiler reports them.
+
+    `slices` has the slice of each device where the compiler doesn't know of slices.
+    """
     memory = compiled.memory_analysis()
     kept = memory.output_size_in_bytes - memory.alias_size_in_bytes
     plan.temporary_bytes = float(memory.temp_size_in_bytes + max(0, kept))
@@ -185,7 +202,7 @@ def _add_estimates(plan: StepPlan, config: Config, blueprint: Blueprint) -> None
     plan.temporary_bytes = estimate_temporaries(config, plan.parameter_bytes, plan.devices)
     plan.collective_bytes = estimate_traffic(config, blueprint)
     plan.dcn_bytes = estimate_dcn_traffic(blueprint)
-    plan.estimated += ["temporary_bytes", "program_bytes", "collective_bytes", "dcn_bytes"]
+    plan.estimated += ESTIMATES
 
 
 def _needed(message: str) -> float:

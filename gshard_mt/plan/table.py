@@ -6,6 +6,7 @@ from typing import Any
 
 from gshard_mt.config.records import Config
 from gshard_mt.plan.plan import GIB, StepPlan
+from gshard_mt.plan.topology import GPUS
 
 
 def as_json(plan: StepPlan) -> dict[str, Any]:
@@ -28,7 +29,8 @@ def as_lines(plan: StepPlan, config: Config) -> list[str]:
         return "~" if name in plan.estimated else ""
 
     chip = f" of {plan.chip}" if plan.chip else ""
-    slices = f"{plan.slices} slices of " if plan.slices > 1 else ""
+    parts = "hosts" if plan.topology.split(":")[0] in GPUS else "slices"
+    slices = f"{plan.slices} {parts} of " if plan.slices > 1 else ""
     grid = " x ".join(f"{name}={size}" for name, size in plan.mesh.items())
     tokens = f"{plan.source_tokens:,} source and {plan.target_tokens:,} target tokens"
     lines = [
@@ -55,7 +57,7 @@ def as_lines(plan: StepPlan, config: Config) -> list[str]:
         times = f" ({number} in the program)" if number is not None else ""
         lines.append(f"  {kind:<12} {about('collective_bytes')}{size / 1e6:,.1f} MB{times}")
     if plan.slices > 1:
-        lines.append("sent by each device to other slices, over the slow network (dcn)")
+        lines.append(f"sent by each device to other {parts}, over the slow network (dcn)")
     for kind, size in sorted(plan.dcn_bytes.items()):
         lines.append(f"  {kind:<12} {about('dcn_bytes')}{size / 1e6:,.1f} MB")
     if plan.compile_seconds is None:
@@ -64,7 +66,10 @@ def as_lines(plan: StepPlan, config: Config) -> list[str]:
             "0.7 of these temporaries and half of these all-to-alls (docs/benchmarks.md)"
         )
     else:
-        lines.append(f"compiled     in {plan.trace_seconds + plan.compile_seconds:.1f} s")
+        for_cpu = ""
+        if "temporary_bytes" in plan.estimated:
+            for_cpu = f" for {plan.devices} CPU devices, since XLA can't compile for an absent GPU"
+        lines.append(f"compiled     in {plan.trace_seconds + plan.compile_seconds:.1f} s{for_cpu}")
     if line := plan.roofline:
         lines.append("roofline     at the published peaks, communication not overlapped")
         lines += [f"  {name:<12} {value * 1e3:,.1f} ms" for name, value in line.seconds.items()]
@@ -73,9 +78,10 @@ def as_lines(plan: StepPlan, config: Config) -> list[str]:
             f"  step         {step * 1e3:,.1f} ms, {1 / step:,.2f} per second; "
             f"mostly {line.bound_by}"
         )
-    if plan.estimated:
-        lines.append("~ marks an estimate from shapes" if plan.compile_seconds is None else "")
-    return [line for line in lines if line]
+    if "temporary_bytes" in plan.estimated:
+        source = "shapes" if plan.compile_seconds is None else "the program for CPU devices"
+        lines.append(f"~ marks an estimate from {source}")
+    return lines
 
 
 def _what_helps(plan: StepPlan, config: Config) -> list[str]:

@@ -1,4 +1,4 @@
-"""Topologies by name, such as `v3:32x32` or `cpu:8`: devices of hardware that may be absent."""
+"""Topologies by name, such as `v3:32x32` or `h100:8`: devices of hardware that may be absent."""
 # SPDX-License-Identifier: Apache-2.0
 
 import importlib.util
@@ -22,18 +22,23 @@ GENERATIONS = {
     "v6e": "TPU v6 lite",
     "tpu7x": "TPU7x",
 }
+GPUS = {name: f"NVIDIA {name.upper()}" for name in ("a100", "h100", "h200", "b200")}
+MAX_GPUS = 8  # that NVLink joins, in one host
 # What libtpu is to be told to have JAX's devices: both cores of a TPU v4 chip are one.
 _LIBTPU_OPTIONS = {"v4": {"chip_config_name": "megacore"}}
 MAX_CPU_DEVICES = 1024
 
-_NAME = re.compile(r"(cpu):(\d+)|((?:v|tpu)\d\w?):(\d+(?:x\d+){1,2})")
+_NAME = re.compile(rf"(cpu|{'|'.join(GPUS)}):(\d+)|((?:v|tpu)\d\w?):(\d+(?:x\d+){{1,2}})")
 
 
 class Topology(NamedTuple):
-    """Devices in a grid of chips, or in several such slices that a slow network joins."""
+    """Devices in a grid of chips, or in several such slices that a slow network joins.
+
+    A slice of GPUs is a host.
+    """
 
     name: str
-    platform: str  # tpu | cpu
+    platform: str  # tpu | gpu | cpu
     grid: tuple[int, ...]  # of a slice's chips
     num_devices: int  # of all slices
     chip: Chip | None  # None for a CPU
@@ -63,15 +68,22 @@ def parse_topology(name: str, num_slices: int = 1) -> Topology:
     match = _NAME.fullmatch(name)
     if not match or (match[3] and match[3] not in GENERATIONS):
         raise ConfigError(
-            f"--topology: found {name!r}, accepted: cpu:8, or a TPU generation and its grid of "
-            f"chips, e.g. v3:32x32 or v5p:4x4x8 ({', '.join(GENERATIONS)})"
+            f"--topology: found {name!r}, accepted: cpu:8, a GPU and their number in a host, e.g. "
+            f"h100:8 ({', '.join(GPUS)}), or a TPU generation and its grid of chips, e.g. v3:32x32 "
+            f"or v5p:4x4x8 ({', '.join(GENERATIONS)})"
         )
-    if match[1]:
-        number = int(match[2])
-        most = MAX_CPU_DEVICES // num_slices
+    if kind := match[1]:
+        number, most = int(match[2]), MAX_CPU_DEVICES // num_slices
+        hosts = ""
+        if kind in GPUS:
+            most = min(most, MAX_GPUS)
+            hosts = " in each of config.mesh.dcn_data hosts"
         if not 1 <= number <= most:
-            raise ConfigError(f"--topology: found {name!r}, accepted: cpu:1 to cpu:{most}")
-        return Topology(name, "cpu", (number,), number * num_slices, None, num_slices)
+            raise ConfigError(
+                f"--topology: found {name!r}, accepted: {kind}:1 to {kind}:{most}{hosts}"
+            )
+        platform, chip = ("gpu", CHIPS[GPUS[kind]]) if kind in GPUS else ("cpu", None)
+        return Topology(name, platform, (number,), number * num_slices, chip, num_slices)
     grid = tuple(int(size) for size in match[4].split("x"))
     chip = CHIPS[GENERATIONS[match[3]]]
     if len(grid) != chip.torus_axes or min(grid) < 1:
@@ -84,9 +96,9 @@ def parse_topology(name: str, num_slices: int = 1) -> Topology:
     return Topology(name, "tpu", grid, num_devices, chip, num_slices)
 
 
-def has_compiler() -> bool:
-    """Returns whether XLA's compiler for TPUs is installed."""
-    return importlib.util.find_spec("libtpu") is not None
+def has_compiler(topology: Topology) -> bool:
+    """Returns whether the step can be compiled: for CPUs always, and for GPUs in their place."""
+    return topology.platform != "tpu" or importlib.util.find_spec("libtpu") is not None
 
 
 def chip_of(topology: Topology, devices: Sequence[Any]) -> Chip | None:

@@ -3,14 +3,16 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
 from gshard_mt.config.records import Config, DataConfig, ModelConfig, MoeConfig, TrainConfig
 from gshard_mt.errors import ConfigError
+from gshard_mt.partitioning.hardware import find_chip
 from gshard_mt.plan.plan import StepPlan, make_plan
 from gshard_mt.plan.table import as_json, as_lines
-from gshard_mt.plan.topology import parse_topology
+from gshard_mt.plan.topology import GPUS, parse_topology
 from tests.cli.calling import call, refused
 
 
@@ -148,6 +150,39 @@ def test_a_tpu_has_a_roofline():
     assert line["compute_seconds"] == found["flops"] / 61.5e12
 
 
+def test_gpus_of_several_hosts_have_a_plan_by_a_program_for_cpus(plan):
+    config = small()
+    config.mesh.dcn_data, config.model.dtype = 2, "bfloat16"
+    found = make_plan(config, parse_topology("h100:4", num_slices=2), is_compiled=True)
+    assert (found.devices, found.chip, found.memory_bytes) == (8, "NVIDIA H100", 80 << 30)
+    # What bfloat16 needs and sends, though the program is for CPUs, which would make it float32.
+    assert found.collective_bytes["all-to-all"] == plan.collective_bytes["all-to-all"] / 2
+    assert found.temporary_bytes < 0.9 * plan.temporary_bytes
+    line = found.roofline
+    assert line and line.communication_seconds["all-to-all"] == pytest.approx(
+        found.collective_bytes["all-to-all"] / 450e9
+    )
+    assert line.communication_seconds["dcn"] == sum(found.dcn_bytes.values()) / 50e9
+    assert line.compute_seconds == found.flops / 989e12
+    lines = as_lines(found, config)
+    assert lines[0].startswith("topology    2 hosts of h100:4: 8 devices of NVIDIA H100, mesh")
+    assert "sent by each device to other hosts, over the slow network (dcn)" in lines
+    assert lines[-1] == "~ marks an estimate from the program for CPU devices"
+    text = "\n".join(lines)
+    for name in ("temporaries", "total", "all-to-all", "all-reduce"):
+        assert re.search(rf"\n  {name} +~\d", text), name
+    assert " for 8 CPU devices, since XLA can't compile for an absent GPU\n" in text
+    assert "  program " not in text and found.program_bytes == 0
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_every_gpu_has_its_published_peaks(name):
+    topology = parse_topology(f"{name}:8", num_slices=4)
+    assert topology.platform == "gpu" and topology.num_devices == 32
+    assert topology.chip == find_chip(f"NVIDIA {name.upper()}-SXM4-80GB")
+    assert topology.chip and topology.chip.dcn_bytes_per_second
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -158,6 +193,10 @@ def test_a_tpu_has_a_roofline():
         ("v3:2x2x2", "2 sizes for v3, e.g. v3:2x4"),
         ("v3:0x2", "2 sizes for v3"),
         ("cpu:0", "cpu:1 to cpu:1024"),
+        ("h800:8", "h100:8 .a100, h100, h200, b200."),
+        ("h100", "h100:8"),
+        ("h100:2x8", "h100:8"),
+        ("h100:16", "h100:1 to h100:8 in each of config.mesh.dcn_data hosts"),
     ],
 )
 def test_an_unknown_topology_is_refused(name, said):
