@@ -26,6 +26,8 @@ def _flops_of(equation: Any) -> float:
     if name.startswith("ragged_dot"):
         rows, weights = (equation.invars[n].aval.shape for n in (0, 1))
         return 2.0 * math.prod(rows) * weights[-1]
+    if name == "pallas_call":  # a kernel runs once for every part of its grid, and says so itself
+        return float(equation.params["cost_estimate"].flops)
     inner = sum(count_flops(jaxpr) for jaxpr in jaxprs_in_params(equation.params))
     if name == "scan":
         return inner * equation.params["length"]

@@ -1,11 +1,15 @@
-"""Rows times the matrix of their expert: `lax.ragged_dot`, on CPUs slots and blocks of rows."""
+"""Rows times the matrix of their expert, by the kernels that the hardware has."""
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
 import functools
+import re
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from gshard_mt.routing.row_blocks import cut_rows
 
 _BLOCK_SIZES = (16, 512)  # rows of one product on CPUs, at least and at most
 _SLOTTED = (4, 256)  # mean rows of an expert for which slots are faster than blocks alone
@@ -23,29 +27,45 @@ def grouped_product(
     If both are int8, the sums are int32, and `scale_EH` multiplies them; there is no gradient.
 
     An expert's rows are contiguous, in the order of experts; rows past the last expert give zeros.
-    The work grows with the rows in use, not with R. `platform` is the compilation target: XLA:CPU's
-    `ragged_dot` multiplies all rows with all matrices, so for "cpu" there are products of slots
-    and of blocks.
+    The work grows with the rows in use, not with R. `platform` is the compilation target, whose row
+    of `PRODUCTS` does it; a platform without one uses `lax.ragged_dot`. Kernels round the sums to
+    the type of the rows.
     """
-    if platform == "cpu" and scale_EH is None:
-        return _multiply(x_RM, w_EMH, size_E)
+    if scale_EH is None:
+        return PRODUCTS.get(platform, _ragged_product)(x_RM, w_EMH, size_E)
     if platform == "cpu":
         return _multiply_on_cpu(x_RM, w_EMH, size_E, scale_EH)
-    sums = jnp.float32 if scale_EH is None else jnp.int32
-    y_RH = jax.lax.ragged_dot(x_RM, w_EMH, size_E, preferred_element_type=sums)
-    if scale_EH is None:
-        return y_RH
+    y_RH = jax.lax.ragged_dot(x_RM, w_EMH, size_E, preferred_element_type=jnp.int32)
     expert_R = jnp.searchsorted(jnp.cumsum(size_E), jnp.arange(len(x_RM)), side="right")
     return y_RH.astype(jnp.float32) * scale_EH.at[expert_R].get(mode="fill", fill_value=0)
 
 
-class _Blocks(NamedTuple):
-    """Rows that are multiplied together: blocks of one expert each, in the order of rows."""
+def _ragged_product(x_RM, w_EMH, size_E) -> jax.Array:
+    return jax.lax.ragged_dot(x_RM, w_EMH, size_E, preferred_element_type=jnp.float32)
 
-    num: jax.Array
-    expert_I: jax.Array  # I: blocks, as many as there can be
-    start_I: jax.Array
-    end_I: jax.Array  # end of the expert's rows, which a block may exceed
+
+def _multiply_on_gpu(x_RM, w_EMH, size_E) -> jax.Array:
+    """Kernels for NVIDIA's GPUs since Ampere, whose compute capability is 8.0; AMD's have names."""
+    major = str(getattr(jax.devices()[0], "compute_capability", "")).split(".")[0]
+    if major.isdecimal() and int(major) >= 8:
+        # JAX 0.11 deprecates what they are written in, and is slow to import it.
+        with contextlib.suppress(ImportError):
+            from gshard_mt.routing import triton_product
+
+            return triton_product.multiply(x_RM, w_EMH, size_E).astype(jnp.float32)
+    return _ragged_product(x_RM, w_EMH, size_E)
+
+
+def _multiply_on_tpu(x_RM, w_EMH, size_E) -> jax.Array:
+    """Kernels for TPUs since v4; earlier ones don't multiply bfloat16 in kernels."""
+    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None) or jax.devices()[0]
+    generation = re.match(r"TPU ?v?(\d+)", str(device.device_kind))
+    if generation and int(generation[1]) >= 4:
+        with contextlib.suppress(ImportError):  # they are experimental
+            from gshard_mt.routing import megablox_product
+
+            return megablox_product.multiply(x_RM, w_EMH, size_E).astype(jnp.float32)
+    return _ragged_product(x_RM, w_EMH, size_E)
 
 
 def _block_size(num_rows: int, num_experts: int) -> int:
@@ -58,20 +78,6 @@ def _block_size(num_rows: int, num_experts: int) -> int:
     while size * 2 <= min(most, max(min(64, mean), mean // 4)):
         size *= 2
     return size
-
-
-def _cut(size_E: jax.Array, num_rows: int, block: int, num_done: int) -> _Blocks:
-    """Cuts the rows of each expert into blocks, without its first `num_done`."""
-    end_E = jnp.cumsum(size_E)
-    size_E = jnp.maximum(size_E - num_done, 0)
-    blocks_E = -(-size_E // block)
-    last_E = jnp.cumsum(blocks_E)
-    index_I = jnp.arange(num_rows // block + size_E.size, dtype=jnp.int32)
-    expert_I = jnp.searchsorted(last_E, index_I, side="right").astype(jnp.int32)
-    expert_I = jnp.minimum(expert_I, size_E.size - 1)
-    rank_I = index_I - (last_E - blocks_E)[expert_I]
-    start_I = (end_E - size_E)[expert_I] + rank_I * block
-    return _Blocks(last_E[-1], expert_I, start_I, end_E[expert_I])
 
 
 def _multiply_on_cpu(x_RM, w_EMH, size_E, scale_EH=None) -> jax.Array:
@@ -120,7 +126,7 @@ def _multiply_rows(
     if done is None:
         width = w_EMH.shape["EMH".index(spec[-1])]
         done = _Done(0, jnp.zeros((num_rows, width), jnp.float32))
-    blocks = _cut(size_E, num_rows, block, done.num)
+    blocks = cut_rows(size_E, num_rows, block, done.num)
     x_RM = jnp.pad(x_RM, ((0, block), (0, 0)))  # a slice past the end would be moved inside
 
     def body(index, y_RH):
@@ -164,7 +170,7 @@ def _weight_gradients(x_RM, dy_RH, size_E) -> jax.Array:
 
 
 @jax.custom_vjp
-def _multiply(x_RM: jax.Array, w_EMH: jax.Array, size_E: jax.Array) -> jax.Array:
+def _multiply_with_gradient(x_RM: jax.Array, w_EMH: jax.Array, size_E: jax.Array) -> jax.Array:
     return _multiply_on_cpu(x_RM, w_EMH, size_E)
 
 
@@ -181,4 +187,8 @@ def _backward(residuals, dy_RH):
     return dx_RM.astype(x_RM.dtype), dw_EMH.astype(w_EMH.dtype), None
 
 
-_multiply.defvjp(_forward, _backward)
+_multiply_with_gradient.defvjp(_forward, _backward)
+
+# XLA's `ragged_dot` on CPUs multiplies all rows with all matrices. So does its gradient of the
+# matrices on TPUs; on GPUs it pads.
+PRODUCTS = {"cpu": _multiply_with_gradient, "gpu": _multiply_on_gpu, "tpu": _multiply_on_tpu}

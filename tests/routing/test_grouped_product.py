@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gshard_mt.routing import megablox_product, triton_product
 from gshard_mt.routing.grouped_product import grouped_product
 
 ROWS, M, H = 96, 5, 7
@@ -64,6 +66,46 @@ def test_the_form_of_other_devices_computes_the_same(sizes):
     found = value_and_gradients(blocked, *arguments)
     for one, other in zip(found, value_and_gradients(ragged, *arguments), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("platform", "device", "kernels"),
+    [
+        ("gpu", {"compute_capability": "9.0"}, triton_product),
+        ("gpu", {"compute_capability": "12.0"}, triton_product),
+        ("gpu", {"compute_capability": "7.5"}, None),
+        ("gpu", {"compute_capability": "gfx942"}, None),
+        ("tpu", {"device_kind": "TPU v5 lite"}, megablox_product),
+        ("tpu", {"device_kind": "TPU7x"}, megablox_product),
+        ("tpu", {"device_kind": "TPU v3"}, None),
+        ("metal", {"device_kind": "Metal"}, None),
+    ],
+)
+def test_hardware_that_can_run_them_has_kernels(monkeypatch, platform, device, kernels):
+    x_RM, w_EMH, size_E, _ = make(2, [50, 0, 30])
+    expected = jax.jit(blocked)(x_RM, w_EMH, size_E)
+    monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(**device)])
+    calls = []
+    for module in (triton_product, megablox_product):
+        interpreted = functools.partial(module.multiply, is_interpreted=True)
+
+        def multiply(*arguments, module=module, interpreted=interpreted):
+            calls.append(module)
+            return interpreted(*arguments)
+
+        monkeypatch.setattr(module, "multiply", multiply)
+    y_RH = jax.jit(lambda x, w, size: grouped_product(x, w, size, platform))(x_RM, w_EMH, size_E)
+    assert calls == ([kernels] if kernels else [])
+    np.testing.assert_allclose(y_RH, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_mesh_of_tpus_that_are_not_here_has_their_kernels():
+    device = jax.sharding.AbstractDevice("TPU v5 lite", 1, "tpu")
+    mesh = jax.sharding.AbstractMesh((1,), ("data",), abstract_device=device)
+    arguments = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in make(0, [96, 0])[:3]]
+    with jax.sharding.use_abstract_mesh(mesh):
+        traced = jax.jit(functools.partial(grouped_product, platform="tpu")).trace(*arguments)
+    assert "pallas_call" in str(traced.jaxpr)
 
 
 def test_bfloat16_is_summed_in_float32():
