@@ -48,7 +48,7 @@ class Mirror:
         self._fetched: set[str] = set()
 
     def pull(self) -> None:
-        """Makes the local folder anew: what is in the bucket, without arrays and evaluations."""
+        """Replaces the local folder by what is in the bucket, except arrays and evaluations."""
         shutil.rmtree(self.local, ignore_errors=True)
         self.local.mkdir(parents=True)
         names = self._names()
@@ -87,7 +87,6 @@ class Mirror:
             (name, state)
             for name, state in self._local_files()
             if name.startswith(folder)
-            and not name.startswith(f"{_CHECKPOINTS}/")
             and not name.endswith(_JOURNAL)
             and self._pushed.get(name) != state
         ]
@@ -151,8 +150,14 @@ class Mirror:
         _each(copy, names)
 
     def _local_files(self) -> Iterator[tuple[str, tuple[int, int]]]:
-        for path in sorted(self.local.rglob("*")):
-            if path.is_file():
+        """Yields names, sizes and times of all files but those of checkpoints.
+
+        Orbax may be saving a checkpoint at this moment: its files are renamed and vanish.
+        """
+        for folder, folders, names in os.walk(self.local):
+            if folder == str(self.local) and _CHECKPOINTS in folders:
+                folders.remove(_CHECKPOINTS)
+            for path in (pathlib.Path(folder, name) for name in names):
                 status = path.stat()
                 state = (status.st_size, status.st_mtime_ns)
                 yield path.relative_to(self.local).as_posix(), state

@@ -3,8 +3,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -67,6 +70,30 @@ def test_a_resumed_journal_forgets_later_lines_in_the_bucket_too(bucket):
     second = JsonLines(open_folder(bucket / "run") / "metrics.jsonl", from_step=2)
     assert steps_of(bucket / "run") == [1, 2]
     second.close()
+
+
+def test_files_are_copied_while_a_checkpoint_is_being_saved(bucket):
+    mirror = open_mirror(bucket)
+    (mirror.local / "table.json").write_text("{}")
+    folder, is_over = mirror.local / "checkpoints", threading.Event()
+
+    def save_again_and_again() -> None:  # as Orbax: under another name, renamed, deleted
+        while not is_over.is_set():
+            (folder / "2.tmp" / "state").mkdir(parents=True)
+            for name in map(str, range(50)):
+                (folder / "2.tmp" / "state" / name).touch()
+            os.replace(folder / "2.tmp", folder / "2")
+            shutil.rmtree(folder / "2")
+
+    with ThreadPoolExecutor() as pool:
+        saves = pool.submit(save_again_and_again)
+        try:
+            for _ in range(300):
+                mirror.push()
+        finally:
+            is_over.set()
+        saves.result()
+    assert [path.name for path in (bucket / "run").objects()] == ["table.json"]
 
 
 def save_parts(mirror: mirrors.Mirror, tmp_path, step: int, parts: int, done: int) -> None:
