@@ -50,11 +50,11 @@ class Bar:
 
     def __init__(self, what: str, unit: str, total: int | None = None, **options: Any):
         """`unit` is a singular, the options are those of tqdm."""
-        self._what, self._units = what, unit if total == 1 else f"{unit}s"
+        self._what, self._unit = what, unit
         self._done, self._is_silent = options.get("initial", 0), options.pop("disable", False)
         is_bar = sys.stderr.isatty() and not self._is_silent
         if options.get("unit_scale"):
-            unit = f" {self._units}"
+            unit = f" {unit}s"
         options |= {"unit": unit, "total": total, "disable": not is_bar, "dynamic_ncols": True}
         self._bar = tqdm.tqdm(desc=what, **options)
         self._text, self._has_reports, self._total, self._said = "", False, total, self._done
@@ -64,8 +64,8 @@ class Bar:
     def __enter__(self) -> "Bar":
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close("in" if kind is None or self._is_done() else "stopped after")
 
     def expect(self, total: int) -> None:
         """Sets the total, where it is only estimated at first."""
@@ -96,12 +96,12 @@ class Bar:
             self._say(self._text, self._time_left())
         self._has_reports = True
 
-    def close(self) -> None:
+    def close(self, how: str = "in") -> None:
         """Says how far the task got and how long it took, unless that was nothing."""
         self._bar.close()
         seconds = time.monotonic() - self._began
         if self._said != self._done and (self._has_reports or seconds >= _SHORTEST):
-            self._say(self._text, f"in {tqdm.tqdm.format_interval(seconds)}")
+            self._say(self._text, f"{how} {tqdm.tqdm.format_interval(seconds)}")
 
     def _is_done(self) -> bool:
         """Returns whether `close` will come soon, with a line of its own."""
@@ -128,7 +128,8 @@ class Bar:
         if self._is_silent:
             return
         of = f" of {self._total:,}" if self._total else ""
-        done = f"{self._what:<11} {self._done:,}{of} {self._units}"
+        unit = self._unit if (self._total or self._done) == 1 else f"{self._unit}s"
+        done = f"{self._what:<11} {self._done:,}{of} {unit}"
         line = _stamped(", ".join(filter(None, (done, *texts))))
         if not sys.stderr.isatty():
             print(line, file=sys.stderr, flush=True)

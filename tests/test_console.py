@@ -51,6 +51,14 @@ def test_without_a_terminal_progress_is_a_few_lines_with_the_time(clock, capsys)
     ]
 
 
+def test_the_last_line_of_a_task_that_an_error_ends_says_so(clock, capsys):
+    with pytest.raises(OSError), Bar("score", "line") as bar:
+        clock[0] += 2
+        bar.update()
+        raise OSError
+    assert without_times(capsys.readouterr().err) == ["score       1 line, stopped after 00:02"]
+
+
 def test_lines_of_a_training_come_with_its_reports(clock, capsys):
     with Bar("train", "step", 100, initial=20) as bar:
         for step in range(21, 101):

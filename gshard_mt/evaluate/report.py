@@ -37,7 +37,7 @@ class Report(NamedTuple):
 
 
 def describe(command: str, history: History, step: int) -> list[str]:
-    """Returns when, by what and where an evaluation was made, and what its training took."""
+    """Returns the date, program and machine of an evaluation, and what its training took."""
     now = datetime.datetime.now(datetime.UTC)
     # Without the folders that files are in, since others read the page.
     words = [re.sub(r"(^|[=:])/(?:[^/]*/)*(?=[^/])", r"\1", word) for word in shlex.split(command)]

@@ -64,7 +64,7 @@ class BucketLock:
                     f"{self._run}: another gshard-train has taken over this run, whose lock was "
                     f"not renewed for {STALE_AFTER:.0f} seconds"
                 )
-            self._last_seen = time.time()  # which goes on while a machine sleeps
+            self._last_seen = time.time()  # this clock also counts while the machine sleeps
 
     def release(self) -> None:
         """Lets the next process have it at once."""

@@ -109,7 +109,9 @@ def request(url: str, make: Callable[[Any, Store], Result]) -> Result:
     """
     store = STORES[url.partition(":")[0]]
     check_installed(store.scheme)
-    for number in range(1, _NUM_TRIES + 1):
+    number = 0
+    while True:
+        number += 1
         try:
             return make(store.open(), store)  # fsspec gives the same object each time
         except (FileNotFoundError, FileExistsError):
@@ -131,7 +133,6 @@ def request(url: str, make: Callable[[Any, Store], Result]) -> Result:
                 ) from None
             print(f"{url}: the store does not answer ({said}); trying again", file=sys.stderr)
         time.sleep(_SHORTEST_PAUSE * random.uniform(1, 2) * number)
-    raise AssertionError("not reached")
 
 
 def to_info(store: Store, info: dict[str, Any]) -> ObjectInfo:
