@@ -27,7 +27,6 @@ import absl.flags
 import jax
 
 from benchmarks.machine import describe_machine
-from gshard_mt.cli.startup import memory
 from gshard_mt.decode.loading import load_translator
 from gshard_mt.evaluate.scores import score
 from gshard_mt.partitioning import mesh
@@ -51,8 +50,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     absl.flags.FLAGS.mark_as_parsed()
-    configs = [read_trained(run).config for run in options.runs]
-    memory.keep_buffers(max(map(memory.largest_weight, configs)))
 
     text = options.tsv.read_text(encoding="utf-8")
     pairs = [line.split("\t") for line in text.splitlines()]

@@ -93,7 +93,7 @@ def main() -> None:
     other_dir = open_folder(_BASELINE.value) if _BASELINE.value else None
     other = read_trained(other_dir) if other_dir else None
 
-    with start_crew(folder, *(each.config for each in (run, other) if each)) as crew:
+    with start_crew(folder, run.config) as crew:
         from gshard_mt.evaluate import test_sets as testsets
         from gshard_mt.evaluate.evaluate import Place, evaluate, files_as_baseline, translate_all
         from gshard_mt.evaluate.scores import extra_metrics

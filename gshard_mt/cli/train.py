@@ -20,6 +20,7 @@ from absl import flags
 
 from gshard_mt.cli import flags as cli_flags
 from gshard_mt.cli.startup import processes
+from gshard_mt.cli.startup.memory import keep_buffers, largest_weight
 from gshard_mt.cli.startup.start import start_jax
 from gshard_mt.config.checks import check
 from gshard_mt.config.records import Config
@@ -86,7 +87,8 @@ def main() -> None:
     settle_data(config, given, prepared, begun and begun.config)
     check(config)
 
-    is_kept = start_jax(workdir, config, join=functools.partial(processes.join, process))
+    is_kept = keep_buffers(largest_weight(config))  # before JAX: it may exec
+    start_jax(workdir, config, functools.partial(processes.join, process))
     from gshard_mt.partitioning.hosts import is_writer
     from gshard_mt.partitioning.mesh import build_mesh
     from gshard_mt.train.description import describe_missing
