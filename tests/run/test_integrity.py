@@ -9,7 +9,8 @@ import pytest
 from gshard_mt.errors import TrainingError
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
-from gshard_mt.run.integrity import check_copies, checksums
+from gshard_mt.run import integrity
+from gshard_mt.run.integrity import check_copies, checksums, checksums_on_host
 
 SHAPES = {"EMH": (8, 4, 6), "VM": (24, 4), "E": (8,), "": ()}
 
@@ -41,6 +42,14 @@ def test_a_checksum_is_the_word_by_word_one_on_any_mesh(shape, dtype):
         f"tree/{name}": reference(np.atleast_1d(np.asarray(array)))
         for name, array in arrays.items()
     }
+    assert checksums_on_host({"tree": arrays}) == found
+
+
+def test_the_host_adds_many_words_piece_by_piece(monkeypatch):
+    array = jnp.arange(1000, dtype=jnp.float32).reshape(8, 125)
+    found = checksums_on_host([array])
+    monkeypatch.setattr(integrity, "_WORDS", 64)
+    assert checksums_on_host([array]) == found == {"0": reference(np.asarray(array))}
 
 
 def test_every_bit_and_every_position_counts():
