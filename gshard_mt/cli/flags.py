@@ -1,9 +1,11 @@
 """What all commands share: common flags, `--help`, and one-line errors with exit status 2."""
 # SPDX-License-Identifier: Apache-2.0
 
+import atexit
 import dataclasses
 import errno
 import functools
+import gc
 import importlib.metadata
 import itertools
 import logging as python_logging
@@ -50,6 +52,7 @@ _NO_ACCESS = (
     errno.ENAMETOOLONG,
     errno.ELOOP,
 )
+_GARBAGE = 50_000  # new objects between two collections
 _REPEATABLE = ";\n    repeat this option to specify a list of values"  # absl adds it to our text
 _HELP = ("--help", "-help", "-h", "-?", "--helpshort", "-helpshort", "--helpfull", "-helpfull")
 
@@ -182,6 +185,10 @@ def _run(main: Callable[..., None], operands: Sequence[str]) -> NoReturn:
     and exit status 2; ctrl-C is exit status 130, a closed output pipe 141. Any other exception is a
     bug and keeps its traceback.
     """
+    # What is imported stays. To look for garbage in it, now and once more at the end, would take
+    # half a second.
+    gc.set_threshold(_GARBAGE)
+    atexit.register(gc.freeze)
     flags.FLAGS.set_default("verbosity", logging.ERROR)
     words = list(itertools.takewhile(lambda word: word != "--", sys.argv[1:]))
     try:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
 
 from gshard_mt.config.records import DecodeConfig
 from gshard_mt.decode.translation import Translation
@@ -81,6 +80,8 @@ def fit(judged: Judged, config: DecodeConfig) -> ConfidenceCurve:
     Good ones count as slightly less and bad ones as slightly more, as in Platt 1999, so that
     nothing is certain. Confidence never falls with the log-probability.
     """
+    from scipy.optimize import minimize  # which takes a quarter of a second
+
     mean_I, is_good_I = judged.mean_I, judged.is_good
     num_good, num_bad = np.sum(is_good_I), np.sum(~is_good_I)
     target_I = np.where(is_good_I, (num_good + 1) / (num_good + 2), 1 / (num_bad + 2))
