@@ -13,6 +13,7 @@ class SentenceBatch(NamedTuple):
 
     bucket: int
     num_rows: int
+    num_rounds: int  # that the program is compiled for: 1 or MAX_ROUNDS
     rounds: list[list[int]]  # indices of sentences, one per row, fewer in the last round
 
 
@@ -20,7 +21,7 @@ def batch_by_length(lengths: Sequence[int], num_rows: tuple[int, int]) -> Iterat
     """Groups sentences into batches of few or many rows; those of length 0 are left out.
 
     The sentences of a round are about equally long, and the long ones come first, so that all
-    rows finish at about the same time.
+    rows finish at about the same time. All batches of a bucket are for the same program.
     """
     buckets: dict[int, list[int]] = {}
     for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
@@ -30,8 +31,9 @@ def batch_by_length(lengths: Sequence[int], num_rows: tuple[int, int]) -> Iterat
     for bucket, numbers in buckets.items():
         rows = few if len(numbers) <= few else many
         rounds = [numbers[k : k + rows] for k in range(0, len(numbers), rows)]
+        num_rounds = 1 if len(rounds) == 1 else MAX_ROUNDS
         for k in range(0, len(rounds), MAX_ROUNDS):
-            yield SentenceBatch(bucket, rows, rounds[k : k + MAX_ROUNDS])
+            yield SentenceBatch(bucket, rows, num_rounds, rounds[k : k + MAX_ROUNDS])
 
 
 def bucket_of(length: int) -> int:

@@ -27,7 +27,7 @@ class Restrictions:
     """
 
     def __init__(self, config: DecodeConfig, starts_word_V: np.ndarray):
-        self._config, self._starts_word_V = config, starts_word_V
+        self._config, self.starts_word_V = config, starts_word_V
         self._has_rules = bool(
             config.no_repeat_ngram
             or config.no_stutter
@@ -82,7 +82,7 @@ class Restrictions:
         n-gram that is there already. It stutters if that n-gram is the last one and begins a word.
         """
         step_T = jnp.arange(ids_BWT.shape[2])
-        starts_word_BWT = jnp.asarray(self._starts_word_V)[ids_BWT]
+        starts_word_BWT = jnp.asarray(self.starts_word_V)[ids_BWT]
         is_barred_BWT = jnp.zeros(ids_BWT.shape, bool)
         is_same_BWT = jnp.broadcast_to((step_T < position_B[:, None])[:, None], ids_BWT.shape)
         for n in range(1, max(self._config.no_repeat_ngram, self._config.no_stutter) + 1):

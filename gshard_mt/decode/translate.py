@@ -12,22 +12,20 @@ from jax.sharding import Mesh
 from gshard_mt.config.records import Config
 from gshard_mt.data.normalization import normalize
 from gshard_mt.data.tokenizer import Tokenizer, eos_id
-from gshard_mt.decode.batching import MAX_ROUNDS, SentenceBatch, batch_by_length, bucket_of
+from gshard_mt.decode.batching import SentenceBatch, batch_by_length, bucket_of
 from gshard_mt.decode.beam import (
     WORST,
     Hypotheses,
-    beam_search,
-    encode_source,
     penalize_length,
 )
+from gshard_mt.decode.programs import BatchShape, SearchPrograms, by_row
 from gshard_mt.decode.restrictions import Request, Restrictions, read_word_starts
 from gshard_mt.decode.sample import Randomness, sample
 from gshard_mt.decode.sentences import Sentences, Splitter
 from gshard_mt.decode.translation import LineOptions, Translation, join_best
 from gshard_mt.model.blueprint import Blueprint, abstract_model
-from gshard_mt.model.transformer import EncodedSource, stack_encodings
+from gshard_mt.model.transformer import EncodedSource
 from gshard_mt.partitioning.hosts import gather, place
-from gshard_mt.partitioning.placement import sharding
 
 TRANSLATE = "translate"  # what `Translator.announce` is called with before the lines
 
@@ -71,15 +69,9 @@ class Translator:
             config.model, tokenizer.vocab_sizes, mesh, quantized=quantized
         )
         build = self.blueprint.build
-        self._encode = jax.jit(lambda params, source_BL: encode_source(build(params), source_BL))
-        self._fold_in = jax.jit(_fold_in)
         restrictions = Restrictions(config.decode, read_word_starts(tokenizer))
-        self._search = jax.jit(
-            lambda params, encodings, request, shape_WT: beam_search(
-                build(params), stack_encodings(encodings), request, shape_WT, restrictions
-            ),
-            static_argnums=3,
-        )
+        self._programs = SearchPrograms(config, self.blueprint, restrictions)
+        self._fold_in = jax.jit(_fold_in)
         self._sample = jax.jit(
             lambda params, encoding, request, key_B, temperature, shape_WT: sample(
                 build(params),
@@ -132,13 +124,18 @@ class Translator:
         on_progress(waiting.count(0))
         if units:
             self.announce(TRANSLATE, lines, num, sampling, options)
-        with jax.set_mesh(self.mesh):
-            for batch in batch_by_length([len(each.ids) for each in units], self.num_rows):
-                rounds = [[units[i] for i in numbers] for numbers in batch.rounds]
+        batches = [
+            (batch, [[units[i] for i in numbers] for numbers in batch.rounds])
+            for batch in batch_by_length([len(each.ids) for each in units], self.num_rows)
+        ]
+        shapes = [] if sampling else [self._shape_of(*each) for each in batches]
+        with jax.set_mesh(self.mesh), self._programs.compiling(self.params, shapes):
+            for batch, rounds in batches:
                 if sampling:
                     hypotheses = self._sample_batch(rounds, batch, num, sampling)
                 else:
-                    hypotheses = self._search_batch(rounds, batch)
+                    encodings, request = self._place(rounds, self._shape_of(batch, rounds))
+                    hypotheses = gather(self._programs.search(self.params, encodings, request))
                 for q, numbers in enumerate(batch.rounds):
                     for row, i in enumerate(numbers):
                         found[i] = self._read(hypotheses, row, q, num, units[i])
@@ -164,64 +161,50 @@ class Translator:
                 units.append(unit)
         return units
 
-    def _search_batch(self, rounds: list[list["_Unit"]], batch: SentenceBatch) -> Hypotheses:
-        encodings, request = self._place(rounds, batch)
-        shape_WT = self.config.decode.beam_size, self._num_positions(batch, request)
-        return gather(self._search(self.params, encodings, request, shape_WT))
-
     def _sample_batch(
         self, rounds: list[list["_Unit"]], batch: SentenceBatch, num: int, sampling: Sampling
     ) -> Hypotheses:
         key, found = jax.random.key(sampling.seed), []
         for units in rounds:
-            (encoding,), request = self._place([units], batch)
+            shape = self._shape_of(batch, [units])._replace(num_rounds=1)
+            (encoding,), request = self._place([units], shape)
             line_B, part_B = np.zeros((2, batch.num_rows), np.uint32)
             for row, unit in enumerate(units):
                 line_B[row] = sampling.first_line + sampling.stride * unit.line
                 part_B[row] = unit.part
             key_B = self._fold_in(key, line_B, part_B)
             arrays = encoding, request, key_B, sampling.temperature
-            shape_WT = num, self._num_positions(batch, request)
+            shape_WT = num, self._programs.num_positions(encoding, request)
             found.append(gather(self._sample(self.params, *arrays, shape_WT)))
         return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=1), *found)
 
     def _place(
-        self, rounds: list[list["_Unit"]], batch: SentenceBatch
+        self, rounds: list[list["_Unit"]], shape: BatchShape
     ) -> tuple[Sequence[EncodedSource], Request]:
-        """Returns the encodings of each round's sentences, and what is asked of them.
-
-        Q, the number of rounds, is 1 or MAX_ROUNDS.
-        """
-        decode, num_rounds = self.config.decode, 1 if len(rounds) == 1 else MAX_ROUNDS
-        longest = max(len(unit.prefix) for units in rounds for unit in units)
-        shape_BQ = batch.num_rows, num_rounds
-        limit_BQ = np.zeros(shape_BQ, np.int32)
-        num_beams_BQ = np.full(shape_BQ, decode.beam_size, np.int32)
-        length_penalty_BQ = np.full(shape_BQ, decode.length_penalty, np.float32)
-        prefix_BQT = np.zeros((*shape_BQ, bucket_of(longest) if longest else 0), np.int32)
+        """Returns the encodings of each round's sentences, and what is asked of them."""
+        empty_BL, request = self._programs.empty(shape)
+        limit_BQ, num_beams_BQ, length_penalty_BQ, prefix_BQT = request
         encodings = []
         for q, units in enumerate(rounds):
-            source_BL = np.zeros((batch.num_rows, batch.bucket), np.int32)
+            source_BL = empty_BL.copy()
             for row, unit in enumerate(units):
                 source_BL[row, : len(unit.ids)] = unit.ids
-                limit_BQ[row, q] = self._limit(len(unit.ids)) + len(unit.prefix)
+                limit_BQ[row, q] = self._programs.limit(len(unit.ids)) + len(unit.prefix)
                 prefix_BQT[row, q, : len(unit.prefix)] = unit.prefix
                 if unit.asked.beam_size is not None:
                     num_beams_BQ[row, q] = unit.asked.beam_size
                 if unit.asked.length_penalty is not None:
                     length_penalty_BQ[row, q] = unit.asked.length_penalty
-            source_BL = place(source_BL, sharding(self.mesh, "BL", 2))
-            encodings.append(self._encode(self.params, source_BL))
-        encodings += encodings[:1] * (num_rounds - len(encodings))  # without sentences: limit 0
-        request = Request(limit_BQ, num_beams_BQ, length_penalty_BQ, prefix_BQT)
-        placed = [place(x, sharding(self.mesh, "BQT"[: x.ndim], x.ndim)) for x in request]
+            source_BL = place(source_BL, by_row(self.mesh, source_BL))
+            encodings.append(self._programs.encode(self.params, source_BL))
+        encodings += encodings[:1] * (shape.num_rounds - len(rounds))  # without sentences: limit 0
+        placed = [place(x, by_row(self.mesh, x)) for x in request]
         return tuple(encodings), Request(*placed)
 
-    def _num_positions(self, batch: SentenceBatch, request: Request) -> int:
-        return self._limit(batch.bucket) + request.prefix_BQT.shape[2]
-
-    def _limit(self, source_length: int) -> int:
-        return int(source_length * self.config.decode.max_length_factor) + 10
+    def _shape_of(self, batch: SentenceBatch, rounds: list[list["_Unit"]]) -> BatchShape:
+        longest = max(len(unit.prefix) for units in rounds for unit in units)
+        prefix_length = bucket_of(longest) if longest else 0
+        return BatchShape(batch.num_rows, batch.bucket, batch.num_rounds, prefix_length)
 
     def _read(
         self, hypotheses: Hypotheses, row: int, q: int, num: int, unit: "_Unit"

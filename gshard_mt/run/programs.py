@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
+import glob
 import os
 import pathlib
 import sys
@@ -28,8 +29,8 @@ def keep_programs(workdir: pathlib.Path, folder: str | None = None) -> bool:
     The default is what `JAX_COMPILATION_CACHE_DIR` says, else `.compilation_cache` next to the run
     directory, or if that is in a bucket in this machine's cache. Call it before anything compiles.
     Programs are keyed by what they compute, the devices, the processor's features and jaxlib's
-    version, so many runs can share a folder. Only process 0 writes. An unreadable program is
-    compiled again.
+    version, so many runs can share a folder, and a folder may be moved. Only process 0 writes. An
+    unreadable program is compiled again.
     """
     beside = cache_folder() if find_mirror(workdir) else workdir / ".."
     default = os.environ.get("JAX_COMPILATION_CACHE_DIR") or beside / ".compilation_cache"
@@ -41,6 +42,9 @@ def keep_programs(workdir: pathlib.Path, folder: str | None = None) -> bool:
     # All of them, not only those that took a second: the next start then compiles nothing.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if not glob.glob("/dev/nvidia[0-9]*"):
+        # A cache of autotuning that only GPUs need; its path would be a part of every key.
+        jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
     return True
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.test_commands import CONFIG
 from tests.evaluate.made_evaluations import REFERENCES, leave
+from tests.export.made_run import make_run
 from tests.making.made_up import write_made_up
 
 _MAIN = """
@@ -52,6 +53,16 @@ def test_planning_opens_no_checkpoint_and_no_data(tmp_path):
     found = packages(tmp_path, "plan", *arguments, status=2)
     assert "jax" in found
     assert not found & STORES
+
+
+def test_a_translation_imports_nothing_of_training_and_reports(tmp_path, config, prepared):
+    workdir = make_run(tmp_path / "made", config, prepared, {"num_experts": 0}).workdir
+    (tmp_path / "source.txt").write_text("Hund\n", encoding="utf-8")
+    flags = ("--workdir", workdir, "--input", tmp_path / "source.txt")
+    found = packages(tmp_path, "translate", *flags)
+    assert {"jax", "orbax"} <= found
+    others = {"tensorflow_datasets", "tensorboardX", "pyarrow", "array_record", "matplotlib"}
+    assert not found & (others | {"sacrebleu", "starlette", "uvicorn"})
 
 
 @pytest.mark.parametrize(
