@@ -13,8 +13,10 @@ sentences (docs/many_hosts.md).
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
+import importlib
 import shlex
 import sys
+import threading
 
 from absl import flags
 
@@ -104,6 +106,9 @@ def main() -> None:
             _TESTSET.value or [_SPLIT.value], run, folder, _DATA_DIR.value, _LEAK_CHECK.value
         )
         perturbed = [testsets.perturbed(test, name) for name in dict.fromkeys(_PERTURB.value)]
+        # The report needs matplotlib, which another thread imports while the devices translate.
+        figures = "gshard_mt.evaluate.figures"
+        threading.Thread(target=importlib.import_module, args=(figures,)).start()
         translator, baseline = crew.load(folder, run.config, _STEP.value), None
         if _BASELINE_HYPS.value:
             baseline = files_as_baseline(open_path(_BASELINE_HYPS.value))

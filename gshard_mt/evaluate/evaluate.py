@@ -2,10 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
-import importlib
 import pathlib
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -56,8 +54,6 @@ def evaluate(
     references = {
         pair: [one_line(english) for _, english in lines] for pair, lines in test.pairs.items()
     }
-    # The report needs matplotlib, which another thread imports while the devices translate.
-    threading.Thread(target=importlib.import_module, args=("gshard_mt.evaluate.figures",)).start()
     others = baseline(sources) if baseline else {}
     best = find_all(translator, sources)
     hypotheses = _texts(best)
