@@ -10,6 +10,7 @@ from flax import nnx
 
 from gshard_mt.config.records import ModelConfig
 from gshard_mt.model.depth import keep
+from gshard_mt.model.exchange import apply_experts
 from gshard_mt.model.feed_forward import FeedForward
 from gshard_mt.model.layers import Keys, Sizes, contract, dropout, split_key, uniform_parameter
 from gshard_mt.model.pruning import gate_product
@@ -17,12 +18,7 @@ from gshard_mt.model.quantized import Quantized, letters_in, quantize
 from gshard_mt.partitioning.all_to_all import expert_all_to_all
 from gshard_mt.partitioning.annotate import map_shards, platform, shard
 from gshard_mt.partitioning.axes import letters_of
-from gshard_mt.partitioning.collectives import (
-    mesh_gather,
-    mesh_index,
-    mesh_sum,
-    mesh_sum_scatter,
-)
+from gshard_mt.partitioning.collectives import mesh_sum
 from gshard_mt.routing.balance import z_loss
 from gshard_mt.routing.capacity import expert_capacity
 from gshard_mt.routing.counters import Counters, count
@@ -195,8 +191,7 @@ class MixtureOfExperts(nnx.Module):
         return contract("ERH,EHM->ERM", h_ERH, self.wo_EHM[...], dtype).reshape(x_EGCM.shape)
 
     def _dropless(self, x_GSM: jax.Array, routing: Routing, key) -> jax.Array:
-        """Serves every choice: devices that share experts gather all their tokens, each applies its
-        own experts, and a reduce-scatter returns the sums."""
+        """Serves every choice, on the device that has its expert."""
         weights = (self.wi_EMH[...], self.wo_EHM[...])
         keys = () if key is None else (key,)
         split = [letters_in(w, letters) for w, letters in zip(weights, ("EMH", "EHM"), strict=True)]
@@ -205,24 +200,25 @@ class MixtureOfExperts(nnx.Module):
         return run(x_GSM, routing.expert_GSK, routing.weight_GSK, *weights, *keys)
 
     def _dropless_experts(self, x_GSM, expert_GSK, weight_GSK, wi_EMH, wo_EHM, key=None):
-        dtype = x_GSM.dtype
-        num_experts = wi_EMH.shape[0]  # on this device
         x_SM, expert_SK, weight_SK = (
-            keep(mesh_gather(array.reshape(-1, array.shape[-1]), "E"))
-            for array in (x_GSM, expert_GSK, weight_GSK)
+            array.reshape(-1, array.shape[-1]) for array in (x_GSM, expert_GSK, weight_GSK)
         )
-        expert_SK = expert_SK - mesh_index("E") * num_experts
-        row_SK, choice_R, size_E = sort_choices(expert_SK, weight_SK > 0, num_experts)
+        weights, num_experts = (wi_EMH, wo_EHM), wi_EMH.shape[0]  # on this device
+        y_SM = apply_experts(
+            self._own_experts, x_SM, expert_SK, weight_SK, weights, num_experts, key
+        )
+        return keep(mesh_sum(y_SM, "H")).reshape(x_GSM.shape).astype(x_GSM.dtype)
+
+    def _own_experts(self, x_SM, expert_SK, weight_SK, weights, key) -> jax.Array:
+        """Each token's weighted sum over those of its experts that are here; float32 [S, M]."""
+        wi_EMH, wo_EHM = weights
+        row_SK, choice_R, size_E = sort_choices(expert_SK, weight_SK > 0, wi_EMH.shape[0])
         tables = (row_SK[None], choice_R[None])
         x_RM = permute_tokens(x_SM[None], *tables)[0]
-        h_RH = jax.nn.relu(_multiply(x_RM, wi_EMH, size_E).astype(dtype))
-        if key is not None:
-            key = jax.random.fold_in(key, mesh_index("EH"))
+        h_RH = jax.nn.relu(_multiply(x_RM, wi_EMH, size_E).astype(x_SM.dtype))
         h_RH = dropout(h_RH, self.config.ffn_dropout_rate, key)
         y_RM = _multiply(h_RH, wo_EHM, size_E)
-        y_SM = unpermute_outputs(y_RM[None], weight_SK[None], *tables)[0]
-        y_SM = keep(mesh_sum_scatter(mesh_sum(y_SM, "H"), "E"))
-        return y_SM.reshape(x_GSM.shape).astype(dtype)
+        return unpermute_outputs(y_RM[None], weight_SK[None], *tables)[0]
 
 
 def _multiply(x_RM: jax.Array, w_EMH: jax.Array | Quantized, size_E: jax.Array) -> jax.Array:

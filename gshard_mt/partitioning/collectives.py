@@ -1,6 +1,8 @@
 """Collectives for use inside `map_shards`; identities outside of it."""
 # SPDX-License-Identifier: Apache-2.0
 
+import math
+
 import jax
 from jax.sharding import get_abstract_mesh
 
@@ -13,19 +15,24 @@ def mesh_sum(x: jax.Array, letter: str) -> jax.Array:
     return jax.lax.psum(x, axes) if axes else x
 
 
-def mesh_gather(x: jax.Array, letter: str) -> jax.Array:
-    """Concatenates the parts of the devices that share `letter`, first axis: an all-gather."""
+def mesh_max(x: jax.Array, letter: str) -> jax.Array:
+    """Returns the maximum over the devices that share the axis `letter`: an all-reduce."""
     axes = _axes(letter)
-    return jax.lax.all_gather(x, axes, tiled=True) if axes else x
+    return jax.lax.pmax(x, axes) if axes else x
 
 
-def mesh_sum_scatter(x: jax.Array, letter: str) -> jax.Array:
-    """Adds up like `mesh_sum` and leaves each device its part of the first axis: a reduce-scatter.
+def mesh_exchange(x: jax.Array, letter: str) -> jax.Array:
+    """Sends each device that shares `letter` its part of the first axis: an all-to-all.
 
-    The order of the parts is that of `mesh_gather`.
+    Returns what all have sent to this one, in the order of the devices.
     """
     axes = _axes(letter)
-    return jax.lax.psum_scatter(x, axes, tiled=True) if axes else x
+    return jax.lax.all_to_all(x, axes, 0, 0, tiled=True) if axes else x
+
+
+def mesh_size(letter: str) -> int:
+    """Returns the number of devices over which the axis `letter` is split."""
+    return math.prod(get_abstract_mesh().shape[name] for name in _axes(letter))
 
 
 def mesh_index(letters: str) -> jax.Array | int:

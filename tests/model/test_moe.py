@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from gshard_mt.config.records import ModelConfig, MoeConfig
 from gshard_mt.errors import ConfigError
 from gshard_mt.model.blueprint import abstract_model
+from gshard_mt.model.depth import REMATS
 from gshard_mt.model.layers import key_stream
 from gshard_mt.model.moe import (
     Groups,
@@ -138,10 +139,11 @@ def specs(mesh) -> dict[str, PartitionSpec]:
     return {name: PartitionSpec(*leaf.sharding.spec[1:]) for name, leaf in leaves.items()}
 
 
-def on_mesh(mesh, params):
+def on_mesh(mesh, params, x_BLM=None):
     """Returns the layer's arguments, sharded as in training."""
     shardings = {name: NamedSharding(mesh, specs(mesh)[name]) for name in params}
-    x_BLM, is_token_BL = tokens()
+    drawn_BLM, is_token_BL = tokens()
+    x_BLM = drawn_BLM if x_BLM is None else x_BLM
     return (
         jax.device_put(params, shardings),
         jax.device_put(x_BLM, sharding(mesh, "BLM", 3)),
@@ -171,15 +173,15 @@ def test_a_layer_communicates_by_two_all_to_alls_and_never_gathers():
     assert found == {"all-to-all": 2, "all-reduce": 1}
 
 
-def test_dropless_gathers_tokens_and_reduces_them_and_never_gathers_an_expert():
-    text = compile_forward(with_moe(CONFIG, dispatch="dropless"), (2, 2, 2))
-    # Vectors, experts and weights of the tokens go out, sums come back.
-    assert kinds(text) == {"all-gather": 3, "reduce-scatter": 1, "all-reduce": 1}
-    gathered = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather(?:-start)?\(", text)
-    tokens_of_a_row = 16 * 16 // 2
-    for dims in gathered:
-        sizes = [int(n) for n in dims.split(",")]
-        assert sizes[0] == tokens_of_a_row and sizes[1] in (2, 16)
+@pytest.mark.parametrize("num_devices", [2, 8])
+def test_dropless_sends_as_much_to_two_devices_as_to_eight(num_devices):
+    config = with_moe(CONFIG, dispatch="dropless")
+    found = find_collectives(compile_forward(config, (8 // num_devices, num_devices, 1)))
+    # In a loop of rounds, experts, vectors and results; before it, how many rounds.
+    expected = {"all-to-all": 3, "all-reduce": 1}
+    assert collections.Counter(kind for kind, _ in found) == expected
+    choices = 2 * 16 * 16 // 8
+    assert max(size for _, size in found) <= (1.5 * choices + 8 * num_devices) * 16
 
 
 @pytest.mark.parametrize(
@@ -292,10 +294,48 @@ def test_the_einsum_form_on_eight_devices_computes_what_one_does():
 ROOM_FOR_ALL = {"ffn_dropout_rate": 0.0, "capacity_factor": 8.0}
 
 
-def test_dropless_on_eight_devices_computes_what_one_does():
-    (aux, gradients), _ = eight_devices("top2", (2, 2, 2), dispatch="dropless", **ROOM_FOR_ALL)
+@pytest.mark.parametrize("shape", [(2, 2, 2), (1, 8, 1)])
+def test_dropless_on_eight_devices_computes_what_one_does(shape):
+    (aux, gradients), _ = eight_devices("top2", shape, dispatch="dropless", **ROOM_FOR_ALL)
     expected, expected_gradients = one_device("top2", dispatch="dropless", **ROOM_FOR_ALL)
     assert_near((aux[:2], gradients), (expected[:2], expected_gradients))
+
+
+@pytest.mark.parametrize(("remat", "key"), [("none", None), ("none", 3), ("experts", 3)])
+def test_dropless_takes_as_many_rounds_as_the_fullest_device_needs(remat, key):
+    config = with_moe(NO_DROPOUT, dispatch="dropless", num_experts=16)
+    graphdef, params = make_layer(config)
+    params["wg_ME"][0, :2] = 40.0  # most tokens choose the two experts of the first device
+    x_BLM, is_token_BL = tokens()
+    x_BLM[..., 0] = 1.0
+    direction_BLM = np.random.default_rng(5).normal(size=x_BLM.shape).astype(np.float32)
+
+    @REMATS[remat]
+    def layer(params, x_BLM):
+        own_key = key if key is None else jax.random.key(key)
+        return run(graphdef, training_groups(config), params, x_BLM, is_token_BL, own_key)
+
+    def loss(params, x_BLM):
+        y_BLM, sums = layer(params, x_BLM)
+        return jnp.sum(y_BLM * direction_BLM), (y_BLM, sums.counters.load_XE)
+
+    gradients = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+    (_, (expected_BLM, load_XE)), expected = gradients(params, x_BLM)
+    # A device has room for 16 of the 64 choices of each device in a round.
+    assert load_XE[:, :2].sum() > 0.9 * load_XE.sum()
+    mesh = build_mesh(1, 8)
+    with jax.set_mesh(mesh):
+        split, x_BLM, _ = on_mesh(mesh, params, x_BLM)
+        (_, (y_BLM, _)), found = gradients(split, x_BLM)
+    assert_near((y_BLM, found), (expected_BLM, expected))
+
+
+def test_dropless_on_eight_devices_has_dropout():
+    options = ROOM_FOR_ALL | {"ffn_dropout_rate": 0.2}
+    (aux, gradients), _ = eight_devices("top2", (1, 8, 1), dispatch="dropless", **options)
+    expected, _ = one_device("top2", dispatch="dropless", **ROOM_FOR_ALL)
+    assert 0.1 < distance(aux[0], expected[0]) < 1
+    assert all(np.abs(gradient).max() > 1e-4 for gradient in jax.tree.leaves(gradients))
 
 
 def test_the_form_with_slots_equals_the_einsum_form():
