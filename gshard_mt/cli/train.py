@@ -88,7 +88,7 @@ def main() -> None:
     check(config)
 
     is_kept = keep_buffers(largest_weight(config))  # before JAX: it may exec
-    start_jax(workdir, config, functools.partial(processes.join, process))
+    start_jax(workdir, config, functools.partial(processes.join, process), is_training=True)
     from gshard_mt.partitioning.hosts import is_writer
     from gshard_mt.partitioning.mesh import build_mesh
     from gshard_mt.train.description import describe_missing

@@ -27,17 +27,16 @@ class _Choices(NamedTuple):
     key: jax.Array | None
 
 
-def apply_experts(
-    experts: Experts, x_SM, expert_SK, weight_SK, weights: Any, num_experts: int, key
-) -> jax.Array:
+def apply_experts(experts: Experts, x_SM, expert_SK, weight_SK, weights: Any, key) -> jax.Array:
     """Returns each token's weighted sum over its experts [S, M], whichever device has them.
 
-    It runs inside `map_shards`. Each device has tokens and `num_experts` experts. In a round, each
-    sends every other the same number of rows, empty ones included, and gets as many outputs back:
-    a device's memory and what it sends depend on its own tokens, not on the number of devices.
-    The first round has room for 1.5 times the mean; more are made until no device has rows left.
+    It runs inside `map_shards`. Each device has tokens and the weights of some experts. In a round,
+    each sends every other the same number of rows, empty ones included, and gets as many outputs
+    back: a device's memory and what it sends depend on its own tokens, not on the number of
+    devices. The first round has room for 1.5 times the mean; more are made until no device has rows
+    left.
     """
-    num_devices = mesh_size("E")
+    num_devices, num_experts = mesh_size("E"), weights[0].shape[0]
     key = key if key is None else jax.random.fold_in(key, mesh_index("EH"))
     if num_devices == 1:
         return experts(x_SM, expert_SK, weight_SK, weights, key)
@@ -49,8 +48,9 @@ def apply_experts(
     run = functools.partial(_run_round, experts, num_experts, room)
     floats, choices = (x_SM, weight_SK, weights), _Choices(expert_SK, found, key)
     if key is None:  # not in training, where the first round's backward pass needs its values
-        return _rounds(run, (0, num_rounds), floats, choices)
-    return run(0, floats, choices) + _rounds(run, (1, num_rounds), floats, choices)
+        return _rounds(run, (0, num_rounds), floats, choices)  # type: ignore[return-value]
+    later_SM: jax.Array = _rounds(run, (1, num_rounds), floats, choices)  # type: ignore[assignment]
+    return run(0, floats, choices) + later_SM
 
 
 def _run_round(
@@ -78,8 +78,9 @@ def _run_round(
 def _rounds(run: Callable, numbers, floats, choices) -> jax.Array:
     """The sum over rounds, from one number up to another. The backward pass runs each once more."""
     start_SM = jnp.zeros(floats[0].shape, jnp.float32)
+    first, end = numbers
     return jax.lax.fori_loop(
-        *numbers, lambda number, y_SM: y_SM + run(number, floats, choices), start_SM
+        first, end, lambda number, y_SM: y_SM + run(number, floats, choices), start_SM
     )
 
 
@@ -88,14 +89,14 @@ def _forward(run, numbers, floats, choices):
 
 
 def _backward(run, residuals, dy_SM):
-    numbers, floats, choices = residuals
+    (first, end), floats, choices = residuals
 
     def add_round(number, gradients):
         _, pull = jax.vjp(lambda floats: run(number, floats, choices), floats)
         return jax.tree.map(jnp.add, gradients, pull(dy_SM)[0])
 
     zeros = jax.tree.map(jnp.zeros_like, floats)
-    return None, jax.lax.fori_loop(*numbers, add_round, zeros), None
+    return None, jax.lax.fori_loop(first, end, add_round, zeros), None
 
 
 _rounds.defvjp(_forward, _backward)

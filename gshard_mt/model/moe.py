@@ -203,10 +203,8 @@ class MixtureOfExperts(nnx.Module):
         x_SM, expert_SK, weight_SK = (
             array.reshape(-1, array.shape[-1]) for array in (x_GSM, expert_GSK, weight_GSK)
         )
-        weights, num_experts = (wi_EMH, wo_EHM), wi_EMH.shape[0]  # on this device
-        y_SM = apply_experts(
-            self._own_experts, x_SM, expert_SK, weight_SK, weights, num_experts, key
-        )
+        weights = (wi_EMH, wo_EHM)
+        y_SM = apply_experts(self._own_experts, x_SM, expert_SK, weight_SK, weights, key)
         return keep(mesh_sum(y_SM, "H")).reshape(x_GSM.shape).astype(x_GSM.dtype)
 
     def _own_experts(self, x_SM, expert_SK, weight_SK, weights, key) -> jax.Array:

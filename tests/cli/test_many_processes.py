@@ -1,4 +1,4 @@
-"""Commands on two processes of two devices write what one process of four writes."""
+"""Two processes train on four devices as one does, and translate on two as one does."""
 # SPDX-License-Identifier: Apache-2.0
 
 import json
@@ -37,7 +37,7 @@ def home(config, prepared, tmp_path_factory) -> Runs:
 
 @pytest.fixture(scope="module")
 def run(home) -> pathlib.Path:
-    """The run `one` as if each process simulated two devices."""
+    """The run `one` as if each process simulated two devices; translation uses one of them."""
     folder = home.folder / "run"
     shutil.copytree(home.folder / "one", folder)
     record = json.loads((folder / "config.json").read_text())
@@ -91,7 +91,7 @@ def test_dev_bleu_is_that_of_one_process(home):
 def test_samples_are_those_of_one_process(home, run):
     flags = (*ONE_PROGRAM, "--sample=0.8", "--nbest=2", "--scores")
     text = "".join(f"{line}\n" for line in LINES)
-    with first_devices(4):
+    with first_devices(2):
         alone = call("translate", "--workdir", home.folder / "one", *flags, input=text.encode())
     assert alone.returncode == 0, alone.stderr.decode()
     processes = start_two("translate", "--workdir", run, *flags, input=text)
@@ -103,7 +103,7 @@ def test_samples_are_those_of_one_process(home, run):
 
 def test_scores_are_those_of_one_process(home, run):
     text = "".join(f"{line}\t{line[:12]}\n" for line in LINES)
-    with first_devices(4):
+    with first_devices(2):
         one = home.folder / "one"
         alone = call("score", "--workdir", one, *ONE_PROGRAM, input=text.encode())
     assert alone.returncode == 0, alone.stderr.decode()
@@ -117,7 +117,7 @@ def test_scores_are_those_of_one_process(home, run):
 def test_an_evaluation_is_that_of_one_process(home, run, monkeypatch):
     flags = (*ONE_PROGRAM, "--split=dev", "--step=average", "--baseline")
     monkeypatch.setattr(report, "write", lambda report, folder: folder / "report.html")
-    with first_devices(4):
+    with first_devices(2):
         alone = call("evaluate", "--workdir", home.folder / "one", *flags, home.folder / "one")
     assert alone.returncode == 0, alone.stderr.decode()
     processes = start_two("evaluate", "--workdir", run, *flags, run)

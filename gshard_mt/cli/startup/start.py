@@ -22,9 +22,12 @@ def start_jax(
     workdir: pathlib.Path,
     config: Config,
     join: Callable[[int], None] = lambda num_cpu_devices: None,
+    is_training: bool = False,
 ) -> None:
     """Imports JAX and configures it for the devices of a config.
 
+    Training simulates as many CPU devices as the config says. All else then has one, since a
+    processor translates no faster as several devices, and compiles longer for them.
     Whatever can be refused without JAX should have been by now. `join` joins the other processes,
     if any. Devices are first touched by the caller, in `build_mesh`.
     """
@@ -32,6 +35,8 @@ def start_jax(
     from gshard_mt.run.programs import compile_clock
 
     num_cpu_devices = config.mesh.num_cpu_devices
+    if not is_training:
+        num_cpu_devices = min(num_cpu_devices, 1)
     use_cache(workdir)
     join(num_cpu_devices)
     simulate_cpu_devices(num_cpu_devices)
