@@ -5,10 +5,14 @@ import functools
 import glob
 import os
 import pathlib
+import re
 import sys
 import threading
+import warnings
+from typing import Any
 
 import jax
+import zstandard
 
 from gshard_mt.console import say
 from gshard_mt.partitioning.hosts import is_writer
@@ -29,8 +33,8 @@ def keep_programs(workdir: pathlib.Path, folder: str | None = None) -> bool:
     The default is what `JAX_COMPILATION_CACHE_DIR` says, else `.compilation_cache` next to the run
     directory, or if that is in a bucket in this machine's cache. Call it before anything compiles.
     Programs are keyed by what they compute, the devices, the processor's features and jaxlib's
-    version, so many runs can share a folder, and a folder may be moved. Only process 0 writes. An
-    unreadable program is compiled again.
+    version, so many runs can share a folder, and a folder may be moved. Only process 0 writes. A
+    program that was written only in part is compiled and written again.
     """
     beside = cache_folder() if find_mirror(workdir) else workdir / ".."
     default = os.environ.get("JAX_COMPILATION_CACHE_DIR") or beside / ".compilation_cache"
@@ -45,7 +49,30 @@ def keep_programs(workdir: pathlib.Path, folder: str | None = None) -> bool:
     if not glob.glob("/dev/nvidia[0-9]*"):
         # A cache of autotuning that only GPUs need; its path would be a part of every key.
         jax.config.update("jax_persistent_cache_enable_xla_caches", "none")
+    _replace_damaged()
     return True
+
+
+@functools.cache
+def _replace_damaged() -> None:
+    """Has programs deleted that JAX warns it can't read; it would leave them as they are."""
+    show = warnings.showwarning
+
+    def delete(message: Warning | str, *others: Any) -> None:
+        found = re.match(
+            "Error reading persistent compilation cache entry for '(.*?)'", str(message)
+        )
+        if not found:
+            show(message, *others)
+            return
+        folder = pathlib.Path(jax.config.jax_compilation_cache_dir)  # type: ignore
+        for path in folder.glob(f"{glob.escape(found[1])}-*-cache"):
+            try:
+                zstandard.ZstdDecompressor().decompress(path.read_bytes())
+            except zstandard.ZstdError:
+                path.unlink(missing_ok=True)
+
+    warnings.showwarning = delete
 
 
 class CompileClock:

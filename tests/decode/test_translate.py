@@ -4,8 +4,10 @@
 import dataclasses
 import math
 
+import jax
 import pytest
 
+from gshard_mt.decode import programs
 from gshard_mt.decode.loading import load_translator
 from gshard_mt.decode.translate import Sampling, Translator
 from gshard_mt.decode.translation import LineOptions
@@ -48,6 +50,21 @@ def test_a_paragraph_is_the_translations_of_its_sentences(translator):
             assert joined.score == pytest.approx(sum(each.score for each in own) / 4, abs=1e-5)
             assert joined.mean == pytest.approx(min(each.mean for each in own), abs=1e-5)
             assert not joined.was_too_long
+
+
+def test_a_later_start_traces_nothing_and_translates_the_same(made, tmp_path, monkeypatch):
+    before = jax.config.jax_compilation_cache_dir  # type: ignore
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    try:
+        lines = [*SENTENCES, " ".join(SENTENCES[:3])]
+        first = load(made, beam_size=2).list_best(lines, 2)
+        for name in ("encode_source", "beam_search"):
+            monkeypatch.setattr(programs, name, None)
+        assert load(made, beam_size=2).list_best(lines, 2) == first
+        with pytest.raises(TypeError):
+            load(made, beam_size=3).list_best(lines, 2)
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
 
 
 def test_a_sentence_longer_than_the_model_reads_is_in_pieces(made):

@@ -196,8 +196,11 @@ def test_a_result_has_the_shardings_that_are_asked_for_before_it_is_computed(fol
         assert expected.sharding == found.sharding == ROWS
 
 
-def test_a_run_that_is_moved_with_its_programs_finds_them(tmp_path):
-    def start(workdir: pathlib.Path) -> list[int]:
+@pytest.fixture
+def start(tmp_path):
+    """Starts a command for a run; returns how many programs it traced, and how many it read."""
+
+    def call(workdir: pathlib.Path) -> list[int]:
         own = {"PYTHONPATH": str(pathlib.Path(__file__).parents[2]), "JAX_PLATFORMS": "cpu"}
         given = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
         done = subprocess.run(
@@ -208,9 +211,13 @@ def test_a_run_that_is_moved_with_its_programs_finds_them(tmp_path):
         )
         assert done.returncode == 0, done.stderr
         value, counts = done.stdout.splitlines()
-        assert value == "2.0"
+        assert (value, done.stderr) == ("2.0", "")
         return json.loads(counts)
 
+    return call
+
+
+def test_a_run_that_is_moved_with_its_programs_finds_them(tmp_path, start):
     here = tmp_path / "here" / "run"
     here.mkdir(parents=True)
     num_traced, _ = start(here)
@@ -218,3 +225,16 @@ def test_a_run_that_is_moved_with_its_programs_finds_them(tmp_path):
     there = (tmp_path / "here").rename(tmp_path / "there") / "run"
     num_traced, num_read = start(there)
     assert num_traced == 0 and num_read >= 1
+
+
+def test_programs_that_are_written_in_part_are_written_again(tmp_path, start):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    start(workdir)
+    _, num_read = start(workdir)
+    files = list((tmp_path / ".compilation_cache").glob("*-cache"))
+    for file in files:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert num_read == len(files) > 0
+    assert start(workdir)[1] == 0
+    assert start(workdir)[1] == num_read
