@@ -1,6 +1,6 @@
 """Compiles a training step for every TPU family with XLA's own compiler; no TPU is needed.
 
-    python -m benchmarks.topologies [--topologies v5e:2x4 tpu7x:2x2x1 ...]
+    python -m benchmarks.topologies [--topologies v5e:2x4 ...] [--all_to_all_chunks 2]
 
 Needs the extra `tpu`. Each topology has eight devices and gets the same small step of a model with
 eight experts. Rows have what the compiler says beside what `gshard-plan` estimates without it.
@@ -28,16 +28,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--topologies", nargs="+", default=TOPOLOGIES)
-    names = parser.parse_args().topologies
+    parser.add_argument("--all_to_all_chunks", type=int, default=1)
+    flags = parser.parse_args()
     libtpu.use_as_compiler()
     machine = describe_machine()
     versions = {name: importlib.metadata.version(name) for name in ("jax", "libtpu")}
-    for name in names:
-        compiled, estimated = (_in_own_process(name, is_compiled) for is_compiled in (True, False))
+    for name in flags.topologies:
+        compiled, estimated = (
+            _in_own_process(name, is_compiled, flags.all_to_all_chunks)
+            for is_compiled in (True, False)
+        )
         print(json.dumps(row(compiled, estimated) | versions | machine), flush=True)
 
 
-def small_step() -> Config:
+def small_step(num_chunks: int) -> Config:
     """Returns a config whose step compiles in seconds and has all that larger ones have."""
     return Config(
         data=DataConfig(
@@ -49,15 +53,15 @@ def small_step() -> Config:
             ffn_dim=1024,
             num_heads=4,
             head_dim=64,
-            moe=MoeConfig(num_experts=8, group_size=128),
+            moe=MoeConfig(num_experts=8, group_size=128, all_to_all_chunks=num_chunks),
         ),
         train=TrainConfig(batch_rows=64, optimizer="adamw"),
     )
 
 
-def plan(name: str, is_compiled: bool) -> StepPlan:
+def plan(name: str, is_compiled: bool, num_chunks: int) -> StepPlan:
     """Plans the small step for a topology."""
-    return make_plan(small_step(), parse_topology(name), is_compiled)
+    return make_plan(small_step(num_chunks), parse_topology(name), is_compiled)
 
 
 def row(compiled: StepPlan, estimated: StepPlan) -> dict[str, Any]:
@@ -72,17 +76,18 @@ def row(compiled: StepPlan, estimated: StepPlan) -> dict[str, Any]:
         "temporary_mib": round(compiled.temporary_bytes / 2**20, 1),
         "total_mib": round(compiled.total_bytes / 2**20, 1),
         "all_to_all_instructions": compiled.collective_instructions["all-to-all"],
+        "all_to_all_overlap": compiled.overlap and compiled.overlap._asdict(),
         "all_to_all_mb": round(moved[0] / 1e6, 2),
         "estimated_temporaries": round(estimated.temporary_bytes / compiled.temporary_bytes, 2),
         "estimated_all_to_all": round(moved[1] / moved[0], 2),
     }
 
 
-def _in_own_process(name: str, is_compiled: bool) -> StepPlan:
+def _in_own_process(*arguments) -> StepPlan:
     """Plans in a process of its own, since JAX's devices can't be changed in one."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(plan, name, is_compiled).result()
+        return pool.submit(plan, *arguments).result()
 
 
 if __name__ == "__main__":

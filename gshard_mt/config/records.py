@@ -165,7 +165,9 @@ class MoeConfig:
         one_of("same", "bfloat16", "int8"),
     )
     all_to_all_chunks: int = option(
-        1, "parts of an exchange, so that experts compute one while the next travels", at_least(1)
+        1,
+        "parts of an exchange, so that experts can compute one while another travels",
+        at_least(1),
     )
 
     def gate_of(self, is_decoder: bool) -> str:

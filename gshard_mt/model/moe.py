@@ -135,6 +135,7 @@ class MixtureOfExperts(nnx.Module):
             y_BLM += self.shared_expert(x_BLM, shared_key)
         return y_BLM, sums
 
+    @jax.named_scope("dispatch")
     def _route(
         self, x_GSM: jax.Array, tokens_GS: Tokens, groups: Groups, capacity: int, key
     ) -> tuple[Routing, RoutingSums]:
@@ -168,17 +169,20 @@ class MixtureOfExperts(nnx.Module):
     def _with_slots(self, x_GSM, routing: Routing, capacity: int, form: Dispatch, key) -> jax.Array:
         """Algorithm 2: each group has C slots at every expert, exchanged by two all-to-alls."""
         moe = self.config.moe
-        x_GECM = shard(form.dispatch(x_GSM, routing, moe.num_experts, capacity), "GECM")
+        with jax.named_scope("dispatch"):
+            x_GECM = shard(form.dispatch(x_GSM, routing, moe.num_experts, capacity), "GECM")
         chunks = []
-        # With several chunks the experts work on one while another is in transit.
+        # With several chunks the experts can work on one while another is in transit.
         for chunk_GECM in jnp.array_split(x_GECM, min(moe.all_to_all_chunks, capacity), axis=2):
             x_EGCM = keep(expert_all_to_all(chunk_GECM, "GECM", moe.all_to_all_dtype))
             chunk_key = key if key is None else jax.random.fold_in(key, len(chunks))
             y_EGCM = self._apply_experts(x_EGCM, chunk_key)
             chunks.append(keep(expert_all_to_all(y_EGCM, "EGCM", moe.all_to_all_dtype)))
         y_GECM = chunks[0] if len(chunks) == 1 else jnp.concatenate(chunks, axis=2)
-        return form.combine(y_GECM, routing)
+        with jax.named_scope("dispatch"):
+            return form.combine(y_GECM, routing)
 
+    @jax.named_scope("experts")
     def _apply_experts(self, x_EGCM: jax.Array, key) -> jax.Array:
         """wo_e · ReLU(wi_e · x) for the slots of every group; R counts all slots of an expert.
 
@@ -199,6 +203,7 @@ class MixtureOfExperts(nnx.Module):
         run = map_shards(self._dropless_experts, letters, "GSM")
         return run(x_GSM, routing.expert_GSK, routing.weight_GSK, *weights, *keys)
 
+    @jax.named_scope("dispatch")
     def _dropless_experts(self, x_GSM, expert_GSK, weight_GSK, wi_EMH, wo_EHM, key=None):
         x_SM, expert_SK, weight_SK = (
             array.reshape(-1, array.shape[-1]) for array in (x_GSM, expert_GSK, weight_GSK)
@@ -219,6 +224,7 @@ class MixtureOfExperts(nnx.Module):
         return unpermute_outputs(y_RM[None], weight_SK[None], *tables)[0]
 
 
+@jax.named_scope("experts")
 def _multiply(x_RM: jax.Array, w_EMH: jax.Array | Quantized, size_E: jax.Array) -> jax.Array:
     """Rows times the matrix of their expert, in the type of the rows or, if quantized, in int8."""
     if not isinstance(w_EMH, Quantized):

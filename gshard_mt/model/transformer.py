@@ -94,7 +94,8 @@ class Layer(nnx.Module):
         keys = split_key(key, 4)
         mask_BLL = segment_mask(tokens.segment_BL, tokens.segment_BL)
         normed_BLM = self.self_attention_norm(x_BLM)
-        y_BLM = self.self_attention(normed_BLM, normed_BLM, mask_BLL, keys[0])
+        with jax.named_scope("attention"):
+            y_BLM = self.self_attention(normed_BLM, normed_BLM, mask_BLL, keys[0])
         x_BLM = x_BLM + dropout(y_BLM, self.dropout_rate, keys[1])
         return self._feed_forward(x_BLM, tokens, groups, keys[2:])
 
@@ -102,11 +103,13 @@ class Layer(nnx.Module):
         """One decoder layer over packed rows; returns [B, T, M] and RoutingSums, None if dense."""
         keys, segment_BT = split_key(key, 6), tokens.segment_BL
         normed_BTM = self.self_attention_norm(x_BTM)
-        y_BTM = self.self_attention(normed_BTM, normed_BTM, causal_mask(segment_BT), keys[0])
+        with jax.named_scope("attention"):
+            y_BTM = self.self_attention(normed_BTM, normed_BTM, causal_mask(segment_BT), keys[0])
         x_BTM = x_BTM + dropout(y_BTM, self.dropout_rate, keys[1])
         mask_BTL = segment_mask(segment_BT, memory_segment_BL)
         normed_BTM = self.cross_attention_norm(x_BTM)
-        y_BTM = self.cross_attention(normed_BTM, memory_BLM, mask_BTL, keys[2])
+        with jax.named_scope("attention"):
+            y_BTM = self.cross_attention(normed_BTM, memory_BLM, mask_BTL, keys[2])
         x_BTM = x_BTM + dropout(y_BTM, self.dropout_rate, keys[3])
         return self._feed_forward(x_BTM, tokens, groups, keys[4:])
 

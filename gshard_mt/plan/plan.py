@@ -29,6 +29,7 @@ from gshard_mt.plan.estimates import (
 )
 from gshard_mt.plan.flops import count_flops
 from gshard_mt.plan.groups import slice_of_devices
+from gshard_mt.plan.overlap import Overlap, count_overlap
 from gshard_mt.plan.program import read_traffic
 from gshard_mt.plan.roofline import Roofline, roofline
 from gshard_mt.plan.topology import Topology, chip_of
@@ -67,6 +68,7 @@ class StepPlan:
     model_flops: float  # matrix products that the model needs
     collective_bytes: dict[str, float] = field(default_factory=dict)  # inside a slice
     collective_instructions: dict[str, int] = field(default_factory=dict)
+    overlap: Overlap | None = None  # of the all-to-alls; None if not compiled for a TPU
     dcn_bytes: dict[str, float] = field(default_factory=dict)  # sent to other slices
     trace_seconds: float
     compile_seconds: float | None = None  # None: not compiled
@@ -114,8 +116,7 @@ def make_plan(config: Config, topology: Topology, is_compiled: bool) -> StepPlan
             is_gpu = topology.platform == "gpu"
             compiled = _compile(plan, traced, _GPU_OPTIONS if is_gpu else {})
             if compiled:
-                slices = slice_of_devices(mesh) if is_simulated else []
-                _add_compiled(plan, compiled, slices)
+                _add_compiled(plan, compiled, mesh, is_simulated)
             if is_gpu:
                 plan.program_bytes = 0.0
                 plan.estimated += ESTIMATES
@@ -180,21 +181,23 @@ def _compile(plan: StepPlan, traced: Any, options: dict[str, str]) -> Any:
         plan.compile_seconds = time.monotonic() - start
 
 
-def _add_compiled(plan: StepPlan, compiled: Any, slices: list[int]) -> None:
-    """Adds memory and collectives as the compiler reports them.
-
-    `slices` has the slice of each device where the compiler doesn't know of slices.
-    """
+def _add_compiled(plan: StepPlan, compiled: Any, mesh: Mesh, is_simulated: bool) -> None:
+    """Adds memory and collectives as the compiler reports them."""
+    # The compiler for CPUs doesn't know of slices.
+    slices = slice_of_devices(mesh) if is_simulated else []
     memory = compiled.memory_analysis()
     kept = memory.output_size_in_bytes - memory.alias_size_in_bytes
     plan.temporary_bytes = float(memory.temp_size_in_bytes + max(0, kept))
     plan.program_bytes = float(memory.generated_code_size_in_bytes)
-    for kind, traffic in read_traffic(compiled.as_text(), slices).items():
+    text = compiled.as_text()
+    for kind, traffic in read_traffic(text, slices).items():
         if traffic.bytes:
             plan.collective_bytes[kind] = traffic.bytes
             plan.collective_instructions[kind] = traffic.instructions
         if traffic.dcn_bytes:
             plan.dcn_bytes[kind] = traffic.dcn_bytes
+    if not is_simulated and "all-to-all" in plan.collective_bytes:
+        plan.overlap = count_overlap(text)
 
 
 def _add_estimates(plan: StepPlan, config: Config, blueprint: Blueprint) -> None:

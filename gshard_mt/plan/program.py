@@ -24,7 +24,7 @@ _MIN_BYTES = 1024  # smaller collectives carry sums and counters; not counted as
 
 _HEAD = re.compile(r"^(ENTRY )?%?([\w.$-]+) \(.*\{$")
 _SHAPE = re.compile(r"\b(pred|bf16|[sufc]\d+)\[([\d,]*)\]")
-_OPERATION = re.compile(r"^\s*(?:ROOT )?%?[\w.$-]+ = (.*?)\s([\w-]+)\(")
+OPERATION = re.compile(r"^\s*(?:ROOT )?%?[\w.$-]+ = (.*?)\s([\w-]+)\(")
 _CALLED = re.compile(r"(?:calls|to_apply|called_computations=\{?)=?%?([\w.$-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _LOOP = re.compile(r"condition=%?([\w.$-]+), body=%?([\w.$-]+)")
@@ -52,14 +52,14 @@ def read_traffic(text: str, slices: Sequence[int] = ()) -> dict[str, Traffic]:
     slices; a collective over several of them is taken to exchange between slices only what it has
     to, shared by the devices of each. A program for TPUs says what it sends.
     """
-    computations, entry = _split(text)
+    computations, entry = split_computations(text)
     times = _times(computations, entry)
     instructions: dict[str, int] = defaultdict(int)
     moved: dict[str, float] = defaultdict(float)
     sent: dict[str, float] = defaultdict(float)
     for name, lines in computations.items():
         for line in lines:
-            match = _OPERATION.match(line)
+            match = OPERATION.match(line)
             if not match:
                 continue
             kind = match[2].removesuffix("-start")
@@ -68,7 +68,7 @@ def read_traffic(text: str, slices: Sequence[int] = ()) -> dict[str, Traffic]:
                 sent[to_host[1].removesuffix("-start")] += size * times[name]
             if kind not in COLLECTIVES or not times[name]:
                 continue
-            size = _num_bytes(match[1])
+            size = _num_bytes(match[1].split(" u32[]")[0])
             if match[2].endswith("-start"):  # its result includes the operand
                 size /= 2
             share_sent, stays = _crossing(kind, line, slices) if slices else (0.0, True)
@@ -97,7 +97,7 @@ def _crossing(kind: str, line: str, slices: Sequence[int]) -> tuple[float, bool]
     return others[kind], own > 1 or joined == 1
 
 
-def _split(text: str) -> tuple[dict[str, list[str]], str]:
+def split_computations(text: str) -> tuple[dict[str, list[str]], str]:
     """Returns the lines of every computation, and the name of the entry computation."""
     computations: dict[str, list[str]] = {}
     entry, lines = "", []
@@ -117,10 +117,7 @@ def _times(computations: dict[str, list[str]], entry: str) -> dict[str, float]:
         for line in lines:
             if loop := _LOOP.search(line):
                 calls[name].append((loop[2], _trips(line, computations.get(loop[1], []))))
-            called = _CALLED.findall(line)
-            for branches in _BRANCHES.findall(line):
-                called += [each.strip().lstrip("%") for each in branches.split(",")]
-            calls[name] += [(each, 1) for each in called if each in computations]
+            calls[name] += [(each, 1) for each in _called(line) if each in computations]
     times = dict.fromkeys(computations, 0.0)
 
     def visit(name: str, number: float) -> None:
@@ -130,6 +127,18 @@ def _times(computations: dict[str, list[str]], entry: str) -> dict[str, float]:
 
     visit(entry, 1.0)
     return times
+
+
+def called_by(line: str) -> list[str]:
+    """Returns the computations that an instruction may run, a loop's body among them."""
+    return _called(line) + [body for _, body in _LOOP.findall(line)]
+
+
+def _called(line: str) -> list[str]:
+    called = _CALLED.findall(line)
+    for branches in _BRANCHES.findall(line):
+        called += [each.strip().lstrip("%") for each in branches.split(",")]
+    return called
 
 
 def _trips(loop: str, condition: list[str]) -> int:

@@ -16,6 +16,8 @@ def as_json(plan: StepPlan) -> dict[str, Any]:
         "fits": plan.fits,
         "missing_bytes": plan.missing_bytes,
     }
+    if plan.overlap:
+        found["overlap"] = plan.overlap._asdict()
     if line := plan.roofline:
         derived = {"step_seconds": line.step_seconds, "bound_by": line.bound_by}
         found["roofline"] = line._asdict() | derived
@@ -24,9 +26,6 @@ def as_json(plan: StepPlan) -> dict[str, Any]:
 
 def as_lines(plan: StepPlan, config: Config) -> list[str]:
     """Returns the plan for people to read; estimates have a `~`."""
-
-    def about(name: str) -> str:
-        return "~" if name in plan.estimated else ""
 
     chip = f" of {plan.chip}" if plan.chip else ""
     parts = "hosts" if plan.topology.split(":")[0] in GPUS else "slices"
@@ -40,26 +39,19 @@ def as_lines(plan: StepPlan, config: Config) -> list[str]:
         "memory of each device",
         f"  parameters   {_gib(plan.parameter_bytes)}",
         f"  optimizer    {_gib(plan.optimizer_bytes)}",
-        f"  temporaries  {about('temporary_bytes')}{_gib(plan.temporary_bytes)}",
+        f"  temporaries  {_about(plan, 'temporary_bytes')}{_gib(plan.temporary_bytes)}",
     ]
     if "program_bytes" not in plan.estimated:
         lines.append(f"  program      {_gib(plan.program_bytes)}")
     room = f" of {_gib(plan.memory_bytes)}" if plan.memory_bytes else ""
-    lines.append(f"  total        {about('temporary_bytes')}{_gib(plan.total_bytes)}{room}")
+    lines.append(f"  total        {_about(plan, 'temporary_bytes')}{_gib(plan.total_bytes)}{room}")
     if not plan.fits:
         lines += _what_helps(plan, config)
     lines += [
         "one step on each device",
         f"  FLOPs        {plan.flops:.3e} ({plan.model_flops:.3e} by the model)",
     ]
-    for kind, size in sorted(plan.collective_bytes.items()):
-        number = plan.collective_instructions.get(kind)
-        times = f" ({number} in the program)" if number is not None else ""
-        lines.append(f"  {kind:<12} {about('collective_bytes')}{size / 1e6:,.1f} MB{times}")
-    if plan.slices > 1:
-        lines.append(f"sent by each device to other {parts}, over the slow network (dcn)")
-    for kind, size in sorted(plan.dcn_bytes.items()):
-        lines.append(f"  {kind:<12} {about('dcn_bytes')}{size / 1e6:,.1f} MB")
+    lines += _what_is_sent(plan, parts)
     if plan.compile_seconds is None:
         lines.append(
             "compiled     not; pip install 'gshard-mt[tpu]' has the compiler, which finds 0.3 to "
@@ -84,6 +76,22 @@ def as_lines(plan: StepPlan, config: Config) -> list[str]:
     return lines
 
 
+def _what_is_sent(plan: StepPlan, parts: str) -> list[str]:
+    lines = []
+    for kind, size in sorted(plan.collective_bytes.items()):
+        number = plan.collective_instructions.get(kind)
+        times = f" ({number} in the program)" if number is not None else ""
+        lines.append(f"  {kind:<12} {_about(plan, 'collective_bytes')}{size / 1e6:,.1f} MB{times}")
+        if kind == "all-to-all" and plan.overlap:
+            number, during = plan.overlap
+            lines.append(f"    asynchronous {number}, during {during} of which experts compute")
+    if plan.slices > 1:
+        lines.append(f"sent by each device to other {parts}, over the slow network (dcn)")
+    for kind, size in sorted(plan.dcn_bytes.items()):
+        lines.append(f"  {kind:<12} {_about(plan, 'dcn_bytes')}{size / 1e6:,.1f} MB")
+    return lines
+
+
 def _what_helps(plan: StepPlan, config: Config) -> list[str]:
     lines = ["does not fit"]
     if plan.missing_bytes:
@@ -101,6 +109,10 @@ def _what_helps(plan: StepPlan, config: Config) -> list[str]:
         keys.append("config.train.accumulation_steps=2")
     keys += ["a smaller config.train.batch_rows", "more devices"]
     return [*lines, f"  what helps: {', '.join(keys)}"]
+
+
+def _about(plan: StepPlan, name: str) -> str:
+    return "~" if name in plan.estimated else ""
 
 
 def _gib(num_bytes: float) -> str:

@@ -14,6 +14,7 @@ from gshard_mt.model.blueprint import Blueprint
 from gshard_mt.model.moe import Groups, RoutingSums, Tokens, evaluation_groups, training_groups
 from gshard_mt.model.transformer import Transformer
 from gshard_mt.partitioning.annotate import num_parts, replicate, shard
+from gshard_mt.partitioning.scheduling import compiler_options
 from gshard_mt.routing.counters import Counters
 from gshard_mt.train.accumulation import add_up, cut_batch, unit_rows
 from gshard_mt.train.bad_steps import StepCheck, check_step, update
@@ -138,17 +139,19 @@ def make_train_step(
         run_key = jax.random.fold_in(jax.random.key(config.seed), 1)
         key = jax.random.fold_in(run_key, state.step)
         gradient, (token_loss, aux_loss, routing) = differentiate(state.params, batch, key)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        with jax.named_scope("optimizer"):
+            updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
         loss = token_loss.smoothed / jnp.maximum(token_loss.num_tokens, 1.0)
         grad_norm = optax.tree.norm(gradient)
         check = check_step(state.loss_statistics, loss, grad_norm, config.spike_sigmas)
         is_good = ~(check.is_bad | check.is_halted)
-        params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(is_good, new, old),
-            (params, opt_state),
-            (state.params, state.opt_state),
-        )
+        with jax.named_scope("optimizer"):
+            params, opt_state = jax.tree.map(
+                lambda new, old: jnp.where(is_good, new, old),
+                (params, opt_state),
+                (state.params, state.opt_state),
+            )
         metrics = StepMetrics(
             token_loss,
             aux_loss,
@@ -165,7 +168,14 @@ def make_train_step(
     # could not read counts that others hold.
     like = abstract_state(blueprint, optimizer)
     placed = jax.tree.map(lambda x: x.sharding, like)
-    return jax.jit(step, donate_argnums=0, out_shardings=(placed, like.step.sharding))
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        out_shardings=(placed, like.step.sharding),
+        compiler_options=compiler_options(
+            blueprint.mesh.size, blueprint.config.moe.all_to_all_chunks
+        ),
+    )
 
 
 def make_dev_step(blueprint: Blueprint, config: TrainConfig, num_pairs: int = 1) -> Callable:

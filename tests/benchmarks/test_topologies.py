@@ -19,7 +19,7 @@ def test_every_family_is_compiled_for():
 def test_every_family_has_a_plan_without_a_compiler(name):
     topology = parse_topology(name)
     assert topology.chip and topology.chip == find_chip(GENERATIONS[name.partition(":")[0]])
-    found = topologies.plan(name, is_compiled=False)
+    found = topologies.plan(name, False, num_chunks=2)
     assert found.devices == topology.num_devices == 8 and found.mesh["expert"] == 8
     assert found.chip == topology.chip.name
     assert found.memory_bytes == topology.chip.memory_bytes / topology.chip.devices

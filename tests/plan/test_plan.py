@@ -10,6 +10,7 @@ import pytest
 from gshard_mt.config.records import Config, DataConfig, ModelConfig, MoeConfig, TrainConfig
 from gshard_mt.errors import ConfigError
 from gshard_mt.partitioning.hardware import find_chip
+from gshard_mt.plan.overlap import Overlap
 from gshard_mt.plan.plan import StepPlan, make_plan
 from gshard_mt.plan.table import as_json, as_lines
 from gshard_mt.plan.topology import GPUS, parse_topology
@@ -113,6 +114,16 @@ def test_what_crosses_the_slow_network_is_apart_from_the_rest(plan):
     assert lines[start + 1] == f"  all-reduce   {two.dcn_bytes['all-reduce'] / 1e6:,.1f} MB"
     assert lines[0].startswith("topology    2 slices of cpu:4: 8 devices, mesh dcn_data=2 x data=1")
     assert plan.dcn_bytes == {}
+
+
+def test_all_to_alls_during_which_experts_compute_are_told(plan):
+    assert plan.overlap is None  # not counted in a program for CPUs
+    assert "asynchronous" not in "\n".join(as_lines(plan, small()))
+    found = dataclasses.replace(plan, overlap=Overlap(16, 10))
+    lines = as_lines(found, small())
+    place = next(n for n, line in enumerate(lines) if line.startswith("  all-to-all"))
+    assert lines[place + 1] == "    asynchronous 16, during 10 of which experts compute"
+    assert as_json(found)["overlap"] == {"pairs": 16, "with_product": 10}
 
 
 def test_a_step_that_does_not_fit_says_by_how_much_and_what_helps(plan):
