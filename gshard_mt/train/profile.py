@@ -1,4 +1,4 @@
-"""The profiler: a trace of some steps, for TensorBoard or Perfetto."""
+"""The profiler: a trace of some steps, for TensorBoard or Perfetto, and a table of its times."""
 # SPDX-License-Identifier: Apache-2.0
 
 import pathlib
@@ -6,7 +6,12 @@ from collections.abc import Callable, Iterator
 
 import jax
 
+from gshard_mt.documents import write_json
 from gshard_mt.partitioning.hosts import is_writer
+from gshard_mt.train.breakdown import STEP, break_down, first_step, read_events, read_program
+from gshard_mt.train.metrics import log_line
+
+TABLE = "step_time.json"
 
 
 def trace_steps(train_step: Callable, folder: pathlib.Path, steps: range, start: int) -> Callable:
@@ -26,12 +31,46 @@ def trace_steps(train_step: Callable, folder: pathlib.Path, steps: range, start:
             return train_step(*arguments)
         if number == left.start:
             jax.block_until_ready(arguments)  # leaves earlier steps out of the trace
-            jax.profiler.start_trace(folder)
-        with jax.profiler.StepTraceAnnotation("train", step_num=number):
+            options = jax.profiler.ProfileOptions()
+            options.python_tracer_level = 0  # events of Python calls would slow the steps
+            jax.profiler.start_trace(folder, profiler_options=options)
+        with jax.profiler.StepTraceAnnotation(STEP, step_num=number):
             results = train_step(*arguments)
         if number == left[-1]:
             jax.block_until_ready(results)
             jax.profiler.stop_trace()
+            text = program_text(train_step, *results[:1], *arguments[1:])
+            for line in summarize(folder, text, left):
+                log_line(line)
         return results
 
     return step
+
+
+def program_text(step: Callable, *arguments) -> str:
+    """Returns the HLO text of a jitted function that has run, without compiling it again."""
+    return step.lower(*arguments).compile().as_text()
+
+
+def summarize(folder: pathlib.Path, program: str, steps: range) -> list[str]:
+    """Writes the times of the folder's newest trace beside it, and returns them as a table.
+
+    Times are of one step, on average, and of one device; `program` is the HLO text of the steps.
+    """
+    trace = max(folder.rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime)
+    profile = jax.profiler.ProfileData.from_file(str(trace))
+    events = read_events(profile, read_program(program))
+    nanoseconds = break_down(events, first_step(profile))
+    total = sum(nanoseconds.values())
+    times = {
+        kind: {"ms": value / len(steps) / 1e6, "share": value / total}
+        for kind, value in nanoseconds.items()
+    }
+    step_ms = total / len(steps) / 1e6
+    found = {"steps": [steps[0], steps[-1]], "step_ms": step_ms, "kinds": times}
+    path = trace.with_name(TABLE)
+    write_json(path, found, indent=2)
+    lines = [f"profile     steps {steps[0]} to {steps[-1]}, {step_ms:,.1f} ms each ({path})"]
+    for kind, time in times.items():
+        lines.append(f"  {kind:<10}{time['ms']:>10,.1f} ms {time['share']:>5.0%}")
+    return lines

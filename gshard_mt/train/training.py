@@ -373,7 +373,8 @@ class Training:
         if with_routing:
             for layer in routing_lines(step, self.sums.routing, self.prepared.language_pairs):
                 self.metrics_log.write_routing(layer)
-        self.bar.report(f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tok/s")
+        mfu = f", {line['mfu']:.1%} MFU" if "mfu" in line else ""
+        self.bar.report(f"loss {line['loss']:.3f}, {line['tokens_per_second']:,.0f} tok/s{mfu}")
 
 
 def _lock(workdir: pathlib.Path, stack: contextlib.ExitStack) -> None:
