@@ -14,7 +14,8 @@ import functools
 import json
 import statistics
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import absl.flags
 import jax
@@ -61,22 +62,7 @@ def main() -> None:
             flags.ffn_dim,
             flags.dtype,
         )
-        seconds = time_in_turn(make_programs(sizes, flags.forms), flags.repeats)
-        # Multiplications and additions of both matrices, forward and two gradients.
-        flops = 12 * sizes.num_tokens * NUM_CHOICES * sizes.model_dim * sizes.ffn_dim
-        for form, value in seconds.items():
-            row = {
-                "benchmark": "moe_layer",
-                "form": form,
-                "experts": num_experts,
-                "group_size": flags.group_size,
-                "dtype": flags.dtype,
-                "seconds": round(value, 5),
-                "ratio_to_dense": round(value / seconds["dense"], 3),
-                "tflops_per_second": round(flops / value / 1e12, 3),
-            }
-            if form == "gate_only":
-                del row["tflops_per_second"]
+        for row in layer_rows(sizes, flags.forms, flags.repeats):
             print(json.dumps(row | machine), flush=True)
 
 
@@ -91,8 +77,38 @@ class Sizes(NamedTuple):
     dtype: str
 
 
-def make_programs(sizes: Sizes, forms):
-    """Returns name -> a function without arguments that runs forward and all gradients."""
+class Program(NamedTuple):
+    """A compiled program with its arguments."""
+
+    run: Callable[[], Any]
+    temporary_bytes: int
+
+
+def layer_rows(sizes: Sizes, forms: Sequence[str], num_repeats: int) -> Iterator[dict]:
+    """Times the layer in its forms, forward and all gradients, and yields a row of each."""
+    programs = make_programs(sizes, forms)
+    seconds = time_in_turn({name: each.run for name, each in programs.items()}, num_repeats)
+    # Multiplications and additions of both matrices, forward and two gradients.
+    flops = 12 * sizes.num_tokens * NUM_CHOICES * sizes.model_dim * sizes.ffn_dim
+    for form, value in seconds.items():
+        row = {
+            "benchmark": "moe_layer",
+            "form": form,
+            "experts": sizes.num_experts,
+            "group_size": sizes.group_size,
+            "dtype": sizes.dtype,
+            "seconds": round(value, 5),
+            "ratio_to_dense": round(value / seconds["dense"], 3),
+            "tflops_per_second": round(flops / value / 1e12, 3),
+            "temporary_mib": round(programs[form].temporary_bytes / 2**20, 1),
+        }
+        if form == "gate_only":
+            del row["tflops_per_second"]
+        yield row
+
+
+def make_programs(sizes: Sizes, forms: Sequence[str]) -> dict[str, Program]:
+    """Returns the programs that run forward and all gradients, by form."""
     num_experts, model_dim = sizes.num_experts, sizes.model_dim
     num_groups, dtype = sizes.num_tokens // sizes.group_size, jnp.dtype(sizes.dtype)
     capacity = expert_capacity(sizes.group_size, num_experts, float(NUM_CHOICES))
@@ -159,8 +175,8 @@ def experts(x_ERM, wi_EMH, wo_EHM):
     return contract("ERH,EHM->ERM", h_ERH, wo_EHM, dtype)
 
 
-def both_ways(function, *arguments):
-    """Returns a compiled call of `function` and its gradients; XLA drops what isn't returned."""
+def both_ways(function, *arguments) -> Program:
+    """Compiles `function` and its gradients; XLA drops what isn't returned."""
 
     def run(arguments, cotangents):
         outputs, pull_back = jax.vjp(function, *arguments)
@@ -171,7 +187,8 @@ def both_ways(function, *arguments):
         lambda y: jax.random.normal(jax.random.key(1), y.shape, y.dtype), shapes
     )
     compiled = jax.jit(run).lower(arguments, cotangents).compile()
-    return lambda: compiled(arguments, cotangents)
+    memory: Any = compiled.memory_analysis()
+    return Program(lambda: compiled(arguments, cotangents), memory.temp_size_in_bytes)
 
 
 def time_in_turn(programs, num_repeats):
