@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gshard_mt.config.records import ModelConfig
-from gshard_mt.model.attention import Attention, causal_mask, segment_mask
+from gshard_mt.model.attention import Attention, Segments
 from gshard_mt.model.cache import Cache, CacheView, empty_cache, visible_steps
 from gshard_mt.model.depth import scan_blocks, stack_blocks
 from gshard_mt.model.feed_forward import FeedForward
@@ -92,10 +92,10 @@ class Layer(nnx.Module):
     def encode(self, x_BLM, tokens: Tokens, groups: Groups, key):
         """One encoder layer over packed rows; returns [B, L, M] and RoutingSums, None if dense."""
         keys = split_key(key, 4)
-        mask_BLL = segment_mask(tokens.segment_BL, tokens.segment_BL)
+        segments = Segments(tokens.segment_BL, tokens.segment_BL)
         normed_BLM = self.self_attention_norm(x_BLM)
         with jax.named_scope("attention"):
-            y_BLM = self.self_attention(normed_BLM, normed_BLM, mask_BLL, keys[0])
+            y_BLM = self.self_attention(normed_BLM, normed_BLM, segments, keys[0])
         x_BLM = x_BLM + dropout(y_BLM, self.dropout_rate, keys[1])
         return self._feed_forward(x_BLM, tokens, groups, keys[2:])
 
@@ -103,13 +103,14 @@ class Layer(nnx.Module):
         """One decoder layer over packed rows; returns [B, T, M] and RoutingSums, None if dense."""
         keys, segment_BT = split_key(key, 6), tokens.segment_BL
         normed_BTM = self.self_attention_norm(x_BTM)
+        segments = Segments(segment_BT, segment_BT, is_causal=True)
         with jax.named_scope("attention"):
-            y_BTM = self.self_attention(normed_BTM, normed_BTM, causal_mask(segment_BT), keys[0])
+            y_BTM = self.self_attention(normed_BTM, normed_BTM, segments, keys[0])
         x_BTM = x_BTM + dropout(y_BTM, self.dropout_rate, keys[1])
-        mask_BTL = segment_mask(segment_BT, memory_segment_BL)
+        segments = Segments(segment_BT, memory_segment_BL)
         normed_BTM = self.cross_attention_norm(x_BTM)
         with jax.named_scope("attention"):
-            y_BTM = self.cross_attention(normed_BTM, memory_BLM, mask_BTL, keys[2])
+            y_BTM = self.cross_attention(normed_BTM, memory_BLM, segments, keys[2])
         x_BTM = x_BTM + dropout(y_BTM, self.dropout_rate, keys[3])
         return self._feed_forward(x_BTM, tokens, groups, keys[4:])
 

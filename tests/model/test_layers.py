@@ -1,15 +1,19 @@
 """Products, dropout, norm and attention against their plain formulas."""
 # SPDX-License-Identifier: Apache-2.0
 
+import math
+import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from gshard_mt.config.records import ModelConfig
-from gshard_mt.model.attention import Attention, causal_mask, segment_mask
+from gshard_mt.model import attention
+from gshard_mt.model.attention import Attention, Segments
 from gshard_mt.model.layers import (
     Norm,
     contract,
@@ -133,8 +137,9 @@ def test_position_encoding_is_sines_then_cosines_of_the_position():
 def test_masks_let_a_sentence_see_itself_and_a_target_its_past():
     segment_BL = jnp.array([[1, 1, 2, 0]])
     same = [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
-    np.testing.assert_array_equal(segment_mask(segment_BL, segment_BL)[0], same)
-    np.testing.assert_array_equal(causal_mask(segment_BL)[0], np.tril(same))
+    np.testing.assert_array_equal(Segments(segment_BL, segment_BL).mask()[0], same)
+    causal = Segments(segment_BL, segment_BL, is_causal=True)
+    np.testing.assert_array_equal(causal.mask()[0], np.tril(same))
 
 
 def test_attention_is_a_softmax_over_the_keys_of_the_mask_head_by_head():
@@ -145,10 +150,12 @@ def test_attention_is_a_softmax_over_the_keys_of_the_mask_head_by_head():
         np.asarray(w[...]) for w in (layer.wq_MND, layer.wk_MND, layer.wv_MND, layer.wo_NDM)
     )
     x_BTM, memory_BLM = random(0, "BTM"), random(1, "BLM")
-    mask_BTL = np.random.default_rng(2).random((2, 3, 5)) < 0.6
-    mask_BTL[..., 0] = True
-    attend = jax.jit(lambda x_BTM, memory_BLM, mask_BTL: layer(x_BTM, memory_BLM, mask_BTL, None))
-    y_BTM = attend(x_BTM, memory_BLM, mask_BTL)
+    segments = Segments(
+        jnp.array([[1, 2, 2], [1, 1, 2]]), jnp.array([[1, 1, 2, 2, 0], [1, 2, 2, 2, 2]])
+    )
+    mask_BTL = segments.mask()
+    attend = jax.jit(lambda x_BTM, memory_BLM: layer(x_BTM, memory_BLM, segments, None))
+    y_BTM = attend(x_BTM, memory_BLM)
     for b in range(2):
         for t in range(3):
             expected_M = np.zeros(SIZES["M"])
@@ -162,3 +169,78 @@ def test_attention_is_a_softmax_over_the_keys_of_the_mask_head_by_head():
                 )
                 expected_M += v_D @ wo[n]
             np.testing.assert_allclose(y_BTM[b, t], expected_M, rtol=1e-4, atol=1e-5)
+
+
+# Sentences of the rows, with padding at the end.
+PACKED = jnp.array([[1] * 4 + [2] * 5 + [0] * 2, [1] * 3 + [2] * 2 + [3] * 6])
+MEMORY = jnp.array([[1] * 3 + [2] * 3 + [0], [1] * 2 + [2] * 1 + [3] * 4])
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        Segments(PACKED, PACKED),
+        Segments(PACKED, PACKED, is_causal=True),
+        Segments(PACKED, MEMORY),
+        Segments(PACKED, 0 * MEMORY),
+    ],
+    ids=["self", "causal", "cross", "nothing to see"],
+)
+def test_attention_in_blocks_is_that_of_all_queries_at_once(monkeypatch, segments):
+    layer = Attention(
+        ModelConfig(dropout_rate=0.1, dtype="float32"), SIZES, key_stream(jax.random.key(0))
+    )
+    rng = np.random.default_rng(0)
+    x_BTM, memory_BLM, dy_BTM = (
+        rng.normal(size=(*array.shape, SIZES["M"])).astype(np.float32)
+        for array in (segments.query_BT, segments.key_BL, segments.query_BT)
+    )
+
+    def run():
+        def attend(graph_state, x_BTM, memory_BLM):
+            return nnx.merge(graph, graph_state)(x_BTM, memory_BLM, segments, None)
+
+        graph, state = nnx.split(layer)
+        y_BTM, pull_back = jax.vjp(attend, state, x_BTM, memory_BLM)
+        return y_BTM, pull_back(dy_BTM)
+
+    whole = jax.jit(lambda: run())()
+    monkeypatch.setattr(attention, "BLOCK", 4)  # three blocks for eleven queries
+    blocks = jax.jit(lambda: run())()
+    for one, other in zip(jax.tree.leaves(blocks), jax.tree.leaves(whole), strict=True):
+        assert np.isfinite(other).all()
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_attention_in_blocks_never_has_all_weights_and_drops_some(monkeypatch):
+    monkeypatch.setattr(attention, "BLOCK", 8)
+    layer = Attention(
+        ModelConfig(dropout_rate=0.5, dtype="float32"), SIZES, key_stream(jax.random.key(0))
+    )
+    x_BTM = np.random.default_rng(0).normal(size=(1, 64, SIZES["M"])).astype(np.float32)
+    ones = jnp.ones((1, 64), jnp.int32)
+
+    def attend(x_BTM, key):
+        return layer(x_BTM, x_BTM, Segments(ones, ones, is_causal=True), key)
+
+    def gradient(x_BTM, key):
+        return jax.grad(lambda x_BTM: attend(x_BTM, key).sum())(x_BTM)
+
+    keys = jax.random.split(jax.random.key(1), 2)
+    first, again, other = (jax.jit(attend)(x_BTM, key) for key in (keys[0], keys[0], keys[1]))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0.1
+    shapes = re.findall(r"\[([\d,]+)\]", str(jax.make_jaxpr(gradient)(x_BTM, keys[0])))
+    assert max(math.prod(map(int, shape.split(","))) for shape in shapes) < 64 * 64
+
+
+@pytest.mark.parametrize(("platform", "has_all"), [("tpu", True), ("gpu", False), ("cpu", False)])
+def test_on_tpus_all_queries_attend_at_once(monkeypatch, platform, has_all):
+    monkeypatch.setattr(attention, "BLOCK", 8)
+    monkeypatch.setattr(attention, "platform", lambda: platform)
+    layer = Attention(ModelConfig(dtype="float32"), SIZES, key_stream(jax.random.key(0)))
+    x_BTM = jnp.zeros((1, 64, SIZES["M"]))
+    one_BT = jnp.ones((1, 64), jnp.int32)
+    segments = Segments(one_BT, one_BT)
+    jaxpr = jax.make_jaxpr(lambda x_BTM: layer(x_BTM, x_BTM, segments, None))(x_BTM)
+    assert ("64,64]" in str(jaxpr)) == has_all
