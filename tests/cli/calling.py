@@ -24,14 +24,14 @@ def import_command(name: str) -> types.ModuleType:
 
 def call(name: str, *arguments, input: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Calls a command of the package. JAX is shared: it keeps its 8 CPU devices."""
-    if "jax" in sys.modules:
-        sys.modules["jax"].devices()  # once started, their number stays
     module = f"gshard_mt.cli.{name}"
-    return call_main(
-        lambda: runpy.run_module(module, run_name="__main__", alter_sys=True),
-        [module, *map(str, arguments)],
-        input,
-    )
+    has_one = name in ("evaluate", "score", "translate")
+    with one_device() if has_one else contextlib.nullcontext():
+        return call_main(
+            lambda: runpy.run_module(module, run_name="__main__", alter_sys=True),
+            [module, *map(str, arguments)],
+            input,
+        )
 
 
 def command(name: str, *arguments, **options) -> subprocess.CompletedProcess:
@@ -54,12 +54,21 @@ def without_progress(errors: str) -> str:
     return re.sub(r"(?m)^\d\d:\d\d:\d\d .*\n", "", errors)
 
 
+def one_device():
+    """Commands that translate see one device, as in a process of their own.
+
+    Inside of `first_devices` they see what it says.
+    """
+    is_free = "jax" in sys.modules and not isinstance(sys.modules["jax"].devices, mock.Mock)
+    return first_devices(1) if is_free else contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def first_devices(number: int):
     """Commands that are called see only JAX's first devices, as if the run simulated that many."""
     some = sys.modules["jax"].devices()[:number]
     with (
-        mock.patch("jax.devices", lambda *_: some),
+        mock.patch("jax.devices", mock.Mock(return_value=some)),
         mock.patch("gshard_mt.partitioning.mesh.simulate_cpu_devices"),
     ):
         yield
@@ -69,6 +78,8 @@ def call_main(
     run: Callable[[], object], argv: list[str], input: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
     """Returns what `run` prints and its exit status; undoes what it does to flags and sys."""
+    if "jax" in sys.modules:
+        sys.modules["jax"].devices()  # once started, their number stays
     printed, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
     with (
         mock.patch.dict(os.environ, GLIBC_TUNABLES=""),  # else keep_buffers starts us again

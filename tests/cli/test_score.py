@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 
 from gshard_mt.decode.score import Scorer
-from tests.cli.calling import call, call_main, refused
+from tests.cli.calling import call, call_main, one_device, refused
 from tests.cli.test_commands import home  # noqa: F401 (a fixture)
 from tests.making.made_up import english_sentences, translated
 
@@ -44,7 +44,8 @@ def score(home):  # noqa: F811
     def run(*arguments, input: str | bytes = b""):
         words = ["score", "--workdir", home / "run", *arguments]
         content = input.encode() if isinstance(input, str) else input
-        return call_main(start, [str(word) for word in words], content)
+        with one_device():
+            return call_main(start, [str(word) for word in words], content)
 
     return run
 

@@ -17,7 +17,7 @@ from gshard_mt.data.corpora.entry import Entry, Pair
 from gshard_mt.data.corpora.readers import SCHEMES
 from gshard_mt.decode.translate import Translator
 from gshard_mt.run.checkpoints import Checkpoints
-from tests.cli.calling import call_main, refused
+from tests.cli.calling import call_main, one_device, refused
 from tests.cli.test_commands import home  # noqa: F401 (a fixture)
 from tests.making.made_up import english_sentences, translated
 
@@ -74,7 +74,8 @@ def translate(run, source):
 
     def call(*arguments, workdir: pathlib.Path = run, input: pathlib.Path = source):
         words = ["translate", "--workdir", workdir, "--input", input, *arguments]
-        return call_main(start, [str(word) for word in words])
+        with one_device():
+            return call_main(start, [str(word) for word in words])
 
     return call
 
