@@ -1,17 +1,9 @@
 """An all-to-all overlaps with the experts if one of their products is between start and done."""
 # SPDX-License-Identifier: Apache-2.0
 
-import concurrent.futures
-import importlib.util
-import multiprocessing
-
 import pytest
 
-from gshard_mt.partitioning import libtpu
 from gshard_mt.plan.overlap import Overlap, count_overlap
-from gshard_mt.plan.plan import make_plan
-from gshard_mt.plan.topology import parse_topology
-from tests.plan.test_plan import small
 
 PROGRAM = """\
 HloModule jit_step, is_scheduled=true
@@ -59,19 +51,3 @@ def test_a_product_of_experts_counts_between_start_and_done(scope, place, found)
 def test_an_all_to_all_of_one_instruction_overlaps_with_nothing():
     text = PROGRAM.replace("all-to-all-start(", "all-to-all(").replace("all-to-all-done(", "copy(")
     assert count_overlap(text.replace("FIRST", FUSION)) == Overlap(1, 0)
-
-
-def _plan_for_a_tpu() -> Overlap | None:
-    libtpu.use_as_compiler()
-    config = small()
-    config.model.num_layers, config.model.moe.all_to_all_chunks = 4, 2
-    return make_plan(config, parse_topology("v5e:2x4"), is_compiled=True).overlap
-
-
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the extra `tpu`")
-def test_experts_compute_while_chunks_travel_between_tpus():
-    with concurrent.futures.ProcessPoolExecutor(
-        1, mp_context=multiprocessing.get_context("spawn")
-    ) as pool:
-        found = pool.submit(_plan_for_a_tpu).result()
-    assert found and found.pairs == 16 and found.with_product >= 8
