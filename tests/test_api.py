@@ -41,6 +41,13 @@ def model(home) -> api.LoadedModel:  # noqa: F811
     return api.load(home / "run", beam_size=2)
 
 
+@pytest.fixture(autouse=True)
+def devices():
+    """Commands have all devices, as the library."""
+    with first_devices(8):
+        yield
+
+
 def test_there_are_five_names():
     assert sorted(api.__all__) == ["evaluate", "load", "prepare", "score", "translate"]
 

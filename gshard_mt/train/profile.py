@@ -60,6 +60,9 @@ def summarize(folder: pathlib.Path, program: str, steps: range) -> list[str]:
     trace = max(folder.rglob("*.xplane.pb"), key=lambda path: path.stat().st_mtime)
     profile = jax.profiler.ProfileData.from_file(str(trace))
     events = read_events(profile, read_program(program))
+    lines = [f"profile     steps {steps[0]} to {steps[-1]}"]
+    if not events:
+        return [f"{lines[0]}: no operation of a device is in the trace ({trace})"]
     nanoseconds = break_down(events, first_step(profile))
     total = sum(nanoseconds.values())
     times = {
@@ -70,7 +73,7 @@ def summarize(folder: pathlib.Path, program: str, steps: range) -> list[str]:
     found = {"steps": [steps[0], steps[-1]], "step_ms": step_ms, "kinds": times}
     path = trace.with_name(TABLE)
     write_json(path, found, indent=2)
-    lines = [f"profile     steps {steps[0]} to {steps[-1]}, {step_ms:,.1f} ms each ({path})"]
+    lines[0] += f", {step_ms:,.1f} ms each ({path})"
     for kind, time in times.items():
         lines.append(f"  {kind:<10}{time['ms']:>10,.1f} ms {time['share']:>5.0%}")
     return lines

@@ -10,7 +10,7 @@ from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.partitioning.placement import sharding
 from gshard_mt.run.programs import compile_clock
 from gshard_mt.train.breakdown import KINDS
-from gshard_mt.train.profile import trace_steps
+from gshard_mt.train.profile import summarize, trace_steps
 from tests.train.test_step import Trainer, copy_batch, make_config
 
 
@@ -77,3 +77,11 @@ def test_the_table_has_the_time_of_every_kind_of_work(tmp_path, capsys):
     first, *lines = table.splitlines()
     assert str(path) in first
     assert [line.split()[1] for line in lines] == list(KINDS)  # after the time of day
+
+
+def test_a_trace_without_operations_is_said_to_have_none(tmp_path):
+    jax.profiler.start_trace(tmp_path)
+    jax.profiler.stop_trace()
+    (line,) = summarize(tmp_path, "HloModule jit_step", range(3, 5))
+    assert line.startswith("profile     steps 3 to 4: no operation of a device is in the trace (")
+    assert not list(tmp_path.rglob("step_time.json"))
