@@ -70,8 +70,11 @@ class Checkpoints:
         }
         handlers = None
         if self._mirror and self._is_writing:
-            push = ocp.AsyncOptions(post_finalization_callback=self._push)
-            options["async_options"] = push
+            options["async_options"] = ocp.AsyncOptions(
+                post_finalization_callback=self._push,
+                # Otherwise a process takes another one's word that the folders are made, its own.
+                create_directories_asynchronously=False,
+            )
         if self._mirror and jax.process_count() > 1:
             options["multiprocessing_options"], handlers = _apart()
         self._manager = ocp.CheckpointManager(
