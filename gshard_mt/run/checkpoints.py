@@ -72,7 +72,7 @@ class Checkpoints:
         if self._mirror and self._is_writing:
             options["async_options"] = ocp.AsyncOptions(
                 post_finalization_callback=self._push,
-                # Otherwise a process takes another one's word that the folders are made, its own.
+                # In a thread, it would tell all processes as soon as one has made its folders.
                 create_directories_asynchronously=False,
             )
         if self._mirror and jax.process_count() > 1:
