@@ -12,7 +12,7 @@ def compiler_options(num_devices: int, num_chunks: int) -> dict[str, bool | str]
     """Returns the options for a step whose all-to-alls have `num_chunks` parts.
 
     The compiler for TPUs makes no all-to-all asynchronous unless it is told to. That for GPUs makes
-    all collectives asynchronous, but by default waits for one before it goes on. What the user says
+    all collectives asynchronous, but by default waits for each before the next operation. What the user says
     in XLA_FLAGS is left as it is.
     """
     if platform() == "tpu" and num_chunks > 1:

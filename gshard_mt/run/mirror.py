@@ -48,7 +48,7 @@ class Mirror:
         self._fetched: set[str] = set()
 
     def pull(self) -> None:
-        """Replaces the local folder by what is in the bucket, except arrays and evaluations."""
+        """Replaces the local folder with what is in the bucket, except arrays and evaluations."""
         shutil.rmtree(self.local, ignore_errors=True)
         self.local.mkdir(parents=True)
         names = self._names()

@@ -1,4 +1,4 @@
-"""The benchmark for a GPU in small, and that it goes on whatever happens."""
+"""The benchmark for a GPU in small, and that a part that fails does not stop the others."""
 # SPDX-License-Identifier: Apache-2.0
 
 import functools
