@@ -6,9 +6,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from gshard_mt.plan.program import OPERATION, called_by, split_computations
+from gshard_mt.partitioning.hlo import called_by, read_instruction, split_computations
 
-_NAME = re.compile(r"%?([\w.$-]+) = ")
 _DONE = re.compile(r"-done\(.*?%?([\w.$-]+)\)")
 _OF_EXPERTS = re.compile(r'op_name="[^"]*\bexperts\b')  # the scope in `model/moe.py`
 
@@ -30,8 +29,8 @@ def count_overlap(text: str) -> Overlap:
 
     def does(line: str, is_wanted: Callable[[str, str], bool]) -> bool:
         """Tells whether an instruction is wanted or runs a computation that has such a one."""
-        match = OPERATION.match(line)
-        return bool(match and is_wanted(match[2], line)) or any(
+        found = read_instruction(line)
+        return bool(found and is_wanted(found.opcode, line)) or any(
             contains(name, is_wanted) for name in called_by(line)
         )
 
@@ -39,11 +38,11 @@ def count_overlap(text: str) -> Overlap:
     for lines in computations.values():
         under_way: dict[str, bool] = {}  # by start without a done yet: was there a product?
         for line in lines:
-            operation, name = OPERATION.match(line), _NAME.search(line)
-            if not operation or not name:
+            found = read_instruction(line)
+            if not found:
                 continue
-            if operation[2].endswith("-start") and does(line, _is_all_to_all):
-                under_way[name[1]] = False
+            if found.opcode.endswith("-start") and does(line, _is_all_to_all):
+                under_way[found.name] = False
             elif (done := _DONE.search(line)) and done[1] in under_way:
                 pairs += 1
                 with_product += under_way.pop(done[1])

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gshard_mt.partitioning.hlo import called_once, read_instruction, split_computations
 from gshard_mt.plan.groups import read_groups
 
 COLLECTIVES = (
@@ -22,11 +23,7 @@ _BITS = {"pred": 8, "s4": 4, "u4": 4, "s8": 8, "u8": 8, "s16": 16, "u16": 16, "b
 _BITS |= {"s32": 32, "u32": 32, "f32": 32, "s64": 64, "u64": 64, "f64": 64, "c64": 64, "c128": 128}
 _MIN_BYTES = 1024  # smaller collectives carry sums and counters; not counted as instructions
 
-_HEAD = re.compile(r"^(ENTRY )?%?([\w.$-]+) \(.*\{$")
 _SHAPE = re.compile(r"\b(pred|bf16|[sufc]\d+)\[([\d,]*)\]")
-OPERATION = re.compile(r"^\s*(?:ROOT )?%?[\w.$-]+ = (.*?)\s([\w-]+)\(")
-_CALLED = re.compile(r"(?:calls|to_apply|called_computations=\{?)=?%?([\w.$-]+)")
-_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _LOOP = re.compile(r"condition=%?([\w.$-]+), body=%?([\w.$-]+)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _LIMIT = re.compile(r"constant\((\d+)\)")
@@ -59,17 +56,17 @@ def read_traffic(text: str, slices: Sequence[int] = ()) -> dict[str, Traffic]:
     sent: dict[str, float] = defaultdict(float)
     for name, lines in computations.items():
         for line in lines:
-            match = OPERATION.match(line)
-            if not match:
+            found = read_instruction(line)
+            if not found:
                 continue
-            kind = match[2].removesuffix("-start")
+            kind = found.opcode.removesuffix("-start")
             if kind == "send" and (to_host := _HOST_SEND.search(line)):
-                size = _num_bytes(match[1].split(" u32[]")[0])
+                size = _num_bytes(found.type.split(" u32[]")[0])
                 sent[to_host[1].removesuffix("-start")] += size * times[name]
             if kind not in COLLECTIVES or not times[name]:
                 continue
-            size = _num_bytes(match[1].split(" u32[]")[0])
-            if match[2].endswith("-start"):  # its result includes the operand
+            size = _num_bytes(found.type.split(" u32[]")[0])
+            if found.opcode.endswith("-start"):  # its result includes the operand
                 size /= 2
             share_sent, stays = _crossing(kind, line, slices) if slices else (0.0, True)
             sent[kind] += size * share_sent * times[name]
@@ -97,19 +94,6 @@ def _crossing(kind: str, line: str, slices: Sequence[int]) -> tuple[float, bool]
     return others[kind], own > 1 or joined == 1
 
 
-def split_computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """Returns the lines of every computation, and the name of the entry computation."""
-    computations: dict[str, list[str]] = {}
-    entry, lines = "", []
-    for line in text.splitlines():
-        if match := _HEAD.match(line):
-            lines = computations[match[2]] = []
-            entry = match[2] if match[1] else entry
-        elif " = " in line:
-            lines.append(line)
-    return computations, entry
-
-
 def _times(computations: dict[str, list[str]], entry: str) -> dict[str, float]:
     """Returns how often each computation runs; those inside a fusion as often as the fusion."""
     calls: dict[str, list[tuple[str, int]]] = {name: [] for name in computations}
@@ -117,7 +101,7 @@ def _times(computations: dict[str, list[str]], entry: str) -> dict[str, float]:
         for line in lines:
             if loop := _LOOP.search(line):
                 calls[name].append((loop[2], _trips(line, computations.get(loop[1], []))))
-            calls[name] += [(each, 1) for each in _called(line) if each in computations]
+            calls[name] += [(each, 1) for each in called_once(line) if each in computations]
     times = dict.fromkeys(computations, 0.0)
 
     def visit(name: str, number: float) -> None:
@@ -127,18 +111,6 @@ def _times(computations: dict[str, list[str]], entry: str) -> dict[str, float]:
 
     visit(entry, 1.0)
     return times
-
-
-def called_by(line: str) -> list[str]:
-    """Returns the computations that an instruction may run, a loop's body among them."""
-    return _called(line) + [body for _, body in _LOOP.findall(line)]
-
-
-def _called(line: str) -> list[str]:
-    called = _CALLED.findall(line)
-    for branches in _BRANCHES.findall(line):
-        called += [each.strip().lstrip("%") for each in branches.split(",")]
-    return called
 
 
 def _trips(loop: str, condition: list[str]) -> int:

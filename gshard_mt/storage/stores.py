@@ -20,6 +20,7 @@ from gshard_mt.errors import StorageError
 # Their own retries take about half a minute; then the whole request is made again.
 _NUM_TRIES = 3
 _SHORTEST_PAUSE = 2.0  # seconds
+_LONGEST_SILENCE = 60.0  # seconds until a request whose answer doesn't come is made again
 _BUSY = (408, 409, 429, 500, 502, 503, 504)  # HTTP status; 409: two conditional writes at once
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MAX_CHARACTERS = 300  # of an error message that a library wrote
@@ -52,14 +53,20 @@ class Store(NamedTuple):
 def _open_gcs() -> Any:
     # It logs that it is imported, and tracebacks of what it raises.
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+    import aiohttp
     from gcsfs.core import GCSFileSystem  # the package's own asks for each bucket's kind first
 
     emulator = os.environ.get("STORAGE_EMULATOR_HOST")
     if emulator and "://" not in emulator:
         emulator = f"http://{emulator}"
+    # By default a request may take 5 minutes in all, which large objects need and lost ones waste.
+    limits = aiohttp.ClientTimeout(sock_connect=_LONGEST_SILENCE, sock_read=_LONGEST_SILENCE)
     # fsspec keeps one object for each set of arguments, and the endpoint is one of them.
     return GCSFileSystem(
-        token="anon" if emulator else None, endpoint_url=emulator, use_listings_cache=False
+        token="anon" if emulator else None,
+        endpoint_url=emulator,
+        use_listings_cache=False,
+        requests_timeout=limits,
     )
 
 
@@ -68,11 +75,13 @@ def _open_s3() -> Any:
     logging.getLogger("aiobotocore").setLevel(logging.WARNING)
     from s3fs import S3FileSystem
 
-    retries = {"mode": "standard", "max_attempts": 6}
+    settings = {
+        "retries": {"mode": "standard", "max_attempts": 6},
+        "connect_timeout": _LONGEST_SILENCE,
+        "read_timeout": _LONGEST_SILENCE,
+    }
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return S3FileSystem(
-        endpoint_url=endpoint, use_listings_cache=False, config_kwargs={"retries": retries}
-    )
+    return S3FileSystem(endpoint_url=endpoint, use_listings_cache=False, config_kwargs=settings)
 
 
 def _describe_gcs(info: dict[str, Any]) -> tuple[str, str]:

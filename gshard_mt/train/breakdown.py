@@ -5,13 +5,17 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from gshard_mt.partitioning.hlo import (
+    Instruction,
+    called_by,
+    read_instruction,
+    split_computations,
+)
+
 IDLE = "idle"
 KINDS: tuple[str, ...] = ("matmul", "attention", "dispatch", "exchange", "optimizer", "other", IDLE)
 STEP = "train"  # what the host's events of a step are called
 
-_HEAD = re.compile(r"^(?:ENTRY )?%?([\w.$-]+) \(.*\{$")
-_OPERATION = re.compile(r"^\s*(?:ROOT )?%?([\w.$-]+) = .*?\s([\w-]+)\(")
-_CALLED = re.compile(r"(?:calls|to_apply)=%?([\w.$-]+)")
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
 _MODULE = re.compile(r"^HloModule ([\w.$-]+)")
 _EXCHANGE = re.compile(r"all-to-all|all-reduce|all-gather|reduce-scatter|collective-|send|recv")
@@ -42,35 +46,25 @@ def read_program(text: str) -> StepProgram:
     Collectives are `exchange`. Otherwise the innermost scope decides: attention (projections
     included), dispatch (gate, slots and sorting) or optimizer. All other products are `matmul`.
     """
-    bodies: dict[str, str] = {}  # of computations
-    name, lines = "", []
-    for line in text.splitlines():
-        if head := _HEAD.match(line):
-            name, lines = head[1], []
-        elif line == "}":
-            bodies[name] = "\n".join(lines)
-        else:
-            lines.append(line)
+    computations, _ = split_computations(text)
     kinds = {}
-    for body in bodies.values():
-        for line in body.splitlines():
-            match = _OPERATION.match(line)
-            if match and match[2] not in _CONTROL:
-                called = "\n".join(bodies.get(each, "") for each in _CALLED.findall(line))
-                kinds[match[1]] = _kind_of(match, line, called)
+    for line in (line for lines in computations.values() for line in lines):
+        found = read_instruction(line)
+        if found and found.opcode not in _CONTROL:
+            called = [each for name in called_by(line) for each in computations.get(name, ())]
+            kinds[found.name] = _kind_of(found, line, "\n".join(called))
     module = _MODULE.match(text)
     return StepProgram(module[1] if module else "", kinds)
 
 
-def _kind_of(match: re.Match, line: str, called: str) -> str:
-    name, opcode = match.groups()
-    if _EXCHANGE.search(opcode) or _EXCHANGE.match(name):
+def _kind_of(found: Instruction, line: str, called: str) -> str:
+    if _EXCHANGE.search(found.opcode) or _EXCHANGE.match(found.name):
         return "exchange"
     op_names = _OP_NAME.findall(line) or _OP_NAME.findall(called)[-1:]
     scope = _SCOPE.findall(op_names[0])[-1:] if op_names else []
     if scope and scope != ["experts"]:
         return scope[0]
-    if scope and opcode == "custom-call":  # a kernel of experts
+    if scope and found.opcode == "custom-call":  # a kernel of experts
         return "matmul"
     return "matmul" if _PRODUCT.search(line) or _PRODUCT.search(called) else "other"
 

@@ -38,10 +38,11 @@ def environment(scheme: str, url: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def failing(url: str, rate: float, status: int = 503) -> Iterator[str]:
+def failing(url: str, rate: float, status: int | None = 503) -> Iterator[str]:
     """Yields the URL of a server that hands requests on, but fails a share of them by chance.
 
-    Some failures come instead of the request, others after it is done: the answer got lost.
+    Some failures come instead of the request, others after it is done: the answer got lost. Without
+    a status, a request that fails has no answer at all.
     """
     handler = functools.partial(_Failing, urllib.parse.urlsplit(url).netloc, rate, status)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
@@ -90,7 +91,7 @@ class _Failing(http.server.BaseHTTPRequestHandler):
     _chance = random.Random(0)
     _count = itertools.count()
 
-    def __init__(self, server: str, rate: float, status: int, *arguments):
+    def __init__(self, server: str, rate: float, status: int | None, *arguments):
         self._server, self._rate, self._status = server, rate, status
         super().__init__(*arguments)
 
@@ -101,6 +102,10 @@ class _Failing(http.server.BaseHTTPRequestHandler):
         if not fails or is_lost:
             status, headers, answer = self._hand_on(content)
         if fails:
+            if self._status is None:
+                self.rfile.read(1)  # until the client gives up
+                self.close_connection = True
+                return
             status, headers, answer = self._status, [], b"{}"
         self.send_response(status)
         for name, value in headers:

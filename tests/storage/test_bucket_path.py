@@ -11,6 +11,7 @@ import pytest
 
 from gshard_mt.documents import draft_of, read_json, write_json
 from gshard_mt.errors import DataError, StorageError
+from gshard_mt.storage import stores
 from gshard_mt.storage.bucket_path import BucketPath, open_path
 from gshard_mt.storage.trees import download_tree, remove_tree, upload_tree
 from tests.making import buckets
@@ -76,9 +77,11 @@ def test_only_one_of_many_creates_an_object(bucket):
     assert (bucket / "lock").read_bytes() == b"%d" % made.index(True)
 
 
-def test_a_busy_store_changes_nothing(bucket, monkeypatch, no_pauses):
+@pytest.mark.parametrize("status", [503, None])
+def test_a_store_that_is_busy_or_silent_changes_nothing(bucket, monkeypatch, no_pauses, status):
+    monkeypatch.setattr(stores, "_LONGEST_SILENCE", 2.0)
     scheme = bucket.parts[0][:2]
-    with buckets.failing(buckets.server(scheme), rate=0.1) as url:
+    with buckets.failing(buckets.server(scheme), 0.1, status) as url:
         for name, value in buckets.environment(scheme, url).items():
             monkeypatch.setenv(name, value)
         for number in range(8):
