@@ -22,6 +22,7 @@ import absl.flags
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from benchmarks import moe_layer
 from benchmarks.machine import describe_machine
@@ -39,7 +40,9 @@ from gshard_mt.data.prepare.prepare import prepare
 from gshard_mt.data.prepared import Prepared, open_prepared
 from gshard_mt.data.tokenizer import load_tokenizer
 from gshard_mt.decode.translate import Translator
+from gshard_mt.model.attention import Attention, Segments
 from gshard_mt.model.blueprint import init_params
+from gshard_mt.model.layers import contract, key_stream
 from gshard_mt.partitioning.annotate import platform
 from gshard_mt.partitioning.mesh import build_mesh
 from gshard_mt.routing import triton_product
@@ -60,6 +63,7 @@ class Scale(NamedTuple):
     ffn_dim: int
     layers: int  # of encoder and decoder together
     row_length: int
+    attended: tuple[int, ...]  # lengths of rows of which attention alone is timed
     batch_rows: int
     pairs: int
     sentences: int
@@ -75,6 +79,7 @@ FULL = Scale(
     ffn_dim=4096,
     layers=12,
     row_length=256,
+    attended=(1024, 4096, 256),
     batch_rows=128,
     pairs=40_000,
     sentences=1000,
@@ -96,6 +101,7 @@ SMALL = Scale(
     ffn_dim=64,
     layers=4,
     row_length=32,
+    attended=(512, 32),
     batch_rows=8,
     pairs=600,
     sentences=10,
@@ -147,6 +153,9 @@ def parts(scale: Scale, folder: pathlib.Path) -> Iterator[tuple[str, dict, Calla
             {"experts": experts},
             functools.partial(_decode_rows, scale, prepared, experts),
         )
+    for length in scale.attended:
+        fields = {"row_length": length}
+        yield "attention", fields, functools.partial(_attention_rows, scale, length)
     fields = {"experts": scale.experts[1], "dispatch": DROPLESS}
     yield "train_step", fields, functools.partial(_step_rows, scale, prepared, fields)
     for experts in scale.experts[:2]:
@@ -209,6 +218,45 @@ def _layer_rows(scale: Scale, num_experts: int) -> Rows:
     forms = [*sorted(DISPATCHES, reverse=True), DROPLESS]
     for row in moe_layer.layer_rows(sizes, forms, scale.repeats):
         yield row | {"benchmark": "layer"}
+
+
+def _attention_rows(scale: Scale, length: int) -> Rows:
+    """Attention with its projections over packed rows, forward and all gradients.
+
+    Those of libraries see no borders between sentences, which is the least that it can cost.
+    """
+    model = _config(scale, 0).model
+    sizes = {"M": model.model_dim, "N": model.num_heads, "D": model.head_dim}
+    graph, state = nnx.split(Attention(model, sizes, key_stream(jax.random.key(0))))
+    num_rows, dtype = max(1, scale.tokens // length), jnp.dtype(scale.dtype)
+    x_BTM = jax.random.normal(jax.random.key(1), (num_rows, length, model.model_dim), dtype)
+    sentence_BT = jnp.broadcast_to(1 + jnp.arange(length) // scale.row_length, x_BTM.shape[:2])
+    segments = Segments(sentence_BT, sentence_BT, is_causal=True)
+
+    def ours(state, x_BTM):
+        return nnx.merge(graph, state)(x_BTM, x_BTM, segments, None)
+
+    def of_library(implementation, state, x_BTM):
+        layer = nnx.merge(graph, state)
+        q, k, v = (
+            contract("BTM,MND->BTND", x_BTM, w[...], dtype)
+            for w in (layer.wq_MND, layer.wk_MND, layer.wv_MND)
+        )
+        y_BTND = jax.nn.dot_product_attention(
+            q, k, v, is_causal=True, implementation=implementation
+        )
+        return contract("BTND,NDM->BTM", y_BTND, layer.wo_NDM[...], dtype)
+
+    for form in ("ours", "xla", "cudnn"):
+        function = ours if form == "ours" else functools.partial(of_library, form)
+        try:
+            program = moe_layer.both_ways(function, state, x_BTM)
+            seconds = moe_layer.time_in_turn({form: program.run}, scale.repeats)[form]
+        except (jax.errors.JaxRuntimeError, RuntimeError) as error:  # too much memory, no cuDNN
+            yield {"form": form, "error": str(error).splitlines()[0][:300]}
+            continue
+        temporary_mib = round(program.temporary_bytes / 2**20, 1)
+        yield {"form": form, "seconds": round(seconds, 6), "temporary_mib": temporary_mib}
 
 
 def _config(scale: Scale, num_experts: int, dispatch: str = "auto") -> Config:

@@ -28,6 +28,13 @@ def test_forms_of_the_product_are_compared(run, monkeypatch):
     assert all(row["seconds"] > 0 and row["temporary_mib"] > 0 for row in rows)
 
 
+def test_attention_is_compared_with_that_of_libraries(run, monkeypatch):
+    monkeypatch.setattr(gpu, "SMALL", gpu.SMALL._replace(attended=(512,)))
+    ours, xla, cudnn = run("--only", "attention")
+    assert ours["seconds"] > 0 and ours["temporary_mib"] < xla["temporary_mib"]
+    assert cudnn["error"] == "cuDNN is not detected."
+
+
 def test_what_fails_and_what_is_too_late_is_said(monkeypatch, run):
     def fail():
         yield {"form": "first"}
