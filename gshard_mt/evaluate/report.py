@@ -47,7 +47,7 @@ def describe(command: str, history: History, step: int) -> list[str]:
     many = f", as {len(devices)} devices" if len(devices) > 1 else ""
     lines = [f"Evaluated on {now:%Y-%m-%d} at {now:%H:%M} UTC{by}.", f"Machine: {kind}{many}."]
     if tokens := history.total("target_tokens", step):
-        minutes = history.total("seconds", step) / 60
+        minutes = history.training_seconds(step) / 60
         lines.append(f"Trained on {tokens:,} target tokens in {minutes:,.1f} minutes of steps.")
     return lines
 

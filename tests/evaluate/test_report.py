@@ -188,7 +188,8 @@ def test_the_page_says_how_it_came_about_without_the_folders_of_a_machine(tmp_pa
     text = " ".join(Page(reports.write(make_report()._replace(about=about), tmp_path)).texts)
     assert " UTC with gshard-eval --workdir=run --testset 'de-en=a b.tsv'." in text
     assert "Machine: " in text and "8 devices" in text and "/home" not in text
-    lines = [{"step": step, "target_tokens": 1000, "seconds": 45.0} for step in (10, 20, 30)]
+    line = {"target_tokens": 1000, "seconds": 60.0, "compile_seconds": 15.0}
+    lines = [{"step": step, **line} for step in (10, 20, 30)]
     about = reports.describe("", History(train=tuple(lines)), 20)
     assert about[0].endswith(" UTC.")
     assert about[2] == "Trained on 2,000 target tokens in 1.5 minutes of steps."
