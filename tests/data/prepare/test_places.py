@@ -155,9 +155,10 @@ def test_others_that_write_into_it_are_noticed(bucket, small, tmp_path):
 def test_a_busy_store_costs_only_time(bucket, small, tmp_path, monkeypatch, no_pauses):
     scheme = bucket.parts[0][:2]
     upload_tree(pathlib.Path(small.recipe).parent, bucket / "text")
-    with buckets.failing(buckets.server(scheme), rate=0.1) as url:
+    server = buckets.server(scheme)
+    with buckets.failing(server, rate=0.1) as url, monkeypatch.context() as patch:
         for name, value in buckets.environment(scheme, url).items():
-            monkeypatch.setenv(name, value)
+            patch.setenv(name, value)
         config = dataclasses.replace(small, recipe=str(bucket / "text" / "recipe.toml"))
         prepare(config, bucket / "data")
         reader = open_prepared(bucket / "data").reader("de-en", "train")
