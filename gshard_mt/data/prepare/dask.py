@@ -58,7 +58,9 @@ def _connect(address: str) -> distributed.Client:
 
 def _check_workers(client: distributed.Client, address: str, job: Job) -> None:
     """Raises ConfigError if there is no worker, or one that can't work on the job."""
-    answers: Any = client.run(_sees, str(job.work), on_error="return")
+    found: Any = client.run(_sees, str(job.work), on_error="return")
+    # A worker that has died meanwhile is answered for by an OSError: the connection is closed.
+    answers = {name: answer for name, answer in found.items() if not isinstance(answer, OSError)}
     if not answers:
         raise ConfigError(
             f"--dask_scheduler: {address} has no workers; start some with `dask worker {address}`"

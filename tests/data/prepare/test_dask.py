@@ -72,8 +72,9 @@ def test_killed_workers_change_no_byte(address, tmp_path, monkeypatch):
     for name in names:
         task = _Deadly(getattr(local_pipeline, name), tmp_path / name)
         monkeypatch.setattr(local_pipeline, name, task)
+    monkeypatch.setattr(dask_module, "_sees", _Deadly(dask_module._sees, tmp_path / "_sees"))
     prepare(config, tmp_path / "dask", dask_pipeline(address))
-    assert all((tmp_path / name).exists() for name in names)
+    assert all((tmp_path / name).exists() for name in (*names, "_sees"))
     assert files_of(tmp_path / "dask") == files_of(tmp_path / "local")
 
 
