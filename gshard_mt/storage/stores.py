@@ -59,7 +59,7 @@ def _open_gcs() -> Any:
     emulator = os.environ.get("STORAGE_EMULATOR_HOST")
     if emulator and "://" not in emulator:
         emulator = f"http://{emulator}"
-    # By default a request may take 5 minutes in all, which large objects need and lost ones waste.
+    # The default, 5 minutes for a whole request, is short for large objects and long for lost ones.
     limits = aiohttp.ClientTimeout(sock_connect=_LONGEST_SILENCE, sock_read=_LONGEST_SILENCE)
     # fsspec keeps one object for each set of arguments, and the endpoint is one of them.
     return GCSFileSystem(

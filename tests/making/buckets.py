@@ -42,7 +42,7 @@ def failing(url: str, rate: float, status: int | None = 503) -> Iterator[str]:
     """Yields the URL of a server that hands requests on, but fails a share of them by chance.
 
     Some failures come instead of the request, others after it is done: the answer got lost. Without
-    a status, a request that fails has no answer at all.
+    a status, a request that fails has no answer, or a refusal if the client waits too long.
     """
     handler = functools.partial(_Failing, urllib.parse.urlsplit(url).netloc, rate, status)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
@@ -102,11 +102,10 @@ class _Failing(http.server.BaseHTTPRequestHandler):
         if not fails or is_lost:
             status, headers, answer = self._hand_on(content)
         if fails:
-            if self._status is None:
-                self.rfile.read(1)  # until the client gives up
+            if self._status is None and self._is_given_up():
                 self.close_connection = True
                 return
-            status, headers, answer = self._status, [], b"{}"
+            status, headers, answer = self._status or 403, [], b"{}"
         self.send_response(status)
         for name, value in headers:
             if name.lower() not in ("transfer-encoding", "connection", "content-length"):
@@ -121,6 +120,14 @@ class _Failing(http.server.BaseHTTPRequestHandler):
             self.wfile.write(answer)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_PATCH = _handle
+
+    def _is_given_up(self) -> bool:
+        """Waits for the client to close the connection, at most half a minute."""
+        self.connection.settimeout(30)
+        try:
+            return not self.rfile.read(1)
+        except TimeoutError:
+            return False
 
     def _read(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() == "chunked":

@@ -59,7 +59,7 @@ def _connect(address: str) -> distributed.Client:
 def _check_workers(client: distributed.Client, address: str, job: Job) -> None:
     """Raises ConfigError if there is no worker, or one that can't work on the job."""
     found: Any = client.run(_sees, str(job.work), on_error="return")
-    # A worker that has died meanwhile is answered for by an OSError: the connection is closed.
+    # The answer of a worker that died meanwhile is an OSError: its connection was closed.
     answers = {name: answer for name, answer in found.items() if not isinstance(answer, OSError)}
     if not answers:
         raise ConfigError(
