@@ -67,6 +67,7 @@ def folder(tmp_path):
     """The folder of traces, in an empty cache."""
     before = jax.config.jax_compilation_cache_dir  # type: ignore
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    traces._environment.cache_clear()  # an earlier test of this process may have changed a setting
     yield tmp_path / "traced"
     jax.config.update("jax_compilation_cache_dir", before)
 
